@@ -1,0 +1,198 @@
+//! A frame on its way through the director, and the boxes it comes from and goes to.
+
+use core::fmt;
+
+/// One interface of the director: an index that the caller assigns, from 0, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.0)
+    }
+}
+
+/// Bytes kept free in front of a frame, so that an outer header fits without moving it (an IPv6 header
+/// of 40 bytes and GUE's UDP and its own header with room to spare).
+pub const HEADROOM: usize = 128;
+
+/// The largest frame: a train of 65,535 bytes of IP behind an Ethernet header with a VLAN tag.
+pub const FRAME_MAX: usize = 65_535 + 18;
+
+/// What the virtio-net header says beside a frame (`struct virtio_net_hdr`, virtio 1.2 section 5.1.6).
+///
+/// The default is a plain frame: complete checksums, one packet. Offsets count from the start of the
+/// frame (of the IP header on TUN) and move with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The L4 checksum field holds the sum of the pseudo-header only, not complemented (`NEEDS_CSUM`).
+    pub needs_checksum: bool,
+    /// `gso_type`; 0 is none.
+    pub gso_type: u8,
+    /// Length of all headers in front of the payload of a train.
+    pub header_len: u16,
+    /// Payload bytes in each segment of a train.
+    pub segment_size: u16,
+    /// Where checksumming starts.
+    pub checksum_start: u16,
+    /// Where the sum is stored, counted from `checksum_start`.
+    pub checksum_offset: u16,
+}
+
+/// One frame, or a train of segments, in a buffer that is used again and again.
+///
+/// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.
+#[derive(Clone)]
+pub struct Frame {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The virtio header that came with the frame, and that goes with it.
+    pub offload: Offload,
+}
+
+impl Frame {
+    /// An empty frame with room for the largest.
+    pub fn new() -> Self {
+        Self::with_capacity(FRAME_MAX)
+    }
+
+    /// An empty frame with room for `capacity` bytes behind the headroom.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            buffer: vec![0; HEADROOM + capacity],
+            start: HEADROOM,
+            end: HEADROOM,
+            offload: Offload::default(),
+        }
+    }
+
+    /// A frame that holds a copy of `bytes`.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut frame = Self::with_capacity(bytes.len());
+        frame.fill(bytes);
+        frame
+    }
+
+    /// Empties the frame and returns the room behind the headroom, to be read into; see [`Self::set_len`].
+    pub fn reset(&mut self) -> &mut [u8] {
+        self.start = HEADROOM;
+        self.end = HEADROOM;
+        self.offload = Offload::default();
+        &mut self.buffer[HEADROOM..]
+    }
+
+    /// Says how many bytes were put into the room that [`Self::reset`] returned.
+    ///
+    /// # Panics
+    /// When `len` is larger than that room.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(self.start + len <= self.buffer.len(), "a frame cannot be longer than its buffer");
+        self.end = self.start + len;
+    }
+
+    /// Replaces the content by a copy of `bytes`, growing the buffer when needed.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        if self.buffer.len() < HEADROOM + bytes.len() {
+            self.buffer.resize(HEADROOM + bytes.len(), 0);
+        }
+        self.reset()[..bytes.len()].copy_from_slice(bytes);
+        self.set_len(bytes.len());
+    }
+
+    /// The frame's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// The frame's bytes, to be rewritten in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Cuts bytes off the end, so that `len` remain; a longer `len` changes nothing.
+    pub fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+
+    /// Takes `n` bytes off the front; they become headroom.
+    ///
+    /// # Panics
+    /// When the frame is shorter than `n`.
+    pub fn strip_front(&mut self, n: usize) {
+        assert!(n <= self.len(), "more bytes stripped than there are");
+        self.start += n;
+    }
+
+    /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.
+    /// False, and nothing done, when there is not that much headroom.
+    #[must_use]
+    pub fn grow_front(&mut self, n: usize) -> bool {
+        match self.start.checked_sub(n) {
+            Some(start) => {
+                self.start = start;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len", &self.len())
+            .field("offload", &self.offload)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frames that the director originates while it handles one: ARP, ICMP, frames that waited for an
+/// address, segments. The caller transmits them in order, after the frame at hand, and clears the box.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    frames: Vec<(PortId, Frame)>,
+}
+
+impl Outbox {
+    /// An empty box.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a frame in, to leave through `port`.
+    pub fn push(&mut self, port: PortId, frame: Frame) {
+        self.frames.push((port, frame));
+    }
+
+    /// How many frames wait.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Takes all frames out, first in first.
+    pub fn drain(&mut self) -> impl Iterator<Item = (PortId, Frame)> + '_ {
+        self.frames.drain(..)
+    }
+}

@@ -1,0 +1,532 @@
+//! What the director is told to be: interfaces, routes, services, destinations, options; and the
+//! changes that get it there.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::str::FromStr;
+
+use crate::frame::PortId;
+use crate::time::Duration;
+
+/// A transport protocol that can be balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, 6.
+    Tcp,
+    /// UDP, 17.
+    Udp,
+    /// SCTP, 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// The number in the IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol with that number in the IP header.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// An address with a prefix length: an interface's address, or a route's target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    addr: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// `addr/len`; `None` when `len` is over 32 (IPv4) or 128 (IPv6).
+    pub const fn new(addr: IpAddr, len: u8) -> Option<Self> {
+        let max = if addr.is_ipv4() { 32 } else { 128 };
+        if len <= max { Some(Self { addr, len }) } else { None }
+    }
+
+    /// The prefix that holds this one address.
+    pub const fn host(addr: IpAddr) -> Self {
+        Self { addr, len: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The address as it was given, host bits included.
+    pub const fn addr(self) -> IpAddr {
+        self.addr
+    }
+
+    /// Prefix length in bits.
+    pub const fn prefix_len(self) -> u8 {
+        self.len
+    }
+
+    /// Whether `addr` is of this family and lies inside.
+    pub fn contains(self, addr: IpAddr) -> bool {
+        match (self.addr, addr) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                let shift = 32 - u32::from(self.len);
+                (a.to_bits() ^ b.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                let shift = 128 - u32::from(self.len);
+                (a.to_bits() ^ b.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// The first address: all host bits zero.
+    pub fn network(self) -> IpAddr {
+        match self.addr {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & mask))
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & mask))
+            }
+        }
+    }
+
+    /// The directed broadcast address; none for IPv6 and for IPv4 prefixes of 31 and 32 bits.
+    pub fn broadcast(self) -> Option<IpAddr> {
+        match self.addr {
+            IpAddr::V4(a) if self.len < 31 => {
+                let host = u32::MAX.checked_shr(u32::from(self.len)).unwrap_or(0);
+                Some(IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | host)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, len) = text
+            .split_once('/')
+            .ok_or_else(|| format!("{text:?} has no prefix length, as in 192.0.2.1/24"))?;
+        let addr: IpAddr = addr.parse().map_err(|_| format!("{addr:?} is not an IP address"))?;
+        let max = if addr.is_ipv4() { 32 } else { 128 };
+        len.parse()
+            .ok()
+            .and_then(|len| Self::new(addr, len))
+            .ok_or_else(|| format!("prefix length {len:?} is not a number from 0 to {max}"))
+    }
+}
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// ff:ff:ff:ff:ff:ff.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// Whether it names a group of stations (broadcast included), not one.
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("{text:?} is not a MAC address, as in 02:00:00:00:00:01");
+        let mut mac = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut mac {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Self(mac)) }
+    }
+}
+
+/// What kind of link an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Layer 2 (TAP): frames are Ethernet, and the director answers ARP and ND with this address.
+    Ethernet(MacAddr),
+    /// Layer 3 (TUN): frames are IP packets.
+    Ip,
+}
+
+/// One interface of the director.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceSpec {
+    /// Its index.
+    pub port: PortId,
+    /// The device's name, for messages.
+    pub name: String,
+    /// Layer 2 or 3.
+    pub link: Link,
+    /// Largest IP packet in bytes, 68 to 65535 (1280 at least for IPv6).
+    pub mtu: u32,
+    /// The director's own addresses (DIP) with their connected subnets. A VIP that lies in no subnet is given
+    /// here as a /32 or /128.
+    pub addresses: Vec<Prefix>,
+}
+
+/// A route; connected subnets need none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Where to.
+    pub to: Prefix,
+    /// Next hop; `None`: the target is on the link.
+    pub via: Option<IpAddr>,
+    /// Out of which interface.
+    pub port: PortId,
+}
+
+/// What names a virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceKey {
+    /// Protocol, VIP and port. Port 0 stands for all ports and needs persistence.
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// VIP and port.
+        addr: SocketAddr,
+    },
+    /// A firewall mark.
+    Mark {
+        /// The mark, not 0.
+        mark: u32,
+        /// Of which family.
+        family: Family,
+    },
+}
+
+impl ServiceKey {
+    /// The service on this protocol, VIP and port.
+    pub const fn new(protocol: Protocol, addr: SocketAddr) -> Self {
+        Self::Address { protocol, addr }
+    }
+
+    /// Its address family.
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Address { addr, .. } => Family::of(addr.ip()),
+            Self::Mark { family, .. } => *family,
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { protocol, addr } => write!(f, "{protocol} {addr}"),
+            Self::Mark { mark, family: Family::V4 } => write!(f, "fwmark {mark}"),
+            Self::Mark { mark, family: Family::V6 } => write!(f, "fwmark {mark} IPv6"),
+        }
+    }
+}
+
+/// Which scheduler, and the text it is given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SchedulerSpec {
+    /// A shipped scheduler (`rr`), a name from the config, or a path to a component.
+    pub name: String,
+    /// Passed to the scheduler as it is; empty is none.
+    pub options: String,
+}
+
+impl SchedulerSpec {
+    /// The scheduler `name` without options.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), options: String::new() }
+    }
+}
+
+/// Clients stick to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long a template lives after its last new connection.
+    pub timeout: Duration,
+    /// Clients in one prefix of this length share a template (32 or 128: each alone).
+    pub prefix_len: u8,
+    /// `--pe sip`: the template's key comes from the packet. Not built yet.
+    pub engine: Option<PersistenceEngine>,
+}
+
+/// What else than the client's address makes a template's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistenceEngine {
+    /// The Call-ID of SIP over UDP.
+    Sip,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub key: ServiceKey,
+    /// Who picks.
+    pub scheduler: SchedulerSpec,
+    /// Whether clients stick.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled alone (`--ops`; UDP).
+    pub one_packet: bool,
+}
+
+impl ServiceSpec {
+    /// A plain service.
+    pub fn new(key: ServiceKey, scheduler: SchedulerSpec) -> Self {
+        Self { key, scheduler, persistence: None, one_packet: false }
+    }
+}
+
+/// How a packet reaches a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forwarding {
+    /// Addresses and ports are rewritten, both ways.
+    Nat,
+    /// Direct routing: only the MAC addresses change.
+    Direct,
+    /// IP tunnelling: the packet goes inside another.
+    Tunnel(Tunnel),
+}
+
+/// The outer header of a tunnelled packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// IP in IP (RFC 2003, RFC 2473).
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// The receiver's UDP port.
+        port: u16,
+        /// What the outer UDP checksum is.
+        checksum: TunnelChecksum,
+    },
+    /// GRE (RFC 2784).
+    Gre {
+        /// Whether the GRE header carries a checksum.
+        checksum: bool,
+    },
+}
+
+/// The outer checksum of GUE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TunnelChecksum {
+    /// Zero (the default of ipvsadm).
+    None,
+    /// Complete.
+    Full,
+    /// Remote checksum offload.
+    Remote,
+}
+
+/// One destination of a service, named within it by address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationSpec {
+    /// RIP and port. Port 0 (firewall mark and all-port services): the client's port is kept.
+    pub addr: SocketAddr,
+    /// How packets get there.
+    pub forwarding: Forwarding,
+    /// 0 quiesces; at most [`DestinationSpec::WEIGHT_MAX`].
+    pub weight: u32,
+    /// At this many connections it is overloaded; 0 is no limit.
+    pub upper_threshold: u32,
+    /// Below this many it is available again; 0: below three quarters of the upper.
+    pub lower_threshold: u32,
+}
+
+impl DestinationSpec {
+    /// The largest weight (IPVS keeps it in an `int`).
+    pub const WEIGHT_MAX: u32 = i32::MAX as u32;
+
+    /// A destination of weight 1 without thresholds.
+    pub const fn new(addr: SocketAddr, forwarding: Forwarding) -> Self {
+        Self { addr, forwarding, weight: 1, upper_threshold: 0, lower_threshold: 0 }
+    }
+}
+
+/// `ipvsadm --set`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP in ESTABLISHED.
+    pub tcp: Duration,
+    /// TCP in FIN_WAIT.
+    pub tcp_fin: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(900),
+            tcp_fin: Duration::from_secs(120),
+            udp: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What the kernel has under `/proc/sys/net/ipv4/vs`, by the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What a SYN on a known connection does; bit 0: rescheduled when that one is closing, bit 1: in DR and TUN
+    /// also in FIN_WAIT.
+    pub conn_reuse_mode: u8,
+    /// A connection whose destination is gone ends at its next packet (else the packet is dropped in silence).
+    pub expire_nodest_conn: bool,
+    /// A template whose destination is quiesced is not used.
+    pub expire_quiescent_template: bool,
+    /// Any TCP packet but RST starts a connection.
+    pub sloppy_tcp: bool,
+    /// Any SCTP packet but ABORT starts a connection.
+    pub sloppy_sctp: bool,
+    /// 0 to 3; not 0 uses the TCP table that resists SYN floods.
+    pub secure_tcp: u8,
+    /// 0 to 3; not 0 drops half-open connections when memory is short (3: always).
+    pub drop_entry: u8,
+    /// 0 to 3; not 0 drops new packets when memory is short (3: always one in `am_droprate`).
+    pub drop_packet: u8,
+    /// One in how many packets `drop_packet = 3` drops.
+    pub am_droprate: u32,
+    /// A destination that sends for an unknown connection gets ICMP port unreachable.
+    pub nat_icmp_send: bool,
+    /// ICMP errors about no connection are scheduled.
+    pub schedule_icmp: bool,
+    /// A firewall-mark service without destination forwards to the address the client asked for.
+    pub cache_bypass: bool,
+    /// Packets inside unknown tunnels are left alone.
+    pub ignore_tunneled: bool,
+    /// DF is honoured and fragmentation needed is sent; false: it is cleared and tunnelled packets are fragmented.
+    pub pmtu_disc: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            conn_reuse_mode: 1,
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            sloppy_tcp: false,
+            sloppy_sctp: false,
+            secure_tcp: 0,
+            drop_entry: 0,
+            drop_packet: 0,
+            am_droprate: 10,
+            nat_icmp_send: false,
+            schedule_icmp: false,
+            cache_bypass: false,
+            ignore_tunneled: false,
+            pmtu_disc: true,
+        }
+    }
+}
+
+/// Bounds on what the director keeps. At a bound a thing is refused and counted, never a surprise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connection entries.
+    pub connections: usize,
+    /// Entries of the neighbour (ARP, ND) table.
+    pub neighbors: usize,
+    /// Frames that wait for one unresolved neighbour.
+    pub neighbor_queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 1_000_000, neighbors: 1024, neighbor_queue: 16 }
+    }
+}
+
+/// One step towards the desired state; [`crate::Director::apply`] takes it whole or refuses it whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Replaces the interfaces and routes.
+    SetNetwork {
+        /// All interfaces; ports 0, 1, 2...
+        interfaces: Vec<InterfaceSpec>,
+        /// All routes beside the connected subnets.
+        routes: Vec<RouteSpec>,
+    },
+    /// Adds or replaces a neighbour that is never asked for and never expires.
+    SetNeighbor {
+        /// On which interface.
+        port: PortId,
+        /// Its IP address.
+        addr: IpAddr,
+        /// Its MAC address.
+        mac: MacAddr,
+    },
+    /// Adds a service.
+    AddService(ServiceSpec),
+    /// Changes a service's scheduler, persistence or flags.
+    EditService(ServiceSpec),
+    /// Removes a service with its destinations. Its connections follow `expire_nodest_conn`.
+    RemoveService(ServiceKey),
+    /// Removes all services (`ipvsadm -C`).
+    Flush,
+    /// Adds a destination.
+    AddDestination(ServiceKey, DestinationSpec),
+    /// Changes weight, forwarding or thresholds of a destination.
+    EditDestination(ServiceKey, DestinationSpec),
+    /// Removes a destination. Its connections follow `expire_nodest_conn`.
+    RemoveDestination(ServiceKey, SocketAddr),
+    /// Sets counters to zero, of one service and its destinations or of everything (`ipvsadm -Z`).
+    ZeroCounters(Option<ServiceKey>),
+    /// Sets timeouts (a running timer changes at its next packet).
+    SetTimeouts(Timeouts),
+    /// Sets all options.
+    SetOptions(Options),
+}
