@@ -1,13 +1,28 @@
-//! The engine's outer face.
+//! The engine's outer face, and the state behind it.
+//!
+//! ```text
+//!   handle --> input --> related | balance | node | routing --> forward --> output
+//!   apply  --> apply --> Snapshot (replaced whole; the packet path loads it once per frame)
+//! ```
 
-use std::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
+
+use crate::apply::Control;
 use crate::frame::{Frame, Outbox, PortId};
+use crate::neighbor::Neighbors;
+use crate::network::Network;
+use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
-use crate::spec::{Change, Limits, Options, ServiceKey, Timeouts};
+use crate::service::Services;
+use crate::spec::{Limits, Options, ServiceKey, Timeouts};
+use crate::stats::Stats;
+use crate::table::Table;
 use crate::time::Instant;
-use crate::verdict::Verdict;
-use crate::view::{ConnectionView, NeighborView, ServiceView, Status};
+use crate::verdict::{DropReason, Verdict};
+use crate::view::AddressConflict;
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,71 +52,111 @@ pub enum ApplyError {
     Invalid(String),
 }
 
+/// What the packet path reads: immutable, replaced whole by each change.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) network: Arc<Network>,
+    pub(crate) services: Arc<Services>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) options: Options,
+}
+
 /// Balances packets between clients and destinations. Performs no I/O and reads no clock.
-pub struct Director {}
+///
+/// All methods take `&self` and may be called by several workers at once. With one worker everything is
+/// deterministic.
+pub struct Director {
+    pub(crate) limits: Limits,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) table: Table,
+    pub(crate) neighbors: Neighbors,
+    /// The sum over all services, removed ones included.
+    pub(crate) total: Stats,
+    drops: Box<[AtomicU64]>,
+    /// Who claimed an address of ours.
+    pub(crate) conflicts: Mutex<Vec<AddressConflict>>,
+    pub(crate) icmp_limit: ErrorLimit,
+    /// The IP id of packets the director originates.
+    pub(crate) next_ip_id: AtomicU32,
+    /// Everything that only `apply` and timers touch.
+    pub(crate) control: Mutex<Control>,
+    /// When the rate estimator steps next, in nanoseconds.
+    pub(crate) estimate_at: AtomicU64,
+}
+
+/// What handling one frame needs to know beside the frame.
+pub(crate) struct Scene<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Where the frame came in.
+    pub(crate) port: PortId,
+    pub(crate) now: Instant,
+    pub(crate) out: &'a mut Outbox,
+}
 
 impl Director {
     /// A director with no interface and no service. `seed` feeds hashing and every random choice.
-    pub fn new(_limits: Limits, _seed: u64, _schedulers: Arc<dyn SchedulerFactory>) -> Self {
-        todo!()
+    pub fn new(limits: Limits, seed: u64, schedulers: Arc<dyn SchedulerFactory>) -> Self {
+        Self {
+            limits,
+            snapshot: ArcSwap::default(),
+            table: Table::new(limits.connections, seed),
+            neighbors: Neighbors::new(&limits, seed),
+            total: Stats::default(),
+            drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            conflicts: Mutex::default(),
+            icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
+            #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
+            next_ip_id: AtomicU32::new(seed as u32),
+            control: Mutex::new(Control::new(schedulers)),
+            estimate_at: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Processes one frame that came in on `port`, rewriting it in place. Frames the director originates go
-    /// to `out`.
-    pub fn handle(&self, _port: PortId, _frame: &mut Frame, _now: Instant, _out: &mut Outbox) -> Verdict {
-        todo!()
+    /// to `out`; the caller transmits them after the frame itself.
+    ///
+    /// Whatever the bytes are, the answer is a [`Verdict`]: bad input never panics.
+    pub fn handle(&self, port: PortId, frame: &mut Frame, now: Instant, out: &mut Outbox) -> Verdict {
+        let snapshot = self.snapshot.load();
+        let mut scene = Scene { snapshot: &snapshot, port, now, out };
+        let verdict = self.input(&mut scene, frame);
+        if let Verdict::Drop(reason) = verdict {
+            self.count_drop(reason);
+        }
+        verdict
     }
 
     /// The next moment [`Self::handle_timeout`] has work to do.
     pub fn poll_at(&self) -> Option<Instant> {
-        todo!()
+        let estimate = match self.estimate_at.load(Relaxed) {
+            u64::MAX => None,
+            nanos => Some(Instant::from_nanos(nanos)),
+        };
+        [self.table.next_due(), self.neighbors.next_due(), estimate].into_iter().flatten().min()
     }
 
     /// Expires what is due: connections, neighbours, waiting frames. Early or repeated calls are harmless.
-    pub fn handle_timeout(&self, _now: Instant, _out: &mut Outbox) {
-        todo!()
+    pub fn handle_timeout(&self, now: Instant, out: &mut Outbox) {
+        self.expire_connections(now);
+        let snapshot = self.snapshot.load();
+        let lost = self.neighbors.expire(&snapshot.network, now, out);
+        for (port, waiting) in lost {
+            self.count_drop(DropReason::Unreachable);
+            let mut scene = Scene { snapshot: &snapshot, port, now, out };
+            self.report_unreachable(&mut scene, waiting);
+        }
+        if self.estimate_at.load(Relaxed) <= now.as_nanos() {
+            self.estimate(now);
+        }
     }
 
-    /// Takes one change, or refuses it whole.
-    ///
-    /// # Errors
-    /// See [`ApplyError`].
-    pub fn apply(&self, _change: Change, _now: Instant) -> Result<(), ApplyError> {
-        todo!()
+    /// Counts a drop.
+    pub(crate) fn count_drop(&self, reason: DropReason) {
+        self.drops[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// Announces our addresses and VIPs (gratuitous ARP, unsolicited ND) on every layer 2 interface.
-    pub fn announce(&self, _out: &mut Outbox) {
-        todo!()
-    }
-
-    /// All services, sorted by key, with destinations in list order.
-    pub fn services(&self) -> Vec<ServiceView> {
-        todo!()
-    }
-
-    /// All connections and templates, in no order.
-    pub fn connections(&self, _now: Instant) -> Vec<ConnectionView> {
-        todo!()
-    }
-
-    /// The neighbour table.
-    pub fn neighbors(&self) -> Vec<NeighborView> {
-        todo!()
-    }
-
-    /// Totals, table sizes, drops.
-    pub fn status(&self) -> Status {
-        todo!()
-    }
-
-    /// The timeouts in force.
-    pub fn timeouts(&self) -> Timeouts {
-        todo!()
-    }
-
-    /// The options in force.
-    pub fn options(&self) -> Options {
-        todo!()
+    /// Drops so far, of every reason.
+    pub(crate) fn drops(&self) -> Vec<(DropReason, u64)> {
+        DropReason::ALL.iter().map(|&reason| (reason, self.drops[reason as usize].load(Relaxed))).collect()
     }
 }

@@ -39,6 +39,19 @@ pub struct Offload {
     pub checksum_offset: u16,
 }
 
+impl Offload {
+    /// Moves the offsets when `n` bytes come or go in front.
+    fn shift(&mut self, n: usize, by: impl Fn(u16, u16) -> u16) {
+        let n = u16::try_from(n).expect("headers are shorter than 64 KiB");
+        if self.needs_checksum {
+            self.checksum_start = by(self.checksum_start, n);
+        }
+        if self.gso_type != 0 {
+            self.header_len = by(self.header_len, n);
+        }
+    }
+}
+
 /// One frame, or a train of segments, in a buffer that is used again and again.
 ///
 /// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.
@@ -132,6 +145,7 @@ impl Frame {
     pub fn strip_front(&mut self, n: usize) {
         assert!(n <= self.len(), "more bytes stripped than there are");
         self.start += n;
+        self.offload.shift(n, u16::wrapping_sub);
     }
 
     /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.
@@ -141,6 +155,7 @@ impl Frame {
         match self.start.checked_sub(n) {
             Some(start) => {
                 self.start = start;
+                self.offload.shift(n, u16::wrapping_add);
                 true
             }
             None => false,

@@ -12,13 +12,29 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
+mod balance;
+mod connection;
 mod director;
+mod forward;
 mod frame;
+mod input;
+mod inspect;
+mod neighbor;
+mod network;
+mod node;
+mod related;
+mod report;
 pub mod scheduler;
+mod service;
 pub mod spec;
+mod stats;
+mod table;
+mod tcp;
 mod time;
 mod verdict;
 pub mod view;
+mod wheel;
 
 pub use director::{ApplyError, Director};
 pub use frame::{FRAME_MAX, Frame, HEADROOM, Offload, Outbox, PortId};

@@ -450,6 +450,10 @@ pub struct Options {
     pub ignore_tunneled: bool,
     /// DF is honoured and fragmentation needed is sent; false: it is cleared and tunnelled packets are fragmented.
     pub pmtu_disc: bool,
+    /// To the letter as the recorded kernel does, also where that hurts (`compat = "ipvs"`). Without it a new
+    /// connection or UDP flow never sticks to a destination that was removed, and a closing connection never
+    /// hands its port to a destination that drains.
+    pub compat_ipvs: bool,
 }
 
 impl Default for Options {
@@ -469,6 +473,7 @@ impl Default for Options {
             cache_bypass: false,
             ignore_tunneled: false,
             pmtu_disc: true,
+            compat_ipvs: false,
         }
     }
 }
@@ -482,11 +487,14 @@ pub struct Limits {
     pub neighbors: usize,
     /// Frames that wait for one unresolved neighbour.
     pub neighbor_queue: usize,
+    /// ICMP errors that the director originates each second; a burst of a twentieth of it is let through at once.
+    /// 0 is no limit.
+    pub icmp_errors_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_000_000, neighbors: 1024, neighbor_queue: 16 }
+        Self { connections: 1_000_000, neighbors: 1024, neighbor_queue: 16, icmp_errors_per_second: 1000 }
     }
 }
 

@@ -121,10 +121,28 @@ pub struct Status {
     pub rates: Rates,
     /// Entries in the connection table, templates included.
     pub connections: usize,
+    /// How many fit.
+    pub connections_max: usize,
     /// Connections by (protocol, state); the names are those of listings.
     pub connections_by_state: Vec<(Protocol, &'static str, usize)>,
-    /// Packets dropped, by reason; reasons that never happened are left out.
+    /// Packets dropped so far, by every reason there is.
     pub drops: Vec<(crate::DropReason, u64)>,
     /// Entries of the neighbour table.
     pub neighbors: usize,
+    /// Stations that claimed an address of the director's.
+    pub conflicts: Vec<AddressConflict>,
+}
+
+/// Another station answered or announced an address of the director's: two owners on one segment. In direct routing
+/// this is usually a real server that holds the VIP without `arp_ignore` and `arp_announce`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressConflict {
+    /// The address.
+    pub addr: IpAddr,
+    /// Who claims it.
+    pub mac: crate::spec::MacAddr,
+    /// On which interface.
+    pub port: crate::frame::PortId,
+    /// How often so far.
+    pub count: u64,
 }

@@ -1,0 +1,306 @@
+//! Changes: each is checked, then done whole. The packet path sees it when the snapshot is replaced.
+
+use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use uvs_wire::Address;
+
+use crate::director::{ApplyError, Director, Snapshot};
+use crate::frame::PortId;
+use crate::network::Network;
+use crate::scheduler::{Scheduler, SchedulerFactory};
+use crate::service::{Destination, Service, Services, Shared, Trash, lock};
+use crate::spec::{
+    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Link, MacAddr, Protocol, RouteSpec,
+    SchedulerSpec, ServiceKey, ServiceSpec,
+};
+use crate::stats::Estimator;
+use crate::table::Expiry;
+use crate::time::{Duration, Instant};
+
+/// How long an expired template lives on while connections it placed are there.
+const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
+
+/// What only changes and timers touch, one at a time.
+pub(crate) struct Control {
+    schedulers: Arc<dyn SchedulerFactory>,
+    trash: Trash,
+    next_destination_id: u32,
+}
+
+impl Control {
+    pub(crate) fn new(schedulers: Arc<dyn SchedulerFactory>) -> Self {
+        Self { schedulers, trash: Trash::default(), next_destination_id: 0 }
+    }
+
+    fn scheduler(&self, spec: &SchedulerSpec, key: ServiceKey) -> Result<Box<dyn Scheduler>, ApplyError> {
+        self.schedulers
+            .create(spec, &key.to_string())
+            .map_err(|reason| ApplyError::Scheduler { name: spec.name.clone(), reason })
+    }
+}
+
+impl Director {
+    /// Takes one change, or refuses it whole. Packets being handled meanwhile see the state before or after it.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub fn apply(&self, change: Change, now: Instant) -> Result<(), ApplyError> {
+        let control = &mut *lock(&self.control);
+        match change {
+            Change::SetNetwork { interfaces, routes } => self.set_network(interfaces, &routes),
+            Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
+            Change::AddService(spec) => self.add_service(control, spec, now),
+            Change::EditService(spec) => self.edit_service(control, spec),
+            Change::RemoveService(key) => self.remove_service(control, key, now),
+            Change::Flush => {
+                let keys: Vec<ServiceKey> = self.snapshot.load().services.iter().map(|s| s.key).collect();
+                keys.into_iter().try_for_each(|key| self.remove_service(control, key, now))
+            }
+            Change::AddDestination(key, spec) => self.add_destination(control, key, spec),
+            Change::EditDestination(key, spec) => self.edit_destination(key, spec),
+            Change::RemoveDestination(key, addr) => {
+                let service = self.service(key)?;
+                let destination = service.find(addr).ok_or(ApplyError::NoSuchDestination(key, addr))?;
+                self.discard(control, &service, destination, now);
+                self.expire_gone();
+                Ok(())
+            }
+            Change::ZeroCounters(key) => self.zero(key),
+            Change::SetTimeouts(timeouts) => {
+                self.replace(|snapshot| snapshot.timeouts = timeouts);
+                Ok(())
+            }
+            Change::SetOptions(options) => {
+                self.replace(|snapshot| snapshot.options = options);
+                self.expire_gone();
+                Ok(())
+            }
+        }
+    }
+
+    fn replace(&self, edit: impl FnOnce(&mut Snapshot)) {
+        // `control` is locked by the caller: nobody else replaces it meanwhile.
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        edit(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn replace_services(&self, edit: impl FnOnce(&mut Services)) {
+        self.replace(|snapshot| edit(Arc::make_mut(&mut snapshot.services)));
+    }
+
+    fn service(&self, key: ServiceKey) -> Result<Arc<Service>, ApplyError> {
+        self.snapshot.load().services.get(&key).cloned().ok_or(ApplyError::NoSuchService(key))
+    }
+
+    fn set_network(&self, interfaces: Vec<InterfaceSpec>, routes: &[RouteSpec]) -> Result<(), ApplyError> {
+        for interface in &interfaces {
+            if let Link::Ethernet(mac) = interface.link
+                && (mac.is_multicast() || mac == MacAddr([0; 6]))
+            {
+                return Err(ApplyError::Invalid(format!(
+                    "interface {}: {mac} is not the MAC address of one station",
+                    interface.name
+                )));
+            }
+        }
+        let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?;
+        self.neighbors.retain_ports(&network);
+        self.replace(|snapshot| snapshot.network = Arc::new(network));
+        Ok(())
+    }
+
+    fn set_neighbor(&self, port: PortId, addr: Address, mac: MacAddr) -> Result<(), ApplyError> {
+        if mac.is_multicast() {
+            return Err(ApplyError::Invalid(format!(
+                "neighbour {addr}: {mac} is not the MAC address of one station"
+            )));
+        }
+        if self.snapshot.load().network.mac(port).is_none() {
+            return Err(ApplyError::Invalid(format!("neighbour {addr}: {port} is not a layer 2 interface")));
+        }
+        self.neighbors.set(port, addr, mac);
+        Ok(())
+    }
+
+    fn add_service(&self, control: &mut Control, spec: ServiceSpec, now: Instant) -> Result<(), ApplyError> {
+        check_service(&spec)?;
+        if self.snapshot.load().services.get(&spec.key).is_some() {
+            return Err(ApplyError::ServiceExists(spec.key));
+        }
+        let scheduler = control.scheduler(&spec.scheduler, spec.key)?;
+        let shared = match control.trash.shared(spec.key) {
+            Some(shared) => {
+                shared.stats.zero();
+                shared
+            }
+            None => Arc::new(Shared::default()),
+        };
+        let service = Arc::new(Service::new(spec, scheduler, shared));
+        self.replace_services(|services| services.insert(service));
+        let step = now + Duration::from_secs(Estimator::PERIOD_SECS);
+        self.estimate_at.fetch_min(step.as_nanos(), Relaxed);
+        Ok(())
+    }
+
+    fn edit_service(&self, control: &mut Control, spec: ServiceSpec) -> Result<(), ApplyError> {
+        check_service(&spec)?;
+        let service = self.service(spec.key)?;
+        let same = service.with_spec(|current| current.scheduler == spec.scheduler);
+        let scheduler = if same { None } else { Some(control.scheduler(&spec.scheduler, spec.key)?) };
+        service.edit(spec, scheduler);
+        Ok(())
+    }
+
+    fn remove_service(&self, control: &mut Control, key: ServiceKey, now: Instant) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        self.replace_services(|services| {
+            services.remove(&key);
+        });
+        for destination in service.destinations() {
+            self.discard(control, &service, destination, now);
+        }
+        self.expire_gone();
+        Ok(())
+    }
+
+    fn add_destination(
+        &self,
+        control: &mut Control,
+        key: ServiceKey,
+        spec: DestinationSpec,
+    ) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        check_destination(&service, &spec)?;
+        if service.find(spec.addr).is_some() {
+            return Err(ApplyError::DestinationExists(key, spec.addr));
+        }
+        let destination = match control.trash.take(key, spec.addr) {
+            Some(destination) => {
+                destination.edit(spec);
+                destination.set_available(true);
+                destination
+            }
+            None => {
+                let id = control.next_destination_id;
+                control.next_destination_id = id.wrapping_add(1);
+                Arc::new(Destination::new(id, spec, Arc::clone(&service.shared)))
+            }
+        };
+        let local = self.snapshot.load().network.is_local(destination.addr);
+        destination.local.store(local, Relaxed);
+        service.add(destination);
+        Ok(())
+    }
+
+    fn edit_destination(&self, key: ServiceKey, spec: DestinationSpec) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        check_destination(&service, &spec)?;
+        let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
+        destination.edit(spec);
+        service.refresh();
+        Ok(())
+    }
+
+    /// Takes a destination off its service. While connections name it, it is remembered.
+    fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
+        destination.set_available(false);
+        service.remove(&destination);
+        control.trash.put(service.key, destination, now);
+    }
+
+    /// With `expire_nodest_conn`, connections end with their destination.
+    fn expire_gone(&self) {
+        if self.snapshot.load().options.expire_nodest_conn {
+            let gone =
+                |c: &crate::connection::Connection| !c.request.template && !c.destination.is_available();
+            self.table.remove_where(gone, |connection| self.release(connection));
+        }
+    }
+
+    fn zero(&self, key: Option<ServiceKey>) -> Result<(), ApplyError> {
+        let zero = |service: &Service| {
+            service.shared.stats.zero();
+            service.destinations().iter().for_each(|destination| destination.stats.zero());
+        };
+        match key {
+            Some(key) => zero(&*self.service(key)?),
+            None => {
+                self.snapshot.load().services.iter().for_each(|service| zero(service));
+                self.total.zero();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes expired entries out; a template that still has connections is renewed.
+    pub(crate) fn expire_connections(&self, now: Instant) {
+        self.table.expire(
+            now,
+            |connection| {
+                let control = connection.control.as_ref().filter(|_| connection.request.template);
+                match control {
+                    Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
+                    _ => Expiry::Remove,
+                }
+            },
+            |connection| self.release(connection),
+        );
+    }
+
+    /// One step of every rate estimator, and the purge of forgotten destinations.
+    pub(crate) fn estimate(&self, now: Instant) {
+        let control = &mut *lock(&self.control);
+        let services = Arc::clone(&self.snapshot.load().services);
+        for service in services.iter() {
+            service.shared.stats.estimate();
+            service.destinations().iter().for_each(|destination| destination.stats.estimate());
+        }
+        self.total.estimate();
+        control.trash.purge(now);
+        let idle = services.is_empty() && control.trash.is_empty();
+        let next = now + Duration::from_secs(Estimator::PERIOD_SECS);
+        self.estimate_at.store(if idle { u64::MAX } else { next.as_nanos() }, Relaxed);
+    }
+}
+
+fn check_service(spec: &ServiceSpec) -> Result<(), ApplyError> {
+    let invalid = |reason: &str| Err(ApplyError::Invalid(format!("service {}: {reason}", spec.key)));
+    match spec.key {
+        ServiceKey::Mark { mark: 0, .. } => return invalid("a firewall mark is not 0"),
+        ServiceKey::Address { addr, .. } if addr.port() == 0 && spec.persistence.is_none() => {
+            return invalid("port 0 (all ports) needs persistence");
+        }
+        ServiceKey::Address { protocol, .. } if spec.one_packet && protocol != Protocol::Udp => {
+            return invalid("one-packet scheduling is for UDP");
+        }
+        _ => {}
+    }
+    let max = if spec.key.family() == Family::V4 { 32 } else { 128 };
+    if spec.persistence.is_some_and(|p| p.prefix_len > max) {
+        return invalid("the persistence prefix is longer than an address");
+    }
+    Ok(())
+}
+
+fn check_destination(service: &Service, spec: &DestinationSpec) -> Result<(), ApplyError> {
+    let invalid = |reason: &str| {
+        Err(ApplyError::Invalid(format!("service {}, destination {}: {reason}", service.key, spec.addr)))
+    };
+    let mapped = match service.key {
+        ServiceKey::Address { addr, .. } => addr.port() != 0 && addr.port() != spec.addr.port(),
+        ServiceKey::Mark { .. } => false,
+    };
+    if spec.weight > DestinationSpec::WEIGHT_MAX {
+        return invalid("the weight is above 2147483647");
+    }
+    if Family::of(spec.addr.ip()) != service.key.family() && !matches!(spec.forwarding, Forwarding::Tunnel(_))
+    {
+        return invalid("only tunnelling crosses address families");
+    }
+    if mapped && spec.forwarding != Forwarding::Nat && spec.addr.port() != 0 {
+        return invalid("only NAT maps ports; direct routing and tunnelling leave the packet as it is");
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! One tracked connection, or a persistence template.
+
+use core::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::Arc;
+
+use uvs_wire::Address;
+
+use crate::service::{Counted, Destination};
+use crate::spec::{Forwarding, Protocol};
+use crate::tcp::TcpState;
+use crate::time::{Duration, Instant};
+
+/// Template entries of firewall-mark services carry this protocol (`IP` in listings).
+pub(crate) const PROTOCOL_IP: u8 = 0;
+
+/// What a request carries: protocol, client, and the address it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RequestKey {
+    pub(crate) client: Address,
+    pub(crate) virtual_addr: Address,
+    pub(crate) client_port: u16,
+    pub(crate) virtual_port: u16,
+    pub(crate) protocol: u8,
+    /// Templates and connections never answer for one another.
+    pub(crate) template: bool,
+}
+
+/// What a reply carries: protocol, the destination it comes from, and the client it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReplyKey {
+    pub(crate) destination: Address,
+    pub(crate) client: Address,
+    pub(crate) destination_port: u16,
+    pub(crate) client_port: u16,
+    pub(crate) protocol: u8,
+}
+
+/// What a template knows about the connections it placed. Shared with them.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Connections it placed that are still there.
+    pub(crate) controlled: AtomicU32,
+    /// One of them was established once.
+    pub(crate) assured: AtomicBool,
+}
+
+/// A connection entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) request: RequestKey,
+    pub(crate) destination_addr: Address,
+    pub(crate) destination_port: u16,
+    pub(crate) forwarding: Forwarding,
+    /// A number whose meaning depends on the protocol.
+    pub(crate) state: u8,
+    /// No packet from the destination was seen: direct routing and tunnelling.
+    pub(crate) no_output: bool,
+    pub(crate) counted: Counted,
+    /// From a packet to silence; the deadline moves with each packet.
+    pub(crate) timeout: Duration,
+    pub(crate) expires_at: Instant,
+    pub(crate) destination: Arc<Destination>,
+    /// Of a template: its own; of a connection: the template's that placed it.
+    pub(crate) control: Option<Arc<Control>>,
+}
+
+impl Connection {
+    pub(crate) fn reply_key(&self) -> ReplyKey {
+        ReplyKey {
+            destination: self.destination_addr,
+            client: self.request.client,
+            destination_port: self.destination_port,
+            client_port: self.request.client_port,
+            protocol: self.request.protocol,
+        }
+    }
+
+    /// Whether replies pass the director and are translated by it.
+    pub(crate) fn translates_replies(&self) -> bool {
+        self.forwarding == Forwarding::Nat && !self.request.template
+    }
+
+    /// The state's name in listings.
+    pub(crate) fn state_name(&self) -> &'static str {
+        if self.request.template {
+            let assured =
+                self.control.as_ref().is_some_and(|c| c.assured.load(core::sync::atomic::Ordering::Relaxed));
+            return if assured { "ASSURED" } else { "NONE" };
+        }
+        match Protocol::from_number(self.request.protocol) {
+            Some(Protocol::Tcp) => TcpState::from_number(self.state).name(),
+            Some(Protocol::Udp) => "UDP",
+            Some(Protocol::Sctp) | None => "NONE",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! From a frame to what it is about: Ethernet, ARP, and the order in which IP packets are classified.
+
+use uvs_wire::arp::{ArpRepr, Operation};
+use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4};
+
+use crate::director::{Director, Scene};
+use crate::frame::{FRAME_MAX, Frame, Outbox};
+use crate::neighbor::arp_frame;
+use crate::network::{Hop, is_impossible_source};
+use crate::report::Report;
+use crate::spec::{Link, MacAddr, Protocol};
+use crate::verdict::{DropReason, Verdict};
+
+/// Protocol numbers the classifier looks at.
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Truncated => Self::Truncated,
+            ParseError::Malformed => Self::Malformed,
+        }
+    }
+}
+
+impl Director {
+    /// The whole way of one frame.
+    pub(crate) fn input(&self, scene: &mut Scene<'_>, frame: &mut Frame) -> Verdict {
+        let Some(interface) = scene.snapshot.network.interface(scene.port) else {
+            return Verdict::Drop(DropReason::UnknownPort);
+        };
+        if frame.len() > FRAME_MAX {
+            return Verdict::Drop(DropReason::Oversized);
+        }
+        match interface.link {
+            Link::Ethernet(mac) => self.ethernet_input(scene, mac, frame),
+            Link::Ip => self.ip_input(scene, frame, false),
+        }
+    }
+
+    fn ethernet_input(&self, scene: &mut Scene<'_>, own: MacAddr, frame: &mut Frame) -> Verdict {
+        if frame.len() < ethernet::HEADER_LEN {
+            return Verdict::Drop(DropReason::Truncated);
+        }
+        let to = MacAddr(ethernet::destination(frame.bytes()));
+        if to != own && !to.is_multicast() {
+            return Verdict::Drop(DropReason::NotForUs);
+        }
+        match ethernet::ethertype(frame.bytes()) {
+            ethernet::ETHERTYPE_IPV4 | ethernet::ETHERTYPE_IPV6 => {
+                frame.strip_front(ethernet::HEADER_LEN);
+                self.ip_input(scene, frame, to.is_multicast())
+            }
+            ethernet::ETHERTYPE_ARP => self.arp_input(scene, own, frame.bytes()),
+            _ => Verdict::Drop(DropReason::UnknownEtherType),
+        }
+    }
+
+    /// Answers for our addresses and for nothing else; learns from answers to our questions and from those who
+    /// ask for us.
+    fn arp_input(&self, scene: &mut Scene<'_>, own: MacAddr, frame: &[u8]) -> Verdict {
+        let arp = match ArpRepr::parse(&frame[ethernet::HEADER_LEN..]) {
+            Ok(arp) => arp,
+            Err(error) => return Verdict::Drop(error.into()),
+        };
+        let network = &scene.snapshot.network;
+        let (sender, target) = (Address::v4(arp.sender_ip), Address::v4(arp.target_ip));
+        let sender_mac = MacAddr(arp.sender_mac);
+        if network.is_local(sender) {
+            // Somebody else claims an address of ours: in direct routing usually a real server that holds the VIP
+            // without ARP suppression.
+            if sender_mac != own {
+                self.note_conflict(scene, sender, sender_mac);
+            }
+            return Verdict::Drop(DropReason::ArpIgnored);
+        }
+        let for_us = network.is_local_on(target, scene.port);
+        if !is_impossible_source(sender) {
+            self.neighbors.learn(network, (scene.port, sender), sender_mac, for_us, scene.now, scene.out);
+        }
+        match arp.operation {
+            Operation::Request if for_us => {
+                let reply = ArpRepr {
+                    operation: Operation::Reply,
+                    sender_mac: own.0,
+                    sender_ip: arp.target_ip,
+                    target_mac: arp.sender_mac,
+                    target_ip: arp.sender_ip,
+                };
+                scene.out.push(scene.port, arp_frame(&reply, sender_mac, own));
+                Verdict::Consume
+            }
+            Operation::Reply if for_us => Verdict::Consume,
+            _ => Verdict::Drop(DropReason::ArpIgnored),
+        }
+    }
+
+    /// An IP packet. `group`: its frame went to a group of stations.
+    pub(crate) fn ip_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, group: bool) -> Verdict {
+        let packet = match Packet::parse(frame.bytes()) {
+            Ok(packet) => packet,
+            Err(error) => return Verdict::Drop(error.into()),
+        };
+        frame.truncate(packet.total_len as usize);
+        if packet.is_v4() && !ipv4::header_checksum_ok(frame.bytes()) {
+            return Verdict::Drop(DropReason::BadChecksum);
+        }
+        let network = &scene.snapshot.network;
+        if is_impossible_source(packet.src)
+            || network.is_local(packet.src)
+            || network.is_broadcast(packet.src)
+            || packet.dst.is_loopback()
+            || packet.dst.is_unspecified()
+        {
+            return Verdict::Drop(DropReason::Martian);
+        }
+        if group || packet.dst.is_multicast() || network.is_broadcast(packet.dst) {
+            return Verdict::Drop(DropReason::Multicast);
+        }
+        if network.is_local(packet.dst) {
+            self.local_input(scene, frame, packet)
+        } else {
+            self.transit(scene, frame, packet)
+        }
+    }
+
+    /// A packet to an address of ours: ICMP errors first, then requests, then the director as a host.
+    fn local_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: Packet) -> Verdict {
+        if packet.is_fragment() {
+            return Verdict::Drop(DropReason::Fragment);
+        }
+        match packet.protocol {
+            ICMP | ICMPV6 => {
+                if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
+                    return self.related_to_request(scene, frame, packet);
+                }
+                self.icmp_to_us(scene, frame, packet)
+            }
+            number => match Protocol::from_number(number) {
+                Some(protocol) => self.request(scene, frame, packet, protocol),
+                None => self.refuse(scene, frame, &packet),
+            },
+        }
+    }
+
+    /// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU
+    /// come first.
+    fn transit(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet) -> Verdict {
+        let Some(hop) = scene.snapshot.network.route(packet.dst) else {
+            self.report(scene, frame.bytes(), &packet, Report::NetUnreachable);
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        if let Err(verdict) = self.check_ttl(scene, frame, &packet) {
+            return verdict;
+        }
+        if let Err(verdict) = self.check_mtu(scene, frame, &packet, hop.mtu) {
+            return verdict;
+        }
+        if packet.protocol == ICMP || packet.protocol == ICMPV6 {
+            if !packet.is_fragment()
+                && icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)])
+                && let Some(reason) = self.related_to_reply(scene, frame, &mut packet)
+            {
+                return Verdict::Drop(reason);
+            }
+        } else if let Some(protocol) = Protocol::from_number(packet.protocol)
+            && !packet.is_fragment()
+        {
+            self.reply(scene, frame, &mut packet, protocol);
+        }
+        self.route_on(scene, frame, packet, hop)
+    }
+
+    /// Sends a packet on to a next hop, its TTL one less.
+    fn route_on(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet, hop: Hop) -> Verdict {
+        uvs_wire::rewrite::decrement_ttl(frame.bytes_mut(), &mut packet);
+        self.output(scene, frame, hop, None)
+    }
+
+    /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227) on every layer 2 interface, so that caches
+    /// that hold another owner's MAC address are corrected.
+    pub fn announce(&self, out: &mut Outbox) {
+        let snapshot = self.snapshot.load();
+        for interface in snapshot.network.interfaces() {
+            let Link::Ethernet(own) = interface.link else { continue };
+            for addr in interface.addresses.iter().filter_map(|prefix| Address::from(prefix.addr()).to_v4()) {
+                let repr = ArpRepr {
+                    operation: Operation::Request,
+                    sender_mac: own.0,
+                    sender_ip: addr,
+                    target_mac: [0; 6],
+                    target_ip: addr,
+                };
+                out.push(interface.port, arp_frame(&repr, MacAddr::BROADCAST, own));
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The engine seen from outside: listings, totals, conflicts. Nothing here changes anything.
+
+use core::net::SocketAddr;
+use std::collections::HashMap;
+
+use crate::connection::{Connection, PROTOCOL_IP};
+use crate::director::{Director, Scene};
+use crate::service::{Counted, lock};
+use crate::spec::{MacAddr, Options, Protocol, Timeouts};
+use crate::time::Instant;
+use crate::view::{AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status};
+use uvs_wire::Address;
+
+/// How many claimants of our addresses are remembered.
+const CONFLICTS_MAX: usize = 64;
+
+impl Director {
+    /// All services, sorted by key, with destinations in list order.
+    pub fn services(&self) -> Vec<ServiceView> {
+        let snapshot = self.snapshot.load();
+        let mut services: Vec<_> = snapshot.services.iter().collect();
+        services.sort_by_key(|service| service.key);
+        services.into_iter().map(|service| service.view()).collect()
+    }
+
+    /// All connections and templates, in no order.
+    pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
+        let mut views = Vec::with_capacity(self.table.len());
+        self.table.for_each(|connection| {
+            if connection.expires_at > now {
+                views.push(view(connection, now));
+            }
+        });
+        views
+    }
+
+    /// The neighbour table.
+    pub fn neighbors(&self) -> Vec<NeighborView> {
+        self.neighbors.view()
+    }
+
+    /// Totals, table sizes, drops.
+    pub fn status(&self) -> Status {
+        let mut states: HashMap<(Protocol, &'static str), usize> = HashMap::new();
+        self.table.for_each(|connection| {
+            if let (Some(protocol), false) =
+                (Protocol::from_number(connection.request.protocol), connection.request.template)
+            {
+                *states.entry((protocol, connection.state_name())).or_default() += 1;
+            }
+        });
+        let mut connections_by_state: Vec<_> =
+            states.into_iter().map(|((protocol, state), count)| (protocol, state, count)).collect();
+        connections_by_state.sort_unstable();
+        Status {
+            total: self.total.counters(),
+            rates: self.total.rates(),
+            connections: self.table.len(),
+            connections_max: self.limits.connections,
+            connections_by_state,
+            drops: self.drops(),
+            neighbors: self.neighbors.len(),
+            conflicts: lock(&self.conflicts).clone(),
+        }
+    }
+
+    /// The timeouts in force.
+    pub fn timeouts(&self) -> Timeouts {
+        self.snapshot.load().timeouts
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> Options {
+        self.snapshot.load().options
+    }
+
+    /// Remembers that another station claimed an address of ours.
+    pub(crate) fn note_conflict(&self, scene: &Scene<'_>, addr: Address, mac: MacAddr) {
+        let (addr, port) = (addr.to_ip(), scene.port);
+        let mut conflicts = lock(&self.conflicts);
+        if let Some(known) = conflicts.iter_mut().find(|c| c.addr == addr && c.mac == mac && c.port == port) {
+            known.count += 1;
+        } else if conflicts.len() < CONFLICTS_MAX {
+            conflicts.push(AddressConflict { addr, mac, port, count: 1 });
+        }
+    }
+}
+
+fn view(connection: &Connection, now: Instant) -> ConnectionView {
+    let request = &connection.request;
+    let protocol = match Protocol::from_number(request.protocol) {
+        Some(protocol) => ConnectionProtocol::Transport(protocol),
+        None => {
+            debug_assert_eq!(request.protocol, PROTOCOL_IP);
+            ConnectionProtocol::Ip
+        }
+    };
+    ConnectionView {
+        protocol,
+        client: SocketAddr::new(request.client.to_ip(), request.client_port),
+        virtual_addr: SocketAddr::new(request.virtual_addr.to_ip(), request.virtual_port),
+        destination: SocketAddr::new(connection.destination_addr.to_ip(), connection.destination_port),
+        forwarding: connection.forwarding,
+        state: connection.state_name(),
+        expires_in: connection.expires_at.since(now),
+        template: request.template,
+        active: connection.counted == Counted::Active,
+    }
+}

@@ -1,0 +1,151 @@
+//! ICMP errors about a known connection: the packet they quote is looked up, and they are translated and
+//! forwarded as packets of that connection would be.
+//!
+//! ```text
+//!   about a reply (VIP -> CIP), to the VIP:        goes on to the destination, quoting RIP -> CIP
+//!   about a request (CIP -> RIP), to the client:   goes on from the VIP, quoting CIP -> VIP
+//!   about our own tunnel packet, to the DIP:       the client is told, quoting what was inside
+//! ```
+
+use uvs_wire::icmp::{self, v4};
+use uvs_wire::{Packet, rewrite};
+
+use crate::balance::Hit;
+use crate::connection::{ReplyKey, RequestKey};
+use crate::director::{Director, Scene};
+use crate::forward::IPIP;
+use crate::frame::Frame;
+use crate::input::ICMP;
+use crate::report::Report;
+use crate::spec::Forwarding;
+use crate::verdict::{DropReason, Verdict};
+
+/// Whether the kernel's IPVS follows errors of this type: of ICMP only these, of ICMPv6 all.
+fn is_followed(packet: &Packet, message: &[u8]) -> bool {
+    packet.protocol != ICMP
+        || matches!(message[0], v4::DESTINATION_UNREACHABLE | v4::SOURCE_QUENCH | v4::TIME_EXCEEDED)
+}
+
+impl Director {
+    /// An ICMP error to an address of ours.
+    pub(crate) fn related_to_request(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &mut Frame,
+        packet: Packet,
+    ) -> Verdict {
+        let start = usize::from(packet.header_len);
+        let quoted = start + icmp::HEADER_LEN;
+        let message = &frame.bytes()[start..];
+        if message.len() < icmp::HEADER_LEN || !is_followed(&packet, message) {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        }
+        let Ok(mut inner) = Packet::parse_quoted(&frame.bytes()[quoted..]) else {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        };
+        if inner.protocol == IPIP && scene.snapshot.network.is_local(inner.src) {
+            return self.relay_about_tunnel(scene, frame, &packet, inner);
+        }
+        let key = RequestKey {
+            client: inner.dst,
+            virtual_addr: inner.src,
+            client_port: inner.dst_port,
+            virtual_port: inner.src_port,
+            protocol: inner.protocol,
+            template: false,
+        };
+        let hit = {
+            let shard = self.table.shard(key.protocol, key.client, key.client_port);
+            let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
+            let connection = shard.get(id);
+            self.count_in(&connection.destination, &packet);
+            Hit::of(connection)
+        };
+        if hit.forwarding == Forwarding::Nat {
+            if !icmp::checksum_ok(frame.bytes(), &packet) {
+                return Verdict::Drop(DropReason::BadChecksum);
+            }
+            let bytes = frame.bytes_mut();
+            let edit = rewrite::quoted_source(&mut bytes[quoted..], &mut inner, hit.destination, hit.port);
+            rewrite::icmp_message(bytes, &packet, edit);
+        }
+        self.forward(scene, frame, packet, hit)
+    }
+
+    /// An ICMP error to somebody else, about a request that was translated. `Some`: the packet must not go on.
+    pub(crate) fn related_to_reply(
+        &self,
+        _: &mut Scene<'_>,
+        frame: &mut Frame,
+        packet: &mut Packet,
+    ) -> Option<DropReason> {
+        let start = usize::from(packet.header_len);
+        let quoted = start + icmp::HEADER_LEN;
+        let message = &frame.bytes()[start..];
+        if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
+            return None;
+        }
+        let mut inner = Packet::parse_quoted(&frame.bytes()[quoted..]).ok()?;
+        let key = ReplyKey {
+            destination: inner.dst,
+            client: inner.src,
+            destination_port: inner.dst_port,
+            client_port: inner.src_port,
+            protocol: inner.protocol,
+        };
+        let (addr, port) = {
+            let shard = self.table.shard(key.protocol, key.client, key.client_port);
+            let connection = shard.get(shard.reply(&key)?);
+            if !icmp::checksum_ok(frame.bytes(), packet) {
+                return Some(DropReason::BadChecksum);
+            }
+            self.count_out(&connection.destination, packet);
+            (connection.request.virtual_addr, connection.request.virtual_port)
+        };
+        let bytes = frame.bytes_mut();
+        let edit = rewrite::quoted_destination(&mut bytes[quoted..], &mut inner, addr, port);
+        rewrite::icmp_message(bytes, packet, edit);
+        rewrite::source(bytes, packet, addr, 0, rewrite::L4Sum::Complete);
+        None
+    }
+
+    /// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.
+    fn relay_about_tunnel(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        outer: Packet,
+    ) -> Verdict {
+        let start = usize::from(packet.header_len);
+        let original = start + icmp::HEADER_LEN + usize::from(outer.header_len);
+        let bytes = frame.bytes();
+        let Some(inner) = bytes.get(original..).and_then(|inner| Packet::parse_quoted(inner).ok()) else {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        };
+        let key = RequestKey {
+            client: inner.src,
+            virtual_addr: inner.dst,
+            client_port: inner.src_port,
+            virtual_port: inner.dst_port,
+            protocol: inner.protocol,
+            template: false,
+        };
+        {
+            let shard = self.table.shard(key.protocol, key.client, key.client_port);
+            let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
+            self.count_in(&shard.get(id).destination, packet);
+        }
+        let (kind, code) = (bytes[start], bytes[start + 1]);
+        let mut rest = 0;
+        if kind == v4::DESTINATION_UNREACHABLE && code == v4::FRAGMENTATION_NEEDED {
+            if !inner.dont_fragment {
+                return Verdict::Consume;
+            }
+            let mtu = u32::from(u16::from_be_bytes([bytes[start + 6], bytes[start + 7]]));
+            rest = mtu.saturating_sub(u32::from(outer.header_len));
+        }
+        self.report(scene, &bytes[original..], &inner, Report::Relay { kind, code, rest });
+        Verdict::Consume
+    }
+}

@@ -1,0 +1,200 @@
+//! ICMP errors that the director originates, at a limited rate (RFC 1812 section 4.3.2.8).
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use uvs_wire::Packet;
+use uvs_wire::icmp::{self, v4, v6};
+
+use crate::director::{Director, Scene};
+use crate::frame::Frame;
+use crate::neighbor::Waiting;
+use crate::network::is_impossible_source;
+use crate::spec::Protocol;
+use crate::time::Instant;
+use crate::verdict::{DropReason, Verdict};
+
+/// Hop limit of what the director originates.
+const HOP_LIMIT: u8 = 64;
+
+/// What a sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    NetUnreachable,
+    HostUnreachable,
+    ProtocolUnreachable,
+    PortUnreachable,
+    TtlExceeded,
+    /// The packet does not fit; the MTU it has to fit into.
+    TooBig(u32),
+    /// An error that came in about the same packet on its way further on.
+    Relay {
+        kind: u8,
+        code: u8,
+        rest: u32,
+    },
+}
+
+/// A token bucket for errors.
+pub(crate) struct ErrorLimit {
+    per_second: u64,
+    /// When the bucket would have been empty: a moment that runs ahead of `now` as errors are sent.
+    horizon: AtomicU64,
+}
+
+impl ErrorLimit {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self { per_second: u64::from(per_second), horizon: AtomicU64::new(0) }
+    }
+
+    fn allow(&self, now: Instant) -> bool {
+        if self.per_second == 0 {
+            return true;
+        }
+        let cost = 1_000_000_000 / self.per_second;
+        let burst = (self.per_second / 20).max(1) * cost;
+        let now = now.as_nanos();
+        let spend = |horizon: u64| {
+            let next = horizon.max(now) + cost;
+            (next <= now + burst).then_some(next)
+        };
+        self.horizon.fetch_update(Relaxed, Relaxed, spend).is_ok()
+    }
+}
+
+impl Director {
+    /// Tells the sender of `ip` what became of it. Nothing is said about ICMP errors, later fragments, and packets
+    /// whose sender cannot be told (RFC 1122 section 3.2.2).
+    pub(crate) fn report(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet, report: Report) {
+        let about_icmp = (packet.protocol == icmp::PROTOCOL_V4 || packet.protocol == icmp::PROTOCOL_V6)
+            && ip
+                .get(usize::from(packet.header_len))
+                .is_none_or(|&kind| icmp::is_error(packet.protocol, kind));
+        if about_icmp
+            || packet.is_fragment() && !packet.is_first_fragment()
+            || is_impossible_source(packet.src)
+            || packet.dst.is_multicast()
+        {
+            return;
+        }
+        let network = &scene.snapshot.network;
+        let Some(hop) = network.route(packet.src) else { return };
+        let source = if network.is_local(packet.dst) {
+            Some(packet.dst)
+        } else {
+            network.source_for(hop.port, packet.src)
+        };
+        let Some(source) = source else { return };
+        if !self.icmp_limit.allow(scene.now) {
+            self.count_drop(DropReason::IcmpRateLimited);
+            return;
+        }
+        let mut frame = Frame::with_capacity(icmp::MAX_ERROR_V6);
+        let buffer = frame.reset();
+        let len = match (source.to_v4(), packet.src.to_v4()) {
+            (Some(from), Some(to)) => {
+                let (kind, code, rest) = report.v4();
+                #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
+                let id = self.next_ip_id.fetch_add(1, Relaxed) as u16;
+                icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, ip)
+            }
+            _ => {
+                let (kind, code, rest) = report.v6();
+                let (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) =
+                    (source.to_ip(), packet.src.to_ip())
+                else {
+                    return;
+                };
+                icmp::emit_error_v6(buffer, from, to, kind, code, rest, HOP_LIMIT, ip)
+            }
+        };
+        frame.set_len(len);
+        if let Verdict::Transmit(port) = self.output(scene, &mut frame, hop, None) {
+            scene.out.push(port, frame);
+        }
+    }
+
+    /// A frame waited for a neighbour in vain: its sender hears of it, in the words of what it sent.
+    pub(crate) fn report_unreachable(&self, scene: &mut Scene<'_>, waiting: Waiting) {
+        let Waiting { mut frame, asked_for } = waiting;
+        let Ok(mut packet) = Packet::parse(frame.bytes()) else { return };
+        if let Some((addr, port)) = asked_for {
+            let sum = crate::balance::sum_of(frame.offload.needs_checksum);
+            uvs_wire::rewrite::destination(frame.bytes_mut(), &mut packet, addr, port, sum);
+        }
+        self.report(scene, frame.bytes(), &packet, Report::HostUnreachable);
+    }
+
+    /// Refuses a packet that has no hop left, with time exceeded.
+    pub(crate) fn check_ttl(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+    ) -> Result<(), Verdict> {
+        if packet.ttl > 1 {
+            return Ok(());
+        }
+        self.report(scene, frame.bytes(), packet, Report::TtlExceeded);
+        Err(Verdict::Drop(DropReason::TtlExceeded))
+    }
+
+    /// Refuses a packet that must not be fragmented and does not fit into `mtu`, with fragmentation needed.
+    pub(crate) fn check_mtu(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        mtu: u32,
+    ) -> Result<(), Verdict> {
+        if wire_len(frame, packet) <= mtu || packet.is_v4() && !packet.dont_fragment {
+            return Ok(());
+        }
+        self.report(scene, frame.bytes(), packet, Report::TooBig(mtu));
+        Err(Verdict::Drop(DropReason::FragmentationNeeded))
+    }
+}
+
+/// How long the largest IP packet is that this frame puts on a wire: of a train, one segment.
+pub(crate) fn wire_len(frame: &Frame, packet: &Packet) -> u32 {
+    if frame.offload.gso_type == 0 {
+        return packet.total_len;
+    }
+    let transport_header = match Protocol::from_number(packet.protocol) {
+        Some(Protocol::Tcp) => {
+            let offset = usize::from(packet.header_len) + 12;
+            frame.bytes().get(offset).map_or(20, |byte| u32::from(byte >> 4) * 4)
+        }
+        _ => 8,
+    };
+    let headers = u32::from(packet.header_len) + transport_header;
+    (headers + u32::from(frame.offload.segment_size)).min(packet.total_len)
+}
+
+impl Report {
+    /// Type, code and the word behind the checksum of ICMP (RFC 792, RFC 1191).
+    fn v4(self) -> (u8, u8, u32) {
+        match self {
+            Self::NetUnreachable => (v4::DESTINATION_UNREACHABLE, v4::NET_UNREACHABLE, 0),
+            Self::HostUnreachable => (v4::DESTINATION_UNREACHABLE, v4::HOST_UNREACHABLE, 0),
+            Self::ProtocolUnreachable => (v4::DESTINATION_UNREACHABLE, v4::PROTOCOL_UNREACHABLE, 0),
+            Self::PortUnreachable => (v4::DESTINATION_UNREACHABLE, v4::PORT_UNREACHABLE, 0),
+            Self::TtlExceeded => (v4::TIME_EXCEEDED, v4::TTL_EXCEEDED, 0),
+            Self::TooBig(mtu) => (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED, mtu.min(0xffff)),
+            Self::Relay { kind, code, rest } => (kind, code, rest),
+        }
+    }
+
+    /// The same in ICMPv6 (RFC 4443).
+    fn v6(self) -> (u8, u8, u32) {
+        match self {
+            Self::NetUnreachable => (v6::DESTINATION_UNREACHABLE, v6::NO_ROUTE, 0),
+            Self::HostUnreachable => (v6::DESTINATION_UNREACHABLE, v6::ADDRESS_UNREACHABLE, 0),
+            // Unrecognized next header; the pointer names the field in the fixed header.
+            Self::ProtocolUnreachable => (v6::PARAMETER_PROBLEM, 1, 6),
+            Self::PortUnreachable => (v6::DESTINATION_UNREACHABLE, v6::PORT_UNREACHABLE, 0),
+            Self::TtlExceeded => (v6::TIME_EXCEEDED, v6::HOP_LIMIT_EXCEEDED, 0),
+            Self::TooBig(mtu) => (v6::PACKET_TOO_BIG, 0, mtu),
+            Self::Relay { kind, code, rest } => (kind, code, rest),
+        }
+    }
+}

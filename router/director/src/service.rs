@@ -1,0 +1,454 @@
+//! Virtual services and their destinations.
+//!
+//! ```text
+//!   Services (copied on change) --> Service --> Destination <-- Connection
+//!                                      |            |
+//!                                      `-- Shared --'   counters, who changed load
+//! ```
+//!
+//! A connection holds its destination, so one that is removed lives on, unavailable, until its last
+//! connection is gone; adding it again brings it back with its counters (the kernel's destination trash).
+
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use uvs_wire::Address;
+
+use crate::scheduler::{Candidate, Flow, Load, Scheduler};
+use crate::spec::{DestinationSpec, Family, Forwarding, Protocol, ServiceKey, ServiceSpec};
+use crate::stats::Stats;
+use crate::time::Instant;
+use crate::view::{DestinationView, ServiceView};
+
+/// A lock whose data stays sound when a holder panics (every update leaves it consistent).
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a service and its destinations share, and what outlives the service while they do.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) stats: Stats,
+    /// Ids of destinations whose load changed since the scheduler was last told.
+    changed: Mutex<Vec<u32>>,
+}
+
+/// One destination of a service.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// Stable within the service.
+    pub(crate) id: u32,
+    pub(crate) addr: Address,
+    pub(crate) port: u16,
+    /// Whether the RIP is an address of the director's own host.
+    pub(crate) local: AtomicBool,
+    spec: RwLock<DestinationSpec>,
+    weight: AtomicU32,
+    active: AtomicU32,
+    inactive: AtomicU32,
+    persistent: AtomicU32,
+    /// Belongs to a service; false once it was removed.
+    available: AtomicBool,
+    overloaded: AtomicBool,
+    /// Is on the list of changed loads.
+    listed: AtomicBool,
+    pub(crate) stats: Stats,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// How a connection counts at its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Active,
+    Inactive,
+    Persistent,
+}
+
+impl Destination {
+    pub(crate) fn new(id: u32, spec: DestinationSpec, shared: Arc<Shared>) -> Self {
+        Self {
+            id,
+            addr: spec.addr.ip().into(),
+            port: spec.addr.port(),
+            local: AtomicBool::new(false),
+            weight: AtomicU32::new(spec.weight),
+            spec: RwLock::new(spec),
+            active: AtomicU32::new(0),
+            inactive: AtomicU32::new(0),
+            persistent: AtomicU32::new(0),
+            available: AtomicBool::new(true),
+            overloaded: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+            stats: Stats::default(),
+            shared,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> DestinationSpec {
+        *self.spec.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The forwarding method of new connections.
+    pub(crate) fn forwarding(&self) -> Forwarding {
+        self.spec().forwarding
+    }
+
+    /// Takes over weight, forwarding and thresholds.
+    pub(crate) fn edit(&self, spec: DestinationSpec) {
+        let mut current = self.spec.write().unwrap_or_else(PoisonError::into_inner);
+        // A limit that is lifted or raised makes room at once.
+        if spec.upper_threshold == 0 || spec.upper_threshold > current.upper_threshold {
+            self.overloaded.store(false, Relaxed);
+        }
+        self.weight.store(spec.weight, Relaxed);
+        *current = spec;
+        drop(current);
+        self.load_changed();
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn is_available(&self) -> bool {
+        self.available.load(Relaxed)
+    }
+
+    pub(crate) fn set_available(&self, available: bool) {
+        self.available.store(available, Relaxed);
+    }
+
+    /// Whether a new connection may go there.
+    pub(crate) fn accepts(&self) -> bool {
+        self.is_available() && self.weight() > 0 && !self.overloaded.load(Relaxed)
+    }
+
+    /// Connections and templates that name it.
+    pub(crate) fn references(&self) -> u32 {
+        self.active.load(Relaxed) + self.inactive.load(Relaxed) + self.persistent.load(Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            active: self.active.load(Relaxed),
+            inactive: self.inactive.load(Relaxed),
+            unavailable: self.overloaded.load(Relaxed),
+        }
+    }
+
+    fn counter(&self, counted: Counted) -> &AtomicU32 {
+        match counted {
+            Counted::Active => &self.active,
+            Counted::Inactive => &self.inactive,
+            Counted::Persistent => &self.persistent,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        u64::from(self.active.load(Relaxed)) + u64::from(self.inactive.load(Relaxed))
+    }
+
+    /// An entry that names this destination came into being.
+    pub(crate) fn attach(&self, counted: Counted) {
+        self.counter(counted).fetch_add(1, Relaxed);
+        let upper = self.spec().upper_threshold;
+        if upper != 0 && self.total() >= u64::from(upper) {
+            self.overloaded.store(true, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry that named this destination is gone.
+    pub(crate) fn detach(&self, counted: Counted) {
+        let before = self.counter(counted).fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "more connections left than came");
+        let spec = self.spec();
+        let clear = match (spec.lower_threshold, spec.upper_threshold) {
+            (0, 0) => true,
+            (0, upper) => self.total() * 4 < u64::from(upper) * 3,
+            (lower, _) => self.total() < u64::from(lower),
+        };
+        if clear {
+            self.overloaded.store(false, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry changed between active and inactive.
+    pub(crate) fn recount(&self, from: Counted, to: Counted) {
+        self.counter(from).fetch_sub(1, Relaxed);
+        self.counter(to).fetch_add(1, Relaxed);
+        self.load_changed();
+    }
+
+    fn load_changed(&self) {
+        if !self.listed.swap(true, AcqRel) {
+            lock(&self.shared.changed).push(self.id);
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            id: self.id,
+            weight: self.weight(),
+            address: self.addr.to_ip(),
+            port: self.port,
+            load: self.load(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> DestinationView {
+        let load = self.load();
+        DestinationView {
+            spec: self.spec(),
+            local: self.local.load(Relaxed),
+            active: load.active,
+            inactive: load.inactive,
+            persistent: self.persistent.load(Relaxed),
+            overloaded: load.unavailable,
+            counters: self.stats.counters(),
+            rates: self.stats.rates(),
+        }
+    }
+}
+
+/// Who picks, and what it was last told.
+struct Picker {
+    scheduler: Box<dyn Scheduler>,
+    /// The last `update`, by position.
+    told: Vec<Arc<Destination>>,
+    positions: HashMap<u32, u32>,
+    ids: Vec<u32>,
+    loads: Vec<(u32, Load)>,
+}
+
+impl Picker {
+    fn update(&mut self, destinations: &[Arc<Destination>]) {
+        self.told = destinations.to_vec();
+        self.positions = (0..).zip(destinations).map(|(position, d)| (d.id, position)).collect();
+        let candidates: Vec<Candidate> = destinations.iter().map(|d| d.candidate()).collect();
+        self.scheduler.update(&candidates);
+    }
+}
+
+/// A virtual service.
+pub(crate) struct Service {
+    pub(crate) key: ServiceKey,
+    spec: RwLock<ServiceSpec>,
+    pub(crate) shared: Arc<Shared>,
+    /// In list order: the one added last comes first.
+    destinations: RwLock<Vec<Arc<Destination>>>,
+    picker: Mutex<Picker>,
+}
+
+impl Service {
+    pub(crate) fn new(spec: ServiceSpec, scheduler: Box<dyn Scheduler>, shared: Arc<Shared>) -> Self {
+        Self {
+            key: spec.key,
+            spec: RwLock::new(spec),
+            shared,
+            destinations: RwLock::default(),
+            picker: Mutex::new(Picker {
+                scheduler,
+                told: Vec::new(),
+                positions: HashMap::new(),
+                ids: Vec::new(),
+                loads: Vec::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> ServiceSpec {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads one thing of the spec without copying the rest.
+    pub(crate) fn with_spec<T>(&self, read: impl FnOnce(&ServiceSpec) -> T) -> T {
+        read(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn destinations(&self) -> Vec<Arc<Destination>> {
+        self.destinations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn find(&self, addr: SocketAddr) -> Option<Arc<Destination>> {
+        let (ip, port) = (Address::from(addr.ip()), addr.port());
+        let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().find(|d| d.addr == ip && d.port == port).cloned()
+    }
+
+    /// Takes over the spec, and another scheduler when one is given.
+    pub(crate) fn edit(&self, spec: ServiceSpec, scheduler: Option<Box<dyn Scheduler>>) {
+        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = spec;
+        if let Some(scheduler) = scheduler {
+            let destinations = self.destinations();
+            let mut picker = lock(&self.picker);
+            picker.scheduler = scheduler;
+            picker.update(&destinations);
+        }
+    }
+
+    /// Puts a destination at the head of the list and tells the scheduler.
+    pub(crate) fn add(&self, destination: Arc<Destination>) {
+        let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        list.insert(0, destination);
+        lock(&self.picker).update(&list);
+    }
+
+    /// Takes a destination off the list and tells the scheduler.
+    pub(crate) fn remove(&self, destination: &Arc<Destination>) {
+        let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|d| !Arc::ptr_eq(d, destination));
+        lock(&self.picker).update(&list);
+    }
+
+    /// Tells the scheduler that weights changed.
+    pub(crate) fn refresh(&self) {
+        let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.picker).update(&list);
+    }
+
+    /// Asks the scheduler where a new connection goes.
+    pub(crate) fn pick(&self, flow: &Flow, now: Instant) -> Option<Arc<Destination>> {
+        let mut picker = lock(&self.picker);
+        let Picker { scheduler, told, positions, ids, loads } = &mut *picker;
+        core::mem::swap(ids, &mut *lock(&self.shared.changed));
+        loads.clear();
+        for id in ids.drain(..) {
+            if let Some(&position) = positions.get(&id) {
+                let destination = &told[position as usize];
+                // Off the list first: a change from here on lists it again.
+                destination.listed.swap(false, AcqRel);
+                loads.push((position, destination.load()));
+            }
+        }
+        let position = scheduler.schedule(flow, loads, now)?;
+        told.get(position as usize).filter(|destination| destination.accepts()).cloned()
+    }
+
+    pub(crate) fn view(&self) -> ServiceView {
+        ServiceView {
+            spec: self.spec(),
+            counters: self.shared.stats.counters(),
+            rates: self.shared.stats.rates(),
+            destinations: self.destinations().iter().map(|d| d.view()).collect(),
+        }
+    }
+}
+
+/// All services, as the packet path sees them: immutable, replaced whole by each change.
+#[derive(Default, Clone)]
+pub(crate) struct Services {
+    by_key: HashMap<ServiceKey, Arc<Service>>,
+    /// How many listen on FTP's port, on port 0 (all ports), on a mark.
+    ftp: usize,
+    all_ports: usize,
+    marks: usize,
+}
+
+/// FTP's control and data ports.
+pub(crate) const FTP_PORT: u16 = 21;
+pub(crate) const FTP_DATA_PORT: u16 = 20;
+/// Below this port the kernel wants the right to bind; an FTP service catches the ports from here on.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+impl Services {
+    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.by_key.get(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_key.values()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, service: Arc<Service>) {
+        self.by_key.insert(service.key, service);
+        self.recount();
+    }
+
+    pub(crate) fn remove(&mut self, key: &ServiceKey) -> Option<Arc<Service>> {
+        let removed = self.by_key.remove(key);
+        self.recount();
+        removed
+    }
+
+    fn recount(&mut self) {
+        let ports = |want: u16| {
+            self.by_key
+                .keys()
+                .filter(move |k| matches!(k, ServiceKey::Address { addr, .. } if addr.port() == want))
+        };
+        let (ftp, all_ports) = (ports(FTP_PORT).count(), ports(0).count());
+        self.marks = self.by_key.keys().filter(|k| matches!(k, ServiceKey::Mark { .. })).count();
+        (self.ftp, self.all_ports) = (ftp, all_ports);
+    }
+
+    /// The service a packet to this address asks for: by mark, exactly, by FTP's data ports, by port 0.
+    pub(crate) fn find(
+        &self,
+        protocol: Protocol,
+        addr: Address,
+        port: u16,
+        mark: u32,
+    ) -> Option<&Arc<Service>> {
+        let ip = addr.to_ip();
+        let by_port = |port| self.by_key.get(&ServiceKey::new(protocol, SocketAddr::new(ip, port)));
+        if mark != 0 && self.marks > 0 {
+            let found = self.by_key.get(&ServiceKey::Mark { mark, family: Family::of(ip) });
+            if found.is_some() {
+                return found;
+            }
+        }
+        by_port(port)
+            .or_else(|| {
+                let data = port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT;
+                if protocol == Protocol::Tcp && self.ftp > 0 && data { by_port(FTP_PORT) } else { None }
+            })
+            .or_else(|| if self.all_ports > 0 { by_port(0) } else { None })
+    }
+}
+
+/// Removed destinations that connections still name, by the service's key and their address.
+#[derive(Default)]
+pub(crate) struct Trash {
+    entries: HashMap<(ServiceKey, SocketAddr), (Arc<Destination>, Instant)>,
+}
+
+impl Trash {
+    /// How long one stays after its last connection.
+    const IDLE_SECS: u64 = 60;
+
+    pub(crate) fn put(&mut self, key: ServiceKey, destination: Arc<Destination>, now: Instant) {
+        self.entries.insert((key, destination.spec().addr), (destination, now));
+    }
+
+    pub(crate) fn take(&mut self, key: ServiceKey, addr: SocketAddr) -> Option<Arc<Destination>> {
+        self.entries.remove(&(key, addr)).map(|(destination, _)| destination)
+    }
+
+    /// What a service of this key shared with its destinations, if any is left.
+    pub(crate) fn shared(&self, key: ServiceKey) -> Option<Arc<Shared>> {
+        self.entries.iter().find(|((k, _), _)| *k == key).map(|(_, (d, _))| Arc::clone(&d.shared))
+    }
+
+    /// Drops those that nothing has named for a minute.
+    pub(crate) fn purge(&mut self, now: Instant) {
+        self.entries.retain(|_, (destination, since)| {
+            if destination.references() > 0 {
+                *since = now;
+            }
+            now.since(*since).as_secs() < Self::IDLE_SECS
+        });
+    }
+
+    /// Whether no removed destination is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
