@@ -310,7 +310,7 @@ fn meet(
     }
     let options = &snapshot.options;
     let destination = &connection.destination;
-    let starts = protocol == Protocol::Tcp && packet.tcp_flags & (tcp::SYN | tcp::RST) == tcp::SYN;
+    let starts = protocol == Protocol::Tcp && packet.tcp_flags & tcp::SYN != 0;
     if starts {
         let state = TcpState::from_number(connection.state);
         let drained = destination.weight() == 0;

@@ -131,7 +131,7 @@ impl Neighbors {
 
     /// Lets a frame wait for the answer. Returns it when the answer came in between.
     pub(crate) fn queue(&self, port: PortId, addr: Address, waiting: Waiting) -> Option<(MacAddr, Waiting)> {
-        let Some(mut neighbor) = self.table.get_mut(&(port, addr)) else { return None };
+        let mut neighbor = self.table.get_mut(&(port, addr))?;
         match neighbor.mac {
             Some(mac) => Some((mac, waiting)),
             None => {

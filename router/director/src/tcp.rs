@@ -75,7 +75,7 @@ const INPUT_ONLY: Table = [
 // With `secure_tcp` a connection is established only once the destination has confirmed it.
 const SECURE_INPUT: Table = [
     [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
-    [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+    [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
     [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
     [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
 ];
@@ -174,6 +174,67 @@ impl TcpState {
             LA => "LAST_ACK",
             LI => "LISTEN",
             SA => "SYNACK",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cell that the recorded kernel was led through.
+    #[test]
+    fn every_recorded_cell_is_followed() {
+        for (recording, nat, secure) in [
+            ("tcp_matrix_nat", true, false),
+            ("tcp_matrix_dr", false, false),
+            ("tcp_matrix_nat_secure", true, true),
+        ] {
+            let path = format!("{}/../../tests/golden/{recording}.json", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).expect("the recording is there");
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let rows =
+                json["steps"].as_array().unwrap().iter().filter_map(|step| step["rows"].as_array()).flatten();
+            let mut cells = 0;
+            for row in rows {
+                let state = |key: &str| {
+                    let name = row[key].as_str()?;
+                    TcpState::ALL.into_iter().find(|state| state.name() == name)
+                };
+                let (Some(before), Some(after)) = (state("state_before"), state("state_after")) else {
+                    continue;
+                };
+                let flags = row["event_flags"].as_str().unwrap().chars().fold(0, |flags, flag| {
+                    use uvs_wire::tcp::{ACK, FIN, PSH, RST, SYN};
+                    flags
+                        | match flag {
+                            'S' => SYN,
+                            'F' => FIN,
+                            'A' => ACK,
+                            'R' => RST,
+                            'P' => PSH,
+                            _ => 0,
+                        }
+                });
+                let seen = match (row["event_side"].as_str().unwrap(), nat) {
+                    ("client", true) => Seen::Input,
+                    ("client", false) => Seen::InputOnly,
+                    _ => Seen::Output,
+                };
+                // A SYN on a closing connection starts another one instead (conn_reuse_mode).
+                if seen != Seen::Output
+                    && TcpEvent::of(flags) == TcpEvent::Syn
+                    && matches!(before, TcpState::TimeWait | TcpState::Close)
+                {
+                    continue;
+                }
+                assert_eq!(before.next(seen, TcpEvent::of(flags), secure), after, "{recording}: {row}");
+                let timer = row["timer_after"].as_u64().unwrap();
+                let timeout = after.timeout(&Timeouts::default()).as_secs();
+                assert!(timer.abs_diff(timeout) <= 2, "{recording}: {row}");
+                cells += 1;
+            }
+            assert!(cells > 40, "{recording}: {cells} cells");
         }
     }
 }

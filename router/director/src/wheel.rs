@@ -124,7 +124,7 @@ impl Wheel {
                 self.disarm(slab, index);
                 return Some(index);
             }
-            if self.tick % SLOTS as u64 == 0 {
+            if self.tick.is_multiple_of(SLOTS as u64) {
                 let index = self.heads[usize::from(coarse_slot(self.tick / SLOTS as u64))];
                 if index != NONE {
                     self.disarm(slab, index);
