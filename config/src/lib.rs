@@ -1,1 +1,107 @@
-//! Stub.
+//! The typed configuration: parse, validate, diff.
+//!
+//! ```text
+//!   file --> Config::load --> Config (parsed and valid) --> Config::diff --> Vec<Change> --> Director::apply
+//!                `--> Problems: all at once, each with what, where and how to fix
+//! ```
+//!
+//! ```
+//! let config = uvs_config::Config::parse(
+//!     r#"
+//!     [[interface]]
+//!     name = "uvs0"
+//!     device = "tap"
+//!     addresses = ["192.0.2.1/24"]
+//!
+//!     [[service]]
+//!     protocol = "tcp"
+//!     address = "192.0.2.10:80"
+//!     forward = "nat"
+//!     destination = [{ address = "192.0.2.21:8080" }, { address = "192.0.2.22:8080", weight = 2 }]
+//!     "#,
+//!     "edge.toml",
+//! )?;
+//! // The network, the service, two destinations.
+//! assert_eq!(uvs_config::Config::diff(None, &config).len(), 4);
+//! assert!(uvs_config::Config::diff(Some(&config), &config).is_empty());
+//! # Ok::<(), uvs_config::Problems>(())
+//! ```
+//!
+//! # The file
+//! TOML; every key with unit, default and range is in `config/README.md`, and `config/examples/full.toml` uses
+//! them all.
+//!
+//! # The diff
+//! - The start is the diff from nothing: a director is expected to begin with the default timeouts and options
+//!   and without network and services.
+//! - The network comes first, so that services and destinations find their routes.
+//! - What is equal is not mentioned, and a destination that differs in weight or forwarding alone is edited in
+//!   place: its connections stay. Destinations are added before others are removed.
+//! - A service is edited also when only the module behind its scheduler's name has changed.
+//! - `SetNetwork` is expected to forget static neighbours: they are all set again after it, and it is sent
+//!   again, unchanged, when one has to go.
+//! - Limits, metrics and how devices are set up (bridge, host side) are no changes of the director: the caller
+//!   compares them.
+
+mod config;
+mod diff;
+mod network;
+mod problem;
+mod read;
+mod service;
+mod settings;
+mod suggest;
+
+pub use config::{
+    Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Host, Interface, Module, NATIVE, Neighbor, SHIPPED,
+    Scheduler, Service,
+};
+pub use problem::{Location, Problem, Problems, Severity};
+
+#[cfg(test)]
+mod tests {
+    use crate::read::Keys;
+    use crate::{config, network, service, settings};
+
+    #[test]
+    fn the_reference_and_the_full_example_have_every_key() {
+        let tables: [(&str, Keys); 12] = [
+            ("", config::ROOT),
+            ("[metrics]", settings::METRICS),
+            ("[limits]", settings::LIMITS),
+            ("[timeouts]", settings::TIMEOUTS),
+            ("[options]", settings::OPTIONS),
+            ("[[interface]]", network::INTERFACE),
+            ("`bridge` plugs", network::BRIDGE),
+            ("`host` is", network::HOST),
+            ("[[route]]", network::ROUTE),
+            ("[[neighbor]]", network::NEIGHBOR),
+            ("[[scheduler]]", service::SCHEDULER),
+            ("[[service]]", service::SERVICE),
+        ];
+        let (reference, full) = (include_str!("../README.md"), include_str!("../examples/full.toml"));
+        let section = |title: &str| {
+            let start = reference.find(title).unwrap_or_else(|| panic!("{title} is in the README"));
+            let rest = &reference[start + title.len()..];
+            let end = if title.is_empty() { None } else { rest.find("\n## ") };
+            end.map_or(rest, |end| &rest[..end]).to_owned()
+        };
+        for (title, keys) in tables.into_iter().chain([("[[service.destination]]", service::DESTINATION)]) {
+            for key in keys {
+                let row = if title.is_empty() { format!("[{key}]") } else { format!("\n| `{key}` |") };
+                assert!(section(title).contains(&row), "{title} {key} is in the README");
+                let word = |word: &str| word == *key;
+                let letters = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+                let used = full.lines().map(|line| line.split('#').next().unwrap_or(""));
+                assert!(used.flat_map(|line| line.split(letters)).any(word), "{title} {key} is in full.toml");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_for_a_module_is_native_and_what_is_native_is_shipped() {
+        assert!(crate::NATIVE.contains(&crate::DEFAULT_FALLBACK));
+        assert!(crate::NATIVE.iter().all(|native| crate::SHIPPED.contains(native)));
+        assert!(crate::SHIPPED.contains(&crate::DEFAULT_SCHEDULER));
+    }
+}

@@ -52,6 +52,12 @@ impl Director {
             Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
             Change::AddService(spec) => self.add_service(control, spec, now),
             Change::EditService(spec) => self.edit_service(control, spec),
+            Change::RenewScheduler(key) => {
+                let spec = self.service(key)?.spec();
+                let scheduler = control.scheduler(&spec.scheduler, key)?;
+                self.service(key)?.edit(spec, Some(scheduler));
+                Ok(())
+            }
             Change::RemoveService(key) => self.remove_service(control, key, now),
             Change::Flush => {
                 let keys: Vec<ServiceKey> = self.snapshot.load().services.iter().map(|s| s.key).collect();

@@ -202,9 +202,9 @@ impl Neighbors {
         );
     }
 
-    /// Forgets everything about interfaces that are not there any more.
+    /// Forgets what was set by hand, and everything about interfaces that are not there any more.
     pub(crate) fn retain_ports(&self, network: &Network) {
-        self.table.retain(|(port, _), _| network.mac(*port).is_some());
+        self.table.retain(|(port, _), neighbor| !neighbor.permanent && network.mac(*port).is_some());
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {

@@ -501,7 +501,7 @@ impl Default for Limits {
 /// One step towards the desired state; [`crate::Director::apply`] takes it whole or refuses it whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Replaces the interfaces and routes.
+    /// Replaces the interfaces and routes. Neighbours that were set are forgotten: set them again.
     SetNetwork {
         /// All interfaces; ports 0, 1, 2...
         interfaces: Vec<InterfaceSpec>,
@@ -521,6 +521,8 @@ pub enum Change {
     AddService(ServiceSpec),
     /// Changes a service's scheduler, persistence or flags.
     EditService(ServiceSpec),
+    /// Makes a service's scheduler anew: the module behind its name has changed.
+    RenewScheduler(ServiceKey),
     /// Removes a service with its destinations. Its connections follow `expire_nodest_conn`.
     RemoveService(ServiceKey),
     /// Removes all services (`ipvsadm -C`).

@@ -1,0 +1,223 @@
+//! What a config says, parsed and valid.
+
+use core::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+use uvs_director::PortId;
+use uvs_director::spec::{
+    Change, DestinationSpec, InterfaceSpec, Limits, MacAddr, Options, Prefix, RouteSpec, ServiceKey,
+    ServiceSpec, Timeouts,
+};
+
+use crate::problem::{Location, Problem, Problems};
+use crate::read::{Doc, Table};
+use crate::{diff, network, service, settings};
+
+/// The schedulers that come with uvs, by the names a service gives them.
+pub const SHIPPED: &[&str] = &["rr", "wrr", "lc", "wlc"];
+
+/// Those of them that are native code, and can therefore stand in for a module that fails.
+pub const NATIVE: &[&str] = &["wlc"];
+
+/// What stands in for a module that fails where the config does not say.
+pub const DEFAULT_FALLBACK: &str = "wlc";
+
+/// The scheduler of a service that names none.
+pub const DEFAULT_SCHEDULER: &str = "wrr";
+
+/// One file, parsed *and* valid: whatever is in here can be applied.
+///
+/// The keys of the file with unit, default and range are in `config/README.md`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
+    pub metrics: Option<SocketAddr>,
+    /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.
+    pub limits: Limits,
+    /// How long idle connections are kept.
+    pub timeouts: Timeouts,
+    /// Behaviour, by the kernel's names.
+    pub options: Options,
+    /// In the order of the file, which is that of their ports.
+    pub interfaces: Vec<Interface>,
+    /// Beside the connected subnets.
+    pub routes: Vec<RouteSpec>,
+    /// Static neighbours.
+    pub neighbors: Vec<Neighbor>,
+    /// Scheduler modules with a name of their own.
+    pub schedulers: Vec<Scheduler>,
+    /// Virtual services.
+    pub services: Vec<Service>,
+    /// What the author hardly meant, though it can be applied.
+    pub warnings: Vec<Problem>,
+}
+
+/// One interface of the director and how its device is set up.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// What the engine is told. The addresses are those of the file and the VIPs that lie in their subnets.
+    pub spec: InterfaceSpec,
+    /// The bridge a TAP is plugged into.
+    pub bridge: Option<Bridge>,
+    /// The host kernel's side of a TUN.
+    pub host: Option<Host>,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A bridge of the kernel. It is made where it does not exist, and what was done to it is undone on exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// Devices plugged into it beside the TAP.
+    pub ports: Vec<String>,
+}
+
+/// What the host's kernel is told about a TUN device; undone on exit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The kernel's own addresses on the device.
+    pub addresses: Vec<Prefix>,
+    /// What the kernel routes into the device.
+    pub routes: Vec<Prefix>,
+    /// Devices on which replies from destinations come in. Whatever comes in there goes by a table whose
+    /// default route is the TUN device (`ip rule iif DEVICE`).
+    pub replies_from: Vec<String>,
+    /// Whether the kernel forwards (`ip_forward` = 1, `rp_filter` = 0).
+    pub forwarding: bool,
+}
+
+/// A neighbour that is never asked for and never expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// On which interface, always a TAP.
+    pub port: PortId,
+    /// Its IP address.
+    pub addr: core::net::IpAddr,
+    /// Its MAC address.
+    pub mac: MacAddr,
+}
+
+/// A module with a name of its own. The file exists and is readable; what is in it is for the caller to judge.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    /// What services call it.
+    pub name: String,
+    /// The component and what stands in for it.
+    pub module: Module,
+    /// Given to it by services without `options` of their own.
+    pub options: String,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A component file that schedules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The native scheduler (of [`NATIVE`]) that picks when the module fails.
+    pub fallback: String,
+}
+
+/// A virtual service with its destinations.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What the engine is told. The scheduler's name is one of [`SHIPPED`], that of a [`Scheduler`], or the
+    /// absolute path of a component.
+    pub spec: ServiceSpec,
+    /// The component behind that name; `None` for a shipped scheduler.
+    pub module: Option<Module>,
+    /// In the order of the file.
+    pub destinations: Vec<DestinationSpec>,
+    /// Where it stands.
+    pub location: Location,
+    /// Where its scheduler is named (the service itself if it names none).
+    pub scheduler_location: Location,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// All problems at once; a TOML syntax error and an unreadable file come alone.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, Problems> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| {
+            let fix = "give the path of a readable config file (examples: config/examples)";
+            Problem::of_file(path, format!("the config cannot be read: {error}"), fix)
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
+            let at = Location { line, ..Location::default() };
+            Problem::new(path, &at, "the config is not UTF-8 text", "save the file as UTF-8")
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file. `path` is its name in messages, and its folder is where relative paths in it
+    /// start.
+    ///
+    /// # Errors
+    /// All problems at once; a TOML syntax error comes alone.
+    pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, Problems> {
+        let path = path.as_ref();
+        let doc = Doc::new(path, text);
+        let tree = DeTable::parse(text).map_err(|error| {
+            let at = doc.location(error.span().map_or(0, |span| span.start.min(text.len())), "");
+            let fix = "correct the syntax here: key = value, text in quotes, tables as [name] or [[name]]";
+            Problem::new(path, &at, format!("this is not TOML: {}", error.message()), fix)
+                .with_column(at.column)
+        })?;
+        let root = Table::root(&doc, tree.get_ref(), ROOT);
+        let metrics = settings::metrics(&root);
+        let limits = settings::limits(&root);
+        let timeouts = settings::timeouts(&root);
+        let options = settings::options(&root);
+        let mut network = network::Network::read(&root);
+        let neighbors = network.neighbors(&root, limits);
+        let schedulers = service::schedulers(&root);
+        let services = service::services(&root, &network, &schedulers);
+        let vips = services.iter().filter_map(|service| match service.spec.key {
+            ServiceKey::Address { addr, .. } => Some(addr.ip()),
+            ServiceKey::Mark { .. } => None,
+        });
+        network.own_vips(vips);
+        let warnings = doc.finish()?;
+        let network::Network { interfaces, routes, .. } = network;
+        let file = path.to_owned();
+        Ok(Self {
+            file,
+            metrics,
+            limits,
+            timeouts,
+            options,
+            interfaces,
+            routes,
+            neighbors,
+            schedulers,
+            services,
+            warnings,
+        })
+    }
+
+    /// The changes that turn a director that runs `old` (`None`: a new one) into one that runs `new`. See the
+    /// [module's promises](crate#the-diff).
+    pub fn diff(old: Option<&Self>, new: &Self) -> Vec<Change> {
+        diff::diff(old, new)
+    }
+
+    /// An error at a place in this config, for checks that are made elsewhere.
+    pub fn problem(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        Problem::new(&self.file, at, what, fix)
+    }
+}
+
+/// The top level.
+pub(crate) const ROOT: &[&str] =
+    &["metrics", "limits", "timeouts", "options", "interface", "route", "neighbor", "scheduler", "service"];

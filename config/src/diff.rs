@@ -1,0 +1,86 @@
+//! From one config to another in changes.
+
+use uvs_director::spec::{Change, InterfaceSpec, Options, Timeouts};
+
+use crate::config::{Config, Service};
+
+pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
+    let mut changes = Vec::new();
+    network(old, new, &mut changes);
+    let timeouts = old.map_or_else(Timeouts::default, |old| old.timeouts);
+    if timeouts != new.timeouts {
+        changes.push(Change::SetTimeouts(new.timeouts));
+    }
+    let options = old.map_or_else(Options::default, |old| old.options);
+    if options != new.options {
+        changes.push(Change::SetOptions(new.options));
+    }
+    let old_services = old.map_or(&[][..], |old| &old.services);
+    for gone in old_services.iter().filter(|service| find(&new.services, service).is_none()) {
+        changes.push(Change::RemoveService(gone.spec.key));
+    }
+    for service in &new.services {
+        match find(old_services, service) {
+            Some(before) => edit(before, service, &mut changes),
+            None => {
+                changes.push(Change::AddService(service.spec.clone()));
+                let key = service.spec.key;
+                changes.extend(service.destinations.iter().map(|spec| Change::AddDestination(key, *spec)));
+            }
+        }
+    }
+    changes
+}
+
+fn network(old: Option<&Config>, new: &Config, changes: &mut Vec<Change>) {
+    let specs = |config: &Config| -> Vec<InterfaceSpec> {
+        config.interfaces.iter().map(|interface| interface.spec.clone()).collect()
+    };
+    let interfaces = specs(new);
+    // A static neighbour cannot be taken back by itself: a new network starts without any.
+    let same = old.is_some_and(|old| {
+        specs(old) == interfaces
+            && old.routes == new.routes
+            && old.neighbors.iter().all(|before| {
+                new.neighbors.iter().any(|now| (now.port, now.addr) == (before.port, before.addr))
+            })
+    });
+    if !same {
+        changes.push(Change::SetNetwork { interfaces, routes: new.routes.clone() });
+    }
+    for neighbor in &new.neighbors {
+        let there = same && old.is_some_and(|old| old.neighbors.contains(neighbor));
+        if !there {
+            let crate::Neighbor { port, addr, mac } = *neighbor;
+            changes.push(Change::SetNeighbor { port, addr, mac });
+        }
+    }
+}
+
+fn find<'s>(services: &'s [Service], like: &Service) -> Option<&'s Service> {
+    services.iter().find(|service| service.spec.key == like.spec.key)
+}
+
+fn edit(before: &Service, now: &Service, changes: &mut Vec<Change>) {
+    let key = now.spec.key;
+    if before.spec != now.spec {
+        changes.push(Change::EditService(now.spec.clone()));
+    }
+    // The name of a scheduler may stay while the module behind it is another.
+    if before.spec.scheduler == now.spec.scheduler && before.module != now.module {
+        changes.push(Change::RenewScheduler(key));
+    }
+    // What is new comes before what goes, so that the service is never without a destination in between.
+    for spec in &now.destinations {
+        match before.destinations.iter().find(|old| old.addr == spec.addr) {
+            None => changes.push(Change::AddDestination(key, *spec)),
+            Some(old) if old != spec => changes.push(Change::EditDestination(key, *spec)),
+            Some(_) => {}
+        }
+    }
+    for old in &before.destinations {
+        if !now.destinations.iter().any(|spec| spec.addr == old.addr) {
+            changes.push(Change::RemoveDestination(key, old.addr));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The files under `config/examples` load, and say what their comments promise.
+
+use std::path::{Path, PathBuf};
+
+use uvs_config::{Config, Interface};
+use uvs_director::PortId;
+use uvs_director::spec::{Forwarding, Link, MacAddr, Options, Timeouts, Tunnel};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+fn load(name: &str) -> Config {
+    let config = Config::load(example(name)).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+    assert_eq!(config.warnings, [], "{name} is without warnings");
+    config
+}
+
+fn forwardings(config: &Config) -> Vec<Forwarding> {
+    config.services.iter().flat_map(|service| &service.destinations).map(|spec| spec.forwarding).collect()
+}
+
+#[test]
+fn every_example_loads() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(example("")).expect("the folder is there") {
+        let name = entry.expect("readable").file_name().into_string().expect("UTF-8");
+        load(&name);
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["dr.toml", "full.toml", "nat-on-tun-device.toml", "nat.toml", "tun.toml"]);
+}
+
+#[test]
+fn nat_maps_ports_and_keeps_them_where_none_is_given() {
+    let config = load("nat.toml");
+    assert!(forwardings(&config).iter().all(|forwarding| *forwarding == Forwarding::Nat));
+    let destinations = |index: usize| -> Vec<String> {
+        config.services[index]
+            .destinations
+            .iter()
+            .map(|spec| format!("{} weight {}", spec.addr, spec.weight))
+            .collect()
+    };
+    assert_eq!(destinations(0), ["192.168.20.11:8080 weight 2", "192.168.20.12:8080 weight 1"]);
+    assert_eq!(destinations(1), ["192.168.20.11:53 weight 1", "192.168.20.12:53 weight 1"]);
+    assert_eq!(config.services[1].spec.key.to_string(), "udp 192.168.10.100:53");
+    let ports: Vec<_> = config.interfaces.iter().map(|it| (it.spec.name.as_str(), it.spec.port)).collect();
+    assert_eq!(ports, [("uvs0", PortId(0)), ("uvs1", PortId(1))], "ports follow the file");
+    assert_eq!(config.routes[0].port, PortId(0), "the gateway's subnet says which interface");
+    let bridge = config.interfaces[1].bridge.as_ref().expect("uvs1 has a bridge");
+    assert_eq!((bridge.name.as_str(), &bridge.ports[..]), ("br1", &["eth1".to_owned()][..]));
+}
+
+#[test]
+fn derived_macs_are_stable_unicast_local_and_differ_by_name() {
+    let macs = |config: &Config| -> Vec<MacAddr> {
+        let mac = |interface: &Interface| match interface.spec.link {
+            Link::Ethernet(mac) => mac,
+            Link::Ip => panic!("{} is a TAP", interface.spec.name),
+        };
+        config.interfaces.iter().map(mac).collect()
+    };
+    let first = macs(&load("nat.toml"));
+    assert_eq!(first, macs(&load("nat.toml")), "the same after a restart");
+    assert_ne!(first[0], first[1]);
+    for mac in first {
+        assert!(!mac.is_multicast() && mac.0[0] & 2 == 2, "{mac} is unicast and locally administered");
+    }
+}
+
+#[test]
+fn dr_takes_the_ports_of_the_service_and_quiesces_with_weight_0() {
+    let config = load("dr.toml");
+    assert_eq!(forwardings(&config), [Forwarding::Direct; 3]);
+    let last = config.services[0].destinations[2];
+    assert_eq!((last.addr.to_string().as_str(), last.weight), ("192.168.10.13:80", 0));
+}
+
+#[test]
+fn tun_reaches_destinations_behind_the_router() {
+    let config = load("tun.toml");
+    assert_eq!(forwardings(&config), [Forwarding::Tunnel(Tunnel::Ipip); 2]);
+    assert_eq!(config.routes[0].via, Some("192.168.10.254".parse().expect("an address")));
+}
+
+#[test]
+fn nat_on_a_tun_device_has_its_side_in_the_kernel() {
+    let config = load("nat-on-tun-device.toml");
+    let interface = &config.interfaces[0];
+    assert_eq!(interface.spec.link, Link::Ip);
+    let host = interface.host.as_ref().expect("a host side");
+    assert_eq!(host.addresses, ["10.255.0.1/30".parse().expect("a prefix")]);
+    assert_eq!(host.routes, ["10.0.0.100/32".parse().expect("a prefix")]);
+    assert_eq!(host.replies_from, ["eth1"]);
+    assert!(host.forwarding);
+}
+
+#[test]
+fn full_writes_out_the_defaults_and_resolves_its_module() {
+    let config = load("full.toml");
+    assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().expect("an address")));
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.options, Options::default());
+    assert_eq!(config.limits, uvs_director::spec::Limits::default());
+    let service = &config.services[1];
+    assert_eq!(service.spec.scheduler.name, "mine");
+    let module = service.module.as_ref().expect("a module");
+    assert!(module.path.is_absolute() && module.path.is_file(), "{}", module.path.display());
+    assert_eq!(module.fallback, "wlc");
+    assert_eq!(forwardings(&config)[..2], [Forwarding::Nat, Forwarding::Direct], "own, then the service's");
+    assert_eq!(service.location.context, "service udp 10.0.0.100:53");
+}

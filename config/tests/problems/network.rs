@@ -1,0 +1,363 @@
+//! Interfaces, routes, neighbors.
+
+use super::{Case, added, prefixed, replaced};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        (
+            "interface twice",
+            replaced("name = 'uvs1'", "name = 'uvs0'"),
+            r#"
+error: a second interface uvs0
+  where: edge.toml:5, interface uvs0
+  fix:   rename it or the one in line 1
+"#,
+        ),
+        (
+            "address twice",
+            replaced("'10.9.9.9/32'", "'192.0.2.1/32'"),
+            r#"
+error: address 192.0.2.1 is given twice
+  where: edge.toml:8, interface uvs1
+  fix:   remove it or the one in line 4
+"#,
+        ),
+        (
+            "address without a length",
+            replaced("192.0.2.1/24", "192.0.2.1"),
+            r#"
+error: "192.0.2.1" has no prefix length, as in 192.0.2.1/24
+  where: edge.toml:4, interface uvs0
+  fix:   write addresses as in "192.0.2.1/24"
+"#,
+        ),
+        (
+            "prefix length too long",
+            replaced("192.0.2.1/24", "192.0.2.1/33"),
+            r#"
+error: prefix length "33" is not a number from 0 to 32
+  where: edge.toml:4, interface uvs0
+  fix:   write addresses as in "192.0.2.1/24"
+"#,
+        ),
+        (
+            "prefix length 0",
+            replaced("192.0.2.1/24", "192.0.2.1/0"),
+            r#"
+error: 192.0.2.1/0 makes every address a neighbor
+  where: edge.toml:4, interface uvs0
+  fix:   give the length of the subnet, as in /24
+"#,
+        ),
+        (
+            "own address is the network's",
+            replaced("192.0.2.1/24", "192.0.2.0/24"),
+            r#"
+error: 192.0.2.0 is the network address of 192.0.2.0/24
+  where: edge.toml:4, interface uvs0
+  fix:   give the address of the director with the length of its subnet
+"#,
+        ),
+        (
+            "no addresses",
+            replaced("addresses = ['192.0.2.1/24']", "addresses = []"),
+            r#"
+error: an interface needs an address of the director
+  where: edge.toml:4, interface uvs0
+  fix:   write addresses = ["192.0.2.1/24"]
+"#,
+        ),
+        (
+            "address family mixture in a route",
+            added("[[route]]\nto = '0.0.0.0/0'\nvia = '2001:db8::1'"),
+            r#"
+error: route to 0.0.0.0/0 by way of 2001:db8::1: two address families
+  where: edge.toml:20, route to 0.0.0.0/0
+  fix:   give the gateway an address of the family of the target
+"#,
+        ),
+        (
+            "IPv6 on an interface",
+            replaced("addresses = ['192.0.2.1/24']", "addresses = ['192.0.2.1/24', '2001:db8::1/64']"),
+            r#"
+error: 2001:db8::1: IPv6 is not built yet
+  where: edge.toml:4, interface uvs0
+  fix:   use an IPv4 address
+"#,
+        ),
+        (
+            "MTU too small",
+            replaced("device = 'tap'", "device = 'tap'\nmtu = 67"),
+            r#"
+error: MTU 67 is out of range
+  where: edge.toml:4, interface uvs0
+  fix:   use 68 to 65521 bytes on a TAP
+"#,
+        ),
+        (
+            "MTU too large for a TAP",
+            replaced("device = 'tap'", "device = 'tap'\nmtu = 65522"),
+            r#"
+error: MTU 65522 is out of range
+  where: edge.toml:4, interface uvs0
+  fix:   use 68 to 65521 bytes on a TAP
+"#,
+        ),
+        (
+            "MTU too large for a TUN",
+            replaced("device = 'tun'", "device = 'tun'\nmtu = 65536"),
+            r#"
+error: MTU 65536 is out of range
+  where: edge.toml:8, interface uvs1
+  fix:   use 68 to 65535 bytes on a TUN
+"#,
+        ),
+        (
+            "multicast MAC",
+            replaced("device = 'tap'", "device = 'tap'\nmac = '01:00:5e:00:00:01'"),
+            r#"
+error: MAC address 01:00:5e:00:00:01 is a multicast address
+  where: edge.toml:4, interface uvs0
+  fix:   use the address of one station: the first byte is even, 02 for your own
+"#,
+        ),
+        (
+            "broadcast MAC of a neighbor",
+            added("[[neighbor]]\naddress = '192.0.2.21'\nmac = 'ff:ff:ff:ff:ff:ff'"),
+            r#"
+error: MAC address ff:ff:ff:ff:ff:ff is the broadcast address
+  where: edge.toml:20, neighbor 192.0.2.21
+  fix:   use the address of one station: the first byte is even, 02 for your own
+"#,
+        ),
+        (
+            "no MAC at all",
+            replaced("device = 'tap'", "device = 'tap'\nmac = '02-00-5e-00-00-01'"),
+            r#"
+error: "02-00-5e-00-00-01" is not a MAC address, as in 02:00:00:00:00:01
+  where: edge.toml:4, interface uvs0
+  fix:   write mac as in "02:00:5e:00:00:01"
+"#,
+        ),
+        (
+            "interface name too long",
+            replaced("name = 'uvs1'", "name = 'uvs0123456789abc'"),
+            r#"
+error: interface name "uvs0123456789abc" is longer than 15 bytes
+  where: edge.toml:6, interface uvs0123456789abc
+  fix:   use at most 15 bytes, the limit of Linux
+"#,
+        ),
+        (
+            "interface name with a slash",
+            replaced("name = 'uvs1'", "name = 'uvs/1'"),
+            r#"
+error: interface name "uvs/1" has '/' in it
+  where: edge.toml:6, interface uvs/1
+  fix:   use letters, digits and - _ . @ + only
+"#,
+        ),
+        (
+            "interface name of the system",
+            replaced("name = 'uvs1'", "name = 'lo'"),
+            r#"
+error: interface name "lo" is taken by Linux
+  where: edge.toml:6, interface lo
+  fix:   use another name
+"#,
+        ),
+        (
+            "unknown device",
+            replaced("device = 'tap'", "device = 'tpa'"),
+            r#"
+error: unknown device "tpa"
+  where: edge.toml:3, interface uvs0
+  fix:   did you mean "tap"? It is one of "tap", "tun"
+"#,
+        ),
+        (
+            "gateway in no connected subnet",
+            replaced("192.0.2.254", "203.0.113.1"),
+            r#"
+error: gateway 203.0.113.1 is in no connected subnet of any interface
+  where: edge.toml:11, route to 198.51.100.0/24
+  fix:   use a gateway on a link of the director, or add an address there
+"#,
+        ),
+        (
+            "gateway is our own address",
+            replaced("192.0.2.254", "192.0.2.1"),
+            r#"
+error: gateway 192.0.2.1 is an address of the director itself (uvs0)
+  where: edge.toml:11, route to 198.51.100.0/24
+  fix:   give the address of the next router
+"#,
+        ),
+        (
+            "route to an unknown interface",
+            added("[[route]]\nto = '203.0.113.0/24'\ninterface = 'uvs2'"),
+            r#"
+error: unknown interface "uvs2"
+  where: edge.toml:20, route to 203.0.113.0/24
+  fix:   did you mean "uvs0"?
+"#,
+        ),
+        (
+            "route without a way",
+            added("[[route]]\nto = '203.0.113.0/24'"),
+            r#"
+error: route to 203.0.113.0/24 goes nowhere
+  where: edge.toml:18, route to 203.0.113.0/24
+  fix:   add via = "GATEWAY", or interface = "NAME" when the target is on its link
+"#,
+        ),
+        (
+            "route twice",
+            added("[[route]]\nto = '198.51.100.0/24'\ninterface = 'uvs1'"),
+            r#"
+error: a second route to 198.51.100.0/24
+  where: edge.toml:18, route to 198.51.100.0/24
+  fix:   remove it or the one in line 9
+"#,
+        ),
+        (
+            "route with host bits",
+            replaced("198.51.100.0/24", "198.51.100.7/24"),
+            r#"
+error: 198.51.100.7/24 has bits set beyond its prefix length
+  where: edge.toml:10, route to 198.51.100.7/24
+  fix:   write 198.51.100.0/24, or 198.51.100.7/32 for the one host
+"#,
+        ),
+        (
+            "MAC on a TUN device",
+            replaced("device = 'tun'", "device = 'tun'\nmac = '02:00:5e:00:00:01'"),
+            r#"
+error: mac does not go with this device: a TUN (layer 3) has no MAC address and takes no bridge
+  where: edge.toml:8, interface uvs1
+  fix:   remove mac, or use device = "tap"
+"#,
+        ),
+        (
+            "bridge on a TUN device",
+            replaced("device = 'tun'", "device = 'tun'\nbridge = { name = 'br0' }"),
+            r#"
+error: bridge does not go with this device: a TUN (layer 3) has no MAC address and takes no bridge
+  where: edge.toml:8, interface uvs1
+  fix:   remove bridge, or use device = "tap"
+"#,
+        ),
+        (
+            "host on a TAP device",
+            replaced("device = 'tap'", "device = 'tap'\nhost = { forwarding = true }"),
+            r#"
+error: host does not go with this device: a TAP (layer 2) has no side in the host's kernel, it takes a bridge
+  where: edge.toml:4, interface uvs0
+  fix:   remove host, or use device = "tun"
+"#,
+        ),
+        (
+            "bridge with our own device as a port",
+            replaced("device = 'tap'", "device = 'tap'\nbridge = { name = 'br0', ports = ['uvs1'] }"),
+            r#"
+error: uvs1 cannot be a port of bridge br0
+  where: edge.toml:1, interface uvs0
+  fix:   name devices of the host there; the TAP itself is plugged in anyway
+"#,
+        ),
+        (
+            "neighbor on a TUN device",
+            added("[[neighbor]]\naddress = '10.0.0.1'\nmac = '02:00:00:00:00:15'"),
+            r#"
+error: neighbor 10.0.0.1 on uvs1: a layer 3 device (TUN) has no MAC addresses
+  where: edge.toml:18, neighbor 10.0.0.1
+  fix:   remove the neighbor, or use device = "tap"
+"#,
+        ),
+        (
+            "neighbor in no subnet",
+            added("[[neighbor]]\naddress = '203.0.113.7'\nmac = '02:00:00:00:00:15'"),
+            r#"
+error: neighbor 203.0.113.7 is in no connected subnet
+  where: edge.toml:19, neighbor 203.0.113.7
+  fix:   add interface = "NAME", or correct the address
+"#,
+        ),
+        (
+            "neighbor twice",
+            added(
+                "[[neighbor]]\naddress = '192.0.2.21'\nmac = '02:00:00:00:00:15'\n[[neighbor]]\naddress = '192.0.2.21'\nmac = '02:00:00:00:00:16'",
+            ),
+            r#"
+error: a second neighbor 192.0.2.21
+  where: edge.toml:21, neighbor 192.0.2.21
+  fix:   remove it or the one in line 18
+"#,
+        ),
+        (
+            "more neighbors than the limit",
+            prefixed("limits.neighbors = 1")
+                + "[[neighbor]]\naddress = '192.0.2.21'\nmac = '02:00:00:00:00:15'\n[[neighbor]]\naddress = '192.0.2.22'\nmac = '02:00:00:00:00:16'\n",
+            r#"
+error: 2 neighbors are more than the limit of 1
+  where: edge.toml:22, neighbor 192.0.2.22
+  fix:   set neighbors = 2 or more in [limits]
+"#,
+        ),
+        (
+            "host's address is the director's",
+            replaced("'10.9.9.9/32']", "'10.9.9.9/32']\nhost = { addresses = ['10.0.0.2/30'] }"),
+            r#"
+error: host address 10.0.0.2 is also one of the director's
+  where: edge.toml:9, interface uvs1, host
+  fix:   give the host's kernel another address of the subnet: it would keep the packets to itself
+"#,
+        ),
+        (
+            "neighbor with our own address",
+            added("[[neighbor]]\naddress = '192.0.2.1'\nmac = '02:00:00:00:00:15'"),
+            r#"
+error: neighbor 192.0.2.1 is an address of the director itself (uvs0)
+  where: edge.toml:19, neighbor 192.0.2.1
+  fix:   give the address of another host
+"#,
+        ),
+        (
+            "loopback as an address",
+            replaced("192.0.2.1/24", "127.0.0.1/8"),
+            r#"
+error: 127.0.0.1 is a loopback address
+  where: edge.toml:4, interface uvs0
+  fix:   give an address a host can have
+"#,
+        ),
+        (
+            "port of two bridges",
+            replaced("device = 'tap'", "device = 'tap'\nbridge = { name = 'br0', ports = ['eth0'] }")
+                .replace("device = 'tun'", "device = 'tap'\nbridge = { name = 'br1', ports = ['eth0'] }"),
+            r#"
+error: eth0 is a port of two bridges, br0 and br1
+  where: edge.toml:6, interface uvs1
+  fix:   leave it to one of them
+"#,
+        ),
+        (
+            "bridge without a name",
+            replaced("device = 'tap'", "device = 'tap'\nbridge = { ports = ['eth0'] }"),
+            r#"
+error: bridge has no name
+  where: edge.toml:4, interface uvs0, bridge
+  fix:   add name = "br0"
+"#,
+        ),
+        (
+            "unknown key in an inline table",
+            replaced("device = 'tap'", "device = 'tap'\nbridge = { name = 'br0', port = ['eth0'] }"),
+            r#"
+error: unknown key "port"
+  where: edge.toml:4, interface uvs0, bridge
+  fix:   did you mean "ports"? The keys here are name, ports
+"#,
+        ),
+    ]
+}

@@ -1,0 +1,380 @@
+//! An IP packet, parsed once.
+//!
+//! ```text
+//! 0                                    header_len                              total_len
+//! +------------------------------------+---------------------------------------+----------
+//! | IP header, options or v6 extension | transport header, payload             | Ethernet
+//! | headers                            | (or the middle of it: later fragment) | padding
+//! +------------------------------------+---------------------------------------+----------
+//! ```
+
+use core::fmt;
+
+use crate::field::{array, get16, get32};
+use crate::{Address, icmp, ipv4, ipv6, sctp, tcp, udp};
+
+/// Why bytes are not a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// The bytes, or the packet by its own length field, end before a header does; or the bytes end before
+    /// the packet does.
+    Truncated,
+    /// Fields contradict each other or the standard: version, header length, data offset, ...
+    Malformed,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "the packet is truncated",
+            Self::Malformed => "the packet is malformed",
+        })
+    }
+}
+
+impl core::error::Error for ParseError {}
+
+/// What the director needs to know of an IP packet.
+///
+/// It mirrors the bytes it was parsed from; functions of [`rewrite`](crate::rewrite) change both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub src: Address,
+    /// Destination address.
+    pub dst: Address,
+    /// The upper protocol, after IPv6 extension headers. In a later fragment of IPv6: what the fragment
+    /// header says comes first, which may be another extension header.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// Length of the IP header with options or extension headers: where the transport header starts.
+    pub header_len: u16,
+    /// Length of the IP packet in bytes, as its length field says.
+    pub total_len: u32,
+    /// Source port of TCP, UDP or SCTP; 0 if there is none.
+    pub src_port: u16,
+    /// Destination port of TCP, UDP or SCTP; 0 if there is none.
+    pub dst_port: u16,
+    /// The flags of TCP ([`tcp::SYN`] and so on); 0 if there are none.
+    pub tcp_flags: u8,
+    /// Where in the original payload this fragment starts, in bytes.
+    pub fragment_offset: u16,
+    /// More fragments follow.
+    pub more_fragments: bool,
+    /// IPv4: the packet must not be fragmented. Always true for IPv6, which routers never fragment.
+    pub dont_fragment: bool,
+    /// Identification: 16 bits for IPv4, 32 for an IPv6 fragment, else 0.
+    pub id: u32,
+    /// IPv6: where the fragment header is; 0 if there is none.
+    pub fragment_header: u16,
+}
+
+/// The transport fields of a packet.
+#[derive(Clone, Copy, Default)]
+struct Transport {
+    src_port: u16,
+    dst_port: u16,
+    tcp_flags: u8,
+}
+
+/// A chain longer than this is refused: no honest sender needs it, and each link costs time.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+impl Packet {
+    /// Parses an IPv4 or IPv6 packet; `ip` starts at the IP header and may go on behind the packet, as
+    /// Ethernet padding does.
+    ///
+    /// The transport header must be there for TCP, UDP, SCTP and ICMP, with a sane length of its own, except
+    /// in later fragments; a first fragment too small for it has ports 0. Checksums are not looked
+    /// at: see [`ipv4::header_checksum_ok`].
+    ///
+    /// # Errors
+    /// [`ParseError::Truncated`] and [`ParseError::Malformed`], as explained there. A jumbogram
+    /// (RFC 2675) and an IPv4-mapped address in an IPv6 header are malformed.
+    #[inline]
+    pub fn parse(ip: &[u8]) -> Result<Self, ParseError> {
+        Self::parse_as::<false>(ip)
+    }
+
+    /// Parses the packet that an ICMP error quotes, which is usually cut off.
+    ///
+    /// Needs its IP header and, if it has ports, these: 4 bytes; the 8 bytes RFC 792 promises if it is
+    /// ICMP. `total_len` may exceed the slice. `tcp_flags` is 0 if they are cut off.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_quoted(ip: &[u8]) -> Result<Self, ParseError> {
+        Self::parse_as::<true>(ip)
+    }
+
+    #[inline]
+    fn parse_as<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+        match ip.first() {
+            Some(first) if first >> 4 == 4 => Self::parse_v4::<QUOTED>(ip),
+            Some(first) if first >> 4 == 6 => Self::parse_v6::<QUOTED>(ip),
+            Some(_) => Err(ParseError::Malformed),
+            None => Err(ParseError::Truncated),
+        }
+    }
+
+    #[inline]
+    fn parse_v4<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+        let Some(header) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
+            return Err(ParseError::Truncated);
+        };
+        let header_len = usize::from(header[0] & 0xf) * 4;
+        let total_len = usize::from(get16(header, 2));
+        if header_len < ipv4::HEADER_LEN || total_len < header_len {
+            return Err(ParseError::Malformed);
+        }
+        if ip.len() < if QUOTED { header_len } else { total_len } {
+            return Err(ParseError::Truncated);
+        }
+        let fragment = get16(header, 6);
+        let fragment_offset = (fragment & 0x1fff) << 3;
+        let more_fragments = fragment & 0x2000 != 0;
+        let payload = &ip[header_len..total_len.min(ip.len())];
+        let protocol = header[9];
+        if usize::from(fragment_offset) + total_len - header_len > 0xffff {
+            return Err(ParseError::Malformed);
+        }
+        let transport = if fragment_offset == 0 {
+            let claimed = total_len - header_len;
+            parse_transport::<QUOTED>(payload, claimed, protocol, icmp::PROTOCOL_V4, more_fragments)?
+        } else {
+            Transport::default()
+        };
+        Ok(Self {
+            src: Address::from_v4_bits(get32(header, 12)),
+            dst: Address::from_v4_bits(get32(header, 16)),
+            protocol,
+            ttl: header[8],
+            tos: header[1],
+            header_len: u16::from(header[0] & 0xf) * 4,
+            total_len: u32::from(get16(header, 2)),
+            src_port: transport.src_port,
+            dst_port: transport.dst_port,
+            tcp_flags: transport.tcp_flags,
+            fragment_offset,
+            more_fragments,
+            dont_fragment: fragment & 0x4000 != 0,
+            id: u32::from(get16(header, 4)),
+            fragment_header: 0,
+        })
+    }
+
+    #[inline]
+    fn parse_v6<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+        let Some(header) = ip.first_chunk::<{ ipv6::HEADER_LEN }>() else {
+            return Err(ParseError::Truncated);
+        };
+        let payload_len = get16(header, 4);
+        let total_len = ipv6::HEADER_LEN + usize::from(payload_len);
+        if !QUOTED && ip.len() < total_len {
+            return Err(ParseError::Truncated);
+        }
+        let (src, dst) = (Address::from_octets(array(header, 8)), Address::from_octets(array(header, 24)));
+        let is_jumbogram = payload_len == 0 && header[ipv6::at::NEXT_HEADER] == ipv6::HOP_BY_HOP;
+        if src.is_v4() || dst.is_v4() || is_jumbogram {
+            return Err(ParseError::Malformed);
+        }
+        let bytes = &ip[..total_len.min(ip.len())];
+        let chain = Chain::walk(bytes, header[6])?;
+        let payload = &bytes[usize::from(chain.end)..];
+        if usize::from(chain.fragment_offset) + total_len - usize::from(chain.end) > 0xffff {
+            return Err(ParseError::Malformed);
+        }
+        let transport = if chain.fragment_offset == 0 {
+            let claimed = total_len - usize::from(chain.end);
+            let Chain { protocol, more_fragments, .. } = chain;
+            parse_transport::<QUOTED>(payload, claimed, protocol, icmp::PROTOCOL_V6, more_fragments)?
+        } else {
+            Transport::default()
+        };
+        Ok(Self {
+            src,
+            dst,
+            protocol: chain.protocol,
+            ttl: header[7],
+            tos: header[0] << 4 | header[1] >> 4,
+            header_len: chain.end,
+            total_len: 40 + u32::from(payload_len),
+            src_port: transport.src_port,
+            dst_port: transport.dst_port,
+            tcp_flags: transport.tcp_flags,
+            fragment_offset: chain.fragment_offset,
+            more_fragments: chain.more_fragments,
+            dont_fragment: true,
+            id: chain.id,
+            fragment_header: chain.fragment_header,
+        })
+    }
+
+    /// Whether this is IPv4.
+    #[inline]
+    pub const fn is_v4(&self) -> bool {
+        self.src.is_v4()
+    }
+
+    /// Whether this is one of several fragments. (An IPv6 *atomic* fragment, RFC 6946, is whole.)
+    #[inline]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment_offset != 0 || self.more_fragments
+    }
+
+    /// Whether this is the first of several fragments.
+    #[inline]
+    pub const fn is_first_fragment(&self) -> bool {
+        self.fragment_offset == 0 && self.more_fragments
+    }
+
+    /// Bytes behind the IP header, by its length field.
+    #[inline]
+    pub const fn transport_len(&self) -> usize {
+        self.total_len as usize - self.header_len as usize
+    }
+
+    /// Whether a whole transport header with ports is here: TCP, UDP or SCTP, and neither a later fragment
+    /// nor a first one too small for it. A port of 0 is possible on the wire and does not tell.
+    #[inline]
+    pub const fn has_ports(&self) -> bool {
+        let least = match self.protocol {
+            tcp::PROTOCOL => tcp::HEADER_LEN,
+            udp::PROTOCOL => udp::HEADER_LEN,
+            sctp::PROTOCOL => sctp::HEADER_LEN,
+            _ => return false,
+        };
+        self.fragment_offset == 0 && self.transport_len() >= least
+    }
+
+    /// The transport header and payload within the bytes that were parsed (for a quoted packet: what is
+    /// there of them).
+    #[inline]
+    pub fn transport<'a>(&self, ip: &'a [u8]) -> &'a [u8] {
+        let end = (self.total_len as usize).min(ip.len());
+        &ip[usize::from(self.header_len)..end]
+    }
+}
+
+/// Reads ports and flags, and checks what the engine and the edits rely on. `payload` is what is there of the
+/// `claimed` bytes: all of them, unless the packet is quoted.
+#[inline]
+fn parse_transport<const QUOTED: bool>(
+    payload: &[u8],
+    claimed: usize,
+    protocol: u8,
+    icmp: u8,
+    more_fragments: bool,
+) -> Result<Transport, ParseError> {
+    let is_icmp = protocol == icmp;
+    let least = match protocol {
+        tcp::PROTOCOL => tcp::HEADER_LEN,
+        udp::PROTOCOL => udp::HEADER_LEN,
+        sctp::PROTOCOL => sctp::HEADER_LEN,
+        _ if is_icmp => icmp::HEADER_LEN,
+        _ => return Ok(Transport::default()),
+    };
+    if claimed < least {
+        // A tiny first fragment is legal (RFC 791), if never honest (RFC 1858): whoever reassembles will
+        // see the header.
+        return if more_fragments { Ok(Transport::default()) } else { Err(ParseError::Truncated) };
+    }
+    let needed = match QUOTED {
+        true if is_icmp => icmp::HEADER_LEN,
+        true => 4,
+        false => least,
+    };
+    if payload.len() < needed {
+        return Err(ParseError::Truncated);
+    }
+    if is_icmp {
+        return Ok(Transport::default());
+    }
+    let mut transport = Transport { src_port: get16(payload, 0), dst_port: get16(payload, 2), tcp_flags: 0 };
+    if protocol == tcp::PROTOCOL && payload.len() >= 14 {
+        transport.tcp_flags = payload[13];
+    }
+    if QUOTED {
+        return Ok(transport);
+    }
+    let sane = match protocol {
+        tcp::PROTOCOL => {
+            let offset = usize::from(payload[12] >> 4) * 4;
+            offset >= tcp::HEADER_LEN && (more_fragments || offset <= payload.len())
+        }
+        udp::PROTOCOL => {
+            let length = usize::from(get16(payload, 4));
+            length >= udp::HEADER_LEN && (more_fragments || length <= payload.len())
+        }
+        _ => true,
+    };
+    if sane { Ok(transport) } else { Err(ParseError::Malformed) }
+}
+
+/// What the extension headers of an IPv6 packet say (RFC 8200, 4).
+struct Chain {
+    protocol: u8,
+    end: u16,
+    fragment_header: u16,
+    fragment_offset: u16,
+    more_fragments: bool,
+    id: u32,
+}
+
+impl Chain {
+    /// Walks from the fixed header to the upper protocol, or to the data of a later fragment.
+    #[inline]
+    fn walk(bytes: &[u8], next_header: u8) -> Result<Self, ParseError> {
+        let mut chain = Self {
+            protocol: next_header,
+            end: 40,
+            fragment_header: 0,
+            fragment_offset: 0,
+            more_fragments: false,
+            id: 0,
+        };
+        for position in 0..=MAX_EXTENSION_HEADERS {
+            let kind = chain.protocol;
+            match kind {
+                // Only directly behind the fixed header (RFC 8200, 4.1).
+                ipv6::HOP_BY_HOP if position > 0 => return Err(ParseError::Malformed),
+                ipv6::FRAGMENT if chain.fragment_header != 0 => return Err(ParseError::Malformed),
+                ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => {}
+                ipv6::FRAGMENT | ipv6::AUTHENTICATION => {}
+                _ => return Ok(chain),
+            }
+            let Some(header) = bytes.get(usize::from(chain.end)..).and_then(<[u8]>::first_chunk::<8>) else {
+                return Err(ParseError::Truncated);
+            };
+            let length = match kind {
+                ipv6::FRAGMENT => 8,
+                // Without even a sequence number it is none (RFC 4302, 2).
+                ipv6::AUTHENTICATION if header[1] == 0 => return Err(ParseError::Malformed),
+                ipv6::AUTHENTICATION => (u16::from(header[1]) + 2) * 4,
+                _ => (u16::from(header[1]) + 1) * 8,
+            };
+            if bytes.len() < usize::from(chain.end + length) {
+                return Err(ParseError::Truncated);
+            }
+            if kind == ipv6::FRAGMENT {
+                let field = get16(header, 2);
+                chain.fragment_header = chain.end;
+                chain.fragment_offset = field & 0xfff8;
+                chain.more_fragments = field & 1 == 1;
+                chain.id = get32(header, 4);
+            }
+            chain.protocol = header[0];
+            chain.end += length;
+            if chain.fragment_offset != 0 {
+                return Ok(chain);
+            }
+        }
+        Err(ParseError::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
