@@ -50,6 +50,13 @@ impl Director {
         match change {
             Change::SetNetwork { interfaces, routes } => self.set_network(interfaces, &routes),
             Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
+            Change::SetMarks(rules) => {
+                if rules.iter().any(|rule| rule.mark == 0) {
+                    return Err(ApplyError::Invalid("a firewall mark is not 0".into()));
+                }
+                self.replace(|snapshot| snapshot.marks = rules.into());
+                Ok(())
+            }
             Change::AddService(spec) => self.add_service(control, spec, now),
             Change::EditService(spec) => self.edit_service(control, spec),
             Change::RenewScheduler(key) => {
@@ -79,7 +86,6 @@ impl Director {
             }
             Change::SetOptions(options) => {
                 self.replace(|snapshot| snapshot.options = options);
-                self.expire_gone();
                 Ok(())
             }
         }
@@ -216,7 +222,7 @@ impl Director {
         control.trash.put(service.key, destination, now);
     }
 
-    /// With `expire_nodest_conn`, connections end with their destination.
+    /// With `expire_nodest_conn`, connections and templates end with their destination.
     fn expire_gone(&self) {
         if self.snapshot.load().options.expire_nodest_conn {
             let gone =

@@ -10,11 +10,12 @@ use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
 use crate::frame::Frame;
 use crate::report::Report;
-use crate::scheduler::Flow;
-use crate::service::{Counted, Destination, FTP_DATA_PORT, FTP_PORT, Service};
+use crate::schedule::Placement;
+use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::table::{EntryId, Shard};
-use crate::tcp::{Seen, TcpEvent, TcpState};
+use crate::state::advance;
+use crate::tcp::{Seen, TcpState};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, Verdict};
 
@@ -106,71 +107,37 @@ impl Director {
             } else {
                 drop(shard);
             }
-            let Some(service) = scene
-                .snapshot
-                .services
-                .find(protocol, packet.dst, packet.dst_port, 0)
-                .filter(|_| starts_connection(scene.snapshot, packet, protocol))
-            else {
+            let services = &scene.snapshot.services;
+            let service = services.find(protocol, packet.dst, packet.dst_port, scene.mark);
+            let Some(service) = service.filter(|_| starts_connection(scene.snapshot, packet, protocol)) else {
                 return Ok(None);
             };
-            let Some(destination) = self.schedule(scene, frame, packet, protocol, service)? else {
-                return Ok(None);
-            };
-            let connection = new_connection(key, packet, destination, scene.now);
-            if service.with_spec(|spec| spec.one_packet) && protocol == Protocol::Udp {
-                self.count_connection(&connection.destination);
-                self.count_in(&connection.destination, packet);
-                return Ok(Some(Hit::of(&connection)));
+            if self.sheds(scene.snapshot) {
+                return Err(DropReason::Shed);
             }
+            let Some(placement) = self.schedule(scene, frame, packet, protocol, service)? else {
+                return Ok(None);
+            };
+            let control = placement.control.clone();
+            let connection = new_connection(key, placement, scene.now);
             let destination = Arc::clone(&connection.destination);
-            match self.table.insert(connection) {
-                Ok(true) => self.count_connection(&destination),
-                Ok(false) => {}
-                Err(_) => return Err(DropReason::ConnectionLimit),
+            if protocol == Protocol::Udp && service.with_spec(|spec| spec.one_packet) {
+                self.count_connection(&destination);
+                self.count_in(&destination, packet);
+                let hit = Hit::of(&connection);
+                self.release(connection);
+                return Ok(Some(hit));
+            }
+            let inserted = self.table.insert(connection);
+            if inserted == Ok(true) {
+                self.count_connection(&destination);
+            } else if let Some(control) = control {
+                control.controlled.fetch_sub(1, Relaxed);
+            }
+            if inserted.is_err() {
+                return Err(DropReason::ConnectionLimit);
             }
             is_new = true;
-        }
-    }
-
-    /// Asks the service's scheduler. `None`: the packet is left to the director as a host.
-    fn schedule(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &Frame,
-        packet: &Packet,
-        protocol: Protocol,
-        service: &Arc<Service>,
-    ) -> Result<Option<Arc<Destination>>, DropReason> {
-        // Active FTP's data connections come from the server's side; they are known already or not ours.
-        if packet.src_port == FTP_DATA_PORT {
-            return Ok(None);
-        }
-        let flow = Flow {
-            protocol,
-            client: packet.src.to_ip(),
-            client_port: packet.src_port,
-            virtual_addr: packet.dst.to_ip(),
-            virtual_port: packet.dst_port,
-            mark: 0,
-        };
-        let own_port = match service.key {
-            crate::spec::ServiceKey::Address { addr, .. } => Some(addr.port()),
-            crate::spec::ServiceKey::Mark { .. } => None,
-        };
-        // A service that caught a port which is not its own places connections by its templates only.
-        let picked = if own_port.is_none_or(|port| port == packet.dst_port) {
-            service.pick(&flow, scene.now)
-        } else {
-            None
-        };
-        match picked {
-            Some(destination) => Ok(Some(destination)),
-            None if own_port == Some(FTP_PORT) && packet.dst_port != FTP_PORT => Ok(None),
-            None => {
-                self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
-                Err(DropReason::NoDestination)
-            }
         }
     }
 
@@ -219,9 +186,9 @@ impl Director {
         frame: &mut Frame,
         packet: &mut Packet,
         protocol: Protocol,
-    ) {
+    ) -> Result<(), DropReason> {
         if scene.snapshot.services.is_empty() {
-            return;
+            return Ok(());
         }
         let key = ReplyKey {
             destination: packet.src,
@@ -231,11 +198,11 @@ impl Director {
             protocol: packet.protocol,
         };
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let Some(id) = shard.reply(&key) else { return };
+        let Some(id) = shard.reply(&key).filter(|id| shard.get(*id).expires_at > scene.now) else {
+            drop(shard);
+            return self.unknown_reply(scene, frame, packet, protocol);
+        };
         let connection = shard.get_mut(id);
-        if connection.expires_at <= scene.now {
-            return;
-        }
         self.count_out(&connection.destination, packet);
         connection.no_output = false;
         advance(connection, scene.snapshot, protocol, Seen::Output, packet.tcp_flags);
@@ -244,6 +211,26 @@ impl Director {
         drop(shard);
         let sum = sum_of(frame.offload.needs_checksum);
         rewrite::source(frame.bytes_mut(), packet, addr, port, sum);
+        Ok(())
+    }
+
+    /// With `nat_icmp_send`, a destination that answers on no connection is told so.
+    fn unknown_reply(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        protocol: Protocol,
+    ) -> Result<(), DropReason> {
+        let is_reset = protocol == Protocol::Tcp && packet.tcp_flags & tcp::RST != 0;
+        if !scene.snapshot.options.nat_icmp_send
+            || is_reset
+            || !scene.snapshot.services.has_destination(protocol, packet.src, packet.src_port)
+        {
+            return Ok(());
+        }
+        self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
+        Err(DropReason::NoConnection)
     }
 
     /// Lets go of what a connection held, after it left the table.
@@ -273,15 +260,9 @@ fn starts_connection(snapshot: &Snapshot, packet: &Packet, protocol: Protocol) -
     }
 }
 
-fn new_connection(
-    key: RequestKey,
-    packet: &Packet,
-    destination: Arc<Destination>,
-    now: Instant,
-) -> Connection {
+fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connection {
+    let Placement { destination, port, control } = placement;
     let forwarding = destination.forwarding();
-    // Port 0 stands for the port the client asked for.
-    let port = if destination.port == 0 { packet.dst_port } else { destination.port };
     Connection {
         request: key,
         destination_addr: destination.addr,
@@ -293,7 +274,7 @@ fn new_connection(
         timeout: NEW_TIMEOUT,
         expires_at: now + NEW_TIMEOUT,
         destination,
-        control: None,
+        control,
     }
 }
 
@@ -332,39 +313,5 @@ fn meet(
         Meeting::Replace
     } else {
         Meeting::Drop
-    }
-}
-
-/// Moves the state of a connection by one packet and sets the timeout that follows from it.
-fn advance(connection: &mut Connection, snapshot: &Snapshot, protocol: Protocol, seen: Seen, flags: u8) {
-    match protocol {
-        Protocol::Tcp => {
-            let state = TcpState::from_number(connection.state);
-            let next = state.next(seen, TcpEvent::of(flags), snapshot.options.secure_tcp != 0);
-            if next != state {
-                let counted = if next.is_active() { Counted::Active } else { Counted::Inactive };
-                if counted != connection.counted {
-                    connection.destination.recount(connection.counted, counted);
-                    connection.counted = counted;
-                }
-                if next == TcpState::Established {
-                    assure(connection);
-                }
-                connection.state = next.number();
-            }
-            connection.timeout = next.timeout(&snapshot.timeouts);
-        }
-        Protocol::Udp | Protocol::Sctp => {
-            connection.timeout = snapshot.timeouts.udp;
-            if seen == Seen::Output {
-                assure(connection);
-            }
-        }
-    }
-}
-
-fn assure(connection: &Connection) {
-    if let Some(control) = &connection.control {
-        control.assured.store(true, Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use crate::network::Network;
 use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
 use crate::service::Services;
-use crate::spec::{Limits, Options, ServiceKey, Timeouts};
+use crate::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::Instant;
@@ -57,6 +57,7 @@ pub enum ApplyError {
 pub(crate) struct Snapshot {
     pub(crate) network: Arc<Network>,
     pub(crate) services: Arc<Services>,
+    pub(crate) marks: Arc<[MarkRule]>,
     pub(crate) timeouts: Timeouts,
     pub(crate) options: Options,
 }
@@ -76,6 +77,8 @@ pub struct Director {
     /// Who claimed an address of ours.
     pub(crate) conflicts: Mutex<Vec<AddressConflict>>,
     pub(crate) icmp_limit: ErrorLimit,
+    /// Counts new connections while `drop_packet` sheds.
+    pub(crate) shed_counter: AtomicU64,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
     /// Everything that only `apply` and timers touch.
@@ -89,8 +92,19 @@ pub(crate) struct Scene<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Where the frame came in.
     pub(crate) port: PortId,
+    /// Who sent the frame, on a layer 2 interface.
+    pub(crate) source_mac: Option<MacAddr>,
+    /// The packet's firewall mark; 0 is none.
+    pub(crate) mark: u32,
     pub(crate) now: Instant,
     pub(crate) out: &'a mut Outbox,
+}
+
+impl<'a> Scene<'a> {
+    /// The scene of a frame that just came in, or of one the director lets go of by itself.
+    pub(crate) fn new(snapshot: &'a Snapshot, port: PortId, now: Instant, out: &'a mut Outbox) -> Self {
+        Self { snapshot, port, source_mac: None, mark: 0, now, out }
+    }
 }
 
 impl Director {
@@ -104,6 +118,7 @@ impl Director {
             total: Stats::default(),
             drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             conflicts: Mutex::default(),
+            shed_counter: AtomicU64::new(0),
             icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
             #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
             next_ip_id: AtomicU32::new(seed as u32),
@@ -118,7 +133,7 @@ impl Director {
     /// Whatever the bytes are, the answer is a [`Verdict`]: bad input never panics.
     pub fn handle(&self, port: PortId, frame: &mut Frame, now: Instant, out: &mut Outbox) -> Verdict {
         let snapshot = self.snapshot.load();
-        let mut scene = Scene { snapshot: &snapshot, port, now, out };
+        let mut scene = Scene::new(&snapshot, port, now, out);
         let verdict = self.input(&mut scene, frame);
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
@@ -142,7 +157,7 @@ impl Director {
         let lost = self.neighbors.expire(&snapshot.network, now, out);
         for (port, waiting) in lost {
             self.count_drop(DropReason::Unreachable);
-            let mut scene = Scene { snapshot: &snapshot, port, now, out };
+            let mut scene = Scene::new(&snapshot, port, now, out);
             self.report_unreachable(&mut scene, waiting);
         }
         if self.estimate_at.load(Relaxed) <= now.as_nanos() {

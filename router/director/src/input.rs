@@ -6,9 +6,10 @@ use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4};
 use crate::director::{Director, Scene};
 use crate::frame::{FRAME_MAX, Frame, Outbox};
 use crate::neighbor::arp_frame;
+use crate::marks::mark_of;
 use crate::network::{Hop, is_impossible_source};
 use crate::report::Report;
-use crate::spec::{Link, MacAddr, Protocol};
+use crate::spec::{Family, Link, MacAddr, Protocol};
 use crate::verdict::{DropReason, Verdict};
 
 /// Protocol numbers the classifier looks at.
@@ -47,6 +48,7 @@ impl Director {
         if to != own && !to.is_multicast() {
             return Verdict::Drop(DropReason::NotForUs);
         }
+        scene.source_mac = Some(MacAddr(ethernet::source(frame.bytes())));
         match ethernet::ethertype(frame.bytes()) {
             ethernet::ETHERTYPE_IPV4 | ethernet::ETHERTYPE_IPV6 => {
                 frame.strip_front(ethernet::HEADER_LEN);
@@ -118,7 +120,14 @@ impl Director {
         if group || packet.dst.is_multicast() || network.is_broadcast(packet.dst) {
             return Verdict::Drop(DropReason::Multicast);
         }
-        if network.is_local(packet.dst) {
+        let marks = &scene.snapshot.marks;
+        if !marks.is_empty() {
+            scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
+        }
+        let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
+        if network.is_local(packet.dst)
+            || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family)
+        {
             self.local_input(scene, frame, packet)
         } else {
             self.transit(scene, frame, packet)
@@ -167,7 +176,9 @@ impl Director {
         } else if let Some(protocol) = Protocol::from_number(packet.protocol)
             && !packet.is_fragment()
         {
-            self.reply(scene, frame, &mut packet, protocol);
+            if let Err(reason) = self.reply(scene, frame, &mut packet, protocol) {
+                return Verdict::Drop(reason);
+            }
         }
         self.route_on(scene, frame, packet, hop)
     }

@@ -389,6 +389,23 @@ impl Services {
         (self.ftp, self.all_ports) = (ftp, all_ports);
     }
 
+    /// Whether a service is named by this mark.
+    pub(crate) fn has_mark(&self, mark: u32, family: Family) -> bool {
+        self.marks > 0 && self.by_key.contains_key(&ServiceKey::Mark { mark, family })
+    }
+
+    /// Whether a packet from there comes from a destination of some service.
+    pub(crate) fn has_destination(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
+        let of_protocol = |service: &&Arc<Service>| match service.key {
+            ServiceKey::Address { protocol: own, .. } => own == protocol,
+            ServiceKey::Mark { .. } => true,
+        };
+        self.iter().filter(of_protocol).any(|service| {
+            let list = service.destinations.read().unwrap_or_else(PoisonError::into_inner);
+            list.iter().any(|d| d.addr == addr && d.port == port)
+        })
+    }
+
     /// The service a packet to this address asks for: by mark, exactly, by FTP's data ports, by port 0.
     pub(crate) fn find(
         &self,

@@ -498,6 +498,49 @@ impl Default for Limits {
     }
 }
 
+/// Gives packets that match all of its conditions a mark; an absent condition matches everything.
+///
+/// A packet that carries the mark of a firewall-mark service is balanced by it, whatever address it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkRule {
+    /// The mark, not 0.
+    pub mark: u32,
+    /// The interface it came in on.
+    pub port: Option<PortId>,
+    /// The MAC address of the station that sent the frame. On a layer 3 interface no packet has one.
+    pub source_mac: Option<MacAddr>,
+    /// `source_mac` must be any other than that: so that two directors which are also real servers do not toss
+    /// packets to each other for ever.
+    pub not_source_mac: bool,
+    /// Transport protocol.
+    pub protocol: Option<Protocol>,
+    /// CIP.
+    pub source: Option<Prefix>,
+    /// The address asked for.
+    pub destination: Option<Prefix>,
+    /// The client's port, both ends included.
+    pub source_ports: Option<(u16, u16)>,
+    /// The port asked for, both ends included.
+    pub destination_ports: Option<(u16, u16)>,
+}
+
+impl MarkRule {
+    /// A rule that gives everything this mark.
+    pub const fn new(mark: u32) -> Self {
+        Self {
+            mark,
+            port: None,
+            source_mac: None,
+            not_source_mac: false,
+            protocol: None,
+            source: None,
+            destination: None,
+            source_ports: None,
+            destination_ports: None,
+        }
+    }
+}
+
 /// One step towards the desired state; [`crate::Director::apply`] takes it whole or refuses it whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -517,6 +560,8 @@ pub enum Change {
         /// Its MAC address.
         mac: MacAddr,
     },
+    /// Replaces the rules that give packets marks; the first that matches counts.
+    SetMarks(Vec<MarkRule>),
     /// Adds a service.
     AddService(ServiceSpec),
     /// Changes a service's scheduler, persistence or flags.

@@ -155,6 +155,19 @@ impl Shard {
         self.expire_at(id, now + timeout);
     }
 
+    /// Makes a template unfit to be found: its ports become 0xffff, as listings of the kernel show it. It stays
+    /// until its time is up.
+    pub(crate) fn invalidate(&mut self, id: EntryId) {
+        let before = hash(&self.hasher, &self.slab.get(id.0).request);
+        let indexed = self.requests.find_entry(before, |&index| index == id.0);
+        indexed.expect("an entry is in the index of requests").remove();
+        let template = self.slab.get_mut(id.0);
+        (template.request.virtual_port, template.destination_port) = (0xffff, 0xffff);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let after = hash(hasher, &slab.get(id.0).request);
+        self.requests.insert_unique(after, id.0, |&i| hash(hasher, &slab.get(i).request));
+    }
+
     fn insert(&mut self, connection: Connection) {
         let deadline = connection.expires_at;
         let request = hash(&self.hasher, &connection.request);
@@ -298,7 +311,10 @@ impl Table {
                                 removed(self.remove(shard, EntryId(popped)));
                                 continue;
                             }
-                            Expiry::Renew(timeout) => connection.expires_at = now + timeout,
+                            Expiry::Renew(timeout) => {
+                                connection.timeout = timeout;
+                                connection.expires_at = now + timeout;
+                            }
                         }
                     }
                     let deadline = shard.slab.get(popped).expires_at;

@@ -1,0 +1,113 @@
+//! Netlink messages from our types, and our types from netlink messages.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, address, route};
+use uvs_director::spec::{MacAddr, Prefix};
+
+use super::{LinkState, RouteState};
+
+/// The route's message: it serves to add the route and to remove it.
+pub(crate) fn route_message(
+    to: Prefix,
+    via: Option<IpAddr>,
+    device: Option<u32>,
+    table: u32,
+) -> route::RouteMessage {
+    let mut message = match (to.network(), via) {
+        (IpAddr::V4(network), via) => {
+            let builder = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(network, to.prefix_len());
+            match via {
+                Some(IpAddr::V4(gateway)) => builder.gateway(gateway),
+                Some(IpAddr::V6(gateway)) => builder.via(gateway), // RFC 8950
+                None => builder.scope(route::RouteScope::Link),
+            }
+            .table_id(table)
+            .build()
+        }
+        (IpAddr::V6(network), via) => {
+            let builder = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(network, to.prefix_len())
+                .table_id(table);
+            match via {
+                Some(IpAddr::V6(gateway)) => builder.gateway(gateway).build(),
+                // The kernel refuses what has no meaning, and its error names the step.
+                Some(IpAddr::V4(gateway)) => builder.gateway(gateway.to_ipv6_mapped()).build(),
+                None => builder.build(),
+            }
+        }
+    };
+    message.attributes.extend(device.map(route::RouteAttribute::Oif));
+    message
+}
+
+pub(super) fn family(addr: IpAddr) -> AddressFamily {
+    match addr {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+pub(super) fn link_state(message: LinkMessage) -> LinkState {
+    let mut state = LinkState {
+        index: message.header.index,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        master: None,
+        is_bridge: false,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => state.name = name,
+            LinkAttribute::Address(mac) => state.mac = <[u8; 6]>::try_from(mac).ok().map(MacAddr),
+            LinkAttribute::Mtu(mtu) => state.mtu = mtu,
+            LinkAttribute::Controller(index) => state.master = Some(index),
+            LinkAttribute::LinkInfo(infos) => {
+                state.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge))
+            }
+            _ => {}
+        }
+    }
+    state
+}
+
+pub(super) fn address_state(message: &address::AddressMessage) -> Option<(u32, Prefix)> {
+    let find = |local: bool| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            address::AddressAttribute::Local(addr) if local => Some(*addr),
+            address::AddressAttribute::Address(addr) if !local => Some(*addr),
+            _ => None,
+        })
+    };
+    // On a point-to-point link ADDRESS is the peer's; IPv6 gives no LOCAL otherwise.
+    let addr = find(true).or_else(|| find(false))?;
+    Some((message.header.index, Prefix::new(addr, message.header.prefix_len)?))
+}
+
+pub(super) fn route_state(message: &route::RouteMessage) -> Option<RouteState> {
+    let addr = |address: &route::RouteAddress| match address {
+        route::RouteAddress::Inet(addr) => Some(IpAddr::V4(*addr)),
+        route::RouteAddress::Inet6(addr) => Some(IpAddr::V6(*addr)),
+        _ => None,
+    };
+    let mut to = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let (mut via, mut device, mut table) = (None, None, u32::from(message.header.table));
+    for attribute in &message.attributes {
+        match attribute {
+            route::RouteAttribute::Destination(address) => to = addr(address)?,
+            route::RouteAttribute::Gateway(address) => via = addr(address),
+            route::RouteAttribute::Oif(index) => device = Some(*index),
+            route::RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    Some(RouteState { to: Prefix::new(to, message.header.destination_prefix_length)?, via, device, table })
+}

@@ -1,0 +1,296 @@
+//! The host around the devices: made as planned, and left as it was.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
+
+use uvs_device::Device;
+use uvs_device::host::{Bridge, HostPlan, HostState, RepliesFrom};
+use uvs_device::net::{Cause, LinkState, Namespace, Net, RouteState, read_sysctl, sysctl};
+use uvs_director::Frame;
+use uvs_director::spec::{Family, Prefix};
+
+use crate::harness::{MAC, ends_with, ethernet, isolated, queue, receive, tap, tun, udp};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+/// Everything of a namespace that a plan may touch.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    links: Vec<LinkState>,
+    addresses: Vec<(u32, Prefix)>,
+    routes: Vec<RouteState>,
+    rules: Vec<String>,
+    sysctls: BTreeMap<String, String>,
+}
+
+async fn snapshot(net: &Net) -> Snapshot {
+    let mut sysctls = BTreeMap::new();
+    let mut note = |path: String| sysctls.insert(path.clone(), read_sysctl(&path).unwrap());
+    note("net/ipv4/ip_forward".into());
+    for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for setting in ["forwarding", "rp_filter", "send_redirects", "accept_redirects", "secure_redirects"] {
+            note(format!("net/ipv4/conf/{name}/{setting}"));
+        }
+    }
+    let (mut addresses, mut routes) = (net.addresses().await.unwrap(), net.routes().await.unwrap());
+    addresses.sort();
+    routes.sort();
+    let mut rules = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        rules.extend(net.rules(family).await.unwrap().iter().map(|rule| format!("{rule:?}")));
+    }
+    Snapshot { links: net.links().await.unwrap(), addresses, routes, rules, sysctls }
+}
+
+/// A host with a link `wan` in bridge `old`, a link `lan` in none, both up, an empty bridge `spare`, and
+/// settings as distributions have them.
+async fn furnish(net: &Net) {
+    for path in ["net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6"] {
+        // Link-local addresses would come and go in their own time.
+        sysctl(path, "1").unwrap();
+    }
+    for (name, value) in [("all", "2"), ("default", "1")] {
+        sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), value).unwrap();
+    }
+    net.bridge("old").await.unwrap();
+    net.bridge("spare").await.unwrap();
+    for (name, peer) in [("wan", "wan-peer"), ("lan", "lan-peer"), ("other", "other-peer")] {
+        net.veth(name, peer, Namespace::Here).await.unwrap();
+        net.set_up(name).await.unwrap();
+        net.set_up(peer).await.unwrap();
+    }
+    net.set_master("wan", "old").await.unwrap();
+    net.add_address("lan", "10.2.0.1/24".parse().unwrap()).await.unwrap();
+    sysctl("net/ipv4/conf/other/rp_filter", "1").unwrap();
+    sysctl("net/ipv4/conf/other/send_redirects", "0").unwrap();
+    sysctl("net/ipv4/conf/lan/forwarding", "1").unwrap();
+}
+
+fn replies(link: &str, device: &str) -> RepliesFrom {
+    RepliesFrom { link: link.into(), device: device.into(), family: Family::V4 }
+}
+
+/// A plan that uses everything there is.
+fn full_plan() -> HostPlan {
+    HostPlan {
+        bridges: vec![
+            Bridge { name: "new".into(), ports: vec!["wan".into()], taps: vec!["tap0".into()] },
+            Bridge { name: "spare".into(), ports: vec!["wan-peer".into()], taps: vec![] },
+        ],
+        addresses: vec![
+            ("new".into(), "10.3.0.1/24".parse().unwrap()),
+            ("lan".into(), "10.2.0.1/24".parse().unwrap()),
+        ],
+        routes: vec![(Prefix::host(VIP.into()), "tun0".into())],
+        replies_from: vec![replies("lan", "tun0"), replies("new", "tun0")],
+        forwarding: vec!["lan".into(), "new".into(), "tun0".into()],
+    }
+}
+
+#[test]
+fn a_plan_is_carried_out_and_undone_to_the_last_setting() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let before = snapshot(&net).await;
+        for round in 0..2 {
+            let state = HostState::apply(&full_plan()).await.unwrap();
+            let bridge = net.link("new").await.unwrap();
+            assert!(bridge.is_bridge && bridge.up);
+            for port in ["wan", "tap0"] {
+                assert_eq!(net.link(port).await.unwrap().master, Some(bridge.index), "{port}");
+            }
+            assert!(net.addresses().await.unwrap().contains(&(bridge.index, "10.3.0.1/24".parse().unwrap())));
+            assert_eq!(read_sysctl("net/ipv4/ip_forward").unwrap(), "1");
+            let rules = net.rules(Family::V4).await.unwrap();
+            assert_eq!(rules.len(), 3 + 2, "{rules:?}");
+            assert_ne!(snapshot(&net).await, before);
+
+            if round == 0 {
+                state.undo().await.unwrap();
+            } else {
+                drop(state);
+            }
+            assert_eq!(snapshot(&net).await, before, "round {round}");
+        }
+        let lan = net.link_index("lan").await.unwrap();
+        let address = (lan, "10.2.0.1/24".parse().unwrap());
+        assert!(net.addresses().await.unwrap().contains(&address), "it was there before us");
+    });
+}
+
+#[test]
+fn a_plan_that_fails_midway_leaves_the_host_as_it_was() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        net.add_route("198.51.100.0/24".parse().unwrap(), None, Some("lan")).await.unwrap();
+        let before = snapshot(&net).await;
+        type Spoil = fn(&mut HostPlan);
+        let cases: [(Spoil, &str); 11] = [
+            (|p| p.bridges[0].ports.push("eth9".into()), "plug eth9 into bridge new: there is no link eth9"),
+            (|p| p.bridges[1].name = "lan".into(), "the link lan exists and is not a bridge"),
+            (|p| p.bridges[1].ports.push("old".into()), "plug old into bridge spare: the link old cannot"),
+            (|p| p.bridges[0].taps.push("tun0".into()), "the link tun0 cannot be the port of a bridge"),
+            (|p| p.bridges[0].ports.push("lo".into()), "the link lo cannot be the port of a bridge"),
+            (
+                |p| p.addresses.push(("eth9".into(), Prefix::host(VIP.into()))),
+                "to eth9: there is no link eth9",
+            ),
+            (
+                |p| p.routes.push((Prefix::host(VIP.into()), "tun9".into())),
+                "out of tun9: there is no link tun9",
+            ),
+            (
+                |p| p.routes.push(("198.51.100.0/24".parse().unwrap(), "tun0".into())),
+                "add the route to 198.51.100.0/24 out of tun0: File exists",
+            ),
+            (|p| p.forwarding.push("eth9".into()), "route to and from eth9: there is no link eth9"),
+            (|p| p.replies_from.push(replies("eth9", "tun0")), "from eth9 into tun0: there is no link eth9"),
+            (|p| p.replies_from.push(replies("lan", "tun9")), "from lan into tun9: there is no link tun9"),
+        ];
+        for (spoil, want) in cases {
+            let mut plan = full_plan();
+            spoil(&mut plan);
+            let error = HostState::apply(&plan).await.expect_err(want);
+            let text = error.to_string();
+            assert!(text.contains(want) && text.contains("fix:"), "{want:?} is not in: {text}");
+            assert!(error.left.is_empty(), "{text}");
+            assert_eq!(snapshot(&net).await, before, "after: {text}");
+        }
+    });
+}
+
+#[test]
+fn links_that_vanish_under_a_plan_do_not_spoil_undoing_it() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let before = snapshot(&net).await;
+        let devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let state = HostState::apply(&full_plan()).await.unwrap();
+        drop(devices);
+        net.delete_link("new").await.unwrap();
+        state.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await, before);
+
+        let _devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let state = HostState::apply(&full_plan()).await.unwrap();
+        net.delete_link("old").await.unwrap();
+        state.undo().await.unwrap();
+        let wan = net.link("wan").await.unwrap();
+        assert_eq!(wan.master, None, "the bridge it came from is gone, and ours does not keep it");
+        let gone = net.link("new").await.expect_err("it was ours");
+        assert!(matches!(gone.cause(), Cause::NoLink(_)), "{gone}");
+    });
+}
+
+#[test]
+fn a_link_that_was_moved_twice_goes_back_to_where_it_was_first() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let before = snapshot(&net).await;
+        let bridge = |name: &str| Bridge { name: name.into(), ports: vec!["wan".into()], taps: vec![] };
+        let plan = HostPlan { bridges: vec![bridge("new"), bridge("spare")], ..HostPlan::default() };
+        let state = HostState::apply(&plan).await.unwrap();
+        assert_eq!(net.link("wan").await.unwrap().master, Some(net.link_index("spare").await.unwrap()));
+        state.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await, before);
+    });
+}
+
+#[test]
+fn links_outside_the_plan_keep_their_filter() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _device = Device::open(&tun("tun0")).unwrap();
+        let plan = HostPlan { forwarding: vec!["lan".into(), "tun0".into()], ..HostPlan::default() };
+        let state = HostState::apply(&plan).await.unwrap();
+        let value = |name: &str, setting: &str| {
+            let read = |name| read_sysctl(&format!("net/ipv4/conf/{name}/{setting}")).unwrap();
+            read(name).parse::<u32>().unwrap().max(read("all").parse().unwrap())
+        };
+        for name in ["lan", "tun0"] {
+            assert_eq!((value(name, "rp_filter"), value(name, "send_redirects")), (0, 0), "{name}");
+        }
+        // "all" had been 2 and 1.
+        assert_eq!((value("other", "rp_filter"), value("other", "send_redirects")), (2, 1));
+        net.veth("late", "late-peer", Namespace::Here).await.unwrap();
+        assert_eq!(
+            (value("late", "rp_filter"), value("late", "send_redirects")),
+            (2, 1),
+            "a link made later"
+        );
+        state.undo().await.unwrap();
+    });
+}
+
+#[test]
+fn two_directors_on_one_host_use_tables_of_their_own() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _devices = (Device::open(&tun("tun0")).unwrap(), Device::open(&tun("tun1")).unwrap());
+        let before = snapshot(&net).await;
+        let plan = |device: &str| HostPlan {
+            replies_from: vec![replies("lan", device), replies("wan", device)],
+            ..HostPlan::default()
+        };
+        let first = HostState::apply(&plan("tun0")).await.unwrap();
+        let second = HostState::apply(&plan("tun1")).await.unwrap();
+        let defaults = |routes: Vec<RouteState>| {
+            let ours = routes.into_iter().filter(|route| route.to.prefix_len() == 0 && route.table >= 20_000);
+            ours.map(|route| (route.table, route.device)).collect::<Vec<_>>()
+        };
+        let found = defaults(net.routes().await.unwrap());
+        assert_eq!(found.len(), 2, "a table for each director, not for each link: {found:?}");
+        assert!(found[0].0 != found[1].0 && found[0].1 != found[1].1, "{found:?}");
+        first.undo().await.unwrap();
+        assert_eq!(defaults(net.routes().await.unwrap()).len(), 1, "the other's stays");
+        second.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await, before);
+    });
+}
+
+/// The kernel's part of NAT over TUN: a client's request comes in on one link and is routed into the TUN device; the
+/// realserver's reply comes in on another, goes to a foreign address, and is steered into the TUN device as well.
+#[test]
+fn requests_and_replies_both_pass_the_tun_device() {
+    isolated(async |net| {
+        for name in ["all", "default"] {
+            sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "1").unwrap();
+        }
+        let device = Device::open(&tun("tun0")).unwrap();
+        let (wan, lan) = (Device::open(&tap("wan")).unwrap(), Device::open(&tap("lan")).unwrap());
+        net.add_address("wan", "198.51.100.1/24".parse().unwrap()).await.unwrap();
+        net.add_address("lan", "10.0.0.1/24".parse().unwrap()).await.unwrap();
+        let (client, server) = (Ipv4Addr::new(203, 0, 113, 9), Ipv4Addr::new(10, 0, 0, 11));
+        let plan = HostPlan {
+            routes: vec![(Prefix::host(VIP.into()), "tun0".into())],
+            replies_from: vec![replies("lan", "tun0")],
+            forwarding: vec!["wan".into(), "lan".into(), "tun0".into()],
+            ..HostPlan::default()
+        };
+        let state = HostState::apply(&plan).await.unwrap();
+        let mac = async |name: &str| net.link(name).await.unwrap().mac.unwrap();
+        // The client has no route back here: a reverse path filter would drop what it sends.
+        let request = udp((client, 4000), (VIP, 80), b"request");
+        let frame = ethernet(mac("wan").await, MAC, 0x0800, &request);
+        queue(&wan).send(&Frame::from_bytes(&frame)).unwrap();
+        let got = receive(queue(&device), ends_with(b"request")).expect("the request");
+        assert_eq!(got.bytes()[12..20], request[12..20], "addresses are untouched");
+        let reply = udp((server, 80), (client, 4000), b"reply");
+        let frame = ethernet(mac("lan").await, MAC, 0x0800, &reply);
+        queue(&lan).send(&Frame::from_bytes(&frame)).unwrap();
+        assert!(receive(queue(&device), ends_with(b"reply")).is_some(), "the reply");
+        // What is for the host itself is not steered away.
+        let socket = UdpSocket::bind("10.0.0.1:5353").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let own = udp((server, 5353), (Ipv4Addr::new(10, 0, 0, 1), 5353), b"for the host");
+        let frame = ethernet(mac("lan").await, MAC, 0x0800, &own);
+        queue(&lan).send(&Frame::from_bytes(&frame)).unwrap();
+        let mut text = [0; 32];
+        let len = socket.recv(&mut text).unwrap();
+        assert_eq!(&text[..len], b"for the host");
+        state.undo().await.unwrap();
+    });
+}

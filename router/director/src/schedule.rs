@@ -1,0 +1,198 @@
+//! Where a new connection goes: by a persistence template, else by the service's scheduler.
+//!
+//! ```text
+//!   service without persistence:   scheduler --> destination
+//!   service with persistence:      template of the client's prefix --> its destination
+//!                                     | none, or its destination is gone or quiesced
+//!                                     `--> scheduler --> destination, and a new template
+//! ```
+//!
+//! A template is an entry of the connection table with client port 0. Its key has the service's port; port 0 where
+//! one template stands for several ports (all-port and FTP services); and for a firewall mark the protocol IP and the
+//! mark in place of the VIP.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use uvs_wire::{Address, Packet};
+
+use crate::connection::{Connection, Control, PROTOCOL_IP, RequestKey};
+use crate::director::{Director, Scene, Snapshot};
+use crate::frame::Frame;
+use crate::report::Report;
+use crate::scheduler::Flow;
+use crate::service::{Counted, Destination, FTP_DATA_PORT, FTP_PORT, Service};
+use crate::spec::{Family, Persistence, Protocol, ServiceKey};
+use crate::tcp::TcpState;
+use crate::verdict::DropReason;
+
+/// What was decided for a new connection.
+pub(crate) struct Placement {
+    pub(crate) destination: Arc<Destination>,
+    /// The port at the destination.
+    pub(crate) port: u16,
+    /// Of the template that decided; it counts this connection already.
+    pub(crate) control: Option<Arc<Control>>,
+}
+
+impl Director {
+    /// Decides where a new connection goes. `None`: the packet is left to the director as a host.
+    pub(crate) fn schedule(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        protocol: Protocol,
+        service: &Arc<Service>,
+    ) -> Result<Option<Placement>, DropReason> {
+        // Active FTP's data connections come from the server's side; they are known already or not ours.
+        if packet.src_port == FTP_DATA_PORT {
+            return Ok(None);
+        }
+        let port = match service.key {
+            ServiceKey::Address { addr, .. } => Some(addr.port()),
+            ServiceKey::Mark { .. } => None,
+        };
+        let flow = Flow {
+            protocol,
+            client: packet.src.to_ip(),
+            client_port: packet.src_port,
+            virtual_addr: packet.dst.to_ip(),
+            virtual_port: packet.dst_port,
+            mark: scene.mark,
+        };
+        let placed = if let Some(persistence) = service.with_spec(|spec| spec.persistence) {
+            self.place_by_template(scene, packet, &flow, service, persistence)?
+        } else if port.is_none_or(|port| port == packet.dst_port) {
+            service.pick(&flow, scene.now).map(|destination| Placement {
+                port: if destination.port == 0 { packet.dst_port } else { destination.port },
+                destination,
+                control: None,
+            })
+        } else {
+            // A service that caught a port which is not its own places connections by its templates only.
+            None
+        };
+        match placed {
+            Some(placement) => Ok(Some(placement)),
+            None if port == Some(FTP_PORT) && packet.dst_port != FTP_PORT => Ok(None),
+            None => {
+                self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
+                Err(DropReason::NoDestination)
+            }
+        }
+    }
+
+    fn place_by_template(
+        &self,
+        scene: &Scene<'_>,
+        packet: &Packet,
+        flow: &Flow,
+        service: &Service,
+        persistence: Persistence,
+    ) -> Result<Option<Placement>, DropReason> {
+        let (key, own_port) = template_key(service.key, packet, persistence);
+        loop {
+            let known = {
+                let mut shard = self.table.shard(key.protocol, key.client, 0);
+                shard.request(&key).and_then(|id| {
+                    if is_usable(scene.snapshot, shard.get(id)) {
+                        let template = shard.get_mut(id);
+                        // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
+                        if !scene.snapshot.options.compat_ipvs {
+                            template.timeout = persistence.timeout;
+                        }
+                        let found = (Arc::clone(&template.destination), template.control.clone());
+                        if let Some(control) = &found.1 {
+                            control.controlled.fetch_add(1, Relaxed);
+                        }
+                        shard.touch(id, scene.now);
+                        Some(found)
+                    } else {
+                        shard.invalidate(id);
+                        None
+                    }
+                })
+            };
+            if let Some((destination, control)) = known {
+                let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
+                return Ok(Some(Placement { destination, port, control }));
+            }
+            let Some(destination) = service.pick(flow, scene.now) else { return Ok(None) };
+            let template = Connection {
+                request: key,
+                destination_addr: destination.addr,
+                destination_port: if own_port && key.virtual_port != 0 { destination.port } else { 0 },
+                forwarding: destination.forwarding(),
+                state: TcpState::None.number(),
+                no_output: true,
+                counted: Counted::Persistent,
+                timeout: persistence.timeout,
+                expires_at: scene.now + persistence.timeout,
+                destination,
+                control: Some(Arc::default()),
+            };
+            // Whoever was faster, the template that is there now decides.
+            if self.table.insert(template).is_err() {
+                return Err(DropReason::ConnectionLimit);
+            }
+        }
+    }
+
+    /// Whether `drop_packet` sheds this new connection: one in `am_droprate`, always (3) or under pressure.
+    pub(crate) fn sheds(&self, snapshot: &Snapshot) -> bool {
+        let options = &snapshot.options;
+        let active = match options.drop_packet {
+            0 => false,
+            3 => true,
+            _ => self.is_under_pressure(),
+        };
+        active && {
+            let rate = u64::from(options.am_droprate.max(1));
+            (self.shed_counter.fetch_add(1, Relaxed) + 1).is_multiple_of(rate)
+        }
+    }
+
+    /// Whether the connection table is nearly full: what "memory is short" is to the kernel's defences.
+    pub(crate) fn is_under_pressure(&self) -> bool {
+        self.table.len() >= self.limits.connections - self.limits.connections / 8
+    }
+}
+
+/// The key of a client's template, and whether the packet asks for the service's own port.
+fn template_key(service: ServiceKey, packet: &Packet, persistence: Persistence) -> (RequestKey, bool) {
+    let (protocol, virtual_addr, port, own_port) = match service {
+        ServiceKey::Address { addr, .. } => {
+            let own = addr.port() == packet.dst_port;
+            let port = if own && addr.port() != FTP_PORT { packet.dst_port } else { 0 };
+            (packet.protocol, packet.dst, port, own)
+        }
+        ServiceKey::Mark { mark, family } => {
+            let addr = match family {
+                Family::V4 => Address::v4(Ipv4Addr::from_bits(mark)),
+                Family::V6 => Address::v6(Ipv6Addr::from_bits(u128::from(mark) << 96)),
+            };
+            (PROTOCOL_IP, addr, 0, false)
+        }
+    };
+    let key = RequestKey {
+        client: masked(packet.src, persistence.prefix_len),
+        virtual_addr,
+        client_port: 0,
+        virtual_port: port,
+        protocol,
+        template: true,
+    };
+    (key, own_port)
+}
+
+fn masked(addr: Address, prefix_len: u8) -> Address {
+    crate::spec::Prefix::new(addr.to_ip(), prefix_len).map_or(addr, |prefix| prefix.network().into())
+}
+
+fn is_usable(snapshot: &Snapshot, template: &Connection) -> bool {
+    let destination = &template.destination;
+    let quiesced = snapshot.options.expire_quiescent_template && destination.weight() == 0;
+    destination.is_available() && !quiesced
+}

@@ -1,0 +1,55 @@
+//! How a packet moves the state of its connection, whatever the protocol.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::connection::Connection;
+use crate::director::Snapshot;
+use crate::service::Counted;
+use crate::spec::Protocol;
+use crate::tcp::{Seen, TcpEvent, TcpState};
+
+/// Moves the state of a connection by one packet and sets the timeout that follows from it.
+pub(crate) fn advance(
+    connection: &mut Connection,
+    snapshot: &Snapshot,
+    protocol: Protocol,
+    seen: Seen,
+    flags: u8,
+) {
+    match protocol {
+        Protocol::Tcp => {
+            let state = TcpState::from_number(connection.state);
+            // As in the kernel, 1 and 2 guard only while memory is short.
+            let secure = snapshot.options.secure_tcp == 3;
+            let next = state.next(seen, TcpEvent::of(flags), secure);
+            if next != state {
+                recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
+                if next == TcpState::Established {
+                    assure(connection);
+                }
+                connection.state = next.number();
+            }
+            connection.timeout = next.timeout(&snapshot.timeouts);
+        }
+        Protocol::Udp | Protocol::Sctp => {
+            connection.timeout = snapshot.timeouts.udp;
+            if seen == Seen::Output {
+                assure(connection);
+            }
+        }
+    }
+}
+
+fn recount(connection: &mut Connection, counted: Counted) {
+    if counted != connection.counted {
+        connection.destination.recount(connection.counted, counted);
+        connection.counted = counted;
+    }
+}
+
+/// Tells the template that placed the connection that a real server took it.
+fn assure(connection: &Connection) {
+    if let Some(control) = &connection.control {
+        control.assured.store(true, Relaxed);
+    }
+}

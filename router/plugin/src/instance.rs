@@ -1,0 +1,346 @@
+//! One instance of a module: its Store, its imports, its limits, its calls.
+
+use std::sync::Arc;
+
+use tracing::{debug, error, info, warn};
+use uvs_director::Instant;
+use wasmtime::component::{Linker, WasmStr};
+use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, WasmBacktrace};
+
+use crate::bindings;
+use crate::error::StartError;
+use crate::host::{Module, one_line};
+use crate::policy::Policy;
+use crate::stats::Cause;
+
+/// What a Store holds for its guest.
+pub(crate) struct Guest {
+    module: String,
+    service: Arc<str>,
+    policy: Policy,
+    now: Instant,
+    random: u64,
+    memory_bytes: usize,
+    table_elements: usize,
+    /// Whether space was refused during the current call.
+    denied: bool,
+    log: LogBudget,
+}
+
+/// A call that did not come back with an answer. The Store is dead.
+#[derive(Debug)]
+pub(crate) struct Crash {
+    pub(crate) cause: Cause,
+    pub(crate) message: String,
+    /// Whether the host refused to link it, before any code of the module ran.
+    pub(crate) link: bool,
+}
+
+/// A live instance.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    world: bindings::Scheduler,
+    /// Fuel that the last call was given.
+    budget: u64,
+}
+
+impl Instance {
+    /// Instantiates without calling `init`.
+    pub(crate) fn new(module: &Module, service: &str, seed: u64) -> Result<Self, Crash> {
+        let policy = *module.host().policy();
+        let guest = Guest {
+            module: module.name().to_owned(),
+            service: service.into(),
+            policy,
+            now: Instant::ZERO,
+            random: seed,
+            memory_bytes: 0,
+            table_elements: 0,
+            denied: false,
+            log: LogBudget::default(),
+        };
+        let mut store = Store::new(module.host().engine(), guest);
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(policy.handover_bytes);
+        let made = store.set_fuel(policy.setup_fuel(0)).and_then(|()| module.pre().instantiate(&mut store));
+        match made {
+            Ok(world) => Ok(Self { store, world, budget: policy.setup_fuel(0) }),
+            Err(error) => {
+                let crash = crash(&error, store.data());
+                Err(if crash.cause == Cause::Abi {
+                    Crash { cause: Cause::Instantiate, link: true, ..crash }
+                } else {
+                    crash
+                })
+            }
+        }
+    }
+
+    /// Instantiates and calls `init`.
+    pub(crate) fn start(
+        module: &Module,
+        service: &str,
+        options: &str,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let failed = |call| {
+            move |crash: Crash| StartError::Failed { call, cause: crash.cause, message: crash.message }
+        };
+        let mut instance = Self::new(module, service, seed).map_err(failed("instantiate"))?;
+        instance.init(service, options).map_err(failed("init"))?.map_err(|message| StartError::Refused {
+            options: options.to_owned(),
+            message: printable(&message),
+        })?;
+        Ok(instance)
+    }
+
+    fn init(&mut self, service: &str, options: &str) -> Result<Result<(), String>, Crash> {
+        self.prepare(self.policy().setup_fuel(0));
+        let answer = self.world.call_init(&mut self.store, service, options);
+        self.finish(answer)
+    }
+
+    pub(crate) fn update(
+        &mut self,
+        destinations: &[bindings::Destination],
+        now: Instant,
+    ) -> Result<(), Crash> {
+        self.prepare(self.policy().setup_fuel(destinations.len()));
+        self.store.data_mut().now = now;
+        let answer = self.world.call_update(&mut self.store, destinations);
+        self.finish(answer)
+    }
+
+    /// One pick; `destinations` is how many there are.
+    #[inline]
+    pub(crate) fn schedule(
+        &mut self,
+        flow: bindings::Flow,
+        changed: &[u64],
+        destinations: usize,
+        now: Instant,
+    ) -> Result<Option<u32>, Crash> {
+        self.prepare(self.policy().schedule_fuel(destinations));
+        self.store.data_mut().now = now;
+        let answer = self.world.call_schedule(&mut self.store, flow, changed);
+        self.finish(answer)
+    }
+
+    pub(crate) fn save(&mut self, destinations: usize) -> Result<Vec<u8>, Crash> {
+        self.prepare(self.policy().setup_fuel(destinations));
+        let answer = self.world.call_save(&mut self.store);
+        self.finish(answer)
+    }
+
+    pub(crate) fn restore(&mut self, state: &[u8], destinations: usize) -> Result<bool, Crash> {
+        self.prepare(self.policy().setup_fuel(destinations));
+        let answer = self.world.call_restore(&mut self.store, state);
+        self.finish(answer)
+    }
+
+    /// What the last call cost.
+    pub(crate) fn fuel_used(&self) -> u64 {
+        self.budget - self.store.get_fuel().expect("the engine counts fuel")
+    }
+
+    /// Log lines left out since the last time this was asked.
+    #[inline]
+    pub(crate) fn take_log_suppressed(&mut self) -> u64 {
+        core::mem::take(&mut self.store.data_mut().log.suppressed_total)
+    }
+
+    fn policy(&self) -> &Policy {
+        &self.store.data().policy
+    }
+
+    #[inline]
+    fn prepare(&mut self, fuel: u64) {
+        self.store.data_mut().denied = false;
+        self.budget = fuel;
+        self.store.set_fuel(fuel).expect("the engine counts fuel");
+    }
+
+    #[inline]
+    fn finish<T>(&self, answer: wasmtime::Result<T>) -> Result<T, Crash> {
+        answer.map_err(|error| crash(&error, self.store.data()))
+    }
+}
+
+#[cold]
+fn crash(error: &wasmtime::Error, guest: &Guest) -> Crash {
+    let trap = error.downcast_ref::<Trap>();
+    let cause = match trap {
+        Some(Trap::OutOfFuel) => Cause::Fuel,
+        Some(Trap::StackOverflow) => Cause::Stack,
+        // A guest that is refused memory mostly panics about it: tell the reason, not the panic.
+        _ if guest.denied => Cause::Memory,
+        Some(_) => Cause::Trap,
+        None => Cause::Abi,
+    };
+    let mut message = trap.map_or_else(|| one_line(error), ToString::to_string);
+    if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
+        let names: Vec<_> = trace.frames().iter().filter_map(|frame| frame.func_name()).take(4).collect();
+        if !names.is_empty() && trap.is_some() {
+            message.push_str(" in ");
+            message.push_str(&names.join(", called by "));
+        }
+    }
+    if guest.denied {
+        message.push_str(&format!(
+            "; it holds {} bytes of memory, and the limit is {}",
+            guest.memory_bytes, guest.policy.memory_bytes
+        ));
+    }
+    Crash { cause, message: printable(&message), link: false }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if total > self.policy.memory_bytes {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if total > self.policy.table_elements {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    // A component is several core instances (adapters, shims); these bounds are far above what tools emit.
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        32
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+}
+
+/// Grants what the contract grants, and nothing else.
+pub(crate) fn grant(linker: &mut Linker<Guest>, policy: &Policy) -> wasmtime::Result<()> {
+    let toll = policy.fuel_per_import;
+    let mut root = linker.root();
+    root.func_wrap("log", move |mut store: StoreContextMut<'_, Guest>, (level, message): (u8, WasmStr)| {
+        charge(&mut store, toll)?;
+        if store.data_mut().may_log() {
+            let text = message.to_str(&store)?.into_owned();
+            charge(&mut store, text.len() as u64)?;
+            store.data_mut().log(level, &text);
+        }
+        Ok(())
+    })?;
+    root.func_wrap("random", move |mut store: StoreContextMut<'_, Guest>, ()| {
+        charge(&mut store, toll)?;
+        Ok((splitmix64(&mut store.data_mut().random),))
+    })?;
+    root.func_wrap("now-ms", move |mut store: StoreContextMut<'_, Guest>, ()| {
+        charge(&mut store, toll)?;
+        Ok((store.data().now.as_millis(),))
+    })?;
+    Ok(())
+}
+
+fn charge(store: &mut StoreContextMut<'_, Guest>, toll: u64) -> wasmtime::Result<()> {
+    match store.get_fuel()?.checked_sub(toll) {
+        Some(left) => store.set_fuel(left),
+        None => Err(Trap::OutOfFuel.into()),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+pub(crate) fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[derive(Debug, Default)]
+struct LogBudget {
+    window_start: Instant,
+    lines: u32,
+    /// Since the last line that was let through.
+    suppressed: u64,
+    /// Since the host last took note.
+    suppressed_total: u64,
+}
+
+impl Guest {
+    fn may_log(&mut self) -> bool {
+        let log = &mut self.log;
+        if self.now - log.window_start >= self.policy.log_window {
+            log.window_start = self.now;
+            log.lines = 0;
+        }
+        if log.lines >= self.policy.log_lines {
+            log.suppressed += 1;
+            log.suppressed_total += 1;
+            return false;
+        }
+        log.lines += 1;
+        true
+    }
+
+    fn log(&mut self, level: u8, text: &str) {
+        let text = printable(cut(text, self.policy.log_message_bytes));
+        let (service, module) = (&*self.service, self.module.as_str());
+        let suppressed = core::mem::take(&mut self.log.suppressed);
+        if suppressed > 0 {
+            warn!(service, module, "{suppressed} lines of the scheduler's log were left out");
+        }
+        match level {
+            0 => error!(service, module, "scheduler: {text}"),
+            1 => warn!(service, module, "scheduler: {text}"),
+            2 => info!(service, module, "scheduler: {text}"),
+            _ => debug!(service, module, "scheduler: {text}"),
+        }
+    }
+}
+
+/// The longest prefix of at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+/// Text from a module, fit for a line of a log or a terminal: no control characters, not too long.
+fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for c in cut(text, 4096).chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_module_cannot_forge_log_lines() {
+        assert_eq!(printable("a\nERROR b\u{1b}[2J\r"), "a\\nERROR b\\u{1b}[2J\\r");
+        assert_eq!(printable("größer"), "größer");
+        assert_eq!(cut("größer", 3), "gr", "cut between characters, not inside one");
+    }
+
+    #[test]
+    fn random_numbers_are_those_of_splitmix64() {
+        // First outputs for seed 0, as published with the reference implementation.
+        let mut state = 0;
+        assert_eq!(splitmix64(&mut state), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(splitmix64(&mut state), 0x6e78_9e6a_a1b9_65f4);
+    }
+}

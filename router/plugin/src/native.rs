@@ -1,0 +1,113 @@
+//! The shipped schedulers in native code: fallbacks, oracles of tests, the other side of benches.
+
+use uvs_director::Instant;
+use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler, Wlc};
+use uvs_director::spec::Protocol;
+use uvs_sdk::{Destination, Host, Level, Runner};
+
+use crate::instance::splitmix64;
+use crate::plugin::{MAX_DESTINATIONS, word};
+
+/// The names [`native`] knows.
+pub const NATIVE: [&str; 4] = ["lc", "rr", "wlc", "wrr"];
+
+/// The native scheduler of that name, for the service that `service` names. `seed` starts its random numbers,
+/// which are those a component with this seed gets.
+///
+/// # Errors
+/// A sentence: an unknown name, or options it refuses.
+pub fn native(name: &str, service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String> {
+    let refuse = |message: String| format!("scheduler {name} refuses its options {options:?}: {message}");
+    match name {
+        "rr" => boxed::<uvs_scheduler_rr::Rr>(service, options, seed).map_err(refuse),
+        "wrr" => boxed::<uvs_scheduler_wrr::Wrr>(service, options, seed).map_err(refuse),
+        "lc" => boxed::<uvs_scheduler_lc::Lc>(service, options, seed).map_err(refuse),
+        "wlc" if options.is_empty() => Ok(Box::new(Wlc::default())),
+        "wlc" => Err(refuse("wlc takes no options".into())),
+        other => Err(format!("there is no native scheduler {other:?}; there are {}", NATIVE.join(", "))),
+    }
+}
+
+fn boxed<S: uvs_sdk::Scheduler + Send + 'static>(
+    service: &str,
+    options: &str,
+    seed: u64,
+) -> Result<Box<dyn Scheduler>, String> {
+    let runner = Runner::<S>::new(service, options)?;
+    let grant = Grant { random: seed, now: Instant::ZERO, service: service.to_owned() };
+    Ok(Box::new(Native { runner, grant, initial: Vec::new(), words: Vec::new() }))
+}
+
+/// Adapts what the SDK runs to what the engine calls.
+struct Native<S> {
+    runner: Runner<S>,
+    grant: Grant,
+    /// Loads that came with the last `update` and have not been passed on: the SDK begins at zero.
+    initial: Vec<u64>,
+    words: Vec<u64>,
+}
+
+impl<S: uvs_sdk::Scheduler + Send> Scheduler for Native<S> {
+    fn update(&mut self, candidates: &[Candidate]) {
+        // As for a component: what has no position in a load word is out of reach.
+        let candidates = &candidates[..candidates.len().min(MAX_DESTINATIONS)];
+        let destinations: Vec<_> =
+            candidates.iter().map(|c| Destination::new(c.id, c.weight, c.address, c.port)).collect();
+        self.runner.update(&destinations);
+        self.initial.clear();
+        let loaded = (0u32..).zip(candidates).filter(|(_, c)| c.load != Load::default());
+        self.initial.extend(loaded.map(|(position, c)| word(position, c.load)));
+    }
+
+    fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32> {
+        let count = self.runner.table().len();
+        self.words.clear();
+        // In this order the later word of a destination holds.
+        self.words.append(&mut self.initial);
+        let known = changed.iter().filter(|(position, _)| (*position as usize) < count);
+        self.words.extend(known.map(|&(position, load)| word(position, load)));
+        self.grant.now = self.grant.now.max(now);
+        self.runner.schedule(&sdk_flow(flow), &self.words, &mut self.grant)
+    }
+}
+
+struct Grant {
+    random: u64,
+    now: Instant,
+    service: String,
+}
+
+impl Host for Grant {
+    fn random(&mut self) -> u64 {
+        splitmix64(&mut self.random)
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        self.now.as_millis()
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        let service = self.service.as_str();
+        match level {
+            Level::Error => tracing::error!(service, "scheduler: {message}"),
+            Level::Warn => tracing::warn!(service, "scheduler: {message}"),
+            Level::Info => tracing::info!(service, "scheduler: {message}"),
+            Level::Debug => tracing::debug!(service, "scheduler: {message}"),
+        }
+    }
+}
+
+fn sdk_flow(flow: &Flow) -> uvs_sdk::Flow {
+    uvs_sdk::Flow {
+        protocol: match flow.protocol {
+            Protocol::Tcp => uvs_sdk::Protocol::Tcp,
+            Protocol::Udp => uvs_sdk::Protocol::Udp,
+            Protocol::Sctp => uvs_sdk::Protocol::Sctp,
+        },
+        client: flow.client.into(),
+        client_port: flow.client_port,
+        virtual_addr: flow.virtual_addr.into(),
+        virtual_port: flow.virtual_port,
+        mark: flow.mark,
+    }
+}

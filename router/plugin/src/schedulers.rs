@@ -1,0 +1,225 @@
+//! Schedulers by name: the shipped ones, those the configuration names, files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use sha2::{Digest, Sha256};
+use uvs_director::scheduler::{Scheduler, SchedulerFactory};
+use uvs_director::spec::SchedulerSpec;
+
+use crate::error::LoadError;
+use crate::host::{Host, Module};
+use crate::instance::splitmix64;
+use crate::native::{NATIVE, native};
+use crate::plugin::Plugin;
+use crate::stats::SchedulerStats;
+
+/// The components that are built into uvs.
+pub const SHIPPED: [(&str, &[u8]); 3] = [
+    ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
+    ("rr", include_bytes!("../../../schedulers/prebuilt/rr.wasm")),
+    ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
+];
+
+/// What stands in for a module unless the configuration says otherwise.
+pub const FALLBACK: &str = "wlc";
+
+/// A scheduler that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The component's file.
+    pub path: PathBuf,
+    /// Passed to `init` where the service gives no options of its own.
+    pub options: String,
+    /// The native scheduler that stands in ([`NATIVE`]).
+    pub fallback: String,
+}
+
+impl Definition {
+    /// The component in `path` without options, with [`FALLBACK`] behind it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), options: String::new(), fallback: FALLBACK.to_owned() }
+    }
+}
+
+/// What a running service's module does: service, scheduler's name, figures.
+pub type LiveStats = (String, String, Arc<SchedulerStats>);
+
+/// Makes the scheduler of each service.
+#[derive(Debug)]
+pub struct Schedulers {
+    host: Host,
+    seed: u64,
+    defined: Mutex<BTreeMap<String, Definition>>,
+    /// The latest module of each origin.
+    compiled: Mutex<HashMap<String, Module>>,
+    live: Mutex<Vec<(String, String, Weak<SchedulerStats>)>>,
+}
+
+impl Schedulers {
+    /// The shipped schedulers and files; random numbers differ in each process.
+    pub fn new(host: Host) -> Self {
+        Self::with_seed(host, RandomState::new().hash_one("uvs"))
+    }
+
+    /// The same with random numbers that repeat, for simulation and tests.
+    pub fn with_seed(host: Host, seed: u64) -> Self {
+        Self { host, seed, defined: Mutex::default(), compiled: Mutex::default(), live: Mutex::default() }
+    }
+
+    /// Replaces what the configuration names. Services that run keep their modules.
+    ///
+    /// # Errors
+    /// A sentence: a fallback that does not exist. Nothing is replaced then.
+    pub fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
+        for (name, definition) in &definitions {
+            native(&definition.fallback, "", "", 0)
+                .map_err(|error| format!("fallback of scheduler {name:?}: {error}"))?;
+        }
+        *lock(&self.defined) = definitions;
+        Ok(())
+    }
+
+    /// The names that [`SchedulerFactory::create`] knows, in alphabetical order; beside them it takes paths.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = lock(&self.defined).keys().cloned().collect();
+        names.extend(SHIPPED.iter().map(|(name, _)| (*name).to_owned()));
+        names.push(FALLBACK.to_owned());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The engine behind it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The compiled module of a shipped or defined name or a path; it is compiled once and again when the file's
+    /// content has changed.
+    ///
+    /// # Errors
+    /// A sentence: an unknown name, or what is wrong with the module.
+    pub fn module(&self, name: &str) -> Result<Module, String> {
+        match self.resolve(name)? {
+            Source::Shipped(bytes) => self.compile(name, bytes),
+            Source::File(definition) => self.load(&definition.path),
+            Source::Native => return Err(format!("scheduler {name:?} is native code, not a module")),
+        }
+        .map_err(|error| error.sentence())
+    }
+
+    /// Does all that [`SchedulerFactory::create`] does but keeps nothing: for checking a configuration.
+    ///
+    /// # Errors
+    /// The same sentences.
+    pub fn check(&self, spec: &SchedulerSpec) -> Result<(), String> {
+        self.make(spec, "check").map(drop)
+    }
+
+    /// Figures of all modules that serve now.
+    pub fn stats(&self) -> Vec<LiveStats> {
+        let mut live = lock(&self.live);
+        live.retain(|(.., stats)| stats.strong_count() > 0);
+        live.iter()
+            .filter_map(|(service, name, stats)| Some((service.clone(), name.clone(), stats.upgrade()?)))
+            .collect()
+    }
+
+    fn resolve(&self, name: &str) -> Result<Source, String> {
+        if let Some(definition) = lock(&self.defined).get(name) {
+            return Ok(Source::File(definition.clone()));
+        }
+        if let Some((_, bytes)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+            return Ok(Source::Shipped(bytes));
+        }
+        if name == FALLBACK {
+            return Ok(Source::Native);
+        }
+        if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
+            return Ok(Source::File(Definition::new(name)));
+        }
+        Err(format!(
+            "unknown scheduler {name:?}; there are {}, or give the path of a component, which ends in .wasm",
+            self.names().join(", ")
+        ))
+    }
+
+    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<Made, String> {
+        let seed = self.seed_of(service);
+        let (module, options, fallback) = match self.resolve(&spec.name)? {
+            Source::Native => return native(&spec.name, service, &spec.options, seed).map(Made::Native),
+            Source::Shipped(bytes) => (self.compile(&spec.name, bytes), String::new(), FALLBACK.to_owned()),
+            Source::File(definition) => {
+                (self.load(&definition.path), definition.options, definition.fallback)
+            }
+        };
+        let module = module.map_err(|error| format!("scheduler {:?}: {}", spec.name, error.sentence()))?;
+        let options = if spec.options.is_empty() { &options } else { &spec.options };
+        let fallback = native(&fallback, service, "", seed)?;
+        Plugin::new(&module, service, options, fallback, seed)
+            .map(|plugin| Made::Plugin(Box::new(plugin)))
+            .map_err(|error| format!("scheduler {:?} {error}", spec.name))
+    }
+
+    fn load(&self, path: &Path) -> Result<Module, LoadError> {
+        let origin = path.display().to_string();
+        let bytes = self.host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
+        self.compile(&origin, &bytes)
+    }
+
+    fn compile(&self, origin: &str, bytes: &[u8]) -> Result<Module, LoadError> {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        // The lock is held while compiling, so that many services with one module compile it once.
+        let mut compiled = lock(&self.compiled);
+        if let Some(module) = compiled.get(origin).filter(|module| module.digest() == digest) {
+            return Ok(module.clone());
+        }
+        let module = self.host.compile(origin, bytes)?;
+        compiled.insert(origin.to_owned(), module.clone());
+        Ok(module)
+    }
+
+    /// Differs from service to service (FNV-1a over the name).
+    fn seed_of(&self, service: &str) -> u64 {
+        let name = service
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        splitmix64(&mut (self.seed ^ name))
+    }
+}
+
+impl SchedulerFactory for Schedulers {
+    fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
+        match self.make(spec, service)? {
+            Made::Native(scheduler) => Ok(scheduler),
+            Made::Plugin(plugin) => {
+                let mut live = lock(&self.live);
+                live.retain(|(.., stats)| stats.strong_count() > 0);
+                live.push((service.to_owned(), spec.name.clone(), Arc::downgrade(plugin.stats())));
+                Ok(plugin)
+            }
+        }
+    }
+}
+
+enum Source {
+    Shipped(&'static [u8]),
+    File(Definition),
+    Native,
+}
+
+enum Made {
+    Native(Box<dyn Scheduler>),
+    Plugin(Box<Plugin>),
+}
+
+/// Whoever panicked while it held one of these locks left a whole map behind.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const _: () =
+    assert!(NATIVE.len() > SHIPPED.len(), "each shipped scheduler has a native twin, and wlc is native");

@@ -1,0 +1,127 @@
+//! Schedulers by name.
+
+use std::collections::BTreeMap;
+
+use uvs_director::Instant;
+use uvs_director::scheduler::SchedulerFactory;
+use uvs_director::spec::SchedulerSpec;
+use uvs_plugin::{Definition, Schedulers};
+
+use crate::guest::{Guest, destinations, flow, host};
+
+fn schedulers() -> Schedulers {
+    Schedulers::with_seed(host().clone(), 1)
+}
+
+fn refusal(schedulers: &Schedulers, spec: &SchedulerSpec) -> String {
+    let said = schedulers.create(spec, "tcp 192.0.2.1:80").err().expect("it has to be refused");
+    assert_eq!(schedulers.check(spec), Err(said.clone()), "check says the same");
+    said
+}
+
+#[test]
+fn names_that_do_not_exist_are_told_with_those_that_do() {
+    let schedulers = schedulers();
+    schedulers.define(BTreeMap::from([("mine".to_owned(), Definition::new("/nowhere/mine.wasm"))])).unwrap();
+    let said = refusal(&schedulers, &SchedulerSpec::named("rrr"));
+    assert!(said.contains("unknown scheduler \"rrr\"; there are lc, mine, rr, wlc, wrr"), "{said}");
+    let said = refusal(&schedulers, &SchedulerSpec::named("mine"));
+    assert!(said.contains("\"mine\": /nowhere/mine.wasm: cannot be read"), "{said}");
+    let said = refusal(&schedulers, &SchedulerSpec::named("/nowhere/else.wasm"));
+    assert!(said.contains("/nowhere/else.wasm: cannot be read"), "{said}");
+}
+
+#[test]
+fn options_are_passed_on_and_refusals_told_in_the_modules_words() {
+    let schedulers = schedulers();
+    for name in ["rr", "wrr", "lc", "wlc"] {
+        let said = refusal(&schedulers, &SchedulerSpec { name: name.into(), options: "turbo".into() });
+        assert!(
+            said.contains(name) && said.contains("\"turbo\"") && said.contains("takes no options"),
+            "{said}"
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("echo.wasm");
+    let init = "(call $refuse (local.get $options) (local.get $options_len))";
+    std::fs::write(&path, Guest { init, ..Guest::GOOD }.component()).unwrap();
+    let definition = Definition { options: "from=definition".into(), ..Definition::new(&path) };
+    schedulers.define(BTreeMap::from([("echo".to_owned(), definition)])).unwrap();
+    let said = refusal(&schedulers, &SchedulerSpec::named("echo"));
+    assert!(said.ends_with(": from=definition"), "{said}");
+    let said = refusal(&schedulers, &SchedulerSpec { name: "echo".into(), options: "from=service".into() });
+    assert!(said.ends_with(": from=service"), "{said}");
+}
+
+#[test]
+fn the_fallback_is_the_one_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.wasm");
+    std::fs::write(&path, Guest { schedule: "unreachable", ..Guest::GOOD }.component()).unwrap();
+    let schedulers = schedulers();
+    let define = |fallback: &str| {
+        let definition = Definition { fallback: fallback.into(), ..Definition::new(&path) };
+        schedulers.define(BTreeMap::from([("broken".to_owned(), definition)]))
+    };
+    define("rr").unwrap();
+    let mut scheduler = schedulers.create(&SchedulerSpec::named("broken"), "tcp 192.0.2.1:80").unwrap();
+    scheduler.update(&destinations());
+    let picks: Vec<_> = (0..4).map(|_| scheduler.schedule(&flow(0), &[], Instant::ZERO)).collect();
+    assert_eq!(picks, [Some(1), Some(2), Some(4), Some(1)], "round robin over the eligible three");
+    let said = define("best").unwrap_err();
+    assert!(
+        said.contains("\"broken\"") && said.contains("\"best\"") && said.contains("lc, rr, wlc, wrr"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_module_is_compiled_once_and_again_when_the_file_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine.wasm");
+    let name = path.display().to_string();
+    let schedulers = schedulers();
+    let pick = || {
+        let mut scheduler = schedulers.create(&SchedulerSpec::named(&name), "tcp 192.0.2.1:80").unwrap();
+        scheduler.update(&destinations());
+        scheduler.schedule(&flow(0), &[], Instant::ZERO)
+    };
+    std::fs::write(&path, Guest::GOOD.component()).unwrap();
+    assert_eq!(pick(), Some(1));
+    let before = schedulers.module(&name).unwrap().sha256();
+    std::fs::write(&path, Guest { schedule: "(call $some (i32.const 4))", ..Guest::GOOD }.component())
+        .unwrap();
+    assert_eq!(pick(), Some(4));
+    assert_ne!(schedulers.module(&name).unwrap().sha256(), before);
+}
+
+#[test]
+fn figures_last_as_long_as_the_service() {
+    let schedulers = schedulers();
+    let mut a = schedulers.create(&SchedulerSpec::named("rr"), "tcp 192.0.2.1:80").unwrap();
+    let b = schedulers.create(&SchedulerSpec::named("lc"), "udp 192.0.2.1:53").unwrap();
+    a.update(&destinations());
+    a.schedule(&flow(0), &[], Instant::ZERO);
+    let picks = || -> Vec<_> {
+        let mut rows: Vec<_> = schedulers
+            .stats()
+            .into_iter()
+            .map(|(service, name, stats)| {
+                (service, name, stats.snapshot().picks, stats.snapshot().latency.count())
+            })
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(
+        picks(),
+        [
+            ("tcp 192.0.2.1:80".to_owned(), "rr".to_owned(), 1, 1),
+            ("udp 192.0.2.1:53".to_owned(), "lc".to_owned(), 0, 0)
+        ]
+    );
+    drop(b);
+    assert_eq!(picks().len(), 1);
+    drop(a);
+    assert_eq!(picks(), []);
+}

@@ -1,0 +1,9 @@
+//! The host against guests that behave, guests that do not, and files that are no guests at all.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps, helpers included")]
+
+mod factory;
+mod guest;
+mod hostile;
+mod load;
+mod parity;
