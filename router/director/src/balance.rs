@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use uvs_wire::rewrite::{self, L4Sum};
-use uvs_wire::{Address, Packet, tcp};
+use uvs_wire::{Address, Packet, checksum, tcp};
 
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
@@ -211,6 +211,7 @@ impl Director {
         drop(shard);
         let sum = sum_of(frame.offload.needs_checksum);
         rewrite::source(frame.bytes_mut(), packet, addr, port, sum);
+        add_missing_checksum(frame, packet);
         Ok(())
     }
 
@@ -246,6 +247,23 @@ impl Director {
 /// What the L4 checksum field of a frame holds.
 pub(crate) fn sum_of(partial: bool) -> L4Sum {
     if partial { L4Sum::Partial } else { L4Sum::Complete }
+}
+
+/// Computes the checksum of a translated UDP packet that came without one, as the recorded kernel does.
+pub(crate) fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
+    let at = usize::from(packet.header_len) + 6;
+    if packet.protocol != Protocol::Udp.number()
+        || !packet.has_ports()
+        || frame.offload.needs_checksum
+        || frame.bytes()[at..at + 2] != [0, 0]
+    {
+        return;
+    }
+    let sum = match checksum::transport(frame.bytes(), packet).finish() {
+        0 => 0xffff,
+        sum => sum,
+    };
+    frame.bytes_mut()[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Whether a packet that belongs to no connection may start one.

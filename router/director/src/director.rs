@@ -14,6 +14,7 @@ use crate::apply::Control;
 use crate::frame::{Frame, Outbox, PortId};
 use crate::neighbor::Neighbors;
 use crate::network::Network;
+use crate::reassembly::Reassembly;
 use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
 use crate::service::Services;
@@ -71,6 +72,7 @@ pub struct Director {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) table: Table,
     pub(crate) neighbors: Neighbors,
+    pub(crate) reassembly: Reassembly,
     /// The sum over all services, removed ones included.
     pub(crate) total: Stats,
     drops: Box<[AtomicU64]>,
@@ -115,6 +117,7 @@ impl Director {
             snapshot: ArcSwap::default(),
             table: Table::new(limits.connections, seed),
             neighbors: Neighbors::new(&limits, seed),
+            reassembly: Reassembly::new(&limits, seed),
             total: Stats::default(),
             drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             conflicts: Mutex::default(),
@@ -147,7 +150,8 @@ impl Director {
             u64::MAX => None,
             nanos => Some(Instant::from_nanos(nanos)),
         };
-        [self.table.next_due(), self.neighbors.next_due(), estimate].into_iter().flatten().min()
+        let due = [self.table.next_due(), self.neighbors.next_due(), self.reassembly.next_due(), estimate];
+        due.into_iter().flatten().min()
     }
 
     /// Expires what is due: connections, neighbours, waiting frames. Early or repeated calls are harmless.
@@ -160,6 +164,7 @@ impl Director {
             let mut scene = Scene::new(&snapshot, port, now, out);
             self.report_unreachable(&mut scene, waiting);
         }
+        self.expire_fragments(now, out);
         if self.estimate_at.load(Relaxed) <= now.as_nanos() {
             self.estimate(now);
         }

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use uvs_wire::ipv4::{self, Ipv4Repr};
 use uvs_wire::{Address, Packet, fragment, rewrite};
 
-use crate::balance::{Hit, sum_of};
+use crate::balance::{Hit, add_missing_checksum, sum_of};
 use crate::director::{Director, Scene};
 use crate::frame::Frame;
 use crate::neighbor::{Resolved, Waiting, write_ethernet};
@@ -34,6 +34,9 @@ impl Director {
             self.report(scene, frame.bytes(), &packet, Report::HostUnreachable);
             return Verdict::Drop(DropReason::NoRoute);
         };
+        if let Err(verdict) = self.check_scope(scene, frame, &packet, Some(hop.port)) {
+            return verdict;
+        }
         if let Err(verdict) = self.check_ttl(scene, frame, &packet) {
             return verdict;
         }
@@ -46,6 +49,7 @@ impl Director {
                 let asked_for = (packet.dst, packet.dst_port);
                 let sum = sum_of(frame.offload.needs_checksum);
                 rewrite::destination(frame.bytes_mut(), &mut packet, hit.destination, hit.port, sum);
+                add_missing_checksum(frame, &packet);
                 self.output(scene, frame, hop, Some(asked_for))
             }
             Forwarding::Direct => {

@@ -52,6 +52,17 @@ impl Offload {
     }
 }
 
+/// The fragments that a packet came in as. It leaves as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fragments {
+    /// Bytes of data in each, first to last.
+    pub(crate) lengths: Vec<u16>,
+    /// Length of the largest, headers included.
+    pub(crate) largest: u32,
+    /// They were not to be fragmented further (IPv4).
+    pub(crate) dont_fragment: bool,
+}
+
 /// One frame, or a train of segments, in a buffer that is used again and again.
 ///
 /// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.
@@ -62,6 +73,8 @@ pub struct Frame {
     end: usize,
     /// The virtio header that came with the frame, and that goes with it.
     pub offload: Offload,
+    /// Of a packet that was put together here.
+    pub(crate) fragments: Option<Box<Fragments>>,
 }
 
 impl Frame {
@@ -77,6 +90,7 @@ impl Frame {
             start: HEADROOM,
             end: HEADROOM,
             offload: Offload::default(),
+            fragments: None,
         }
     }
 
@@ -92,6 +106,7 @@ impl Frame {
         self.start = HEADROOM;
         self.end = HEADROOM;
         self.offload = Offload::default();
+        self.fragments = None;
         &mut self.buffer[HEADROOM..]
     }
 

@@ -1,13 +1,15 @@
 //! From a frame to what it is about: Ethernet, ARP, and the order in which IP packets are classified.
 
 use uvs_wire::arp::{ArpRepr, Operation};
-use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4};
+use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4, ipv6, rewrite};
 
 use crate::director::{Director, Scene};
+use crate::discovery::{announce_v6, is_discovery};
 use crate::frame::{FRAME_MAX, Frame, Outbox};
 use crate::neighbor::arp_frame;
+use crate::ip_options::{self, Options};
 use crate::marks::mark_of;
-use crate::network::{Hop, is_impossible_source};
+use crate::network::is_impossible_source;
 use crate::report::Report;
 use crate::spec::{Family, Link, MacAddr, Protocol};
 use crate::verdict::{DropReason, Verdict};
@@ -15,6 +17,11 @@ use crate::verdict::{DropReason, Verdict};
 /// Protocol numbers the classifier looks at.
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
+
+/// Whether the packet is ICMP of its own IP version; that of the other is a protocol nobody knows.
+fn is_icmp(packet: &Packet) -> bool {
+    packet.protocol == if packet.is_v4() { ICMP } else { ICMPV6 }
+}
 
 impl From<ParseError> for DropReason {
     fn from(error: ParseError) -> Self {
@@ -108,9 +115,20 @@ impl Director {
         if packet.is_v4() && !ipv4::header_checksum_ok(frame.bytes()) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
+        match ip_options::check(frame.bytes(), &packet) {
+            Options::Fine => {}
+            Options::SourceRoute => return Verdict::Drop(DropReason::SourceRoute),
+            Options::Bad(pointer) => {
+                self.report(scene, frame.bytes(), &packet, Report::BadOption(pointer));
+                return Verdict::Drop(DropReason::Malformed);
+            }
+        }
+        if is_discovery(frame.bytes(), &packet) {
+            return self.discovery_input(scene, frame.bytes(), &packet);
+        }
         let network = &scene.snapshot.network;
         if is_impossible_source(packet.src)
-            || network.is_local(packet.src)
+            || network.is_local_seen_from(packet.src, scene.port)
             || network.is_broadcast(packet.src)
             || packet.dst.is_loopback()
             || packet.dst.is_unspecified()
@@ -120,12 +138,19 @@ impl Director {
         if group || packet.dst.is_multicast() || network.is_broadcast(packet.dst) {
             return Verdict::Drop(DropReason::Multicast);
         }
+        let packet = match packet.is_fragment() {
+            true => match self.gather(scene, frame, packet) {
+                Ok(packet) => packet,
+                Err(verdict) => return verdict,
+            },
+            false => packet,
+        };
         let marks = &scene.snapshot.marks;
         if !marks.is_empty() {
             scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
         }
         let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
-        if network.is_local(packet.dst)
+        if network.is_local_seen_from(packet.dst, scene.port)
             || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family)
         {
             self.local_input(scene, frame, packet)
@@ -136,11 +161,18 @@ impl Director {
 
     /// A packet to an address of ours: ICMP errors first, then requests, then the director as a host.
     fn local_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: Packet) -> Verdict {
+        if !packet.is_v4()
+            && let Some(field) = ipv6::waypoint_field(frame.bytes(), &packet)
+        {
+            self.report(scene, frame.bytes(), &packet, Report::NoWaypoint { field });
+            return Verdict::Drop(DropReason::NotHandled);
+        }
         if packet.is_fragment() {
+            // By its mark, but nobody was there to gather it.
             return Verdict::Drop(DropReason::Fragment);
         }
         match packet.protocol {
-            ICMP | ICMPV6 => {
+            _ if is_icmp(&packet) => {
                 if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
                     return self.related_to_request(scene, frame, packet);
                 }
@@ -160,42 +192,44 @@ impl Director {
             self.report(scene, frame.bytes(), &packet, Report::NetUnreachable);
             return Verdict::Drop(DropReason::NoRoute);
         };
+        if let Err(verdict) = self.check_scope(scene, frame, &packet, None) {
+            return verdict;
+        }
         if let Err(verdict) = self.check_ttl(scene, frame, &packet) {
             return verdict;
         }
         if let Err(verdict) = self.check_mtu(scene, frame, &packet, hop.mtu) {
             return verdict;
         }
-        if packet.protocol == ICMP || packet.protocol == ICMPV6 {
-            if !packet.is_fragment()
+        rewrite::decrement_ttl(frame.bytes_mut(), &mut packet);
+        let whole = !packet.is_fragment();
+        if is_icmp(&packet) {
+            if whole
                 && icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)])
                 && let Some(reason) = self.related_to_reply(scene, frame, &mut packet)
             {
                 return Verdict::Drop(reason);
             }
         } else if let Some(protocol) = Protocol::from_number(packet.protocol)
-            && !packet.is_fragment()
+            && whole
+            && let Err(reason) = self.reply(scene, frame, &mut packet, protocol)
         {
-            if let Err(reason) = self.reply(scene, frame, &mut packet, protocol) {
-                return Verdict::Drop(reason);
-            }
+            return Verdict::Drop(reason);
         }
-        self.route_on(scene, frame, packet, hop)
-    }
-
-    /// Sends a packet on to a next hop, its TTL one less.
-    fn route_on(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet, hop: Hop) -> Verdict {
-        uvs_wire::rewrite::decrement_ttl(frame.bytes_mut(), &mut packet);
         self.output(scene, frame, hop, None)
     }
 
-    /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227) on every layer 2 interface, so that caches
-    /// that hold another owner's MAC address are corrected.
+    /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227; unsolicited advertisements, RFC 4861) on every
+    /// layer 2 interface, so that caches that hold another owner's MAC address are corrected.
     pub fn announce(&self, out: &mut Outbox) {
         let snapshot = self.snapshot.load();
         for interface in snapshot.network.interfaces() {
             let Link::Ethernet(own) = interface.link else { continue };
-            for addr in interface.addresses.iter().filter_map(|prefix| Address::from(prefix.addr()).to_v4()) {
+            for addr in snapshot.network.addresses_on(interface.port) {
+                let Some(addr) = addr.to_v4() else {
+                    announce_v6(interface.port, addr.to_v6(), own, out);
+                    continue;
+                };
                 let repr = ArpRepr {
                     operation: Operation::Request,
                     sender_mac: own.0,

@@ -64,6 +64,11 @@ impl Director {
         }
     }
 
+    /// Stations that claimed an address of the director's, so far.
+    pub fn conflicts(&self) -> Vec<AddressConflict> {
+        lock(&self.conflicts).clone()
+    }
+
     /// The timeouts in force.
     pub fn timeouts(&self) -> Timeouts {
         self.snapshot.load().timeouts

@@ -1,4 +1,4 @@
-//! Neighbours: which MAC address an IP address has on a link (ARP, RFC 826).
+//! Neighbours: which MAC address an IP address has on a link (ARP, RFC 826; neighbour discovery, RFC 4861).
 //!
 //! ```text
 //!            frame for it                 reply               30 s
@@ -17,6 +17,7 @@ use uvs_wire::Address;
 use uvs_wire::arp::{ArpRepr, Operation};
 use uvs_wire::ethernet;
 
+use crate::discovery::solicit;
 use crate::frame::{Frame, Outbox, PortId};
 use crate::network::Network;
 use crate::spec::{Limits, MacAddr};
@@ -89,6 +90,11 @@ impl Neighbors {
         neighbor.mac
     }
 
+    /// The MAC address of `addr` as it is known, fresh or not.
+    pub(crate) fn mac(&self, port: PortId, addr: Address) -> Option<MacAddr> {
+        self.table.get(&(port, addr))?.mac
+    }
+
     /// Looks `addr` up and asks for it where needed. On [`Resolved::Wait`] the caller hands the frame to
     /// [`Self::queue`].
     pub(crate) fn resolve(
@@ -151,7 +157,8 @@ impl Neighbors {
         now: Instant,
         out: &mut Outbox,
     ) {
-        if mac.is_multicast() || network.is_local(addr) {
+        let nobody = addr.is_unspecified() || network.is_local_seen_from(addr, port);
+        if mac.is_multicast() || nobody {
             return;
         }
         let known = self.table.contains_key(&(port, addr));
@@ -283,8 +290,11 @@ pub(crate) fn arp_frame(repr: &ArpRepr, to: MacAddr, from: MacAddr) -> Frame {
 }
 
 fn ask(network: &Network, port: PortId, addr: Address, known: Option<MacAddr>, out: &mut Outbox) {
+    let std::net::IpAddr::V4(target_ip) = addr.to_ip() else {
+        return solicit(network, port, addr.to_v6(), known, out);
+    };
     let (Some(own), Some(source)) = (network.mac(port), network.source_for(port, addr)) else { return };
-    if let (Some(target_ip), Some(sender_ip)) = (addr.to_v4(), source.to_v4()) {
+    if let Some(sender_ip) = source.to_v4() {
         let repr = ArpRepr {
             operation: Operation::Request,
             sender_mac: own.0,

@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
@@ -34,6 +34,8 @@ pub(crate) struct Network {
     /// Longest prefix first.
     routes: Vec<Route>,
     local: HashMap<Address, PortId, foldhash::fast::FixedState>,
+    /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
+    link_local: Vec<Vec<Address>>,
     broadcasts: HashSet<Address, foldhash::fast::FixedState>,
 }
 
@@ -55,7 +57,12 @@ impl Network {
             if usize::from(interface.port.0) != index {
                 return Err(format!("interface {}: ports are numbered from 0 without gaps", interface.name));
             }
+            network.link_local.push(link_local_addresses(interface));
             for prefix in &interface.addresses {
+                // Neither unique nor reachable from elsewhere: link-local addresses have no route.
+                if Address::from(prefix.addr()).is_v6_link_local() {
+                    continue;
+                }
                 if network.local.insert(prefix.addr().into(), interface.port).is_some() {
                     return Err(format!("address {} is given to two interfaces", prefix.addr()));
                 }
@@ -90,22 +97,55 @@ impl Network {
         }
     }
 
-    /// Whether the director owns the address: its own ones and VIPs.
+    /// Whether the director owns the address: its own ones and VIPs, but for link-local ones.
     pub(crate) fn is_local(&self, addr: Address) -> bool {
         self.local.contains_key(&addr)
     }
 
     /// Whether the director owns the address on that interface.
     pub(crate) fn is_local_on(&self, addr: Address, port: PortId) -> bool {
+        if addr.is_v6_link_local() {
+            return self.link_local(port).contains(&addr);
+        }
         self.local.get(&addr) == Some(&port)
+    }
+
+    /// Whether a packet on that link means the director by the address: any of its own, but of link-local ones
+    /// those of that link.
+    pub(crate) fn is_local_seen_from(&self, addr: Address, port: PortId) -> bool {
+        if addr.is_v6_link_local() { self.is_local_on(addr, port) } else { self.is_local(addr) }
+    }
+
+    /// The director's own link-local addresses there; none without IPv6.
+    pub(crate) fn link_local(&self, port: PortId) -> &[Address] {
+        self.link_local.get(usize::from(port.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// All addresses that neighbours on that link may ask for.
+    pub(crate) fn addresses_on(&self, port: PortId) -> impl Iterator<Item = Address> + '_ {
+        let given = self.interface(port).map_or(&[][..], |interface| &interface.addresses);
+        let given = given.iter().map(|prefix| Address::from(prefix.addr()));
+        given.filter(|addr| !addr.is_v6_link_local()).chain(self.link_local(port).iter().copied())
     }
 
     pub(crate) fn is_broadcast(&self, addr: Address) -> bool {
         addr.is_broadcast() || self.broadcasts.contains(&addr)
     }
 
-    /// Longest prefix match.
+    /// The way back to the sender of a packet that came in on that link: a link-local sender is there.
+    pub(crate) fn route_back(&self, to: Address, port: PortId) -> Option<Hop> {
+        if !to.is_v6_link_local() {
+            return self.route(to);
+        }
+        let interface = self.interface(port).filter(|_| !self.link_local(port).is_empty())?;
+        Some(Hop { port, addr: to, mtu: interface.mtu })
+    }
+
+    /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
     pub(crate) fn route(&self, to: Address) -> Option<Hop> {
+        if to.is_v6_link_local() {
+            return None;
+        }
         let wanted = bits(to);
         let family = if to.is_v4() { Family::V4 } else { Family::V6 };
         let route = self
@@ -116,10 +156,15 @@ impl Network {
     }
 
     /// The director's own address to talk from through an interface to `to`: one whose subnet holds it, else the
-    /// interface's first of that family, else any of that family.
+    /// interface's first of that family, else any of that family. Link-local addresses talk to each other.
     pub(crate) fn source_for(&self, port: PortId, to: Address) -> Option<Address> {
+        if to.is_v6_link_local() {
+            return self.link_local(port).first().copied();
+        }
         let target = to.to_ip();
-        let of_family = |prefix: &&Prefix| prefix.addr().is_ipv4() == target.is_ipv4();
+        let of_family = |prefix: &&Prefix| {
+            prefix.addr().is_ipv4() == target.is_ipv4() && !Address::from(prefix.addr()).is_v6_link_local()
+        };
         let own = &self.interface(port)?.addresses;
         let own = own.iter().filter(of_family);
         own.clone()
@@ -128,6 +173,23 @@ impl Network {
             .or_else(|| own.clone().next())
             .or_else(|| self.interfaces.iter().flat_map(|i| &i.addresses).find(of_family))
             .map(|prefix| prefix.addr().into())
+    }
+}
+
+/// The link-local addresses an interface was given; else, on Ethernet and with IPv6 at all, the one that follows
+/// from its MAC address (RFC 4291, appendix A).
+fn link_local_addresses(interface: &InterfaceSpec) -> Vec<Address> {
+    let addresses = || interface.addresses.iter().map(|prefix| Address::from(prefix.addr()));
+    let given: Vec<Address> = addresses().filter(|addr| addr.is_v6_link_local()).collect();
+    match interface.link {
+        Link::Ethernet(MacAddr([a, b, c, d, e, f]))
+            if given.is_empty() && addresses().any(|addr| !addr.is_v4()) =>
+        {
+            let tail = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+            let bits = 0xfe80 << 112 | u128::from(u64::from_be_bytes(tail));
+            vec![Address::v6(Ipv6Addr::from_bits(bits))]
+        }
+        _ => given,
     }
 }
 
@@ -206,6 +268,42 @@ mod tests {
         assert_eq!(network.route(addr("fd01::1")), None, "no IPv6 default route");
         assert!(network.is_broadcast(addr("10.0.0.255")));
         assert_eq!(network.source_for(PortId(1), addr("192.168.10.11")), Some(addr("192.168.10.1")));
+    }
+
+    #[test]
+    fn link_local_addresses_belong_to_their_link() {
+        let mut second = interface(1, &["2001:db8:1::1/64", "fe80::1/64"]);
+        second.link = Link::Ethernet(MacAddr([2, 0, 0, 0, 1, 1]));
+        let interfaces = vec![
+            interface(0, &["2001:db8::1/64"]),
+            second,
+            interface(2, &["10.0.0.1/24"]),
+            interface(3, &["2001:db8:3::1/64", "fe80::1/64"]),
+        ];
+        let default = RouteSpec {
+            to: "::/0".parse().unwrap(),
+            via: Some("fe80::fe".parse().unwrap()),
+            port: PortId(0),
+        };
+        let network = Network::new(interfaces, &[default]).unwrap();
+        let derived = addr("fe80::ff:fe00:1");
+        assert_eq!(network.link_local(PortId(0)), [derived], "from the MAC address");
+        assert_eq!(network.link_local(PortId(1)), [addr("fe80::1")], "the given one instead");
+        assert_eq!(network.link_local(PortId(2)), [], "none without IPv6");
+        assert!(network.is_local_seen_from(addr("fe80::1"), PortId(3)), "the same on another link");
+        assert!(!network.is_local_seen_from(addr("fe80::1"), PortId(0)), "not ours on this link");
+        assert!(network.is_local_seen_from(addr("2001:db8:1::1"), PortId(0)), "ours on every link");
+        assert!(!network.is_local_on(addr("2001:db8:1::1"), PortId(0)), "not to be told on this link");
+
+        let neighbor = addr("fe80::9");
+        assert_eq!(network.route(neighbor), None, "not by the default route");
+        let hop = |port| network.route_back(neighbor, PortId(port)).map(|hop| (hop.port, hop.addr));
+        assert_eq!((hop(0), hop(1)), (Some((PortId(0), neighbor)), Some((PortId(1), neighbor))));
+        assert_eq!(hop(2), None, "no IPv6 there");
+        assert_eq!(network.route(addr("2001:db8:9::9")).map(|hop| hop.addr), Some(addr("fe80::fe")));
+
+        assert_eq!(network.source_for(PortId(1), neighbor), Some(addr("fe80::1")));
+        assert_eq!(network.source_for(PortId(1), addr("2001:db8:9::9")), Some(addr("2001:db8:1::1")));
     }
 
     #[test]

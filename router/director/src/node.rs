@@ -1,6 +1,6 @@
 //! The director as a host: it answers ping, and refuses what nothing here takes.
 
-use uvs_wire::{Packet, checksum, icmp, tcp};
+use uvs_wire::{Packet, checksum, icmp, ipv6, tcp};
 
 use crate::director::{Director, Scene};
 use crate::frame::Frame;
@@ -20,7 +20,7 @@ impl Director {
         if !icmp::reply_echo_in_place(frame.bytes_mut(), &packet) {
             return Verdict::Drop(DropReason::NotHandled);
         }
-        let Some(hop) = scene.snapshot.network.route(packet.src) else {
+        let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         self.output(scene, frame, hop, None)
@@ -53,6 +53,10 @@ impl Director {
                 self.report(scene, ip, packet, Report::PortUnreachable);
                 Verdict::Drop(DropReason::NotHandled)
             }
+            // Nothing follows, so there is nothing to complain of (RFC 8200, 4.7).
+            None if !packet.is_v4() && packet.protocol == ipv6::NO_NEXT_HEADER => {
+                Verdict::Drop(DropReason::NotHandled)
+            }
             Some(Protocol::Sctp) | None => {
                 self.report(scene, ip, packet, Report::ProtocolUnreachable);
                 Verdict::Drop(DropReason::NotHandled)
@@ -61,7 +65,7 @@ impl Director {
     }
 
     fn reset(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet) {
-        let Some(hop) = scene.snapshot.network.route(packet.src) else { return };
+        let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else { return };
         let mut frame = Frame::with_capacity(RESET_MAX);
         let len = tcp::emit_reset(frame.reset(), ip, packet);
         frame.set_len(len);

@@ -2,11 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use uvs_wire::Packet;
 use uvs_wire::icmp::{self, v4, v6};
+use uvs_wire::{Packet, ipv6};
 
 use crate::director::{Director, Scene};
-use crate::frame::Frame;
+use crate::frame::{Frame, PortId};
 use crate::neighbor::Waiting;
 use crate::network::is_impossible_source;
 use crate::spec::Protocol;
@@ -24,8 +24,19 @@ pub(crate) enum Report {
     ProtocolUnreachable,
     PortUnreachable,
     TtlExceeded,
+    /// Fragments of the packet are missing.
+    ReassemblyTimeout,
+    /// A link-local source wants to another link; of IPv6 only.
+    BeyondScope,
+    /// A routing header has segments left, and we forward no such packets; of IPv6 only.
+    NoWaypoint {
+        /// Where the type of the routing header stands.
+        field: usize,
+    },
     /// The packet does not fit; the MTU it has to fit into.
     TooBig(u32),
+    /// An IPv4 option at that offset of the header makes no sense.
+    BadOption(u8),
     /// An error that came in about the same packet on its way further on.
     Relay {
         kind: u8,
@@ -77,8 +88,8 @@ impl Director {
             return;
         }
         let network = &scene.snapshot.network;
-        let Some(hop) = network.route(packet.src) else { return };
-        let source = if network.is_local(packet.dst) {
+        let Some(hop) = network.route_back(packet.src, scene.port) else { return };
+        let source = if network.is_local_seen_from(packet.dst, scene.port) {
             Some(packet.dst)
         } else {
             network.source_for(hop.port, packet.src)
@@ -98,7 +109,7 @@ impl Director {
                 icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, ip)
             }
             _ => {
-                let (kind, code, rest) = report.v6();
+                let (kind, code, rest) = report.v6(ip, packet);
                 let (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) =
                     (source.to_ip(), packet.src.to_ip())
                 else {
@@ -138,6 +149,22 @@ impl Director {
         Err(Verdict::Drop(DropReason::TtlExceeded))
     }
 
+    /// Refuses to forward a packet from a link-local source to another link (RFC 4291, 2.5.6). `out`: the link it
+    /// would leave through; plain routing takes it to none.
+    pub(crate) fn check_scope(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        out: Option<PortId>,
+    ) -> Result<(), Verdict> {
+        if !packet.src.is_v6_link_local() || out == Some(scene.port) {
+            return Ok(());
+        }
+        self.report(scene, frame.bytes(), packet, Report::BeyondScope);
+        Err(Verdict::Drop(DropReason::NoRoute))
+    }
+
     /// Refuses a packet that must not be fragmented and does not fit into `mtu`, with fragmentation needed.
     pub(crate) fn check_mtu(
         &self,
@@ -175,25 +202,35 @@ impl Report {
     fn v4(self) -> (u8, u8, u32) {
         match self {
             Self::NetUnreachable => (v4::DESTINATION_UNREACHABLE, v4::NET_UNREACHABLE, 0),
-            Self::HostUnreachable => (v4::DESTINATION_UNREACHABLE, v4::HOST_UNREACHABLE, 0),
+            Self::HostUnreachable | Self::BeyondScope | Self::NoWaypoint { .. } => {
+                (v4::DESTINATION_UNREACHABLE, v4::HOST_UNREACHABLE, 0)
+            }
             Self::ProtocolUnreachable => (v4::DESTINATION_UNREACHABLE, v4::PROTOCOL_UNREACHABLE, 0),
             Self::PortUnreachable => (v4::DESTINATION_UNREACHABLE, v4::PORT_UNREACHABLE, 0),
             Self::TtlExceeded => (v4::TIME_EXCEEDED, v4::TTL_EXCEEDED, 0),
+            Self::ReassemblyTimeout => (v4::TIME_EXCEEDED, v4::REASSEMBLY_TIME_EXCEEDED, 0),
             Self::TooBig(mtu) => (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED, mtu.min(0xffff)),
+            Self::BadOption(pointer) => (v4::PARAMETER_PROBLEM, 0, u32::from(pointer) << 24),
             Self::Relay { kind, code, rest } => (kind, code, rest),
         }
     }
 
     /// The same in ICMPv6 (RFC 4443).
-    fn v6(self) -> (u8, u8, u32) {
+    fn v6(self, ip: &[u8], packet: &Packet) -> (u8, u8, u32) {
+        let pointer = |field: usize| u32::try_from(field).unwrap_or(u32::MAX);
         match self {
             Self::NetUnreachable => (v6::DESTINATION_UNREACHABLE, v6::NO_ROUTE, 0),
             Self::HostUnreachable => (v6::DESTINATION_UNREACHABLE, v6::ADDRESS_UNREACHABLE, 0),
-            // Unrecognized next header; the pointer names the field in the fixed header.
-            Self::ProtocolUnreachable => (v6::PARAMETER_PROBLEM, 1, 6),
+            Self::ProtocolUnreachable => {
+                (v6::PARAMETER_PROBLEM, v6::UNKNOWN_NEXT_HEADER, pointer(ipv6::protocol_field(ip, packet)))
+            }
+            Self::BeyondScope => (v6::DESTINATION_UNREACHABLE, v6::BEYOND_SCOPE, 0),
+            Self::NoWaypoint { field } => (v6::PARAMETER_PROBLEM, v6::ERRONEOUS_FIELD, pointer(field)),
             Self::PortUnreachable => (v6::DESTINATION_UNREACHABLE, v6::PORT_UNREACHABLE, 0),
             Self::TtlExceeded => (v6::TIME_EXCEEDED, v6::HOP_LIMIT_EXCEEDED, 0),
+            Self::ReassemblyTimeout => (v6::TIME_EXCEEDED, v6::REASSEMBLY_TIME_EXCEEDED, 0),
             Self::TooBig(mtu) => (v6::PACKET_TOO_BIG, 0, mtu),
+            Self::BadOption(pointer) => (v6::PARAMETER_PROBLEM, 0, u32::from(pointer)),
             Self::Relay { kind, code, rest } => (kind, code, rest),
         }
     }

@@ -490,11 +490,25 @@ pub struct Limits {
     /// ICMP errors that the director originates each second; a burst of a twentieth of it is let through at once.
     /// 0 is no limit.
     pub icmp_errors_per_second: u32,
+    /// Memory, in bytes, for fragments that wait for the rest of their packet (Linux: `ipfrag_high_thresh`).
+    pub fragment_bytes: usize,
+    /// Packets of which fragments wait.
+    pub fragmented_packets: usize,
+    /// Fragments of one packet; one with more is dropped.
+    pub fragments_per_packet: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_000_000, neighbors: 1024, neighbor_queue: 16, icmp_errors_per_second: 1000 }
+        Self {
+            connections: 1_000_000,
+            neighbors: 1024,
+            neighbor_queue: 16,
+            icmp_errors_per_second: 1000,
+            fragment_bytes: 4 << 20,
+            fragmented_packets: 4096,
+            fragments_per_packet: 128,
+        }
     }
 }
 

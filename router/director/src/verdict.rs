@@ -56,6 +56,8 @@ drop_reasons! {
     Multicast => "multicast",
     /// For an address of ours, but nothing here takes it.
     NotHandled => "not_handled",
+    /// It asks for source routing, which is refused.
+    SourceRoute => "source_route",
     /// TTL or hop limit ran out.
     TtlExceeded => "ttl_exceeded",
     /// No route to its target.

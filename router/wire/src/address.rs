@@ -118,6 +118,13 @@ impl Address {
         if self.is_v4() { self.v4_bits() >> 24 == 127 } else { self.hi == 0 && self.lo == 1 }
     }
 
+    /// fe80::/10: valid on one link only, and never forwarded to another (RFC 4291, 2.5.6). False for IPv4, whose
+    /// link-local addresses routers treat as any other.
+    #[inline]
+    pub const fn is_v6_link_local(self) -> bool {
+        self.hi >> 54 == 0xfe80 >> 6
+    }
+
     /// 255.255.255.255; a subnet's broadcast address cannot be told from the value.
     #[inline]
     pub const fn is_broadcast(self) -> bool {
@@ -200,6 +207,20 @@ mod tests {
         }
         assert_eq!(Address::default().to_string(), "::");
         assert_eq!(core::mem::size_of::<Address>(), 16);
+    }
+
+    #[test]
+    fn link_local_is_told_from_other_addresses() {
+        for (text, is) in [
+            ("fe80::1", true),
+            ("febf:ffff::", true),
+            ("fec0::1", false),
+            ("fe7f::1", false),
+            ("169.254.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(Address::from(text.parse::<IpAddr>().unwrap()).is_v6_link_local(), is, "{text}");
+        }
     }
 
     proptest! {

@@ -57,6 +57,44 @@ pub fn split_v4(
     mtu: usize,
     id_override: Option<u16>,
     buffer: &mut [u8],
+    each: impl FnMut(&[u8]),
+) -> Result<usize, FragmentError> {
+    cut_v4(ip, mtu, &[], id_override, false, buffer, each)
+}
+
+/// Cuts an IPv4 packet that came in as fragments into the same ones again: pieces of `lengths` bytes of data. Where
+/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v4`] does. The fragments
+/// carry "don't fragment" if `dont_fragment`: those the packet came in as did.
+///
+/// # Errors
+/// See [`FragmentError`]. Nothing has been handed over then.
+pub fn refragment_v4(
+    ip: &[u8],
+    mtu: usize,
+    lengths: &[u16],
+    dont_fragment: bool,
+    buffer: &mut [u8],
+    each: impl FnMut(&[u8]),
+) -> Result<usize, FragmentError> {
+    cut_v4(ip, mtu, lengths, None, dont_fragment, buffer, each)
+}
+
+/// Whether data of `total` bytes can be cut so, with `room` for data in each fragment.
+fn can_cut(lengths: &[u16], total: usize, room: usize) -> bool {
+    let Some((last, others)) = lengths.split_last() else { return false };
+    let fits = |length: u16| length > 0 && usize::from(length) <= room;
+    fits(*last)
+        && others.iter().all(|&length| fits(length) && length % 8 == 0)
+        && lengths.iter().map(|&length| usize::from(length)).sum::<usize>() == total
+}
+
+fn cut_v4(
+    ip: &[u8],
+    mtu: usize,
+    lengths: &[u16],
+    id_override: Option<u16>,
+    dont_fragment: bool,
+    buffer: &mut [u8],
     mut each: impl FnMut(&[u8]),
 ) -> Result<usize, FragmentError> {
     let header = Ipv4Header::parse(ip)?;
@@ -65,11 +103,12 @@ pub fn split_v4(
         return Err(ParseError::Malformed.into());
     }
     let ip = ip.get(..total_len).ok_or(ParseError::Truncated)?;
-    if total_len <= mtu {
+    let data = &ip[header_len..];
+    let as_before = can_cut(lengths, data.len(), mtu.saturating_sub(header_len));
+    if total_len <= mtu && !as_before {
         each(ip);
         return Ok(1);
     }
-    let data = &ip[header_len..];
     let base = usize::from(header.fragment_offset());
     if base + data.len() > 0xffff {
         return Err(ParseError::Malformed.into());
@@ -95,10 +134,17 @@ pub fn split_v4(
         }
         // Later headers may be shorter; the room stays that of the first, which RFC 791 allows and which
         // keeps the arithmetic plain.
-        let piece = &data[done..data.len().min(done + room)];
+        let length = if as_before { usize::from(lengths[count]) } else { room };
+        let piece = &data[done..data.len().min(done + length)];
         let end = fragment_header + piece.len();
         let more = header.more_fragments() || done + piece.len() < data.len();
-        let field = length16((base + done) >> 3) | if more { ipv4::MORE_FRAGMENTS } else { 0 };
+        let mut field = length16((base + done) >> 3);
+        if more {
+            field |= ipv4::MORE_FRAGMENTS;
+        }
+        if dont_fragment {
+            field |= ipv4::DONT_FRAGMENT;
+        }
         put16(buffer, ipv4::at::TOTAL_LEN, length16(end));
         put16(buffer, ipv4::at::FRAGMENT, field);
         buffer[fragment_header..end].copy_from_slice(piece);
@@ -138,6 +184,22 @@ pub fn split_v6(
     mtu: usize,
     id: u32,
     buffer: &mut [u8],
+    each: impl FnMut(&[u8]),
+) -> Result<usize, FragmentError> {
+    refragment_v6(ip, mtu, &[], id, buffer, each)
+}
+
+/// Cuts an IPv6 packet that came in as fragments into the same ones again: pieces of `lengths` bytes of data. Where
+/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v6`] does.
+///
+/// # Errors
+/// As for [`split_v6`].
+pub fn refragment_v6(
+    ip: &[u8],
+    mtu: usize,
+    lengths: &[u16],
+    id: u32,
+    buffer: &mut [u8],
     mut each: impl FnMut(&[u8]),
 ) -> Result<usize, FragmentError> {
     let packet = Packet::parse(ip)?;
@@ -145,13 +207,14 @@ pub fn split_v6(
         return Err(ParseError::Malformed.into());
     }
     let ip = &ip[..packet.total_len as usize];
-    if ip.len() <= mtu {
-        each(ip);
-        return Ok(1);
-    }
     let (next_header_at, header_len) = unfragmentable(ip);
     let data = &ip[header_len..];
     let start = header_len + ipv6::FRAGMENT_HEADER_LEN;
+    let as_before = can_cut(lengths, data.len(), mtu.saturating_sub(start));
+    if ip.len() <= mtu && !as_before {
+        each(ip);
+        return Ok(1);
+    }
     let room = mtu.saturating_sub(start) & !7;
     if room == 0 {
         return Err(FragmentError::MtuTooSmall);
@@ -166,7 +229,8 @@ pub fn split_v6(
     put32(buffer, header_len + 4, id);
     let (mut done, mut count) = (0, 0);
     while done < data.len() {
-        let piece = &data[done..data.len().min(done + room)];
+        let length = if as_before { usize::from(lengths[count]) } else { room };
+        let piece = &data[done..data.len().min(done + length)];
         let end = start + piece.len();
         let more = done + piece.len() < data.len();
         put16(buffer, ipv6::at::PAYLOAD_LEN, length16(end - ipv6::HEADER_LEN));
@@ -196,6 +260,67 @@ fn unfragmentable(ip: &[u8]) -> (usize, usize) {
             last = (at, end);
         }
     }
+}
+
+/// Where the data of a fragment starts: behind its IP header, and for IPv6 behind the fragment header. What the
+/// [`Packet`] of a first fragment says is the header may be more than that.
+pub fn data_start(packet: &Packet) -> usize {
+    if packet.fragment_header == 0 {
+        usize::from(packet.header_len)
+    } else {
+        usize::from(packet.fragment_header) + ipv6::FRAGMENT_HEADER_LEN
+    }
+}
+
+/// Writes the header of the whole packet whose first fragment `first` is, and returns its length. `first` need hold
+/// no more than [`data_start`] bytes, and `packet` is what it was parsed to; `data_len` bytes of data follow.
+/// `tos` and, over IPv4, `dont_fragment` are what the fragments together say.
+///
+/// # Errors
+/// [`ParseError::Malformed`] if the packet is longer than 65535 bytes (IPv6: with a payload longer than that).
+///
+/// # Panics
+/// If `buffer` is shorter than `first`'s header, or `packet` is not what it was parsed to.
+pub fn emit_whole_header(
+    first: &[u8],
+    packet: &Packet,
+    tos: u8,
+    dont_fragment: bool,
+    data_len: usize,
+    buffer: &mut [u8],
+) -> Result<usize, ParseError> {
+    if packet.fragment_header == 0 {
+        let header_len = usize::from(packet.header_len);
+        let total = u16::try_from(header_len + data_len).map_err(|_| ParseError::Malformed)?;
+        buffer[..header_len].copy_from_slice(&first[..header_len]);
+        buffer[1] = tos;
+        put16(buffer, ipv4::at::TOTAL_LEN, total);
+        put16(buffer, ipv4::at::FRAGMENT, if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 });
+        ipv4::fill_checksum(buffer);
+        return Ok(header_len);
+    }
+    let header_len = usize::from(packet.fragment_header);
+    let payload =
+        u16::try_from(header_len - ipv6::HEADER_LEN + data_len).map_err(|_| ParseError::Malformed)?;
+    buffer[..header_len].copy_from_slice(&first[..header_len]);
+    buffer[0] = 0x60 | tos >> 4;
+    buffer[1] = tos << 4 | buffer[1] & 0xf;
+    put16(buffer, ipv6::at::PAYLOAD_LEN, payload);
+    buffer[before_fragment_header(first, header_len)] = first[header_len];
+    Ok(header_len)
+}
+
+/// Where the next-header field is that announces the fragment header at `fragment_header`.
+fn before_fragment_header(ip: &[u8], fragment_header: usize) -> usize {
+    let (mut at, mut end) = (ipv6::at::NEXT_HEADER, ipv6::HEADER_LEN);
+    while end < fragment_header {
+        let length = match ip[at] {
+            ipv6::AUTHENTICATION => (usize::from(ip[end + 1]) + 2) * 4,
+            _ => (usize::from(ip[end + 1]) + 1) * 8,
+        };
+        (at, end) = (end, end + length);
+    }
+    at
 }
 
 #[cfg(test)]

@@ -93,10 +93,16 @@ pub mod v6 {
     pub const NO_ROUTE: u8 = 0;
     /// Code of destination unreachable: administratively prohibited.
     pub const PROHIBITED: u8 = 1;
+    /// Code of destination unreachable: a link-local source wants to another link.
+    pub const BEYOND_SCOPE: u8 = 2;
     /// Code of destination unreachable: the host does not answer.
     pub const ADDRESS_UNREACHABLE: u8 = 3;
     /// Code of destination unreachable: nobody listens.
     pub const PORT_UNREACHABLE: u8 = 4;
+    /// Code of parameter problem: a header field is wrong.
+    pub const ERRONEOUS_FIELD: u8 = 0;
+    /// Code of parameter problem: a next header nobody knows.
+    pub const UNKNOWN_NEXT_HEADER: u8 = 1;
     /// Code of time exceeded: the hop limit ran out.
     pub const HOP_LIMIT_EXCEEDED: u8 = 0;
     /// Code of time exceeded: fragments are missing.
@@ -261,7 +267,8 @@ pub(crate) fn emit_message(message: &mut [u8], kind: u8, code: u8, rest: u32, pa
     put16(message, CHECKSUM, checksum);
 }
 
-/// Turns an echo request into its reply: addresses swapped, type changed, TTL 64. Checksums follow the edit,
+/// Turns an echo request into its reply: addresses swapped, type changed, TTL 64, fragmentation allowed (what came
+/// may be larger than what the way back takes). Checksums follow the edit,
 /// so damaged data stay detectable.
 ///
 /// Returns false, and changes nothing, for what is not an unfragmented echo request. `packet` must be
@@ -279,9 +286,12 @@ pub fn reply_echo_in_place(ip: &mut [u8], packet: &Packet) -> bool {
     if packet.is_v4() {
         let (src, dst) = ip[ipv4::at::SRC..ipv4::HEADER_LEN].split_at_mut(4);
         src.swap_with_slice(dst);
-        let old = get16(ip, ipv4::at::TTL);
+        let (old, flags) = (get16(ip, ipv4::at::TTL), get16(ip, ipv4::at::FRAGMENT));
         ip[ipv4::at::TTL] = 64;
-        let edit = Edit::new().word(old, get16(ip, ipv4::at::TTL));
+        put16(ip, ipv4::at::FRAGMENT, flags & !ipv4::DONT_FRAGMENT);
+        let edit = Edit::new()
+            .word(old, get16(ip, ipv4::at::TTL))
+            .word(flags, get16(ip, ipv4::at::FRAGMENT));
         let checksum = edit.apply(get16(ip, ipv4::at::CHECKSUM));
         put16(ip, ipv4::at::CHECKSUM, checksum);
     } else {

@@ -16,8 +16,8 @@
 
 use core::net::Ipv6Addr;
 
-use crate::ParseError;
 use crate::field::{array, get16, get32, put16, put32};
+use crate::{Packet, ParseError};
 
 /// Length of the fixed header.
 pub const HEADER_LEN: usize = 40;
@@ -152,11 +152,104 @@ impl Ipv6Repr {
     }
 }
 
+/// One extension header of a packet, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extension {
+    kind: u8,
+    /// Where it starts.
+    start: usize,
+}
+
+/// The extension headers of a parsed packet, in order, and where the number of what follows them stands.
+fn extensions(ip: &[u8], packet: &Packet, mut each: impl FnMut(Extension)) -> usize {
+    let end = usize::from(packet.header_len);
+    let (mut field, mut start) = (at::NEXT_HEADER, HEADER_LEN);
+    while start < end {
+        let kind = ip[field];
+        each(Extension { kind, start });
+        field = start;
+        start += match kind {
+            FRAGMENT => FRAGMENT_HEADER_LEN,
+            AUTHENTICATION => (usize::from(ip[start + 1]) + 2) * 4,
+            _ => (usize::from(ip[start + 1]) + 1) * 8,
+        };
+    }
+    field
+}
+
+/// Where the number of the upper protocol stands: in the fixed header, or in the last extension header. A
+/// parameter problem about an unknown protocol points there (RFC 4443, 3.4). `packet` must be what `ip` was
+/// parsed to.
+pub fn protocol_field(ip: &[u8], packet: &Packet) -> usize {
+    extensions(ip, packet, |_| {})
+}
+
+/// Where the type of a routing header stands that has segments left: whoever the packet is addressed to is then
+/// not its target but a waypoint (RFC 8200, 4.4). `packet` must be what `ip` was parsed to.
+pub fn waypoint_field(ip: &[u8], packet: &Packet) -> Option<usize> {
+    let mut found = None;
+    extensions(ip, packet, |extension| {
+        if extension.kind == ROUTING && ip[extension.start + 3] != 0 {
+            found = found.or(Some(extension.start + 2));
+        }
+    });
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::any_packet;
     use proptest::prelude::*;
+
+    #[test]
+    fn extension_headers_are_found_where_they_are() {
+        // Each: kind and its whole bytes; the first byte, the next header, is filled in.
+        let hop_by_hop = (HOP_BY_HOP, std::vec![0, 0, 1, 4, 0, 0, 0, 0]);
+        let options = (DESTINATION_OPTIONS, std::vec![0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let authentication = (
+            AUTHENTICATION,
+            std::vec![0, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        );
+        let routing = |left| (ROUTING, std::vec![0, 0, 4, left, 0, 0, 0, 0]);
+        let cases = [
+            ("none", std::vec![], 6, None),
+            ("hop-by-hop", std::vec![hop_by_hop.clone()], 40, None),
+            ("two", std::vec![hop_by_hop.clone(), options.clone()], 48, None),
+            ("authentication counts in words", std::vec![authentication.clone(), options.clone()], 64, None),
+            ("a finished route", std::vec![routing(0)], 40, None),
+            ("a waypoint", std::vec![hop_by_hop, routing(1), options], 56, Some(50)),
+        ];
+        for (name, chain, protocol, waypoint) in cases {
+            let mut ip = std::vec![0; HEADER_LEN];
+            let payload_len = chain.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + 8;
+            let mut field = 6;
+            let [src, dst] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
+            let header = Ipv6Repr {
+                src,
+                dst,
+                next_header: 0,
+                hop_limit: 64,
+                traffic_class: 0,
+                payload_len: u16::try_from(payload_len).unwrap(),
+            };
+            header.emit(&mut ip);
+            for (kind, bytes) in chain {
+                ip[field] = kind;
+                field = ip.len();
+                ip.extend(bytes);
+            }
+            ip[field] = 200;
+            ip.extend([0; 8]);
+            let packet = Packet::parse(&ip).unwrap();
+            assert_eq!(packet.protocol, 200, "{name}");
+            assert_eq!(
+                (protocol_field(&ip, &packet), waypoint_field(&ip, &packet)),
+                (protocol, waypoint),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn a_header_of_another_kind_is_refused() {

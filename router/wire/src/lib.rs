@@ -4,6 +4,7 @@
 //! frame            ethernet, arp, vnet      what surrounds or precedes an IP packet
 //! IP packet        packet                   parsed once, used by everyone below
 //!                  ipv4, ipv6, tcp, udp, sctp, icmp, ndp
+//! packet in packet gre, gue
 //! in-place edits   rewrite, checksum        checksums follow the edit
 //! one to many      fragment, segment
 //! ```
@@ -24,6 +25,8 @@ pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod fragment;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;

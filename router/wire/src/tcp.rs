@@ -131,7 +131,7 @@ impl<'a> TcpSegment<'a> {
 /// returns its length: 40 bytes for IPv4, 60 for IPv6.
 ///
 /// If the packet acknowledges something, the reset takes its number from there; otherwise it acknowledges
-/// all the packet occupies. Returns 0, having written nothing, for what must not be answered: another
+/// all the packet occupies. Its type of service is the packet's, as in Linux. Returns 0, having written nothing, for what must not be answered: another
 /// reset, or a packet without a whole TCP header (a fragment).
 ///
 /// # Panics
@@ -155,7 +155,7 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
                 dst,
                 protocol: PROTOCOL,
                 ttl: 64,
-                tos: 0,
+                tos: packet.tos,
                 id: 0,
                 dont_fragment: true,
                 payload_len: 20,
@@ -169,7 +169,7 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
                 dst: packet.src.to_v6(),
                 next_header: PROTOCOL,
                 hop_limit: 64,
-                traffic_class: 0,
+                traffic_class: packet.tos,
                 payload_len: 20,
             };
             header.emit(buffer);

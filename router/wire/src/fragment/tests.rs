@@ -164,3 +164,83 @@ fn the_longest_packet_is_cut() {
     assert_eq!(list.len(), 65515usize.div_ceil(1480));
     assert_eq!(reassemble(&list).1, ip[20..]);
 }
+
+/// The whole packet again, from all of its fragments in order.
+fn join(fragments: &[Vec<u8>], dont_fragment: bool) -> Vec<u8> {
+    let first = Packet::parse(&fragments[0]).unwrap();
+    let mut data: Vec<u8> = Vec::new();
+    for bytes in fragments {
+        data.extend(&bytes[data_start(&Packet::parse(bytes).unwrap())..]);
+    }
+    let mut whole = std::vec![0xaa; data_start(&first)];
+    let length =
+        emit_whole_header(&fragments[0], &first, first.tos, dont_fragment, data.len(), &mut whole).unwrap();
+    whole.truncate(length);
+    whole.extend(data);
+    whole
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn the_header_of_the_whole_is_the_original(shape in whole(), mtu in 100..300usize) {
+        let shape = Shape { dont_fragment: shape.dont_fragment && shape.src.is_v4(), ..shape };
+        let bytes = shape.build();
+        let list = if shape.src.is_v4() {
+            fragments_v4(&bytes, mtu, None)
+        } else {
+            fragments_v6(&bytes, mtu, 7)
+        };
+        let Ok(list) = list else { return Ok(()) };
+        if list.len() > 1 {
+            prop_assert_eq!(join(&list, shape.dont_fragment), bytes);
+        }
+    }
+
+    #[test]
+    fn refragmenting_gives_the_fragments_again(
+        v4: bool, dont_fragment: bool, words in proptest::collection::vec(1..20u16, 1..6), rest in 1..100u16,
+    ) {
+        let mut lengths: Vec<u16> = words.iter().map(|words| words * 8).collect();
+        lengths.push(rest);
+        let total: usize = lengths.iter().map(|&length| usize::from(length)).sum();
+        let bytes = plain(v4, Upper::Other(99), &std::vec![7; total]).build();
+        let (mut list, mut buffer) = (Vec::new(), std::vec![0; 1500]);
+        let each = |fragment: &[u8]| list.push(fragment.to_vec());
+        if v4 {
+            refragment_v4(&bytes, 1500, &lengths, dont_fragment, &mut buffer, each).unwrap();
+        } else {
+            refragment_v6(&bytes, 1500, &lengths, 9, &mut buffer, each).unwrap();
+        }
+        let packets: Vec<_> = list.iter().map(|bytes| Packet::parse(bytes).unwrap()).collect();
+        let found: Vec<_> = packets.iter().zip(&list).map(|(packet, bytes)| bytes.len() - data_start(packet)).collect();
+        let want: Vec<_> = lengths.iter().map(|&length| usize::from(length)).collect();
+        prop_assert_eq!(found, want);
+        prop_assert!(packets.iter().all(|packet| packet.dont_fragment == (dont_fragment || !v4)));
+        if !v4 || dont_fragment {
+            // The built packet has "don't fragment" as `plain` sets it; compare what is behind the header.
+            prop_assert_eq!(&join(&list, false)[if v4 { 20 } else { 40 }..], &bytes[if v4 { 20 } else { 40 }..]);
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_not_used(mtu in 68..200usize, lengths in proptest::collection::vec(any::<u16>(), 0..5)) {
+        let bytes = plain(true, Upper::Other(99), &[7; 400]).build();
+        let (mut list, mut buffer) = (Vec::new(), std::vec![0; mtu]);
+        let each = |fragment: &[u8]| list.push(fragment.to_vec());
+        refragment_v4(&bytes, mtu, &lengths, false, &mut buffer, each).unwrap();
+        prop_assert!(list.iter().all(|bytes| bytes.len() <= mtu));
+        prop_assert_eq!(reassemble(&list).1, &bytes[20..]);
+    }
+}
+
+#[test]
+fn a_whole_longer_than_any_packet_is_refused() {
+    let bytes = plain(true, Upper::Other(99), &[7; 100]).build();
+    let packet = Packet::parse(&bytes).unwrap();
+    let mut buffer = [0; 60];
+    for (data_len, want) in [(65515, Ok(20)), (65516, Err(ParseError::Malformed))] {
+        assert_eq!(emit_whole_header(&bytes, &packet, 0, false, data_len, &mut buffer), want);
+    }
+}

@@ -1,0 +1,170 @@
+//! Neighbour discovery (RFC 4861): what ARP is to IPv4, for IPv6.
+//!
+//! ```text
+//!   solicitation for an address of ours   --> advertisement, to who asked
+//!   probe (source ::) for one of ours     --> advertisement, to all nodes: that address is taken
+//!   advertisement                         --> the neighbour table; from our own addresses: a conflict
+//! ```
+//!
+//! It is the one thing that is taken from multicast groups. Routers are not looked for and no address is made up
+//! from their advertisements: the config says both.
+
+use core::net::Ipv6Addr;
+
+use uvs_wire::icmp::v6;
+use uvs_wire::ndp::{self, ALL_NODES, NdpRepr, multicast_mac, solicited_node};
+use uvs_wire::{Address, Packet, ethernet};
+
+use crate::director::{Director, Scene};
+use crate::frame::{Frame, Outbox, PortId};
+use crate::input::ICMPV6;
+use crate::network::{Network, is_impossible_source};
+use crate::spec::MacAddr;
+use crate::verdict::{DropReason, Verdict};
+
+/// Whether the packet is a solicitation or an advertisement of a neighbour, well formed or not.
+pub(crate) fn is_discovery(ip: &[u8], packet: &Packet) -> bool {
+    packet.protocol == ICMPV6
+        && !packet.is_v4()
+        && !packet.is_fragment()
+        && matches!(
+            ip[usize::from(packet.header_len)],
+            v6::NEIGHBOR_SOLICITATION | v6::NEIGHBOR_ADVERTISEMENT
+        )
+}
+
+impl Director {
+    /// Answers for our addresses and for nothing else; learns from answers to our questions and from those who
+    /// ask for us.
+    pub(crate) fn discovery_input(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet) -> Verdict {
+        let network = &scene.snapshot.network;
+        let (Some(own), Some(frame_source)) = (network.mac(scene.port), scene.source_mac) else {
+            return Verdict::Drop(DropReason::ArpIgnored);
+        };
+        let message = match NdpRepr::parse(ip, packet) {
+            Ok(message) => message,
+            Err(error) => return Verdict::Drop(error.into()),
+        };
+        if !packet.src.is_unspecified() && is_impossible_source(packet.src) {
+            return Verdict::Drop(DropReason::Martian);
+        }
+        let (NdpRepr::Solicitation { target, .. } | NdpRepr::Advertisement { target, .. }) = message;
+        let to = packet.dst.to_v6();
+        let to_us = network.is_local_on(packet.dst, scene.port);
+        if !to_us && to != ALL_NODES && to != solicited_node(target) {
+            return Verdict::Drop(DropReason::ArpIgnored);
+        }
+        match message {
+            NdpRepr::Solicitation { target, source_mac } => {
+                let sender = (packet.src, source_mac.map(MacAddr), frame_source);
+                self.solicited(scene, own, sender, target)
+            }
+            NdpRepr::Advertisement { target, target_mac, solicited, overrides, .. } => {
+                let target = Address::v6(target);
+                let claimed = target_mac.map(MacAddr);
+                if network.is_local_on(target, scene.port) {
+                    let claimant = claimed.unwrap_or(frame_source);
+                    if claimant != own {
+                        self.note_conflict(scene, target, claimant);
+                    }
+                    return Verdict::Drop(DropReason::ArpIgnored);
+                }
+                // Without an address in it, it confirms the one that is known, to who had asked; and without
+                // the override flag it replaces none (RFC 4861, 7.2.5).
+                let known = self.neighbors.mac(scene.port, target);
+                let mac = match (claimed, known) {
+                    (Some(claimed), Some(known)) if claimed != known && !overrides => None,
+                    (None, known) => known.filter(|_| solicited),
+                    (claimed, _) => claimed,
+                };
+                if let Some(mac) = mac {
+                    self.neighbors.learn(
+                        network,
+                        (scene.port, target),
+                        mac,
+                        false,
+                        scene.now,
+                        scene.out,
+                    );
+                }
+                if to_us { Verdict::Consume } else { Verdict::Drop(DropReason::ArpIgnored) }
+            }
+        }
+    }
+
+    /// Somebody asks for `target`. `sender`: its address, its MAC address as it says, and as the frame says.
+    fn solicited(
+        &self,
+        scene: &mut Scene<'_>,
+        own: MacAddr,
+        (sender, said, frame_source): (Address, Option<MacAddr>, MacAddr),
+        target: Ipv6Addr,
+    ) -> Verdict {
+        let network = &scene.snapshot.network;
+        if network.is_local_on(sender, scene.port) || network.is_local(sender) {
+            // In direct routing usually a real server that holds the VIP and asks for others with it.
+            let claimant = said.unwrap_or(frame_source);
+            if claimant != own {
+                self.note_conflict(scene, sender, claimant);
+            }
+            return Verdict::Drop(DropReason::ArpIgnored);
+        }
+        let for_us = network.is_local_on(Address::v6(target), scene.port);
+        if let Some(mac) = said {
+            self.neighbors.learn(network, (scene.port, sender), mac, for_us, scene.now, scene.out);
+        }
+        if !for_us {
+            return Verdict::Drop(DropReason::ArpIgnored);
+        }
+        let probe = sender.is_unspecified();
+        let answer = advertisement(target, own, !probe);
+        let to = if probe { ALL_NODES } else { sender.to_v6() };
+        let to_mac = if probe { MacAddr(multicast_mac(ALL_NODES)) } else { said.unwrap_or(frame_source) };
+        scene.out.push(scene.port, discovery_frame(&answer, (target, own), (to, to_mac)));
+        Verdict::Consume
+    }
+}
+
+/// Tells everybody on the link that `addr` is at `own` (RFC 4861, 7.2.6).
+pub(crate) fn announce_v6(port: PortId, addr: Ipv6Addr, own: MacAddr, out: &mut Outbox) {
+    let message = advertisement(addr, own, false);
+    let to = (ALL_NODES, MacAddr(multicast_mac(ALL_NODES)));
+    out.push(port, discovery_frame(&message, (addr, own), to));
+}
+
+/// Asks for `target`: at `known` if its MAC address was known, else everybody it may be.
+pub(crate) fn solicit(
+    network: &Network,
+    port: PortId,
+    target: Ipv6Addr,
+    known: Option<MacAddr>,
+    out: &mut Outbox,
+) {
+    // From a link-local address, as the kernel does: the answer then comes over this link, whatever routes its
+    // sender has.
+    let source = network.link_local(port).first().copied();
+    let source = source.or_else(|| network.source_for(port, Address::v6(target)));
+    let (Some(own), Some(source)) = (network.mac(port), source) else { return };
+    let message = NdpRepr::Solicitation { target, source_mac: Some(own.0) };
+    let to = match known {
+        Some(mac) => (target, mac),
+        None => {
+            let group = solicited_node(target);
+            (group, MacAddr(multicast_mac(group)))
+        }
+    };
+    out.push(port, discovery_frame(&message, (source.to_v6(), own), to));
+}
+
+/// What we say of an address of ours. A director forwards packets of others: it is a router.
+fn advertisement(target: Ipv6Addr, own: MacAddr, solicited: bool) -> NdpRepr {
+    NdpRepr::Advertisement { target, target_mac: Some(own.0), router: true, solicited, overrides: true }
+}
+
+/// A whole frame.
+fn discovery_frame(message: &NdpRepr, from: (Ipv6Addr, MacAddr), to: (Ipv6Addr, MacAddr)) -> Frame {
+    let mut bytes = [0; ethernet::HEADER_LEN + ndp::LEN];
+    ethernet::write(&mut bytes, to.1.0, from.1.0, ethernet::ETHERTYPE_IPV6);
+    let len = message.emit(&mut bytes[ethernet::HEADER_LEN..], from.0, to.0);
+    Frame::from_bytes(&bytes[..ethernet::HEADER_LEN + len])
+}

@@ -1,0 +1,105 @@
+//! IPv4 options: what a router looks at before it forwards (RFC 791 section 3.1, RFC 1812 section 5.3.13).
+
+use uvs_wire::{Packet, ipv4};
+
+/// What the options of a packet ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Options {
+    /// Nothing that concerns the director.
+    Fine,
+    /// Source routing, which nobody forwards any more.
+    SourceRoute,
+    /// An option that makes no sense; the offset in the header of what is wrong.
+    Bad(u8),
+}
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const RECORD_ROUTE: u8 = 7;
+const TIMESTAMP: u8 = 68;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Looks through the options. A packet without any, which is nearly every one, costs one comparison.
+pub(crate) fn check(ip: &[u8], packet: &Packet) -> Options {
+    let len = usize::from(packet.header_len);
+    if len == ipv4::HEADER_LEN || !packet.is_v4() {
+        return Options::Fine;
+    }
+    let header = &ip[..len];
+    let mut at = ipv4::HEADER_LEN;
+    while at < len {
+        let bad = |offset: usize| Options::Bad(u8::try_from(at + offset).unwrap_or(u8::MAX));
+        match header[at] {
+            END => break,
+            NOP => {
+                at += 1;
+                continue;
+            }
+            kind => {
+                let option = &header[at..];
+                let size = match option.get(1) {
+                    Some(&size) if size >= 2 && usize::from(size) <= option.len() => usize::from(size),
+                    _ => return bad(0),
+                };
+                // The pointer of these counts from 1 and starts behind itself, in timestamps one further on.
+                let first = match kind {
+                    LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Options::SourceRoute,
+                    RECORD_ROUTE => 4,
+                    TIMESTAMP => 5,
+                    _ => 0,
+                };
+                if first > 0 {
+                    if size < first - 1 {
+                        return bad(1);
+                    }
+                    if usize::from(option[2]) < first {
+                        return bad(2);
+                    }
+                }
+                at += size;
+            }
+        }
+    }
+    Options::Fine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    #[test]
+    fn options_are_judged_as_the_recorded_kernel_does() {
+        let cases: &[(&str, &[u8], Options)] = &[
+            ("none", &[], Options::Fine),
+            ("router alert", &[0x94, 4, 0, 0], Options::Fine),
+            ("end of list, then anything", &[0, 131, 99, 7], Options::Fine),
+            ("record route, its pointer before its data", &[1, 7, 4, 0, 0, 0, 0, 0], Options::Bad(23)),
+            ("record route", &[7, 7, 4, 0, 0, 0, 0, 0], Options::Fine),
+            ("loose source route", &[131, 7, 4, 10, 0, 0, 1, 0], Options::SourceRoute),
+            ("strict source route", &[137, 7, 4, 10, 0, 0, 1, 0], Options::SourceRoute),
+            ("a length of 1", &[148, 1, 0, 0], Options::Bad(20)),
+            ("a length over the header's end", &[1, 148, 9, 0], Options::Bad(21)),
+            ("a lone option at the end", &[1, 1, 1, 148], Options::Bad(23)),
+        ];
+        for (what, options, want) in cases {
+            let header = ipv4::Ipv4Repr {
+                src: Ipv4Addr::new(10, 1, 0, 2),
+                dst: Ipv4Addr::new(10, 0, 0, 100),
+                protocol: 99,
+                ttl: 64,
+                tos: 0,
+                id: 0,
+                dont_fragment: false,
+                payload_len: u16::try_from(options.len()).unwrap(),
+            };
+            let mut ip = [0; 60];
+            header.emit(&mut ip);
+            ip[0] = 0x45 + u8::try_from(options.len() / 4).unwrap();
+            ip[20..20 + options.len()].copy_from_slice(options);
+            let packet = Packet::parse(&ip).unwrap();
+            assert_eq!(check(&ip, &packet), *want, "{what}");
+        }
+    }
+}
