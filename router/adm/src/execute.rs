@@ -1,0 +1,178 @@
+//! From a [`Command`] to changes and listings.
+
+use uvs_director::spec::{Change, Timeouts};
+use uvs_director::view::{ConnectionView, ServiceView};
+use uvs_director::{ApplyError, Director, Instant};
+
+use crate::command::{Command, Failure, Output};
+use crate::format;
+use crate::parse::{parse, try_help};
+
+pub(crate) const SCHEDULER_NOT_FOUND: &str = "Scheduler or persistence engine not found";
+const NO_SUCH_SERVICE: &str = "No such service";
+
+/// Parses and executes: what a shell would see of `ipvsadm ARGS <INPUT`.
+pub fn run(args: &[&str], input: &str, director: &Director, now: Instant) -> Output {
+    match parse(args) {
+        Ok(command) => execute(&command, input, director, now),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Executes a command. `input` is standard input, which only `-R` reads.
+pub fn execute(command: &Command, input: &str, director: &Director, now: Instant) -> Output {
+    match command {
+        Command::Change(change) => apply(change.clone(), director, now),
+        Command::SetTimeouts { tcp, tcp_fin, udp } => {
+            let old = director.timeouts();
+            let timeouts = Timeouts {
+                tcp: tcp.unwrap_or(old.tcp),
+                tcp_fin: tcp_fin.unwrap_or(old.tcp_fin),
+                udp: udp.unwrap_or(old.udp),
+            };
+            apply(Change::SetTimeouts(timeouts), director, now)
+        }
+        Command::List { service: None, layout } => {
+            Output::text(format::services_as(&director.services(), *layout))
+        }
+        Command::List { service: Some(key), layout } => {
+            match director.services().iter().find(|service| service.spec.key == *key) {
+                Some(service) => Output::text(format::service_as(service, *layout)),
+                None => Failure { message: NO_SUCH_SERVICE.to_owned(), exit_code: 1 }.into(),
+            }
+        }
+        Command::ListConnections { numeric, persistent_conn } => {
+            let mut connections = director.connections(now);
+            sort_connections(&mut connections);
+            Output::text(format::connections_as(&connections, *numeric, *persistent_conn))
+        }
+        Command::ListTimeouts => Output::text(format::timeouts(director.timeouts())),
+        // No daemon can be started, so none runs.
+        Command::ListDaemons => Output::text(format::daemons(&[])),
+        Command::Save(layout) => Output::text(format::services_as(&director.services(), *layout)),
+        Command::Restore => restore(input, director, now),
+        Command::StartDaemon(daemon) => Failure::minus_one(format!(
+            "this director has no {} sync daemon: connections are not synchronised",
+            daemon.role
+        ))
+        .into(),
+        Command::StopDaemon(_) => Failure::minus_one("No daemon is running").into(),
+        Command::Help => Output::text(format::usage()),
+        Command::Version => Output::text(format::version()),
+    }
+}
+
+/// The engine lists connections in no order; people like the same one each time.
+fn sort_connections(connections: &mut [ConnectionView]) {
+    connections.sort_by_key(|connection| (connection.protocol, connection.virtual_addr, connection.client));
+}
+
+/// Does one change and words a refusal as libipvs does.
+fn apply(change: Change, director: &Director, now: Instant) -> Output {
+    let verb = Refused::by(&change);
+    if let Change::AddDestination(key, spec) | Change::EditDestination(key, spec) = &change {
+        // The kernel looks for the service first, then at the numbers, then for the destination.
+        let known = |service: &ServiceView| service.spec.key == *key;
+        if spec.lower_threshold > spec.upper_threshold && director.services().iter().any(known) {
+            return Failure::minus_one("Numerical result out of range").into();
+        }
+    }
+    match director.apply(change, now) {
+        Ok(()) => Output::default(),
+        Err(error) => verb.word(&error).into(),
+    }
+}
+
+/// Which kind of change was refused; the same fact has another text in each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Service,
+    Destination,
+}
+
+impl Refused {
+    const fn by(change: &Change) -> Self {
+        match change {
+            Change::AddDestination(..) | Change::EditDestination(..) | Change::RemoveDestination(..) => {
+                Self::Destination
+            }
+            _ => Self::Service,
+        }
+    }
+
+    fn word(self, error: &ApplyError) -> Failure {
+        Failure::minus_one(match error {
+            ApplyError::ServiceExists(_) => "Service already exists".to_owned(),
+            ApplyError::NoSuchService(_) if self == Self::Destination => "Service not defined".to_owned(),
+            ApplyError::NoSuchService(_) => NO_SUCH_SERVICE.to_owned(),
+            ApplyError::DestinationExists(..) => "Destination already exists".to_owned(),
+            ApplyError::NoSuchDestination(..) => "No such destination".to_owned(),
+            ApplyError::Scheduler { .. } => SCHEDULER_NOT_FOUND.to_owned(),
+            // Where libipvs can only say "Invalid operation", the engine knows why.
+            ApplyError::Invalid(reason) => reason.clone(),
+        })
+    }
+}
+
+/// `-R`: one command a line; a line that cannot be parsed ends it, one that is refused does not.
+///
+/// The exit status is the last line's.
+fn restore(rules: &str, director: &Director, now: Instant) -> Output {
+    let mut all = Output::default();
+    for line in rules.lines() {
+        let words = split_words(line);
+        if words.is_empty() {
+            continue;
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let command = match parse(&words) {
+            Ok(Command::Restore) => Err(try_help()),
+            other => other,
+        };
+        match command {
+            Ok(command) => {
+                let one = execute(&command, "", director, now);
+                all.stdout.push_str(&one.stdout);
+                all.stderr.push_str(&one.stderr);
+                all.code = one.code;
+            }
+            Err(failure) => {
+                all.stderr.push_str(&failure.message);
+                all.stderr.push('\n');
+                all.code = failure.exit_code;
+                return all;
+            }
+        }
+    }
+    all
+}
+
+/// Splits a line into words at blanks; quotes keep blanks, a backslash keeps the next character, `#` at the start
+/// of a word begins a comment.
+pub fn split_words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (Some('\''), _) => word.get_or_insert_default().push(character),
+            (_, '\\') => {
+                if let Some(next) = characters.next() {
+                    word.get_or_insert_default().push(next);
+                }
+            }
+            (Some(_), _) => word.get_or_insert_default().push(character),
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            (None, _) => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
+}
