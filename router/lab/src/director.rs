@@ -1,0 +1,178 @@
+//! Starting `uvs run` and `uvs realserver` on hosts, as a user would, and asking a running director.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::host::Host;
+use crate::process::Process;
+use crate::topology::{METRICS, RealServer};
+
+/// How long a process may take to be ready.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the metrics server may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running `uvs run`. Dropped, it ends.
+#[derive(Debug)]
+pub struct Director {
+    host: Host,
+    process: Process,
+    metrics: SocketAddr,
+}
+
+impl Director {
+    /// Starts `uvs run` (the file `uvs`) on `host` and waits until it serves its metrics, which it does last.
+    /// The config comes through a pipe, so nothing is written to disk; it must have `listen` = [`METRICS`].
+    ///
+    /// # Errors
+    /// It ends or is not ready in time; the message holds what it wrote.
+    pub fn start(host: &Host, uvs: &Path, config: &str) -> Result<Self> {
+        let mut command = Command::new(uvs);
+        command.arg0("uvs").args(["run", "--config", "/dev/stdin"]).stdin(Stdio::piped());
+        Self::launch(host, command, Some(config))
+    }
+
+    /// As [`Director::start`], with a config file.
+    ///
+    /// # Errors
+    /// As [`Director::start`].
+    pub fn start_with_file(host: &Host, uvs: &Path, config: &Path) -> Result<Self> {
+        let mut command = Command::new(uvs);
+        command.arg0("uvs").args(["run", "--config"]).arg(config).stdin(Stdio::null());
+        Self::launch(host, command, None)
+    }
+
+    fn launch(host: &Host, mut command: Command, config: Option<&str>) -> Result<Self> {
+        command.env("NO_COLOR", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = host.exec(command)?;
+        if let Some(config) = config {
+            // One that ends without reading it tells more than the broken pipe.
+            if let Err(error) = process.feed(config) {
+                thread::sleep(Duration::from_millis(100));
+                process.check()?;
+                return Err(error);
+            }
+        }
+        let metrics = METRICS.parse().context("METRICS is an address")?;
+        let mut director = Self { host: host.clone(), process, metrics };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while let Err(error) = director.get("/metrics") {
+            director.process.check()?;
+            if Instant::now() > deadline {
+                let log = director.log();
+                bail!("the director is not ready after {START_TIMEOUT:?} ({error:#}); it wrote:\n{log}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(director)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The process, to signal it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Its metrics, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        self.get("/metrics")
+    }
+
+    /// Its services, as `ipvsadm -Ln` prints them.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn services(&self) -> Result<String> {
+        self.get("/services")
+    }
+
+    /// Its connections, as `ipvsadm -Lnc` prints them.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn connections(&self) -> Result<String> {
+        self.get("/connections")
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it as SIGTERM does.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.process.terminate(Duration::from_secs(10))
+    }
+
+    /// One GET from the director's own host.
+    fn get(&self, path: &str) -> Result<String> {
+        self.host
+            .run(|| {
+                let mut stream = TcpStream::connect_timeout(&self.metrics, ASK_TIMEOUT)?;
+                stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.metrics)?;
+                let mut text = String::new();
+                stream.read_to_string(&mut text)?;
+                let (head, body) = text.split_once("\r\n\r\n").context("the answer is no HTTP")?;
+                let status = head.lines().next().unwrap_or_default();
+                ensure!(status.contains(" 200 "), "it answers {status:?}");
+                // A body in chunks has lengths of its own in between; none of our servers sends one unasked.
+                ensure!(
+                    !head.to_ascii_lowercase().contains("transfer-encoding: chunked"),
+                    "the body is chunked"
+                );
+                Ok(body.to_owned())
+            })?
+            .with_context(|| format!("cannot get {path} of the director"))
+    }
+}
+
+/// A running `uvs realserver`. Dropped, it ends.
+#[derive(Debug)]
+pub struct Decapsulator(Process);
+
+impl Decapsulator {
+    /// Starts it on a real server's host and waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends or is not ready in time; the message holds what it wrote.
+    pub fn start(server: &RealServer, uvs: &Path) -> Result<Self> {
+        let mut command = Command::new(uvs);
+        command
+            .arg0("uvs")
+            .env("NO_COLOR", "1")
+            .args(["realserver", "--vip", &server.listen.ip().to_string(), "--bind"])
+            .arg(server.address.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = server.host.exec(command)?;
+        process.wait_for_line(Self::READY, START_TIMEOUT)?;
+        Ok(Self(process))
+    }
+
+    /// What `uvs realserver` says when it is ready.
+    pub const READY: &str = "decapsulating";
+
+    /// The process, to signal it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}
