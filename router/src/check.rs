@@ -1,0 +1,137 @@
+//! Reading a configuration and judging all of it, scheduler modules included.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::ExitCode;
+
+use uvs_config::{Config, Location, Module, Problem, Problems};
+use uvs_director::spec::SchedulerSpec;
+use uvs_plugin::{Definition, Host, Policy, Schedulers};
+
+use crate::cli::CheckArgs;
+
+/// Exit status for a configuration that is wrong.
+pub const STATUS_WRONG: u8 = 2;
+
+/// `uvs check`.
+///
+/// # Errors
+/// The wasm engine does not start.
+pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let schedulers = schedulers()?;
+    Ok(match load(&arguments.file, &schedulers) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("{warning}");
+            }
+            println!("{}: ok, {}", arguments.file.display(), summary(&config));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&problems),
+    })
+}
+
+/// Prints what is wrong and how many errors that were; the exit status that goes with it.
+pub fn refuse(problems: &Problems) -> ExitCode {
+    eprintln!("{problems}");
+    let errors = problems.iter().filter(|problem| problem.severity == uvs_config::Severity::Error).count();
+    eprintln!("{errors} {}", if errors == 1 { "error" } else { "errors" });
+    ExitCode::from(STATUS_WRONG)
+}
+
+/// The shipped schedulers, with the default bounds on modules.
+///
+/// # Errors
+/// The wasm engine does not start on this machine.
+pub fn schedulers() -> anyhow::Result<Schedulers> {
+    let host = Host::new(Policy::default()).map_err(anyhow::Error::msg)?;
+    Ok(Schedulers::new(host))
+}
+
+/// Reads a configuration, and tries the module of each scheduler and the options of each service. The names
+/// it defines are known to `schedulers` from then on, also when something else is wrong.
+///
+/// # Errors
+/// All problems at once, as far as one does not hide another.
+pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Config, Problems> {
+    let config = Config::load(path)?;
+    define(&config, schedulers).map_err(|sentence| {
+        Problem::of_file(path, sentence, "correct the schedulers that the configuration names")
+    })?;
+    let problems = check_schedulers(&config, schedulers);
+    if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+}
+
+/// Makes the names that `config` gives to modules known.
+///
+/// # Errors
+/// A sentence: a fallback that does not exist.
+pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
+    let definitions: BTreeMap<String, Definition> = config
+        .schedulers
+        .iter()
+        .map(|scheduler| {
+            let Module { path, fallback } = scheduler.module.clone();
+            let options = scheduler.options.clone();
+            (scheduler.name.clone(), Definition { path, options, fallback })
+        })
+        .collect();
+    schedulers.define(definitions)
+}
+
+/// Each module is judged where it is named, and once; then the options each service gives.
+fn check_schedulers(config: &Config, schedulers: &Schedulers) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut tried: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut broken: BTreeSet<String> = BTreeSet::new();
+    for scheduler in &config.schedulers {
+        let spec = SchedulerSpec::named(&scheduler.name);
+        if let Some(problem) =
+            check_one(config, schedulers, &spec, Some(&scheduler.module), &scheduler.location)
+        {
+            problems.push(problem);
+            broken.insert(scheduler.name.clone());
+        }
+        tried.insert((spec.name, spec.options));
+    }
+    for service in &config.services {
+        let spec = &service.spec.scheduler;
+        if broken.contains(&spec.name) || !tried.insert((spec.name.clone(), spec.options.clone())) {
+            continue;
+        }
+        let (module, location) = (service.module.as_ref(), &service.scheduler_location);
+        problems.extend(check_one(config, schedulers, spec, module, location));
+    }
+    problems
+}
+
+fn check_one(
+    config: &Config,
+    schedulers: &Schedulers,
+    spec: &SchedulerSpec,
+    module: Option<&Module>,
+    location: &Location,
+) -> Option<Problem> {
+    let sentence = schedulers.check(spec).err()?;
+    // Loaded once more, for the details: what is wrong with the file, or else with the options.
+    Some(match module.map(|module| schedulers.host().load(&module.path)) {
+        Some(Err(error)) => config.problem(location, format!("scheduler module {error}"), error.fix()),
+        _ => config.problem(location, sentence, "correct the options, or use another scheduler"),
+    })
+}
+
+/// What is in a configuration, in a few words.
+pub fn summary(config: &Config) -> String {
+    let destinations = config.services.iter().map(|service| service.destinations.len()).sum();
+    [
+        count(config.interfaces.len(), "interface"),
+        count(config.services.len(), "service"),
+        count(destinations, "destination"),
+        count(config.schedulers.len(), "scheduler module"),
+    ]
+    .join(", ")
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

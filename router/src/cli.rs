@@ -1,0 +1,136 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::logging::{self, LogFormat};
+use crate::{demo, realserver};
+
+/// Everything `uvs` can be told.
+#[derive(Debug, Parser)]
+#[command(name = "uvs", version, about = "LVS without the kernel module: an L4 director on TUN/TAP", long_about = LONG)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG: &str = "\
+uvs (userspace virtual server) is LVS without the kernel module: a director that takes frames from TUN/TAP devices,
+forwards them to realservers by NAT, direct routing (DR) or IP tunnelling (TUN), tracks the connections
+itself, and asks a sandboxed WebAssembly module which realserver gets each new one.";
+
+const EXAMPLES: &str = "\
+Examples:
+  uvs demo                            NAT, DR and TUN at work in network namespaces, in a minute
+  uvs check edge.toml                 is the configuration right? (exit status 2 if not)
+  uvs run --config edge.toml          be the director, until Ctrl-C or SIGTERM; SIGHUP reads the file again
+
+Exit status: 0 done, 1 failed, 2 wrong usage or wrong configuration.";
+
+/// One thing to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the director: forward clients of the virtual services to their realservers
+    Run(RunArgs),
+    /// Check a configuration, scheduler modules included, and list all that is wrong with it
+    Check(CheckArgs),
+    /// Show NAT, DR and TUN at work in network namespaces, and check every answer
+    Demo(demo::Args),
+    /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
+    Realserver(realserver::Args),
+    /// Print the versions of uvs, the scheduler contract and wasmtime
+    Version,
+}
+
+/// `uvs run`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "\
+Signals:
+  SIGHUP            read the configuration again; a wrong one is refused and the old one stays in force
+  SIGTERM, SIGINT   stop, remove the devices, take back what was done to the host
+
+It needs /dev/net/tun and CAP_NET_ADMIN in its network namespace, nothing else.")]
+pub struct RunArgs {
+    /// Interfaces, routes, schedulers and virtual services, in TOML
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL, separated by commas
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = logging::parse_filter)]
+    pub log: String,
+    /// How a log line on stderr looks
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// `uvs check`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_its_options() {
+        let run = |arguments: &[&str]| match Cli::try_parse_from(["uvs", "run"].iter().chain(arguments)) {
+            Ok(Cli { command: Command::Run(run) }) => run,
+            other => panic!("{arguments:?}: {other:?}"),
+        };
+        assert_eq!(
+            run(&["--config", "a.toml"]),
+            RunArgs { config: "a.toml".into(), log: "info".to_owned(), log_format: LogFormat::Text },
+            "defaults"
+        );
+        assert_eq!(
+            run(&["-c", "a.toml", "--log", "warn,uvs_plugin=debug", "--log-format", "json"]),
+            RunArgs {
+                config: "a.toml".into(),
+                log: "warn,uvs_plugin=debug".to_owned(),
+                log_format: LogFormat::Json
+            }
+        );
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_status_2() {
+        let cases: &[(&[&str], ErrorKind)] = &[
+            (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            (&["walk"], ErrorKind::InvalidSubcommand),
+            (&["run"], ErrorKind::MissingRequiredArgument),
+            (&["run", "--config"], ErrorKind::InvalidValue),
+            (&["run", "--config", "a", "--log", "loud"], ErrorKind::ValueValidation),
+            (&["run", "--config", "a", "--log-format", "xml"], ErrorKind::InvalidValue),
+            (&["check"], ErrorKind::MissingRequiredArgument),
+            (&["check", "a", "b"], ErrorKind::UnknownArgument),
+            (&["version", "--short"], ErrorKind::UnknownArgument),
+        ];
+        for (arguments, kind) in cases {
+            let error = Cli::try_parse_from(["uvs"].iter().chain(*arguments)).expect_err("it is wrong");
+            assert_eq!(error.kind(), *kind, "{arguments:?}");
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn help_speaks_of_directors_and_realservers() {
+        let help = Cli::command().render_long_help().to_string();
+        for word in ["director", "realserver", "NAT", "direct routing", "tunnelling", "uvs check"] {
+            assert!(help.contains(word), "{word:?} is not in:\n{help}");
+        }
+    }
+}

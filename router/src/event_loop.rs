@@ -1,0 +1,261 @@
+//! The data plane: plain threads between the devices and the director.
+//!
+//! ```text
+//!   device 0, queue 0 --> worker --\                       /--> any device
+//!   device 1, queue 0 --> worker ---+--> Director::handle -+
+//!                          timer --/     handle_timeout    \--> nowhere
+//! ```
+//! Invariants: nothing here awaits; a worker allocates nothing per packet; what a device refuses to take is
+//! counted and forgotten; a thread that ends on its own ends the director.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::mpsc::UnboundedSender;
+use uvs_device::{Device, Poller, StopHandle};
+use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
+
+use crate::clock::Clock;
+use crate::traffic::{IoFailure, Lane};
+
+/// Frames that a worker handles with one reading of the clock before it looks for a stop.
+const BATCH: usize = 64;
+
+/// The longest sleep of the timer: what is armed for earlier than it knew, it finds after this.
+const TIMER_SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// The shortest one, so that a deadline which stays in the past costs no whole core.
+const TIMER_SLEEP_MIN: Duration = Duration::from_millis(1);
+
+/// What all threads of the data plane share.
+pub struct DataPlane {
+    /// The engine.
+    pub director: Arc<Director>,
+    /// Its time.
+    pub clock: Clock,
+    /// By port.
+    pub devices: Vec<Device>,
+    /// The counts; one lane for each worker, one for the timer and one for the control thread, as [`lanes`] makes
+    /// them.
+    pub lanes: Arc<[Lane]>,
+}
+
+/// The lanes for these devices: one for each queue, one for the timer, one for the control thread.
+pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
+    let workers: usize = devices.iter().map(|device| device.queues().len()).sum();
+    (0..workers + 2).map(|_| Lane::new(devices.len())).collect()
+}
+
+/// A thread of the data plane ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its name.
+    pub thread: String,
+    /// Why, unless it was told to.
+    pub error: Option<anyhow::Error>,
+}
+
+/// The running threads. [`Self::stop`] them, or they go on until the process ends.
+pub struct Workers {
+    stop: StopHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a worker for each queue of each device, and the timer. Each tells `ended` when it is over.
+    ///
+    /// # Errors
+    /// A thread or its poller cannot be made; those that were started are stopped again.
+    pub fn start(plane: &Arc<DataPlane>, ended: &UnboundedSender<Ended>) -> anyhow::Result<Self> {
+        let stop = StopHandle::new().context("the workers' stop event cannot be made")?;
+        let mut workers = Self { stop, threads: Vec::new() };
+        match workers.start_all(plane, ended) {
+            Ok(()) => Ok(workers),
+            Err(error) => {
+                workers.stop();
+                Err(error)
+            }
+        }
+    }
+
+    fn start_all(&mut self, plane: &Arc<DataPlane>, ended: &UnboundedSender<Ended>) -> anyhow::Result<()> {
+        let mut lane = 0;
+        for (port, device) in (0u16..).map(PortId).zip(&plane.devices) {
+            for (index, queue) in device.queues().iter().enumerate() {
+                let poller = Poller::new([queue], &self.stop).context("a poller cannot be made")?;
+                let worker = Worker { plane: Arc::clone(plane), port, queue: index, lane };
+                self.spawn(format!("{}-{index}", device.name()), ended, move || worker.run(poller))?;
+                lane += 1;
+            }
+        }
+        let poller = Poller::new::<&uvs_device::Queue>([], &self.stop).context("a poller cannot be made")?;
+        let plane = Arc::clone(plane);
+        self.spawn("timer".to_owned(), ended, move || timer(&plane, lane, poller))
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        ended: &UnboundedSender<Ended>,
+        body: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let ended = ended.clone();
+        let thread = thread::Builder::new().name(name.clone()).spawn({
+            let name = name.clone();
+            move || {
+                // After a panic nothing is used but what the shutdown needs.
+                let error = match catch_unwind(AssertUnwindSafe(body)) {
+                    Ok(result) => result.err(),
+                    Err(payload) => Some(anyhow::anyhow!("panicked: {}", panic_text(&*payload))),
+                };
+                // Nobody listens once the director shuts down.
+                let _ = ended.send(Ended { thread: name, error });
+            }
+        });
+        self.threads.push(thread.with_context(|| format!("thread {name} cannot be started"))?);
+        Ok(())
+    }
+
+    /// Stops all threads and waits for them.
+    pub fn stop(self) {
+        self.stop.stop();
+        for thread in self.threads {
+            // A panic was caught inside, and told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}
+
+/// Serves one queue of one device.
+struct Worker {
+    plane: Arc<DataPlane>,
+    port: PortId,
+    queue: usize,
+    lane: usize,
+}
+
+impl Worker {
+    fn run(self, mut poller: Poller) -> anyhow::Result<()> {
+        let mut frame = Frame::new();
+        let mut out = Outbox::new();
+        loop {
+            if poller.wait(None).context("waiting for frames failed")?.stopped() {
+                return Ok(());
+            }
+            // The queue is level-triggered: what a full batch leaves behind wakes us at once.
+            self.batch(&mut frame, &mut out)?;
+        }
+    }
+
+    /// Handles what is there, up to the bound.
+    fn batch(&self, frame: &mut Frame, out: &mut Outbox) -> anyhow::Result<()> {
+        let plane = &*self.plane;
+        let device = &plane.devices[usize::from(self.port.0)];
+        let (queue, lane) = (&device.queues()[self.queue], &plane.lanes[self.lane]);
+        let now = plane.clock.now();
+        for _ in 0..BATCH {
+            match queue.receive(frame) {
+                Ok(true) => lane.received(self.port, frame.len()),
+                Ok(false) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    lane.receive_failed(self.port, IoFailure::Rejected);
+                    continue;
+                }
+                Err(error) => {
+                    let name = device.name();
+                    return Err(error).with_context(|| {
+                        format!("device {name} is out of service, as when somebody removes it (ip link del {name})")
+                    });
+                }
+            }
+            if let Verdict::Transmit(port) = plane.director.handle(self.port, frame, now, out) {
+                plane.transmit(lane, self.queue, port, frame);
+            }
+            if !out.is_empty() {
+                plane.flush(lane, self.queue, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DataPlane {
+    /// Writes one frame; `queue` is a preference, for a device with fewer takes another.
+    fn transmit(&self, lane: &Lane, queue: usize, port: PortId, frame: &Frame) {
+        let Some(device) = self.devices.get(usize::from(port.0)) else { return };
+        let queues = device.queues();
+        match queues[queue % queues.len()].send(frame) {
+            Ok(()) => lane.transmitted(port, frame.len()),
+            Err(error) => {
+                let failure = IoFailure::of(&error);
+                lane.transmit_failed(port, failure);
+                tracing::debug!(device = device.name(), len = frame.len(), %error, "a frame was not taken");
+            }
+        }
+    }
+
+    fn flush(&self, lane: &Lane, queue: usize, out: &mut Outbox) {
+        for (port, frame) in out.drain() {
+            self.transmit(lane, queue, port, &frame);
+        }
+    }
+
+    /// Tells the links who we are. For the control thread: it counts in the last lane.
+    pub fn announce(&self) {
+        let mut out = Outbox::new();
+        self.director.announce(&mut out);
+        if let Some(lane) = self.lanes.last() {
+            self.flush(lane, 0, &mut out);
+        }
+    }
+}
+
+/// Expires what is due.
+fn timer(plane: &DataPlane, lane: usize, mut poller: Poller) -> anyhow::Result<()> {
+    let lane = &plane.lanes[lane];
+    let mut out = Outbox::new();
+    loop {
+        let now = plane.clock.now();
+        plane.director.handle_timeout(now, &mut out);
+        plane.flush(lane, 0, &mut out);
+        let sleep = plane.director.poll_at().map_or(TIMER_SLEEP_MAX, |at| at.since(plane.clock.now()));
+        let sleep = sleep.clamp(TIMER_SLEEP_MIN, TIMER_SLEEP_MAX);
+        if poller.wait(Some(sleep)).context("the timer cannot wait")?.stopped() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_dies_says_so() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut workers = Workers { stop: StopHandle::new().unwrap(), threads: Vec::new() };
+        workers.spawn("one".to_owned(), &sender, || panic!("at frame {}", 7)).unwrap();
+        let ended = receiver.blocking_recv().unwrap();
+        assert_eq!(ended.thread, "one");
+        assert_eq!(ended.error.unwrap().to_string(), "panicked: at frame 7");
+        workers.spawn("two".to_owned(), &sender, || Ok(())).unwrap();
+        assert!(receiver.blocking_recv().unwrap().error.is_none());
+        workers.stop();
+    }
+}

@@ -1,0 +1,48 @@
+//! The director as a program: command line, configuration, devices, workers, metrics.
+//!
+//! ```text
+//!   cli --> check --> run --> setup       devices, bridges, routes; undone in the end
+//!            |         |----> event_loop  threads: device -> Director -> device
+//!            |         |----> http        /metrics, /services, /connections
+//!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
+//!            `-- a configuration, and the modules it names, judged before anything is touched
+//! ```
+//! Tokio serves what is left of the arrows; no frame ever passes it.
+
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod demo;
+pub mod event_loop;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod notify;
+pub mod pages;
+pub mod realserver;
+pub mod reload;
+pub mod run;
+pub mod setup;
+pub mod traffic;
+pub mod version;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, for a person to read; the exit status is 1 then.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Realserver(arguments) => realserver::run(arguments),
+        Command::Version => {
+            println!("{}", version::Build::current());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use uvs_director::PortId;
+use uvs_director::spec::{DestinationSpec, Protocol, SchedulerSpec, ServiceSpec};
+use uvs_director::view::{AddressConflict, Rates};
+
+use super::*;
+
+/// A director with one of everything.
+fn busy() -> Snapshot {
+    let counters =
+        Counters { connections: 3, packets_in: 40, packets_out: 30, bytes_in: 5000, bytes_out: 60_000 };
+    let key = ServiceKey::new(Protocol::Tcp, "192.0.2.10:80".parse().unwrap());
+    let mut spec = DestinationSpec::new("10.0.0.3:8080".parse().unwrap(), Forwarding::Nat);
+    spec.weight = 5;
+    let destination = DestinationView {
+        spec,
+        local: false,
+        active: 2,
+        inactive: 1,
+        persistent: 0,
+        overloaded: true,
+        counters,
+        rates: Rates::default(),
+    };
+    let mut interface = InterfaceCounts::default();
+    interface.received.frames = 70;
+    interface.transmitted.errors[IoFailure::LinkDown as usize] = 4;
+    Snapshot {
+        build: Build { version: "0.1.0", commit: "abc", contract: "uvs:scheduler@0.1.0", wasmtime: "48.0.0" },
+        started: 1000.5,
+        neighbor_limit: 100,
+        status: Status {
+            total: counters,
+            connections: 3,
+            connections_max: 1000,
+            conflicts: vec![AddressConflict {
+                addr: "192.0.2.10".parse().unwrap(),
+                mac: "02:00:00:00:00:15".parse().unwrap(),
+                port: PortId(0),
+                count: 6,
+            }],
+            connections_by_state: vec![(Protocol::Tcp, "ESTABLISHED", 2), (Protocol::Udp, "UDP", 1)],
+            drops: vec![(DropReason::NoRoute, 9)],
+            neighbors: 7,
+            ..Status::default()
+        },
+        services: vec![ServiceView {
+            spec: ServiceSpec::new(key, SchedulerSpec::named("rr")),
+            counters,
+            rates: Rates::default(),
+            destinations: vec![destination],
+        }],
+        schedulers: vec![SchedulerSample {
+            service: key.to_string(),
+            scheduler: "rr".to_owned(),
+            picks: 3,
+            fallbacks: 1,
+            failures: vec![("trap", 1), ("fuel", 0)],
+            serving: "module",
+            latency: vec![(0.000_001, 1), (0.000_01, 1)],
+            latency_above: 1,
+            latency_sum: 0.5,
+            ..SchedulerSample::default()
+        }],
+        interfaces: vec![("uvs0".to_owned(), interface)],
+        reloads: Reloads { done: 2, failed: 1 },
+    }
+}
+
+#[test]
+fn every_figure_is_on_the_page() {
+    let page = render(&busy());
+    let wanted = [
+        r#"uvs_build_info{version="0.1.0",commit="abc",contract="uvs:scheduler@0.1.0",wasmtime="48.0.0"} 1"#,
+        "uvs_start_time_seconds 1000.5",
+        r#"uvs_config_reloads_total{result="failed"} 1"#,
+        "uvs_scheduled_connections_total 3",
+        r#"uvs_packets_total{direction="in"} 40"#,
+        r#"uvs_bytes_total{direction="out"} 60000"#,
+        r#"uvs_drops_total{reason="no_route"} 9"#,
+        r#"uvs_drops_total{reason="truncated"} 0"#,
+        r#"uvs_service_packets_total{service="tcp 192.0.2.10:80",direction="out"} 30"#,
+        r#"uvs_service_info{service="tcp 192.0.2.10:80",scheduler="rr"} 1"#,
+        r#"uvs_destination_bytes_total{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080",direction="in"} 5000"#,
+        r#"uvs_destination_info{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080",method="nat"} 1"#,
+        r#"uvs_destination_weight{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080"} 5"#,
+        r#"uvs_destination_active_connections{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080"} 2"#,
+        r#"uvs_destination_overloaded{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080"} 1"#,
+        r#"uvs_connections{protocol="tcp",state="ESTABLISHED"} 2"#,
+        "uvs_connection_entries 3",
+        "uvs_connection_entries_limit 1000",
+        "uvs_neighbors 7",
+        r#"uvs_scheduler_picks_total{service="tcp 192.0.2.10:80",scheduler="rr"} 3"#,
+        r#"uvs_scheduler_fallbacks_total{service="tcp 192.0.2.10:80",scheduler="rr"} 1"#,
+        r#"uvs_scheduler_failures_total{service="tcp 192.0.2.10:80",scheduler="rr",cause="trap"} 1"#,
+        r#"uvs_scheduler_serving{service="tcp 192.0.2.10:80",scheduler="rr",state="module"} 1"#,
+        r#"uvs_scheduler_serving{service="tcp 192.0.2.10:80",scheduler="rr",state="ejected"} 0"#,
+        r#"uvs_scheduler_pick_duration_seconds_bucket{service="tcp 192.0.2.10:80",scheduler="rr",le="0.00001"} 2"#,
+        r#"uvs_scheduler_pick_duration_seconds_count{service="tcp 192.0.2.10:80",scheduler="rr"} 3"#,
+        r#"uvs_interface_frames_total{interface="uvs0",direction="receive"} 70"#,
+        r#"uvs_interface_errors_total{interface="uvs0",direction="transmit",reason="link_down"} 4"#,
+        r#"uvs_address_conflicts_total{interface="uvs0",address="192.0.2.10",mac="02:00:00:00:00:15"} 6"#,
+    ];
+    for line in wanted {
+        assert!(page.lines().any(|that| that == line), "{line} is not in\n{page}");
+    }
+}
+
+#[test]
+fn all_reasons_to_drop_are_there_from_the_start() {
+    let page = render(&Snapshot {
+        status: Status::default(),
+        services: Vec::new(),
+        schedulers: Vec::new(),
+        interfaces: Vec::new(),
+        ..busy()
+    });
+    for reason in DropReason::ALL {
+        let line = format!("uvs_drops_total{{reason=\"{}\"}} 0", reason.label());
+        assert!(page.lines().any(|that| that == line), "{line}");
+    }
+}
+
+#[test]
+fn no_series_appears_twice_and_each_has_help_and_type() {
+    let page = render(&busy());
+    let mut series = std::collections::BTreeSet::new();
+    let (mut helped, mut typed) = (None, None);
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            helped = rest.split(' ').next();
+            assert!(rest.len() > helped.unwrap().len() + 5, "no help in {line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(Some(name), helped, "type without help");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            typed = Some(name);
+        } else {
+            let (name, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.insert(name), "{name} is there twice");
+            assert!(name.starts_with(typed.unwrap()), "{name} is not of {typed:?}");
+        }
+    }
+}
+
+#[test]
+fn the_document_lists_exactly_what_is_exported() {
+    let document = include_str!("../../METRICS.md");
+    let documented: Vec<(&str, &str)> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `uvs_"))
+        .map(|row| {
+            let mut cells = row.split('|').map(str::trim);
+            (cells.next().unwrap().trim_end_matches('`'), cells.next().unwrap())
+        })
+        .collect();
+    let page = render(&busy());
+    let exported: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE uvs_"))
+        .map(|rest| rest.split_once(' ').unwrap())
+        .collect();
+    assert_eq!(documented, exported, "METRICS.md and the page differ (left: the document)");
+    for reason in DropReason::ALL {
+        assert!(document.contains(&format!("`{}`", reason.label())), "{reason} is not in METRICS.md");
+    }
+}

@@ -1,0 +1,117 @@
+//! What the HTTP server shows, read from the running director at the moment of asking.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uvs_director::spec::Limits;
+use uvs_director::{Director, PortId};
+use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
+
+use crate::clock::Clock;
+use crate::http::Pages;
+use crate::metrics::{self, Reloads, SchedulerSample};
+use crate::traffic::{self, Lane};
+use crate::version::Build;
+
+/// The running director, to be looked at.
+pub struct Live {
+    /// The engine.
+    pub director: Arc<Director>,
+    /// Its time.
+    pub clock: Clock,
+    /// Who makes its schedulers.
+    pub schedulers: Arc<Schedulers>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Names of the interfaces, by port.
+    pub interfaces: Vec<String>,
+    /// What the data plane counts.
+    pub lanes: Arc<[Lane]>,
+    /// When the process started, in seconds since 1970.
+    pub started: f64,
+    /// Reloads that worked.
+    pub reloads_done: AtomicU64,
+    /// Reloads that did not.
+    pub reloads_failed: AtomicU64,
+}
+
+impl Live {
+    fn snapshot(&self) -> metrics::Snapshot {
+        let interfaces = (0u16..).map(PortId).zip(&self.interfaces);
+        metrics::Snapshot {
+            build: Build::current(),
+            started: self.started,
+            neighbor_limit: self.limits.neighbors,
+            status: self.director.status(),
+            services: self.director.services(),
+            schedulers: self.scheduler_samples(),
+            interfaces: interfaces
+                .map(|(port, name)| (name.clone(), traffic::sum(self.lanes.iter(), port)))
+                .collect(),
+            reloads: Reloads {
+                done: self.reloads_done.load(Relaxed),
+                failed: self.reloads_failed.load(Relaxed),
+            },
+        }
+    }
+
+    fn scheduler_samples(&self) -> Vec<SchedulerSample> {
+        // While a service's scheduler is being replaced, both may be alive: the later one counts, for two
+        // series of one name would void the whole page.
+        let by_name: BTreeMap<_, _> = self
+            .schedulers
+            .stats()
+            .into_iter()
+            .map(|(service, scheduler, stats)| ((service, scheduler), stats.snapshot()))
+            .collect();
+        by_name
+            .into_iter()
+            .map(|((service, scheduler), figures)| sample(service, scheduler, &figures))
+            .collect()
+    }
+}
+
+fn sample(service: String, scheduler: String, figures: &Snapshot) -> SchedulerSample {
+    let latency = &figures.latency;
+    SchedulerSample {
+        service,
+        scheduler,
+        picks: figures.picks,
+        refused: figures.refused,
+        fallbacks: figures.fallbacks,
+        failures: figures.failures.iter().map(|(cause, n)| (cause.label(), *n)).collect(),
+        rebuilds: figures.rebuilds,
+        ejections: figures.ejections,
+        serving: figures.serving.label(),
+        latency: LATENCY_BOUNDS_NS.iter().map(|&bound| seconds(bound)).zip(latency.buckets).collect(),
+        latency_above: latency.buckets.last().copied().unwrap_or_default(),
+        latency_sum: seconds(latency.sum_ns),
+    }
+}
+
+/// Prometheus counts time in seconds.
+#[allow(clippy::cast_precision_loss, reason = "a float is what the format has")]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The time now, in seconds since 1970.
+pub fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl Pages for Live {
+    fn metrics(&self) -> String {
+        metrics::render(&self.snapshot())
+    }
+
+    fn services(&self) -> String {
+        uvs_adm::format::services(&self.director.services())
+    }
+
+    fn connections(&self) -> String {
+        uvs_adm::format::connections(&self.director.connections(self.clock.now()))
+    }
+}

@@ -1,0 +1,266 @@
+//! `uvs run`: from a configuration to a running director, and back to nothing.
+//!
+//! ```text
+//!   check > take the metrics address > open devices > set the host up > apply > announce > workers > ready
+//!   stop workers > undo the host's set-up > close devices
+//! ```
+//! Whatever fails, or ends the director, takes the lower line from where it stands.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, info, warn};
+use uvs_config::Config;
+use uvs_device::host::HostState;
+use uvs_director::Director;
+use uvs_director::spec::MacAddr;
+use uvs_director::view::AddressConflict;
+use uvs_plugin::Schedulers;
+
+use crate::cli::RunArgs;
+use crate::clock::Clock;
+use crate::event_loop::{self, DataPlane, Ended, Workers};
+use crate::pages::{self, Live};
+use crate::reload::Outcome;
+use crate::{check, http, logging, notify, reload, setup};
+
+/// How often the log is told of new claimants of our addresses.
+const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs the director until a signal or a failure ends it.
+///
+/// # Errors
+/// It could not start, could not go on, or could not take back what it had done to the host.
+pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
+    logging::init(&arguments.log, arguments.log_format)?;
+    log_panics();
+    let schedulers = check::schedulers()?;
+    let config = match check::load(&arguments.config, &schedulers) {
+        Ok(config) => config,
+        Err(problems) => return Ok(check::refuse(&problems)),
+    };
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the control runtime cannot be made")?;
+    let result = runtime.block_on(control(&arguments.config, config, Arc::new(schedulers)));
+    // A page that is being written is not waited for.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// A panic is a line in the log like others, with where it happened.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        error!(thread, "{panic}");
+    }));
+}
+
+/// The signals we answer to.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("a signal handler cannot be set");
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+}
+
+async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
+    // First of all: a signal that comes while the director starts is answered once it has.
+    let signals = Signals::new()?;
+    // Before anything is done to the host.
+    let listener = match config.metrics {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let devices = setup::open_devices(&config)?;
+    let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
+    let plane = DataPlane {
+        director: Arc::new(Director::new(config.limits, random_seed(), schedulers.clone())),
+        clock: Clock::start(),
+        lanes: event_loop::lanes(&devices),
+        devices,
+    };
+    let served = serve(file, config, schedulers, plane, listener, signals).await;
+    // The devices are closed by now, and whatever was on them went with them.
+    match (served, host.undo().await) {
+        (served, Ok(())) => served,
+        (Ok(()), Err(left)) => Err(left.into()),
+        (Err(error), Err(left)) => {
+            error!("{left}");
+            Err(error)
+        }
+    }
+}
+
+fn random_seed() -> u64 {
+    RandomState::new().hash_one("uvs")
+}
+
+/// From a configured host to the end. Closes the devices.
+async fn serve(
+    file: &Path,
+    config: Config,
+    schedulers: Arc<Schedulers>,
+    plane: DataPlane,
+    listener: Option<TcpListener>,
+    signals: Signals,
+) -> anyhow::Result<()> {
+    for change in Config::diff(None, &config) {
+        plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
+    }
+    let live = Arc::new(Live {
+        director: Arc::clone(&plane.director),
+        clock: plane.clock,
+        schedulers,
+        limits: config.limits,
+        interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
+        lanes: Arc::clone(&plane.lanes),
+        started: pages::unix_time(),
+        reloads_done: 0.into(),
+        reloads_failed: 0.into(),
+    });
+    plane.announce();
+    let plane = Arc::new(plane);
+    let (sender, ended) = mpsc::unbounded_channel();
+    let workers = Workers::start(&plane, &sender)?;
+    let server = listener.map(|listener| {
+        let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        info!(address, "metrics are served");
+        tokio::spawn(http::serve(listener, Arc::clone(&live)))
+    });
+    ready(&config);
+    let result = until_the_end(file, config, &live, &plane, ended, signals).await;
+    notify::notify(notify::STOPPING);
+    if let Some(server) = server {
+        server.abort();
+    }
+    workers.stop();
+    // With this last handle the devices are closed.
+    drop(plane);
+    result
+}
+
+fn ready(config: &Config) {
+    let interfaces: Vec<&str> =
+        config.interfaces.iter().map(|interface| interface.spec.name.as_str()).collect();
+    let services: Vec<String> = config.services.iter().map(|service| service.spec.key.to_string()).collect();
+    info!(interfaces = interfaces.join(","), services = services.join(","), "ready");
+    notify::notify(notify::READY);
+}
+
+/// Answers signals until one of them, or the death of a worker, ends the director.
+async fn until_the_end(
+    file: &Path,
+    mut config: Config,
+    live: &Arc<Live>,
+    plane: &DataPlane,
+    mut ended: mpsc::UnboundedReceiver<Ended>,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    let mut look = tokio::time::interval(CONFLICTS_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = HashSet::new();
+    loop {
+        tokio::select! {
+            Some(Ended { thread, error }) = ended.recv() => {
+                let error = error.unwrap_or_else(|| anyhow::anyhow!("it ended without being told to"));
+                return Err(error.context(format!("worker {thread} died, and the director with it")));
+            }
+            _ = signals.interrupt.recv() => {
+                info!("SIGINT: stopping");
+                return Ok(());
+            }
+            _ = signals.terminate.recv() => {
+                info!("SIGTERM: stopping");
+                return Ok(());
+            }
+            _ = look.tick() => warn_of_conflicts(live, &mut known),
+            _ = signals.hangup.recv() => {
+                notify::notify(&notify::reloading());
+                config = reload(file, config, live, plane).await?;
+                notify::notify(notify::READY);
+            }
+        }
+    }
+}
+
+/// Logs each station that claims an address of ours, once. The engine itself logs nothing.
+fn warn_of_conflicts(live: &Live, known: &mut HashSet<(IpAddr, MacAddr)>) {
+    for AddressConflict { addr, mac, port, .. } in live.director.conflicts() {
+        if known.insert((addr, mac)) {
+            let interface = live.interfaces.get(usize::from(port.0)).map_or("", String::as_str);
+            warn!(
+                interface,
+                "{mac} claims {addr}, an address of the director; if it is a realserver of a DR service, set arp_ignore = 1 \
+                 and arp_announce = 2 there"
+            );
+        }
+    }
+}
+
+/// The configuration that is in force afterwards.
+async fn reload(file: &Path, config: Config, live: &Arc<Live>, plane: &DataPlane) -> anyhow::Result<Config> {
+    info!(file = %file.display(), "SIGHUP: reading the configuration again");
+    let (path, shared) = (file.to_owned(), Arc::clone(live));
+    let (config, outcome) = tokio::task::spawn_blocking(move || {
+        let outcome = reload::reload(&path, &config, &shared.director, &shared.schedulers, shared.clock);
+        (config, outcome)
+    })
+    .await
+    .context("the reload died, and the director with it")?;
+    match outcome {
+        Outcome::Done { config: wanted, changes, announce } => {
+            if announce {
+                plane.announce();
+            }
+            live.reloads_done.fetch_add(1, Relaxed);
+            for warning in &wanted.warnings {
+                warn!("{warning}");
+            }
+            info!(changes, "reloaded: {}", check::summary(&wanted));
+            Ok(*wanted)
+        }
+        Outcome::Refused(reasons) => {
+            live.reloads_failed.fetch_add(1, Relaxed);
+            for reason in reasons {
+                error!("{reason}");
+            }
+            error!("not reloaded: the old configuration stays in force");
+            Ok(config)
+        }
+        Outcome::Failed(reasons) => {
+            live.reloads_failed.fetch_add(1, Relaxed);
+            for reason in reasons {
+                error!("{reason}");
+            }
+            error!("reloaded in part only: correct the configuration and send SIGHUP again");
+            Ok(config)
+        }
+    }
+}

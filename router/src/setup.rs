@@ -1,0 +1,149 @@
+//! From the configuration to devices and to what the host has to look like around them.
+
+use std::collections::BTreeSet;
+
+use uvs_config::{Config, Interface};
+use uvs_device::host::{self, HostPlan, RepliesFrom};
+use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
+use uvs_director::spec::{Family, Link};
+
+/// Opens the device of each interface, in the order of their ports.
+///
+/// # Errors
+/// The first device that cannot be opened; those before it are gone again.
+pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
+    config.interfaces.iter().map(|interface| Device::open(&device_spec(interface))).collect()
+}
+
+fn device_spec(interface: &Interface) -> DeviceSpec {
+    let spec = &interface.spec;
+    let kind = match spec.link {
+        Link::Ethernet(mac) => Kind::Tap { mac },
+        Link::Ip => Kind::Tun,
+    };
+    DeviceSpec { name: spec.name.clone(), kind, mtu: spec.mtu, queues: 1, offload: false }
+}
+
+/// What is wanted of the host.
+pub fn host_plan(config: &Config) -> HostPlan {
+    let mut plan = HostPlan::default();
+    for interface in &config.interfaces {
+        let device = &interface.spec.name;
+        if let Some(bridge) = &interface.bridge {
+            plug_in(&mut plan.bridges, bridge, device);
+        }
+        let Some(side) = &interface.host else { continue };
+        plan.addresses.extend(side.addresses.iter().map(|address| (device.clone(), *address)));
+        plan.routes.extend(side.routes.iter().map(|route| (*route, device.clone())));
+        let families: BTreeSet<Family> =
+            interface.spec.addresses.iter().map(|address| Family::of(address.addr())).collect();
+        for link in &side.replies_from {
+            plan.replies_from.extend(families.iter().map(|&family| RepliesFrom {
+                link: link.clone(),
+                device: device.clone(),
+                family,
+            }));
+        }
+        if side.forwarding {
+            for link in std::iter::once(device).chain(&side.replies_from) {
+                if !plan.forwarding.contains(link) {
+                    plan.forwarding.push(link.clone());
+                }
+            }
+        }
+    }
+    plan
+}
+
+/// Several TAPs may share a bridge: it is made once, with the ports of all.
+fn plug_in(bridges: &mut Vec<host::Bridge>, bridge: &uvs_config::Bridge, tap: &str) {
+    let index = bridges.iter().position(|there| there.name == bridge.name).unwrap_or_else(|| {
+        bridges.push(host::Bridge { name: bridge.name.clone(), ..host::Bridge::default() });
+        bridges.len() - 1
+    });
+    let there = &mut bridges[index];
+    there.taps.push(tap.to_owned());
+    for port in &bridge.ports {
+        if !there.ports.contains(port) {
+            there.ports.push(port.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_share_a_bridge() {
+        let config = Config::parse(
+            r#"
+            [[interface]]
+            name = "uvs0"
+            device = "tap"
+            addresses = ["192.0.2.1/24"]
+            bridge = { name = "br0", ports = ["eth0"] }
+
+            [[interface]]
+            name = "uvs1"
+            device = "tap"
+            mtu = 9000
+            mac = "02:00:00:00:00:07"
+            addresses = ["198.51.100.1/24"]
+            bridge = { name = "br0", ports = ["eth0", "eth1"] }
+            "#,
+            "test.toml",
+        )
+        .unwrap();
+        let plan = host_plan(&config);
+        assert_eq!(
+            plan,
+            HostPlan {
+                bridges: vec![host::Bridge {
+                    name: "br0".to_owned(),
+                    ports: vec!["eth0".to_owned(), "eth1".to_owned()],
+                    taps: vec!["uvs0".to_owned(), "uvs1".to_owned()],
+                }],
+                ..HostPlan::default()
+            }
+        );
+        let device = device_spec(&config.interfaces[1]);
+        let mac = "02:00:00:00:00:07".parse().unwrap();
+        assert_eq!((device.kind, device.mtu), (Kind::Tap { mac }, 9000));
+    }
+
+    #[test]
+    fn a_tun_steers_the_host() {
+        let config = Config::parse(
+            r#"
+            [[interface]]
+            name = "uvs0"
+            device = "tun"
+            addresses = ["192.0.2.1/32"]
+            [interface.host]
+            addresses = ["192.0.2.2/32"]
+            routes = ["192.0.2.80/32"]
+            replies_from = ["eth1"]
+            forwarding = true
+            "#,
+            "test.toml",
+        )
+        .unwrap();
+        let device = || "uvs0".to_owned();
+        assert_eq!(
+            host_plan(&config),
+            HostPlan {
+                addresses: vec![(device(), "192.0.2.2/32".parse().unwrap())],
+                routes: vec![("192.0.2.80/32".parse().unwrap(), device())],
+                replies_from: vec![RepliesFrom {
+                    link: "eth1".to_owned(),
+                    device: device(),
+                    family: Family::V4
+                }],
+                forwarding: vec![device(), "eth1".to_owned()],
+                ..HostPlan::default()
+            }
+        );
+        assert_eq!(device_spec(&config.interfaces[0]).kind, Kind::Tun);
+    }
+}

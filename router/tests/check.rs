@@ -1,0 +1,136 @@
+//! `uvs check` and `uvs version`, as a user runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const GOOD: &str = r#"
+[[interface]]
+name = "uvs0"
+device = "tap"
+addresses = ["192.0.2.1/24"]
+
+[[service]]
+protocol = "tcp"
+address = "192.0.2.10:80"
+scheduler = "rr"
+forward = "nat"
+destination = [{ address = "192.0.2.21:8080" }, { address = "192.0.2.22:8080", weight = 2 }]
+"#;
+
+fn uvs(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uvs")).args(arguments).output().expect("uvs is built")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder with a configuration in it.
+fn config(content: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    std::fs::write(&file, content).expect("a file");
+    (folder, file)
+}
+
+fn check(file: &Path) -> Output {
+    uvs(&["check", file.to_str().expect("a path in UTF-8")])
+}
+
+#[test]
+fn a_good_file_is_ok_with_a_summary() {
+    let (_folder, file) = config(GOOD);
+    let output = check(&file);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        format!("{}: ok, 1 interface, 1 service, 2 destinations, 0 scheduler modules\n", file.display())
+    );
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn all_errors_come_at_once_each_with_its_line() {
+    let wrong = GOOD
+        .replace("weight = 2", "weight = 99999999999")
+        .replace("scheduler = \"rr\"", "scheduler = \"rrr\"")
+        .replace("name = \"uvs0\"", "name = \"uvs0\"\ncolour = \"red\"");
+    let (_folder, file) = config(&wrong);
+    let output = check(&file);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    let problems = text(&output.stderr);
+    for part in ["colour", "rrr", "99999999999"] {
+        assert!(problems.contains(part), "{part} is not in\n{problems}");
+    }
+    let lines = |needle: &str| problems.lines().filter(|line| line.starts_with(needle)).count();
+    assert_eq!(lines("error: "), 3, "{problems}");
+    assert_eq!(lines(&format!("  where: {}:", file.display())), 3, "{problems}");
+    assert_eq!(lines("  fix: "), 3, "{problems}");
+    assert!(problems.ends_with("3 errors\n"), "{problems}");
+}
+
+#[test]
+fn modules_are_judged_by_their_content() {
+    // Two that are no components, at two places, and a good one between them.
+    let rr = concat!(env!("CARGO_MANIFEST_DIR"), "/../schedulers/prebuilt/rr.wasm");
+    let (folder, file) = config(&format!(
+        "[[scheduler]]\nname = \"mine\"\nmodule = \"mine.wasm\"\n\
+         [[scheduler]]\nname = \"copy\"\nmodule = {rr:?}\n\
+         {}",
+        GOOD.replace("scheduler = \"rr\"", "scheduler = \"other.wasm\"")
+    ));
+    std::fs::write(folder.path().join("mine.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    std::fs::write(folder.path().join("other.wasm"), "not wasm at all").unwrap();
+    let output = check(&file);
+    let problems = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{problems}");
+    for part in ["mine.wasm: is a core WebAssembly module", "other.wasm: is not WebAssembly", "2 errors"] {
+        assert!(problems.contains(part), "{part:?} is not in\n{problems}");
+    }
+    assert!(!problems.contains("rr.wasm"), "{problems}");
+}
+
+#[test]
+fn options_that_a_scheduler_refuses_are_an_error_of_the_service() {
+    let (_folder, file) =
+        config(&GOOD.replace("scheduler = \"rr\"", "scheduler = \"rr\"\noptions = \"nonsense\""));
+    let output = check(&file);
+    let problems = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{problems}");
+    assert!(problems.contains("nonsense") && problems.contains("edge.toml:10"), "{problems}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_status_2() {
+    for command in
+        [vec!["check", "/nonexistent/edge.toml"], vec!["run", "--config", "/nonexistent/edge.toml"]]
+    {
+        let output = uvs(&command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(text(&output.stderr).contains("/nonexistent/edge.toml"), "{command:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2_with_help_on_stderr() {
+    for command in
+        [&[][..], &["walk"], &["run"], &["check", "--all", "x"], &["run", "-c", "x", "--log", "loud"]]
+    {
+        let output = uvs(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert_eq!(text(&output.stdout), "", "{command:?}");
+        assert!(text(&output.stderr).contains("Usage: uvs") || command.contains(&"loud"), "{command:?}");
+    }
+}
+
+#[test]
+fn the_version_is_on_stdout() {
+    let output = uvs(&["version"]);
+    assert_eq!(output.status.code(), Some(0));
+    let version = text(&output.stdout);
+    assert!(version.starts_with(&format!("uvs       {}\n", env!("CARGO_PKG_VERSION"))), "{version}");
+    assert!(version.contains("uvs:scheduler@0.1.0"), "{version}");
+}
