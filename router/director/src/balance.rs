@@ -4,13 +4,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use uvs_wire::rewrite::{self, L4Sum};
-use uvs_wire::{Address, Packet, checksum, tcp};
+use uvs_wire::{Address, Packet, checksum, sctp, tcp};
 
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
 use crate::frame::Frame;
 use crate::report::Report;
 use crate::schedule::Placement;
+use crate::sctp::{SctpState, first_chunk};
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::table::{EntryId, Shard};
@@ -63,6 +64,8 @@ impl Director {
         }
         match self.admit(scene, frame, &packet, protocol) {
             Ok(Some(hit)) => self.forward(scene, frame, packet, hit),
+            // A marked packet may be on its way to anybody.
+            Ok(None) if !scene.snapshot.network.is_local(packet.dst) => self.transit(scene, frame, packet),
             Ok(None) => self.refuse(scene, frame, &packet),
             Err(reason) => Verdict::Drop(reason),
         }
@@ -91,11 +94,11 @@ impl Director {
                 let meeting = if is_new {
                     Meeting::Use
                 } else {
-                    meet(scene.snapshot, shard.get(id), packet, protocol, scene.now)
+                    meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now)
                 };
                 match meeting {
                     Meeting::Use => {
-                        return Ok(Some(self.count_request(scene, &mut shard, id, packet, protocol)));
+                        return Ok(Some(self.count_request(scene, &mut shard, id, (packet, frame.bytes()), protocol)));
                     }
                     Meeting::Drop => return Err(DropReason::DestinationGone),
                     Meeting::Replace => {
@@ -109,7 +112,7 @@ impl Director {
             }
             let services = &scene.snapshot.services;
             let service = services.find(protocol, packet.dst, packet.dst_port, scene.mark);
-            let Some(service) = service.filter(|_| starts_connection(scene.snapshot, packet, protocol)) else {
+            let Some(service) = service.filter(|_| starts_connection(scene.snapshot, packet, frame.bytes(), protocol)) else {
                 return Ok(None);
             };
             if self.sheds(scene.snapshot) {
@@ -118,27 +121,31 @@ impl Director {
             let Some(placement) = self.schedule(scene, frame, packet, protocol, service)? else {
                 return Ok(None);
             };
-            let control = placement.control.clone();
-            let connection = new_connection(key, placement, scene.now);
-            let destination = Arc::clone(&connection.destination);
             if protocol == Protocol::Udp && service.with_spec(|spec| spec.one_packet) {
-                self.count_connection(&destination);
-                self.count_in(&destination, packet);
+                let connection = new_connection(key, placement, scene.now);
+                self.count_connection(&connection.destination);
+                self.count_in(&connection.destination, packet);
                 let hit = Hit::of(&connection);
                 self.release(connection);
                 return Ok(Some(hit));
             }
-            let inserted = self.table.insert(connection);
-            if inserted == Ok(true) {
-                self.count_connection(&destination);
-            } else if let Some(control) = control {
-                control.controlled.fetch_sub(1, Relaxed);
-            }
-            if inserted.is_err() {
-                return Err(DropReason::ConnectionLimit);
-            }
+            self.enter(key, placement, scene.now)?;
             is_new = true;
         }
+    }
+
+    /// Enters a new connection into the table, unless another worker was faster.
+    pub(crate) fn enter(&self, key: RequestKey, placement: Placement, now: Instant) -> Result<(), DropReason> {
+        let control = placement.control.clone();
+        let connection = new_connection(key, placement, now);
+        let destination = Arc::clone(&connection.destination);
+        let inserted = self.table.insert(connection);
+        if inserted == Ok(true) {
+            self.count_connection(&destination);
+        } else if let Some(control) = control {
+            control.controlled.fetch_sub(1, Relaxed);
+        }
+        inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
     }
 
     fn count_connection(&self, destination: &Destination) {
@@ -166,13 +173,13 @@ impl Director {
         scene: &Scene<'_>,
         shard: &mut Shard,
         id: EntryId,
-        packet: &Packet,
+        (packet, ip): (&Packet, &[u8]),
         protocol: Protocol,
     ) -> Hit {
         let connection = shard.get_mut(id);
         self.count_in(&connection.destination, packet);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
-        advance(connection, scene.snapshot, protocol, seen, packet.tcp_flags);
+        advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
         shard.touch(id, scene.now);
         hit
@@ -205,7 +212,7 @@ impl Director {
         let connection = shard.get_mut(id);
         self.count_out(&connection.destination, packet);
         connection.no_output = false;
-        advance(connection, scene.snapshot, protocol, Seen::Output, packet.tcp_flags);
+        advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.touch(id, scene.now);
         drop(shard);
@@ -223,7 +230,11 @@ impl Director {
         packet: &Packet,
         protocol: Protocol,
     ) -> Result<(), DropReason> {
-        let is_reset = protocol == Protocol::Tcp && packet.tcp_flags & tcp::RST != 0;
+        let is_reset = match protocol {
+            Protocol::Tcp => packet.tcp_flags & tcp::RST != 0,
+            Protocol::Udp => false,
+            Protocol::Sctp => first_chunk(packet.transport(frame.bytes())) == Some(sctp::ABORT),
+        };
         if !scene.snapshot.options.nat_icmp_send
             || is_reset
             || !scene.snapshot.services.has_destination(protocol, packet.src, packet.src_port)
@@ -267,14 +278,17 @@ pub(crate) fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
 }
 
 /// Whether a packet that belongs to no connection may start one.
-fn starts_connection(snapshot: &Snapshot, packet: &Packet, protocol: Protocol) -> bool {
+fn starts_connection(snapshot: &Snapshot, packet: &Packet, ip: &[u8], protocol: Protocol) -> bool {
     match protocol {
         Protocol::Tcp => {
             (snapshot.options.sloppy_tcp || packet.tcp_flags & tcp::SYN != 0)
                 && packet.tcp_flags & tcp::RST == 0
         }
         Protocol::Udp => true,
-        Protocol::Sctp => false,
+        Protocol::Sctp => match first_chunk(packet.transport(ip)) {
+            None | Some(sctp::ABORT) => false,
+            Some(chunk) => snapshot.options.sloppy_sctp || chunk == sctp::INIT,
+        },
     }
 }
 
@@ -301,6 +315,7 @@ fn meet(
     snapshot: &Snapshot,
     connection: &Connection,
     packet: &Packet,
+    ip: &[u8],
     protocol: Protocol,
     now: Instant,
 ) -> Meeting {
@@ -309,15 +324,23 @@ fn meet(
     }
     let options = &snapshot.options;
     let destination = &connection.destination;
-    let starts = protocol == Protocol::Tcp && packet.tcp_flags & tcp::SYN != 0;
+    let starts = match protocol {
+        Protocol::Tcp => packet.tcp_flags & tcp::SYN != 0,
+        Protocol::Udp => false,
+        Protocol::Sctp => first_chunk(packet.transport(ip)) == Some(sctp::INIT),
+    };
     if starts {
-        let state = TcpState::from_number(connection.state);
         let drained = destination.weight() == 0;
-        let closing = matches!(state, TcpState::TimeWait | TcpState::Close)
-            || state == TcpState::FinWait && connection.no_output && options.conn_reuse_mode & 2 != 0;
-        let drained_and_closing = !options.compat_ipvs
-            && drained
-            && matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck);
+        let (closing, winding_down) = if protocol == Protocol::Sctp {
+            let state = SctpState::from_number(connection.state);
+            (state == SctpState::Closed, state.is_closing())
+        } else {
+            let state = TcpState::from_number(connection.state);
+            let closing = matches!(state, TcpState::TimeWait | TcpState::Close)
+                || state == TcpState::FinWait && connection.no_output && options.conn_reuse_mode & 2 != 0;
+            (closing, matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck))
+        };
+        let drained_and_closing = !options.compat_ipvs && drained && winding_down;
         if options.expire_nodest_conn && drained
             || options.conn_reuse_mode != 0 && connection.control.is_none() && closing
             || drained_and_closing

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uvs_wire::Address;
 
+use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::tcp::TcpState;
@@ -90,7 +91,8 @@ impl Connection {
         match Protocol::from_number(self.request.protocol) {
             Some(Protocol::Tcp) => TcpState::from_number(self.state).name(),
             Some(Protocol::Udp) => "UDP",
-            Some(Protocol::Sctp) | None => "NONE",
+            Some(Protocol::Sctp) => SctpState::from_number(self.state).name(),
+            None => "NONE",
         }
     }
 }

@@ -187,7 +187,7 @@ impl Director {
 
     /// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU
     /// come first.
-    fn transit(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet) -> Verdict {
+    pub(crate) fn transit(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet) -> Verdict {
         let Some(hop) = scene.snapshot.network.route(packet.dst) else {
             self.report(scene, frame.bytes(), &packet, Report::NetUnreachable);
             return Verdict::Drop(DropReason::NoRoute);

@@ -31,6 +31,7 @@ mod reassembly;
 mod report;
 mod schedule;
 pub mod scheduler;
+mod sctp;
 mod service;
 pub mod spec;
 mod state;

@@ -5,6 +5,7 @@ use uvs_wire::{Packet, checksum, icmp, ipv6, tcp};
 use crate::director::{Director, Scene};
 use crate::frame::Frame;
 use crate::report::Report;
+use crate::sctp;
 use crate::spec::Protocol;
 use crate::verdict::{DropReason, Verdict};
 
@@ -27,7 +28,7 @@ impl Director {
     }
 
     /// A packet to us that belongs to nobody: a reset for TCP (RFC 9293 section 3.5.2), port unreachable for UDP,
-    /// protocol unreachable for the rest (RFC 1122 section 3.2.2.1).
+    /// an abort for SCTP (RFC 9260 section 8.4), protocol unreachable for the rest (RFC 1122 section 3.2.2.1).
     pub(crate) fn refuse(&self, scene: &mut Scene<'_>, frame: &Frame, packet: &Packet) -> Verdict {
         let ip = frame.bytes();
         let protocol = Protocol::from_number(packet.protocol);
@@ -57,7 +58,18 @@ impl Director {
             None if !packet.is_v4() && packet.protocol == ipv6::NO_NEXT_HEADER => {
                 Verdict::Drop(DropReason::NotHandled)
             }
-            Some(Protocol::Sctp) | None => {
+            Some(Protocol::Sctp) => {
+                let mut answer = Frame::with_capacity(sctp::ANSWER_MAX);
+                let len = sctp::answer_out_of_the_blue(
+                    answer.reset(),
+                    ip,
+                    packet,
+                    frame.offload.needs_checksum,
+                );
+                self.answer(scene, packet, answer, len);
+                Verdict::Drop(DropReason::NoConnection)
+            }
+            None => {
                 self.report(scene, ip, packet, Report::ProtocolUnreachable);
                 Verdict::Drop(DropReason::NotHandled)
             }
@@ -65,10 +77,16 @@ impl Director {
     }
 
     fn reset(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet) {
-        let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else { return };
         let mut frame = Frame::with_capacity(RESET_MAX);
         let len = tcp::emit_reset(frame.reset(), ip, packet);
+        self.answer(scene, packet, frame, len);
+    }
+
+    /// Sends the first `len` bytes of a packet back to where `packet` came from; none if there are none.
+    fn answer(&self, scene: &mut Scene<'_>, packet: &Packet, mut frame: Frame, len: usize) {
         frame.set_len(len);
+        let hop = scene.snapshot.network.route_back(packet.src, scene.port);
+        let Some(hop) = hop.filter(|_| len > 0) else { return };
         if let Verdict::Transmit(port) = self.output(scene, &mut frame, hop, None) {
             scene.out.push(port, frame);
         }

@@ -17,7 +17,7 @@ use crate::forward::IPIP;
 use crate::frame::Frame;
 use crate::input::ICMP;
 use crate::report::Report;
-use crate::spec::Forwarding;
+use crate::spec::{Forwarding, Protocol};
 use crate::verdict::{DropReason, Verdict};
 
 /// Whether the kernel's IPVS follows errors of this type: of ICMP only these, of ICMPv6 all.
@@ -54,6 +54,9 @@ impl Director {
             protocol: inner.protocol,
             template: false,
         };
+        if scene.snapshot.options.schedule_icmp && !self.schedule_related(scene, &key, &inner) {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        }
         let hit = {
             let shard = self.table.shard(key.protocol, key.client, key.client_port);
             let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
@@ -107,6 +110,22 @@ impl Director {
         rewrite::icmp_message(bytes, packet, edit);
         rewrite::source(bytes, packet, addr, 0, rewrite::L4Sum::Complete);
         None
+    }
+
+    /// With `schedule_icmp`, an error about a reply that is not known places the connection it speaks of. False: it
+    /// could not.
+    fn schedule_related(&self, scene: &Scene<'_>, key: &RequestKey, inner: &Packet) -> bool {
+        let Some(protocol) = Protocol::from_number(key.protocol) else { return false };
+        if self.table.shard(key.protocol, key.client, key.client_port).request(key).is_some() {
+            return true;
+        }
+        let (client_port, port) = (key.client_port, key.virtual_port);
+        let request = Packet { src: inner.dst, dst: inner.src, src_port: client_port, dst_port: port, ..*inner };
+        let Some(service) = scene.snapshot.services.find(protocol, request.dst, port, scene.mark) else {
+            return false;
+        };
+        let placed = self.place(scene, &request, protocol, service);
+        placed.is_ok_and(|placement| placement.is_some_and(|it| self.enter(*key, it, scene.now).is_ok()))
     }
 
     /// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.

@@ -46,14 +46,40 @@ impl Director {
         protocol: Protocol,
         service: &Arc<Service>,
     ) -> Result<Option<Placement>, DropReason> {
+        match self.place(scene, packet, protocol, service)? {
+            Some(placement) => Ok(Some(placement)),
+            // What an FTP service catches beside its own port may be anything.
+            None if packet.src_port == FTP_DATA_PORT
+                || own_port(service.key) == Some(FTP_PORT) && packet.dst_port != FTP_PORT =>
+            {
+                Ok(None)
+            }
+            // With `cache_bypass` a transparent cache that is gone is gone around.
+            None if scene.snapshot.options.cache_bypass
+                && matches!(service.key, ServiceKey::Mark { .. })
+                && !scene.snapshot.network.is_local(packet.dst) =>
+            {
+                Ok(None)
+            }
+            None => {
+                self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
+                Err(DropReason::NoDestination)
+            }
+        }
+    }
+
+    /// The decision alone. `None`: there is no destination for it.
+    pub(crate) fn place(
+        &self,
+        scene: &Scene<'_>,
+        packet: &Packet,
+        protocol: Protocol,
+        service: &Service,
+    ) -> Result<Option<Placement>, DropReason> {
         // Active FTP's data connections come from the server's side; they are known already or not ours.
         if packet.src_port == FTP_DATA_PORT {
             return Ok(None);
         }
-        let port = match service.key {
-            ServiceKey::Address { addr, .. } => Some(addr.port()),
-            ServiceKey::Mark { .. } => None,
-        };
         let flow = Flow {
             protocol,
             client: packet.src.to_ip(),
@@ -62,26 +88,18 @@ impl Director {
             virtual_port: packet.dst_port,
             mark: scene.mark,
         };
-        let placed = if let Some(persistence) = service.with_spec(|spec| spec.persistence) {
-            self.place_by_template(scene, packet, &flow, service, persistence)?
-        } else if port.is_none_or(|port| port == packet.dst_port) {
-            service.pick(&flow, scene.now).map(|destination| Placement {
-                port: if destination.port == 0 { packet.dst_port } else { destination.port },
-                destination,
-                control: None,
-            })
-        } else {
-            // A service that caught a port which is not its own places connections by its templates only.
-            None
-        };
-        match placed {
-            Some(placement) => Ok(Some(placement)),
-            None if port == Some(FTP_PORT) && packet.dst_port != FTP_PORT => Ok(None),
-            None => {
-                self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
-                Err(DropReason::NoDestination)
-            }
+        if let Some(persistence) = service.with_spec(|spec| spec.persistence) {
+            return self.place_by_template(scene, packet, &flow, service, persistence);
         }
+        // A service that caught a port which is not its own places connections by its templates only.
+        if own_port(service.key).is_some_and(|port| port != packet.dst_port) {
+            return Ok(None);
+        }
+        Ok(service.pick(&flow, scene.now).map(|destination| Placement {
+            port: if destination.port == 0 { packet.dst_port } else { destination.port },
+            destination,
+            control: None,
+        }))
     }
 
     fn place_by_template(
@@ -157,6 +175,14 @@ impl Director {
     /// Whether the connection table is nearly full: what "memory is short" is to the kernel's defences.
     pub(crate) fn is_under_pressure(&self) -> bool {
         self.table.len() >= self.limits.connections - self.limits.connections / 8
+    }
+}
+
+/// The port a service is named by, if any.
+fn own_port(service: ServiceKey) -> Option<u16> {
+    match service {
+        ServiceKey::Address { addr, .. } => Some(addr.port()),
+        ServiceKey::Mark { .. } => None,
     }
 }
 

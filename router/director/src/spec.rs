@@ -446,7 +446,8 @@ pub struct Options {
     pub schedule_icmp: bool,
     /// A firewall-mark service without destination forwards to the address the client asked for.
     pub cache_bypass: bool,
-    /// Packets inside unknown tunnels are left alone.
+    /// Kept for the kernel's settings files: what the kernel avoids with it (balancing the inside of a tunnel that ends
+    /// on the director) cannot happen here.
     pub ignore_tunneled: bool,
     /// DF is honoured and fragmentation needed is sent; false: it is cleared and tunnelled packets are fragmented.
     pub pmtu_disc: bool,

@@ -2,26 +2,30 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use uvs_wire::Packet;
+
 use crate::connection::Connection;
 use crate::director::Snapshot;
+use crate::sctp::{SctpEvent, SctpState};
 use crate::service::Counted;
 use crate::spec::Protocol;
 use crate::tcp::{Seen, TcpEvent, TcpState};
 
-/// Moves the state of a connection by one packet and sets the timeout that follows from it.
+/// Moves the state of a connection by one packet and sets the timeout that follows from it. `ip` holds the packet.
 pub(crate) fn advance(
     connection: &mut Connection,
     snapshot: &Snapshot,
     protocol: Protocol,
     seen: Seen,
-    flags: u8,
+    packet: &Packet,
+    ip: &[u8],
 ) {
     match protocol {
         Protocol::Tcp => {
             let state = TcpState::from_number(connection.state);
             // As in the kernel, 1 and 2 guard only while memory is short.
             let secure = snapshot.options.secure_tcp == 3;
-            let next = state.next(seen, TcpEvent::of(flags), secure);
+            let next = state.next(seen, TcpEvent::of(packet.tcp_flags), secure);
             if next != state {
                 recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
                 if next == TcpState::Established {
@@ -31,7 +35,20 @@ pub(crate) fn advance(
             }
             connection.timeout = next.timeout(&snapshot.timeouts);
         }
-        Protocol::Udp | Protocol::Sctp => {
+        Protocol::Sctp => {
+            let Some(event) = SctpEvent::of(packet.transport(ip)) else { return };
+            let state = SctpState::from_number(connection.state);
+            let next = state.next(seen, event);
+            if next != state {
+                recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
+                if next == SctpState::Established {
+                    assure(connection);
+                }
+                connection.state = next.number();
+            }
+            connection.timeout = next.timeout();
+        }
+        Protocol::Udp => {
             connection.timeout = snapshot.timeouts.udp;
             if seen == Seen::Output {
                 assure(connection);
