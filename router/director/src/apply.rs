@@ -18,7 +18,7 @@ use crate::stats::Estimator;
 use crate::table::Expiry;
 use crate::time::{Duration, Instant};
 
-/// How long an expired template lives on while connections it placed are there.
+/// How long an expired template, or FTP control connection, lives on while connections that hang on it are there.
 const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
 
 /// What only changes and timers touch, one at a time.
@@ -86,6 +86,7 @@ impl Director {
             }
             Change::SetOptions(options) => {
                 self.replace(|snapshot| snapshot.options = options);
+                self.defence.follow(&options, now);
                 Ok(())
             }
         }
@@ -144,6 +145,7 @@ impl Director {
         let scheduler = control.scheduler(&spec.scheduler, spec.key)?;
         let shared = match control.trash.shared(spec.key) {
             Some(shared) => {
+                control.trash.forget_counts(spec.key);
                 shared.stats.zero();
                 shared
             }
@@ -225,8 +227,7 @@ impl Director {
     /// With `expire_nodest_conn`, connections and templates end with their destination.
     fn expire_gone(&self) {
         if self.snapshot.load().options.expire_nodest_conn {
-            let gone =
-                |c: &crate::connection::Connection| !c.request.template && !c.destination.is_available();
+            let gone = |c: &crate::connection::Connection| !c.destination.is_available();
             self.table.remove_where(gone, |connection| self.release(connection));
         }
     }
@@ -251,8 +252,7 @@ impl Director {
         self.table.expire(
             now,
             |connection| {
-                let control = connection.control.as_ref().filter(|_| connection.request.template);
-                match control {
+                match connection.controls() {
                     Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
                     _ => Expiry::Remove,
                 }

@@ -29,6 +29,8 @@ pub(crate) struct Hit {
     pub(crate) destination: Address,
     pub(crate) port: u16,
     pub(crate) forwarding: Forwarding,
+    /// The FTP helper wants to see the packet.
+    pub(crate) helped: bool,
 }
 
 impl Hit {
@@ -37,6 +39,7 @@ impl Hit {
             destination: connection.destination_addr,
             port: connection.destination_port,
             forwarding: connection.forwarding,
+            helped: connection.ftp.is_some(),
         }
     }
 }
@@ -63,7 +66,14 @@ impl Director {
             return self.refuse(scene, frame, &packet);
         }
         match self.admit(scene, frame, &packet, protocol) {
-            Ok(Some(hit)) => self.forward(scene, frame, packet, hit),
+            Ok(Some(hit)) => {
+                if hit.helped
+                    && let Err(reason) = self.ftp_request(scene, frame, &packet)
+                {
+                    return Verdict::Drop(reason);
+                }
+                self.forward(scene, frame, packet, hit)
+            }
             // A marked packet may be on its way to anybody.
             Ok(None) if !scene.snapshot.network.is_local(packet.dst) => self.transit(scene, frame, packet),
             Ok(None) => self.refuse(scene, frame, &packet),
@@ -79,14 +89,24 @@ impl Director {
         packet: &Packet,
         protocol: Protocol,
     ) -> Result<Option<Hit>, DropReason> {
-        let key = RequestKey {
-            client: packet.src,
-            virtual_addr: packet.dst,
-            client_port: packet.src_port,
-            virtual_port: packet.dst_port,
-            protocol: packet.protocol,
-            template: false,
-        };
+        let mut replaced = None;
+        let hit = self.find_or_make(scene, frame, packet, protocol, &mut replaced);
+        if let Some(replaced) = replaced {
+            self.release(replaced);
+        }
+        hit
+    }
+
+    /// As [`Self::admit`]; the connection that this one takes the place of is put into `replaced`.
+    fn find_or_make(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        protocol: Protocol,
+        replaced: &mut Option<Connection>,
+    ) -> Result<Option<Hit>, DropReason> {
+        let key = RequestKey::of(packet);
         let mut is_new = false;
         loop {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
@@ -102,13 +122,16 @@ impl Director {
                     }
                     Meeting::Drop => return Err(DropReason::DestinationGone),
                     Meeting::Replace => {
-                        let gone = self.table.remove(&mut shard, id);
+                        // As in the kernel, whose timers run later, the scheduler still sees it counted.
+                        *replaced = Some(self.table.remove(&mut shard, id));
                         drop(shard);
-                        self.release(gone);
                     }
                 }
             } else {
                 drop(shard);
+                if self.table.claim(&key, scene.now) {
+                    continue;
+                }
             }
             let services = &scene.snapshot.services;
             let service = services.find(protocol, packet.dst, packet.dst_port, scene.mark);
@@ -125,9 +148,8 @@ impl Director {
                 let connection = new_connection(key, placement, scene.now);
                 self.count_connection(&connection.destination);
                 self.count_in(&connection.destination, packet);
-                let hit = Hit::of(&connection);
-                self.release(connection);
-                return Ok(Some(hit));
+                connection.release_control();
+                return Ok(Some(Hit::of(&connection)));
             }
             self.enter(key, placement, scene.now)?;
             is_new = true;
@@ -137,7 +159,8 @@ impl Director {
     /// Enters a new connection into the table, unless another worker was faster.
     pub(crate) fn enter(&self, key: RequestKey, placement: Placement, now: Instant) -> Result<(), DropReason> {
         let control = placement.control.clone();
-        let connection = new_connection(key, placement, now);
+        let mut connection = new_connection(key, placement, now);
+        connection.ftp = self.ftp_helper(&key, connection.forwarding);
         let destination = Arc::clone(&connection.destination);
         let inserted = self.table.insert(connection);
         if inserted == Ok(true) {
@@ -161,8 +184,7 @@ impl Director {
         self.total.count_in(1, bytes);
     }
 
-    pub(crate) fn count_out(&self, destination: &Destination, packet: &Packet) {
-        let bytes = u64::from(packet.total_len);
+    pub(crate) fn count_out(&self, destination: &Destination, bytes: u64) {
         destination.stats.count_out(1, bytes);
         destination.shared.stats.count_out(1, bytes);
         self.total.count_out(1, bytes);
@@ -178,6 +200,7 @@ impl Director {
     ) -> Hit {
         let connection = shard.get_mut(id);
         self.count_in(&connection.destination, packet);
+        connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
         advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
@@ -210,12 +233,16 @@ impl Director {
             return self.unknown_reply(scene, frame, packet, protocol);
         };
         let connection = shard.get_mut(id);
-        self.count_out(&connection.destination, packet);
+        self.count_out(&connection.destination, u64::from(packet.total_len));
         connection.no_output = false;
+        let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.touch(id, scene.now);
         drop(shard);
+        if let Some(was) = helped {
+            self.ftp_reply(scene, frame, packet, was)?;
+        }
         let sum = sum_of(frame.offload.needs_checksum);
         rewrite::source(frame.bytes_mut(), packet, addr, port, sum);
         add_missing_checksum(frame, packet);
@@ -247,11 +274,8 @@ impl Director {
 
     /// Lets go of what a connection held, after it left the table.
     pub(crate) fn release(&self, connection: Connection) {
-        if let Some(control) = &connection.control
-            && !connection.request.template
-        {
-            control.controlled.fetch_sub(1, Relaxed);
-        }
+        connection.destination.detach(connection.counted);
+        connection.release_control();
     }
 }
 
@@ -303,10 +327,12 @@ fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connec
         state: TcpState::None.number(),
         no_output: forwarding != Forwarding::Nat,
         counted: Counted::Inactive,
+        in_packets: 0,
         timeout: NEW_TIMEOUT,
         expires_at: now + NEW_TIMEOUT,
         destination,
         control,
+        ftp: None,
     }
 }
 
@@ -340,9 +366,10 @@ fn meet(
                 || state == TcpState::FinWait && connection.no_output && options.conn_reuse_mode & 2 != 0;
             (closing, matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck))
         };
+        let is_held = connection.controls().is_some_and(|control| control.controlled.load(Relaxed) > 0);
         let drained_and_closing = !options.compat_ipvs && drained && winding_down;
         if options.expire_nodest_conn && drained
-            || options.conn_reuse_mode != 0 && connection.control.is_none() && closing
+            || options.conn_reuse_mode != 0 && connection.control.is_none() && closing && !is_held
             || drained_and_closing
         {
             return Meeting::Replace;

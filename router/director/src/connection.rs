@@ -1,10 +1,11 @@
 //! One tracked connection, or a persistence template.
 
-use core::sync::atomic::{AtomicBool, AtomicU32};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 
-use uvs_wire::Address;
+use uvs_wire::{Address, Packet};
 
+use crate::ftp::Ftp;
 use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
@@ -26,6 +27,20 @@ pub(crate) struct RequestKey {
     pub(crate) template: bool,
 }
 
+impl RequestKey {
+    /// The connection that a packet belongs to as a request.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            client: packet.src,
+            virtual_addr: packet.dst,
+            client_port: packet.src_port,
+            virtual_port: packet.dst_port,
+            protocol: packet.protocol,
+            template: false,
+        }
+    }
+}
+
 /// What a reply carries: protocol, the destination it comes from, and the client it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ReplyKey {
@@ -36,13 +51,16 @@ pub(crate) struct ReplyKey {
     pub(crate) protocol: u8,
 }
 
-/// What a template knows about the connections it placed. Shared with them.
+/// What a template knows about the connections it placed, and an FTP control connection about its data
+/// connections. Shared with them.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// Connections it placed that are still there.
     pub(crate) controlled: AtomicU32,
     /// One of them was established once.
     pub(crate) assured: AtomicBool,
+    /// The template belongs to a one-packet service.
+    pub(crate) one_packet: bool,
 }
 
 /// A connection entry.
@@ -57,12 +75,17 @@ pub(crate) struct Connection {
     /// No packet from the destination was seen: direct routing and tunnelling.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
+    /// Packets from the client.
+    pub(crate) in_packets: u32,
     /// From a packet to silence; the deadline moves with each packet.
     pub(crate) timeout: Duration,
     pub(crate) expires_at: Instant,
     pub(crate) destination: Arc<Destination>,
-    /// Of a template: its own; of a connection: the template's that placed it.
+    /// Of a template: its own; of a connection: the template's that placed it, or the FTP control connection's that
+    /// announced it.
     pub(crate) control: Option<Arc<Control>>,
+    /// Of an FTP control connection.
+    pub(crate) ftp: Option<Box<Ftp>>,
 }
 
 impl Connection {
@@ -76,16 +99,38 @@ impl Connection {
         }
     }
 
+    /// Whether replies pass by: direct routing and tunnelling.
+    pub(crate) fn no_output_expected(&self) -> bool {
+        self.forwarding != Forwarding::Nat
+    }
+
     /// Whether replies pass the director and are translated by it.
     pub(crate) fn translates_replies(&self) -> bool {
         self.forwarding == Forwarding::Nat && !self.request.template
+    }
+
+    /// What it knows about entries that hang on it.
+    pub(crate) fn controls(&self) -> Option<&Control> {
+        match &self.ftp {
+            Some(ftp) => Some(&ftp.control),
+            None => self.control.as_deref().filter(|_| self.request.template),
+        }
+    }
+
+    /// Tells the entry it hangs on, if any, that it left the table.
+    pub(crate) fn release_control(&self) {
+        if let Some(control) = &self.control
+            && !self.request.template
+        {
+            control.controlled.fetch_sub(1, Relaxed);
+        }
     }
 
     /// The state's name in listings.
     pub(crate) fn state_name(&self) -> &'static str {
         if self.request.template {
             let assured =
-                self.control.as_ref().is_some_and(|c| c.assured.load(core::sync::atomic::Ordering::Relaxed));
+                self.control.as_ref().is_some_and(|c| c.assured.load(Relaxed));
             return if assured { "ASSURED" } else { "NONE" };
         }
         match Protocol::from_number(self.request.protocol) {

@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::apply::Control;
+use crate::defence::Defence;
 use crate::frame::{Frame, Outbox, PortId};
 use crate::neighbor::Neighbors;
 use crate::network::Network;
+use crate::path_mtu::PathMtus;
 use crate::reassembly::Reassembly;
 use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
@@ -73,12 +75,14 @@ pub struct Director {
     pub(crate) table: Table,
     pub(crate) neighbors: Neighbors,
     pub(crate) reassembly: Reassembly,
+    pub(crate) path_mtus: PathMtus,
     /// The sum over all services, removed ones included.
     pub(crate) total: Stats,
     drops: Box<[AtomicU64]>,
     /// Who claimed an address of ours.
     pub(crate) conflicts: Mutex<Vec<AddressConflict>>,
     pub(crate) icmp_limit: ErrorLimit,
+    pub(crate) defence: Defence,
     /// Counts new connections while `drop_packet` sheds.
     pub(crate) shed_counter: AtomicU64,
     /// The IP id of packets the director originates.
@@ -118,11 +122,13 @@ impl Director {
             table: Table::new(limits.connections, seed),
             neighbors: Neighbors::new(&limits, seed),
             reassembly: Reassembly::new(&limits, seed),
+            path_mtus: PathMtus::new(seed),
             total: Stats::default(),
             drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             conflicts: Mutex::default(),
             shed_counter: AtomicU64::new(0),
             icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
+            defence: Defence::new(),
             #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
             next_ip_id: AtomicU32::new(seed as u32),
             control: Mutex::new(Control::new(schedulers)),
@@ -150,7 +156,9 @@ impl Director {
             u64::MAX => None,
             nanos => Some(Instant::from_nanos(nanos)),
         };
-        let due = [self.table.next_due(), self.neighbors.next_due(), self.reassembly.next_due(), estimate];
+        let defence = self.defence.next_due();
+        let due =
+            [self.table.next_due(), self.neighbors.next_due(), self.reassembly.next_due(), estimate, defence];
         due.into_iter().flatten().min()
     }
 
@@ -165,6 +173,7 @@ impl Director {
             self.report_unreachable(&mut scene, waiting);
         }
         self.expire_fragments(now, out);
+        self.defend(&snapshot.options, now);
         if self.estimate_at.load(Relaxed) <= now.as_nanos() {
             self.estimate(now);
         }

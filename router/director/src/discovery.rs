@@ -6,12 +6,14 @@
 //!   advertisement                         --> the neighbour table; from our own addresses: a conflict
 //! ```
 //!
-//! It is the one thing that is taken from multicast groups. Routers are not looked for and no address is made up
-//! from their advertisements: the config says both.
+//! It works over multicast groups, which snooping switches carry to those only who said that they listen (MLD, RFC
+//! 3810): that is said at the start and when somebody asks. Nothing else is taken from groups. Routers are not looked
+//! for and no address is made up from their advertisements: the config says both.
 
 use core::net::Ipv6Addr;
 
 use uvs_wire::icmp::v6;
+use uvs_wire::mld::{self, MldQuery};
 use uvs_wire::ndp::{self, ALL_NODES, NdpRepr, multicast_mac, solicited_node};
 use uvs_wire::{Address, Packet, ethernet};
 
@@ -22,14 +24,15 @@ use crate::network::{Network, is_impossible_source};
 use crate::spec::MacAddr;
 use crate::verdict::{DropReason, Verdict};
 
-/// Whether the packet is a solicitation or an advertisement of a neighbour, well formed or not.
+/// Whether the packet is a solicitation or an advertisement of a neighbour, or asks who listens to groups; well
+/// formed or not.
 pub(crate) fn is_discovery(ip: &[u8], packet: &Packet) -> bool {
     packet.protocol == ICMPV6
         && !packet.is_v4()
         && !packet.is_fragment()
         && matches!(
             ip[usize::from(packet.header_len)],
-            v6::NEIGHBOR_SOLICITATION | v6::NEIGHBOR_ADVERTISEMENT
+            v6::NEIGHBOR_SOLICITATION | v6::NEIGHBOR_ADVERTISEMENT | mld::QUERY
         )
 }
 
@@ -41,6 +44,12 @@ impl Director {
         let (Some(own), Some(frame_source)) = (network.mac(scene.port), scene.source_mac) else {
             return Verdict::Drop(DropReason::ArpIgnored);
         };
+        if ip[usize::from(packet.header_len)] == mld::QUERY {
+            return match MldQuery::parse(ip, packet) {
+                Ok(query) => self.asked_for_groups(scene, own, query),
+                Err(error) => Verdict::Drop(error.into()),
+            };
+        }
         let message = match NdpRepr::parse(ip, packet) {
             Ok(message) => message,
             Err(error) => return Verdict::Drop(error.into()),
@@ -78,18 +87,35 @@ impl Director {
                     (claimed, _) => claimed,
                 };
                 if let Some(mac) = mac {
-                    self.neighbors.learn(
-                        network,
-                        (scene.port, target),
-                        mac,
-                        false,
-                        scene.now,
-                        scene.out,
-                    );
+                    self.neighbors.learn(network, (scene.port, target), mac, false, scene.now, scene.out);
                 }
                 if to_us { Verdict::Consume } else { Verdict::Drop(DropReason::ArpIgnored) }
             }
         }
+    }
+
+    /// A router or switch asks who listens. The answer comes at once: one station's few reports storm nobody.
+    fn asked_for_groups(&self, scene: &mut Scene<'_>, own: MacAddr, query: MldQuery) -> Verdict {
+        let network = &scene.snapshot.network;
+        let mut groups = groups_on(network, scene.port);
+        groups.retain(|group| query.group.is_none_or(|asked| asked == *group));
+        if groups.is_empty() {
+            return Verdict::Drop(DropReason::Multicast);
+        }
+        if query.is_v1 {
+            let Some(&source) = network.link_local(scene.port).first() else {
+                return Verdict::Drop(DropReason::Multicast);
+            };
+            for group in groups {
+                let mut bytes = [0; ethernet::HEADER_LEN + mld::REPORT_V1_LEN];
+                ethernet::write(&mut bytes, multicast_mac(group), own.0, ethernet::ETHERTYPE_IPV6);
+                mld::emit_report_v1(&mut bytes[ethernet::HEADER_LEN..], source.to_v6(), group);
+                scene.out.push(scene.port, Frame::from_bytes(&bytes));
+            }
+        } else {
+            report_groups(network, scene.port, &groups, false, scene.out);
+        }
+        Verdict::Consume
     }
 
     /// Somebody asks for `target`. `sender`: its address, its MAC address as it says, and as the frame says.
@@ -123,6 +149,33 @@ impl Director {
         scene.out.push(scene.port, discovery_frame(&answer, (target, own), (to, to_mac)));
         Verdict::Consume
     }
+}
+
+/// The groups that questions for our addresses on that link go to.
+fn groups_on(network: &Network, port: PortId) -> Vec<Ipv6Addr> {
+    let own = network.addresses_on(port).filter(|addr| !addr.is_v4());
+    let mut groups: Vec<Ipv6Addr> = own.map(|addr| solicited_node(addr.to_v6())).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// Says that we listen to those groups. `changed`: from now on.
+fn report_groups(network: &Network, port: PortId, groups: &[Ipv6Addr], changed: bool, out: &mut Outbox) {
+    let (Some(own), Some(source)) = (network.mac(port), network.link_local(port).first()) else { return };
+    for groups in groups.chunks(mld::RECORDS_MAX) {
+        let mut bytes = [0; ethernet::HEADER_LEN + mld::REPORT_V2_LEN];
+        let to = multicast_mac(mld::ALL_MLD_V2_ROUTERS);
+        ethernet::write(&mut bytes, to, own.0, ethernet::ETHERTYPE_IPV6);
+        let packet = &mut bytes[ethernet::HEADER_LEN..];
+        let len = mld::emit_report_v2(packet, source.to_v6(), groups, changed);
+        out.push(port, Frame::from_bytes(&bytes[..ethernet::HEADER_LEN + len]));
+    }
+}
+
+/// Says that we listen for questions about our addresses on that link.
+pub(crate) fn join_groups(network: &Network, port: PortId, out: &mut Outbox) {
+    report_groups(network, port, &groups_on(network, port), true, out);
 }
 
 /// Tells everybody on the link that `addr` is at `own` (RFC 4861, 7.2.6).

@@ -2,23 +2,19 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use uvs_wire::ipv4::{self, Ipv4Repr};
 use uvs_wire::{Address, Packet, fragment, rewrite};
 
 use crate::balance::{Hit, add_missing_checksum, sum_of};
 use crate::director::{Director, Scene};
-use crate::frame::Frame;
+use crate::frame::{Fragments, Frame};
 use crate::neighbor::{Resolved, Waiting, write_ethernet};
 use crate::network::Hop;
 use crate::report::Report;
-use crate::spec::{Forwarding, Link, Tunnel};
+use crate::spec::{Forwarding, Link};
 use crate::verdict::{DropReason, Verdict};
 
-/// IP in IP (RFC 2003).
-pub(crate) const IPIP: u8 = 4;
-const IPV4_HEADER: u32 = 20;
-/// No link has a smaller MTU (RFC 791).
-const SMALLEST_MTU: u32 = 68;
+/// Fragments of IPv6 are not made smaller than this.
+const SMALLEST_MTU_V6: u32 = 1280;
 
 impl Director {
     /// Sends a request to its destination.
@@ -67,60 +63,6 @@ impl Director {
         }
     }
 
-    /// Puts the packet into another one to the destination.
-    fn encapsulate(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &mut Frame,
-        packet: Packet,
-        to: Address,
-        hop: Hop,
-        tunnel: Tunnel,
-    ) -> Verdict {
-        if tunnel != Tunnel::Ipip {
-            return Verdict::Drop(DropReason::NotHandled);
-        }
-        let network = &scene.snapshot.network;
-        let source = network.source_for(hop.port, to).and_then(Address::to_v4);
-        let (Some(source), Some(to)) = (source, to.to_v4()) else {
-            return Verdict::Drop(DropReason::NoRoute);
-        };
-        let Some(room) = hop.mtu.checked_sub(IPV4_HEADER).filter(|room| *room >= SMALLEST_MTU) else {
-            return Verdict::Drop(DropReason::FragmentationNeeded);
-        };
-        // A train cannot go into a tunnel whole; the devices hand out none while there are tunnels.
-        if frame.offload.gso_type != 0 {
-            return Verdict::Drop(DropReason::Oversized);
-        }
-        let honour_df = scene.snapshot.options.pmtu_disc;
-        if honour_df && let Err(verdict) = self.check_mtu(scene, frame, &packet, room) {
-            return verdict;
-        }
-        if frame.offload.needs_checksum {
-            rewrite::complete_checksum(frame.bytes_mut(), &packet);
-            frame.offload = Default::default();
-        }
-        let dont_fragment = packet.dont_fragment && honour_df;
-        let (Ok(payload_len), true) = (u16::try_from(packet.total_len), frame.grow_front(ipv4::HEADER_LEN))
-        else {
-            return Verdict::Drop(DropReason::Oversized);
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
-        let id = if dont_fragment { 0 } else { self.next_ip_id.fetch_add(1, Relaxed) as u16 };
-        let outer = Ipv4Repr {
-            src: source,
-            dst: to,
-            protocol: IPIP,
-            ttl: packet.ttl,
-            tos: packet.tos,
-            id,
-            dont_fragment,
-            payload_len,
-        };
-        outer.emit(frame.bytes_mut());
-        self.output(scene, frame, hop, None)
-    }
-
     /// Hands an IP packet to its next hop, in fragments where it does not fit. `asked_for`: what a translated
     /// request had asked for.
     pub(crate) fn output(
@@ -130,7 +72,7 @@ impl Director {
         hop: Hop,
         asked_for: Option<(Address, u16)>,
     ) -> Verdict {
-        if frame.len() > hop.mtu as usize && frame.offload.gso_type == 0 {
+        if frame.offload.gso_type == 0 && leaves_in_fragments(frame, hop) {
             return self.output_fragments(scene, frame, hop, asked_for);
         }
         let Some(own) = scene.snapshot.network.mac(hop.port) else { return Verdict::Transmit(hop.port) };
@@ -165,12 +107,25 @@ impl Director {
             rewrite::complete_checksum(frame.bytes_mut(), &packet);
             frame.offload = Default::default();
         }
+        let before = frame.fragments.take();
+        let (mtu, lengths, dont_fragment) = match before.as_deref() {
+            Some(Fragments { lengths, largest, dont_fragment }) => {
+                let largest = if packet.is_v4() { *largest } else { (*largest).max(SMALLEST_MTU_V6) };
+                (largest.min(hop.mtu) as usize, &lengths[..], *dont_fragment)
+            }
+            None => (hop.mtu as usize, &[][..], false),
+        };
         let mut fragments = Vec::new();
-        let mut buffer = vec![0; hop.mtu as usize];
+        let mut buffer = vec![0; mtu];
         let each = |fragment: &[u8]| fragments.push(Frame::from_bytes(fragment));
-        if !packet.is_v4()
-            || fragment::split_v4(frame.bytes(), hop.mtu as usize, None, &mut buffer, each).is_err()
-        {
+        let cut = if packet.is_v4() {
+            fragment::refragment_v4(frame.bytes(), mtu, lengths, dont_fragment, &mut buffer, each)
+        } else {
+            // What is too big and not ours was refused before: this came in as fragments, or is a tunnel packet.
+            let id = self.next_ip_id.fetch_add(1, Relaxed);
+            fragment::refragment_v6(frame.bytes(), mtu, lengths, id, &mut buffer, each)
+        };
+        if cut.is_err() {
             return Verdict::Drop(DropReason::FragmentationNeeded);
         }
         for mut fragment in fragments {
@@ -182,4 +137,15 @@ impl Director {
         }
         Verdict::Consume
     }
+}
+
+/// Whether a packet is too big for the link, or came in as fragments and leaves as such.
+fn leaves_in_fragments(frame: &Frame, hop: Hop) -> bool {
+    let len = frame.len();
+    len > hop.mtu as usize
+        || frame.fragments.as_ref().is_some_and(|fragments| {
+            // Of IPv6, as in the kernel, only what is longer than the largest of them.
+            let is_v4 = frame.bytes().first().is_some_and(|first| first >> 4 == 4);
+            is_v4 || len > fragments.largest as usize
+        })
 }

@@ -4,7 +4,7 @@ use uvs_wire::arp::{ArpRepr, Operation};
 use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4, ipv6, rewrite};
 
 use crate::director::{Director, Scene};
-use crate::discovery::{announce_v6, is_discovery};
+use crate::discovery::{announce_v6, is_discovery, join_groups};
 use crate::frame::{FRAME_MAX, Frame, Outbox};
 use crate::neighbor::arp_frame;
 use crate::ip_options::{self, Options};
@@ -19,7 +19,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
 
 /// Whether the packet is ICMP of its own IP version; that of the other is a protocol nobody knows.
-fn is_icmp(packet: &Packet) -> bool {
+pub(crate) fn is_icmp(packet: &Packet) -> bool {
     packet.protocol == if packet.is_v4() { ICMP } else { ICMPV6 }
 }
 
@@ -179,7 +179,10 @@ impl Director {
                 self.icmp_to_us(scene, frame, packet)
             }
             number => match Protocol::from_number(number) {
-                Some(protocol) => self.request(scene, frame, packet, protocol),
+                Some(protocol) => {
+                    ip_options::record_route(frame.bytes_mut(), &packet, packet.dst);
+                    self.request(scene, frame, packet, protocol)
+                }
                 None => self.refuse(scene, frame, &packet),
             },
         }
@@ -216,6 +219,12 @@ impl Director {
         {
             return Verdict::Drop(reason);
         }
+        // As the address we have on that way: the VIP, if the packet was translated.
+        let network = &scene.snapshot.network;
+        let own = Some(packet.src).filter(|src| network.is_local(*src));
+        if let Some(own) = own.or_else(|| network.source_for(hop.port, packet.dst)) {
+            ip_options::record_route(frame.bytes_mut(), &packet, own);
+        }
         self.output(scene, frame, hop, None)
     }
 
@@ -225,6 +234,7 @@ impl Director {
         let snapshot = self.snapshot.load();
         for interface in snapshot.network.interfaces() {
             let Link::Ethernet(own) = interface.link else { continue };
+            join_groups(&snapshot.network, interface.port, out);
             for addr in snapshot.network.addresses_on(interface.port) {
                 let Some(addr) = addr.to_v4() else {
                     announce_v6(interface.port, addr.to_v6(), own, out);

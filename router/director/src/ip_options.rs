@@ -1,6 +1,6 @@
 //! IPv4 options: what a router looks at before it forwards (RFC 791 section 3.1, RFC 1812 section 5.3.13).
 
-use uvs_wire::{Packet, ipv4};
+use uvs_wire::{Address, Packet, ipv4};
 
 /// What the options of a packet ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,29 @@ pub(crate) fn check(ip: &[u8], packet: &Packet) -> Options {
     Options::Fine
 }
 
+/// Records `addr` in the first record-route option that has room left; the header checksum follows.
+pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
+    let len = usize::from(packet.header_len);
+    let (Some(addr), true) = (addr.to_v4(), len > ipv4::HEADER_LEN) else { return };
+    let mut at = ipv4::HEADER_LEN;
+    while at + 2 < len && ip[at] != END {
+        if ip[at] == NOP {
+            at += 1;
+            continue;
+        }
+        // The options were checked: a size is at least 2 and ends within the header.
+        let (size, pointer) = (usize::from(ip[at + 1]), usize::from(ip[at + 2]));
+        if ip[at] == RECORD_ROUTE && pointer + 3 <= size {
+            let place = at + pointer - 1;
+            ip[place..place + 4].copy_from_slice(&addr.octets());
+            ip[at + 2] += 4;
+            ipv4::fill_checksum(&mut ip[..len]);
+            return;
+        }
+        at += size;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +124,33 @@ mod tests {
             let packet = Packet::parse(&ip).unwrap();
             assert_eq!(check(&ip, &packet), *want, "{what}");
         }
+    }
+
+    #[test]
+    fn a_route_is_recorded_where_there_is_room() {
+        let addr = Address::v4(Ipv4Addr::new(10, 0, 0, 100));
+        let mut ip = [0; 60];
+        let header = ipv4::Ipv4Repr {
+            src: Ipv4Addr::new(10, 1, 0, 2),
+            dst: Ipv4Addr::new(10, 0, 0, 100),
+            protocol: 99,
+            ttl: 64,
+            tos: 0,
+            id: 0,
+            dont_fragment: false,
+            payload_len: 12,
+        };
+        header.emit(&mut ip);
+        ip[0] = 0x48;
+        ip[20..32].copy_from_slice(&[1, 7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let packet = Packet::parse(&ip).unwrap();
+        for (want, pointer) in [([10, 0, 0, 100, 0, 0, 0, 0], 8), ([10, 0, 0, 100, 10, 0, 0, 100], 12)] {
+            record_route(&mut ip, &packet, addr);
+            assert_eq!((&ip[24..32], ip[23]), (&want[..], pointer));
+            assert!(ipv4::header_checksum_ok(&ip[..32]));
+        }
+        let full = ip;
+        record_route(&mut ip, &packet, addr);
+        assert_eq!(ip, full, "no room is left");
     }
 }

@@ -21,6 +21,7 @@ impl Director {
         if !icmp::reply_echo_in_place(frame.bytes_mut(), &packet) {
             return Verdict::Drop(DropReason::NotHandled);
         }
+        frame.fragments = None;
         let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else {
             return Verdict::Drop(DropReason::NoRoute);
         };

@@ -13,10 +13,8 @@ use uvs_wire::{Packet, rewrite};
 use crate::balance::Hit;
 use crate::connection::{ReplyKey, RequestKey};
 use crate::director::{Director, Scene};
-use crate::forward::IPIP;
 use crate::frame::Frame;
 use crate::input::ICMP;
-use crate::report::Report;
 use crate::spec::{Forwarding, Protocol};
 use crate::verdict::{DropReason, Verdict};
 
@@ -43,8 +41,12 @@ impl Director {
         let Ok(mut inner) = Packet::parse_quoted(&frame.bytes()[quoted..]) else {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
-        if inner.protocol == IPIP && scene.snapshot.network.is_local(inner.src) {
-            return self.relay_about_tunnel(scene, frame, &packet, inner);
+        if let Some(tunnelled) = self.quoted_tunnel(scene, &frame.bytes()[quoted..], &inner) {
+            return self.relay_about_tunnel(scene, frame, &packet, &inner, tunnelled);
+        }
+        // No honest error quotes a packet of the other IP version, and none could be translated.
+        if inner.is_v4() != packet.is_v4() {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
         }
         let key = RequestKey {
             client: inner.dst,
@@ -88,7 +90,8 @@ impl Director {
         if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
             return None;
         }
-        let mut inner = Packet::parse_quoted(&frame.bytes()[quoted..]).ok()?;
+        let inner = Packet::parse_quoted(&frame.bytes()[quoted..]).ok();
+        let mut inner = inner.filter(|inner| inner.is_v4() == packet.is_v4())?;
         let key = ReplyKey {
             destination: inner.dst,
             client: inner.src,
@@ -98,11 +101,19 @@ impl Director {
         };
         let (addr, port) = {
             let shard = self.table.shard(key.protocol, key.client, key.client_port);
-            let connection = shard.get(shard.reply(&key)?);
+            let Some(id) = shard.reply(&key) else {
+                // About a request that was not translated: nothing to change, but it counts.
+                let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
+                if let Some(connection) = direct.filter(|connection| connection.no_output_expected()) {
+                    self.count_out(&connection.destination, u64::from(packet.total_len));
+                }
+                return None;
+            };
+            let connection = shard.get(id);
             if !icmp::checksum_ok(frame.bytes(), packet) {
                 return Some(DropReason::BadChecksum);
             }
-            self.count_out(&connection.destination, packet);
+            self.count_out(&connection.destination, u64::from(packet.total_len));
             (connection.request.virtual_addr, connection.request.virtual_port)
         };
         let bytes = frame.bytes_mut();
@@ -126,45 +137,5 @@ impl Director {
         };
         let placed = self.place(scene, &request, protocol, service);
         placed.is_ok_and(|placement| placement.is_some_and(|it| self.enter(*key, it, scene.now).is_ok()))
-    }
-
-    /// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.
-    fn relay_about_tunnel(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &Frame,
-        packet: &Packet,
-        outer: Packet,
-    ) -> Verdict {
-        let start = usize::from(packet.header_len);
-        let original = start + icmp::HEADER_LEN + usize::from(outer.header_len);
-        let bytes = frame.bytes();
-        let Some(inner) = bytes.get(original..).and_then(|inner| Packet::parse_quoted(inner).ok()) else {
-            return Verdict::Drop(DropReason::IcmpUnrelated);
-        };
-        let key = RequestKey {
-            client: inner.src,
-            virtual_addr: inner.dst,
-            client_port: inner.src_port,
-            virtual_port: inner.dst_port,
-            protocol: inner.protocol,
-            template: false,
-        };
-        {
-            let shard = self.table.shard(key.protocol, key.client, key.client_port);
-            let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
-            self.count_in(&shard.get(id).destination, packet);
-        }
-        let (kind, code) = (bytes[start], bytes[start + 1]);
-        let mut rest = 0;
-        if kind == v4::DESTINATION_UNREACHABLE && code == v4::FRAGMENTATION_NEEDED {
-            if !inner.dont_fragment {
-                return Verdict::Consume;
-            }
-            let mtu = u32::from(u16::from_be_bytes([bytes[start + 6], bytes[start + 7]]));
-            rest = mtu.saturating_sub(u32::from(outer.header_len));
-        }
-        self.report(scene, &bytes[original..], &inner, Report::Relay { kind, code, rest });
-        Verdict::Consume
     }
 }

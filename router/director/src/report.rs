@@ -5,16 +5,21 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use uvs_wire::icmp::{self, v4, v6};
 use uvs_wire::{Packet, ipv6};
 
+use crate::connection::RequestKey;
 use crate::director::{Director, Scene};
 use crate::frame::{Frame, PortId};
+use crate::input::is_icmp;
 use crate::neighbor::Waiting;
 use crate::network::is_impossible_source;
-use crate::spec::Protocol;
+use crate::spec::{Family, Protocol};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
 
 /// Hop limit of what the director originates.
 const HOP_LIMIT: u8 = 64;
+
+/// The bits of the type of service that an error takes over.
+const TOS_BITS: u8 = 0x1e;
 
 /// What a sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +81,7 @@ impl Director {
     /// Tells the sender of `ip` what became of it. Nothing is said about ICMP errors, later fragments, and packets
     /// whose sender cannot be told (RFC 1122 section 3.2.2).
     pub(crate) fn report(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet, report: Report) {
-        let about_icmp = (packet.protocol == icmp::PROTOCOL_V4 || packet.protocol == icmp::PROTOCOL_V6)
+        let about_icmp = is_icmp(packet)
             && ip
                 .get(usize::from(packet.header_len))
                 .is_none_or(|&kind| icmp::is_error(packet.protocol, kind));
@@ -89,7 +94,9 @@ impl Director {
         }
         let network = &scene.snapshot.network;
         let Some(hop) = network.route_back(packet.src, scene.port) else { return };
-        let source = if network.is_local_seen_from(packet.dst, scene.port) {
+        let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
+        let marked = scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family);
+        let source = if marked || network.is_local_seen_from(packet.dst, scene.port) {
             Some(packet.dst)
         } else {
             network.source_for(hop.port, packet.src)
@@ -106,7 +113,11 @@ impl Director {
                 let (kind, code, rest) = report.v4();
                 #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
                 let id = self.next_ip_id.fetch_add(1, Relaxed) as u16;
-                icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, ip)
+                let len = icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, ip);
+                // Internetwork control, and what the sender asked for (RFC 1812 section 4.3.2.5).
+                buffer[1] |= packet.tos & TOS_BITS;
+                uvs_wire::ipv4::fill_checksum(&mut buffer[..len]);
+                len
             }
             _ => {
                 let (kind, code, rest) = report.v6(ip, packet);
@@ -119,8 +130,22 @@ impl Director {
             }
         };
         frame.set_len(len);
+        if !matches!(report, Report::BadOption(_)) {
+            self.count_report(packet, len as u64);
+        }
         if let Verdict::Transmit(port) = self.output(scene, &mut frame, hop, None) {
             scene.out.push(port, frame);
+        }
+    }
+
+    /// As in the kernel, an error about a request that is not translated counts as a packet from its destination.
+    pub(crate) fn count_report(&self, packet: &Packet, bytes: u64) {
+        let key = RequestKey::of(packet);
+        let shard = self.table.shard(key.protocol, key.client, key.client_port);
+        if let Some(id) = shard.request(&key)
+            && shard.get(id).no_output_expected()
+        {
+            self.count_out(&shard.get(id).destination, bytes);
         }
     }
 
@@ -173,7 +198,12 @@ impl Director {
         packet: &Packet,
         mtu: u32,
     ) -> Result<(), Verdict> {
-        if wire_len(frame, packet) <= mtu || packet.is_v4() && !packet.dont_fragment {
+        let len = match &frame.fragments {
+            // What counts is whether its fragments fit. (The kernel asks that of the whole, of IPv4.)
+            Some(fragments) if !packet.is_v4() || !scene.snapshot.options.compat_ipvs => fragments.largest,
+            _ => wire_len(frame, packet),
+        };
+        if len <= mtu || packet.is_v4() && !packet.dont_fragment {
             return Ok(());
         }
         self.report(scene, frame.bytes(), packet, Report::TooBig(mtu));

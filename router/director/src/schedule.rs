@@ -138,6 +138,7 @@ impl Director {
                 return Ok(Some(Placement { destination, port, control }));
             }
             let Some(destination) = service.pick(flow, scene.now) else { return Ok(None) };
+            let one_packet = service.with_spec(|spec| spec.one_packet);
             let template = Connection {
                 request: key,
                 destination_addr: destination.addr,
@@ -149,7 +150,9 @@ impl Director {
                 timeout: persistence.timeout,
                 expires_at: scene.now + persistence.timeout,
                 destination,
-                control: Some(Arc::default()),
+                in_packets: 0,
+                control: Some(Arc::new(Control { one_packet, ..Control::default() })),
+                ftp: None,
             };
             // Whoever was faster, the template that is there now decides.
             if self.table.insert(template).is_err() {

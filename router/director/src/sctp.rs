@@ -40,8 +40,8 @@ pub(crate) enum SctpState {
 }
 
 use SctpState::{
-    Closed, Cookie, CookieEchoed, CookieReplied, CookieSent, CookieWait, Established, Init, Init1, None as New,
-    Rejected, ShutdownAckSent, ShutdownReceived, ShutdownSent,
+    Closed, Cookie, CookieEchoed, CookieReplied, CookieSent, CookieWait, Established, Init, Init1,
+    None as New, Rejected, ShutdownAckSent, ShutdownReceived, ShutdownSent,
 };
 
 /// What a packet says.

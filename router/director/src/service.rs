@@ -98,9 +98,12 @@ impl Destination {
     /// Takes over weight, forwarding and thresholds.
     pub(crate) fn edit(&self, spec: DestinationSpec) {
         let mut current = self.spec.write().unwrap_or_else(PoisonError::into_inner);
-        // A limit that is lifted or raised makes room at once.
+        // A limit that is lifted or raised makes room at once; one that is exceeded already counts at once.
         if spec.upper_threshold == 0 || spec.upper_threshold > current.upper_threshold {
             self.overloaded.store(false, Relaxed);
+        }
+        if spec.upper_threshold != 0 && self.total() >= u64::from(spec.upper_threshold) {
+            self.overloaded.store(true, Relaxed);
         }
         self.weight.store(spec.weight, Relaxed);
         *current = spec;
@@ -394,7 +397,8 @@ impl Services {
         self.marks > 0 && self.by_key.contains_key(&ServiceKey::Mark { mark, family })
     }
 
-    /// Whether a packet from there comes from a destination of some service.
+    /// Whether a packet from there comes from a destination of some service, one reached by NAT: others answer
+    /// their clients themselves.
     pub(crate) fn has_destination(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
         let of_protocol = |service: &&Arc<Service>| match service.key {
             ServiceKey::Address { protocol: own, .. } => own == protocol,
@@ -402,7 +406,10 @@ impl Services {
         };
         self.iter().filter(of_protocol).any(|service| {
             let list = service.destinations.read().unwrap_or_else(PoisonError::into_inner);
-            list.iter().any(|d| d.addr == addr && d.port == port)
+            let is_it = |d: &Arc<Destination>| {
+                d.addr == addr && d.port == port && d.forwarding() == Forwarding::Nat
+            };
+            list.iter().any(is_it)
         })
     }
 
@@ -435,6 +442,15 @@ impl Services {
 #[derive(Default)]
 pub(crate) struct Trash {
     entries: HashMap<(ServiceKey, SocketAddr), (Arc<Destination>, Instant)>,
+}
+
+impl Trash {
+    /// The service is gone: what is added to another of that name starts to count anew.
+    pub(crate) fn forget_counts(&self, key: ServiceKey) {
+        for ((_, _), (destination, _)) in self.entries.iter().filter(|((k, _), _)| *k == key) {
+            destination.stats.zero();
+        }
+    }
 }
 
 impl Trash {

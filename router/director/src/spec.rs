@@ -449,6 +449,9 @@ pub struct Options {
     /// Kept for the kernel's settings files: what the kernel avoids with it (balancing the inside of a tunnel that ends
     /// on the director) cannot happen here.
     pub ignore_tunneled: bool,
+    /// Data connections of FTP services on port 21 work through NAT (what the kernel does once `ip_vs_ftp` is loaded).
+    /// For control connections that begin from now on.
+    pub ftp: bool,
     /// DF is honoured and fragmentation needed is sent; false: it is cleared and tunnelled packets are fragmented.
     pub pmtu_disc: bool,
     /// To the letter as the recorded kernel does, also where that hurts (`compat = "ipvs"`). Without it a new
@@ -473,6 +476,7 @@ impl Default for Options {
             schedule_icmp: false,
             cache_bypass: false,
             ignore_tunneled: false,
+            ftp: false,
             pmtu_disc: true,
             compat_ipvs: false,
         }

@@ -204,6 +204,11 @@ impl Shard {
     }
 }
 
+/// Whether an entry waits for any port of its client.
+fn is_open(request: &RequestKey) -> bool {
+    request.client_port == 0 && !request.template
+}
+
 fn hash(hasher: &FixedState, key: &impl Hash) -> u64 {
     hasher.hash_one(key)
 }
@@ -222,6 +227,8 @@ pub(crate) struct Table {
     due: Box<[Arc<AtomicU64>]>,
     len: AtomicUsize,
     limit: usize,
+    /// Entries whose client port is 0: it is not known yet.
+    open: AtomicUsize,
 }
 
 /// The table is at its limit.
@@ -239,6 +246,7 @@ impl Table {
             shards: due.iter().map(|due| Mutex::new(Shard::new(inner, Arc::clone(due)))).collect(),
             due,
             len: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             limit: limit.min(u32::MAX as usize - 1),
         }
     }
@@ -268,15 +276,17 @@ impl Table {
             return Err(Full);
         }
         connection.destination.attach(connection.counted);
+        self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
         shard.insert(connection);
         Ok(true)
     }
 
-    /// Takes an entry out and returns it. `shard` must be the entry's, locked through this table.
+    /// Takes an entry out and returns it; its destination still counts it. `shard` must be the entry's, locked
+    /// through this table.
     pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
         let connection = shard.remove(id);
-        connection.destination.detach(connection.counted);
         self.len.fetch_sub(1, Relaxed);
+        self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
         connection
     }
 
@@ -336,6 +346,57 @@ impl Table {
         mut removed: impl FnMut(Connection),
     ) {
         for shard in &self.shards {
+            let mut shard = lock(shard);
+            let ids: Vec<EntryId> = shard.used().filter(|(_, c)| gone(c)).map(|(id, _)| id).collect();
+            for id in ids {
+                removed(self.remove(&mut shard, id));
+            }
+        }
+    }
+
+    /// Gives an entry that was made before its client's port was known to this one. False: there is none.
+    pub(crate) fn claim(&self, key: &RequestKey, now: Instant) -> bool {
+        let open = RequestKey { client_port: 0, ..*key };
+        if self.open.load(Relaxed) == 0 || open == *key {
+            return false;
+        }
+        let source = self.shard_of(open.protocol, open.client, 0);
+        let target = self.shard_of(key.protocol, key.client, key.client_port);
+        // Two workers that claim at once must not wait for each other.
+        let mut low = lock(&self.shards[source.min(target)]);
+        let mut high = (source != target).then(|| lock(&self.shards[source.max(target)]));
+        let from = match &mut high {
+            Some(high) if source > target => &mut **high,
+            _ => &mut *low,
+        };
+        let Some(id) = from.request(&open).filter(|id| from.get(*id).expires_at > now) else { return false };
+        let mut connection = from.remove(id);
+        connection.request.client_port = key.client_port;
+        let to = match &mut high {
+            Some(high) if target > source => &mut **high,
+            _ => &mut *low,
+        };
+        // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
+        let placed = to.request(key).map(|id| to.remove(id));
+        to.insert(connection);
+        self.open.fetch_sub(1, Relaxed);
+        if let Some(placed) = placed {
+            placed.destination.detach(placed.counted);
+            self.len.fetch_sub(1, Relaxed);
+            placed.release_control();
+        }
+        true
+    }
+
+    /// Takes out every entry that `gone` names of one part of the table, which has `parts`; `removed` sees what went.
+    pub(crate) fn sweep(
+        &self,
+        part: usize,
+        parts: usize,
+        mut gone: impl FnMut(&Connection) -> bool,
+        mut removed: impl FnMut(Connection),
+    ) {
+        for shard in self.shards.iter().skip(part).step_by(parts) {
             let mut shard = lock(shard);
             let ids: Vec<EntryId> = shard.used().filter(|(_, c)| gone(c)).map(|(id, _)| id).collect();
             for id in ids {

@@ -84,6 +84,7 @@ fn can_cut(lengths: &[u16], total: usize, room: usize) -> bool {
     let Some((last, others)) = lengths.split_last() else { return false };
     let fits = |length: u16| length > 0 && usize::from(length) <= room;
     fits(*last)
+        && !others.is_empty()
         && others.iter().all(|&length| fits(length) && length % 8 == 0)
         && lengths.iter().map(|&length| usize::from(length)).sum::<usize>() == total
 }

@@ -194,7 +194,8 @@ pub fn fill_checksum(ip: &mut [u8], packet: &Packet) {
 ///
 /// `quoted` is the packet it is about, from its IP header on and without Ethernet padding; what does not fit
 /// is left out. `rest` is the second word of the ICMP header: the MTU, for
-/// [`FRAGMENTATION_NEEDED`](v4::FRAGMENTATION_NEEDED). TOS is 0xc0 (RFC 1812, 4.3.2.5) and TTL 64.
+/// [`FRAGMENTATION_NEEDED`](v4::FRAGMENTATION_NEEDED). TTL is 64. TOS has the
+/// precedence 6 (RFC 1812, 4.3.2.5) and, as in Linux, the type of service of the quoted packet.
 ///
 /// # Panics
 /// If the buffer is shorter than the packet to write.
@@ -216,7 +217,7 @@ pub fn emit_error_v4(
         dst,
         protocol: PROTOCOL_V4,
         ttl: 64,
-        tos: 0xc0,
+        tos: 0xc0 | quoted.get(1).map_or(0, |tos| tos & 0x1e),
         id,
         dont_fragment: false,
         payload_len: length16(length),

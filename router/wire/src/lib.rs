@@ -3,7 +3,7 @@
 //! ```text
 //! frame            ethernet, arp, vnet      what surrounds or precedes an IP packet
 //! IP packet        packet                   parsed once, used by everyone below
-//!                  ipv4, ipv6, tcp, udp, sctp, icmp, ndp
+//!                  ipv4, ipv6, tcp, udp, sctp, icmp, ndp, mld
 //! packet in packet gre, gue
 //! in-place edits   rewrite, checksum        checksums follow the edit
 //! one to many      fragment, segment
@@ -30,6 +30,7 @@ pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
 pub mod ndp;
 pub mod rewrite;
 pub mod sctp;

@@ -43,6 +43,9 @@ pub const ECE: u8 = 0x40;
 /// Congestion window reduced (RFC 3168).
 pub const CWR: u8 = 0x80;
 
+/// The bits of the type of service that belong to ECN (RFC 3168).
+const ECN: u8 = 0x03;
+
 /// Where the fields are.
 pub(crate) mod at {
     pub(crate) const SEQ: usize = 4;
@@ -131,8 +134,9 @@ impl<'a> TcpSegment<'a> {
 /// returns its length: 40 bytes for IPv4, 60 for IPv6.
 ///
 /// If the packet acknowledges something, the reset takes its number from there; otherwise it acknowledges
-/// all the packet occupies. Its type of service is the packet's, as in Linux. Returns 0, having written nothing, for what must not be answered: another
-/// reset, or a packet without a whole TCP header (a fragment).
+/// all the packet occupies. Its type of service is the packet's without the ECN bits, as in Linux. Returns 0, having
+/// written nothing, for what must not be answered: another reset, or a packet without a whole TCP header (a
+/// fragment).
 ///
 /// # Panics
 /// If the buffer is shorter than the packet to write.
@@ -155,7 +159,7 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
                 dst,
                 protocol: PROTOCOL,
                 ttl: 64,
-                tos: packet.tos,
+                tos: packet.tos & !ECN,
                 id: 0,
                 dont_fragment: true,
                 payload_len: 20,
@@ -169,7 +173,7 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
                 dst: packet.src.to_v6(),
                 next_header: PROTOCOL,
                 hop_limit: 64,
-                traffic_class: packet.tos,
+                traffic_class: packet.tos & !ECN,
                 payload_len: 20,
             };
             header.emit(buffer);
@@ -215,7 +219,9 @@ mod tests {
         ];
         for (flags, payload, seq, ack, reset_flags, why) in cases {
             for v4 in [true, false] {
-                let ip = plain(v4, segment(1000, 77, flags), payload).build();
+                let mut shape = plain(v4, segment(1000, 77, flags), payload);
+                shape.tos = 0x2b;
+                let ip = shape.build();
                 let packet = Packet::parse(&ip).unwrap();
                 let mut buffer = [0xaa; 64];
                 let length = emit_reset(&mut buffer, &ip, &packet);
@@ -224,6 +230,7 @@ mod tests {
                 assert_eq!((reset.src, reset.dst), (packet.dst, packet.src), "{why}");
                 assert_eq!((reset.src_port, reset.dst_port), (packet.dst_port, packet.src_port), "{why}");
                 assert_eq!((reset.ttl, reset.id, reset.dont_fragment), (64, 0, true), "{why}");
+                assert_eq!(reset.tos, 0x28, "{why}");
                 let tcp = TcpSegment::parse(reset.transport(&buffer)).unwrap();
                 assert_eq!(
                     (tcp.seq(), tcp.ack(), tcp.flags(), tcp.window()),

@@ -52,14 +52,12 @@ impl Lab {
             interface(1, "ethr", [2, 0, 0, 0, 1, 1], &["192.168.10.1/24", "fd00:2::1/64"])?,
         ];
         let gateways: [IpAddr; 2] = [Ipv4Addr::new(10, 0, 0, 254).into(), "fd00:1::fe".parse()?];
-        let default = |gateway: IpAddr| {
-            let any = if gateway.is_ipv4() {
-                Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0)
-            } else {
-                Prefix::new(Ipv6Addr::UNSPECIFIED.into(), 0)
-            };
-            RouteSpec { to: any.expect("0 is a prefix length"), via: Some(gateway), port: PortId(0) }
+        // The clients are the only others: whatever else is asked for has no route.
+        let route = |to: &str, gateway: IpAddr| {
+            let to = to.parse::<Prefix>().map_err(|error| anyhow!(error))?;
+            anyhow::Ok(RouteSpec { to, via: Some(gateway), port: PortId(0) })
         };
+        let routes = vec![route("10.1.0.0/16", gateways[0])?, route("fd00:c::/64", gateways[1])?];
         // The recordings had icmp_ratelimit=0.
         let limits = Limits { icmp_errors_per_second: 0, ..Limits::default() };
         // Each recording had a fresh director, so one seed does for all.
@@ -67,7 +65,7 @@ impl Lab {
             director: Director::new(limits, 1, schedulers),
             now: Instant::ZERO,
             interfaces,
-            routes: gateways.map(default).to_vec(),
+            routes,
             neighbors: Vec::new(),
             marks: Vec::new(),
             outbox: Outbox::new(),

@@ -55,7 +55,14 @@ fn ipv4(frame: &mut [u8]) {
     let (dont_fragment, more, offset) =
         (fragment & 0x4000 != 0, fragment & 0x2000 != 0, fragment & 0x1fff != 0);
     let protocol = frame[23];
-    let own = OWN.iter().any(|addr| addr == &frame[26..30]);
+    // An ICMP error from an address that was asked for, and that a firewall mark made the director's.
+    let quotes_its_source = protocol == 1
+        && frame.len() >= 62
+        && matches!(frame[34], 3 | 11 | 12)
+        && frame[14] == 0x45
+        && frame[26..30] == frame[58..62]
+        && fragment == 0;
+    let own = OWN.iter().any(|addr| addr == &frame[26..30]) || quotes_its_source;
     let payload = 14 + usize::from(frame[14] & 0x0f) * 4;
     let gue = own && protocol == 17 && !offset && frame.get(payload + 2..payload + 4) == Some(&GUE[..]);
     let made = own && (protocol == 1 || (matches!(protocol, 4 | 41 | 47) && !dont_fragment)) || gue;

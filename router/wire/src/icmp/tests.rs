@@ -50,7 +50,8 @@ proptest! {
         prop_assert!(ipv4::header_checksum_ok(ip) && checksum_ok(ip, &packet));
         prop_assert_eq!(naive_checksum(&ip[20..]), 0);
         prop_assert_eq!((packet.src, packet.dst), (src.into(), dst.into()));
-        prop_assert_eq!((packet.tos, packet.ttl, packet.dont_fragment), (0xc0, 64, false));
+        let tos = 0xc0 | quoted.get(1).map_or(0, |tos| tos & 0x1e);
+        prop_assert_eq!((packet.tos, packet.ttl, packet.dont_fragment), (tos, 64, false));
         prop_assert_eq!((packet.protocol, packet.id), (1, u32::from(id)));
         let message = IcmpMessage::parse(packet.transport(ip)).unwrap();
         prop_assert_eq!((message.kind(), message.code(), message.rest()), (kind, code, rest));
