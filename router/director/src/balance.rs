@@ -89,25 +89,8 @@ impl Director {
         packet: &Packet,
         protocol: Protocol,
     ) -> Result<Option<Hit>, DropReason> {
-        let mut replaced = None;
-        let hit = self.find_or_make(scene, frame, packet, protocol, &mut replaced);
-        if let Some(replaced) = replaced {
-            self.release(replaced);
-        }
-        hit
-    }
-
-    /// As [`Self::admit`]; the connection that this one takes the place of is put into `replaced`.
-    fn find_or_make(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &Frame,
-        packet: &Packet,
-        protocol: Protocol,
-        replaced: &mut Option<Connection>,
-    ) -> Result<Option<Hit>, DropReason> {
         let key = RequestKey::of(packet);
-        let mut is_new = false;
+        let (mut is_new, mut replaces) = (false, false);
         loop {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
             if let Some(id) = shard.request(&key) {
@@ -122,9 +105,9 @@ impl Director {
                     }
                     Meeting::Drop => return Err(DropReason::DestinationGone),
                     Meeting::Replace => {
-                        // As in the kernel, whose timers run later, the scheduler still sees it counted.
-                        *replaced = Some(self.table.remove(&mut shard, id));
+                        // As in the kernel, whose timers run later, it is there until the new one is placed.
                         drop(shard);
+                        replaces = true;
                     }
                 }
             } else {
@@ -133,18 +116,12 @@ impl Director {
                     continue;
                 }
             }
-            let services = &scene.snapshot.services;
-            let service = services.find(protocol, packet.dst, packet.dst_port, scene.mark);
-            let Some(service) = service.filter(|_| starts_connection(scene.snapshot, packet, frame.bytes(), protocol)) else {
-                return Ok(None);
-            };
-            if self.sheds(scene.snapshot) {
-                return Err(DropReason::Shed);
+            let placed = self.find_place(scene, frame, packet, protocol);
+            if core::mem::take(&mut replaces) {
+                self.retire(scene, &key, (packet, frame.bytes()), protocol);
             }
-            let Some(placement) = self.schedule(scene, frame, packet, protocol, service)? else {
-                return Ok(None);
-            };
-            if protocol == Protocol::Udp && service.with_spec(|spec| spec.one_packet) {
+            let Some((placement, one_packet)) = placed? else { return Ok(None) };
+            if one_packet {
                 let connection = new_connection(key, placement, scene.now);
                 self.count_connection(&connection.destination);
                 self.count_in(&connection.destination, packet);
@@ -153,6 +130,39 @@ impl Director {
             }
             self.enter(key, placement, scene.now)?;
             is_new = true;
+        }
+    }
+
+    /// Where a new connection of this packet goes, and whether the packet is all there will be of it. `None`: no
+    /// service wants it.
+    fn find_place(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        protocol: Protocol,
+    ) -> Result<Option<(Placement, bool)>, DropReason> {
+        let snapshot = scene.snapshot;
+        let service = snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
+        let Some(service) = service.filter(|_| starts_connection(snapshot, packet, frame.bytes(), protocol)) else {
+            return Ok(None);
+        };
+        if self.sheds(snapshot) {
+            return Err(DropReason::Shed);
+        }
+        let one_packet = protocol == Protocol::Udp && service.with_spec(|spec| spec.one_packet);
+        let placement = self.schedule(scene, frame, packet, protocol, service)?;
+        Ok(placement.map(|placement| (placement, one_packet)))
+    }
+
+    /// Ends a connection whose place a new one takes, unless another worker has done so.
+    fn retire(&self, scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
+        let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
+        let Some(id) = shard.request(key) else { return };
+        if matches!(meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now), Meeting::Replace) {
+            let retired = self.table.remove(&mut shard, id);
+            drop(shard);
+            self.release(retired);
         }
     }
 
@@ -177,7 +187,11 @@ impl Director {
         self.total.count_connection();
     }
 
+    /// As in the kernel, what passes for a destination that was removed counts nowhere.
     pub(crate) fn count_in(&self, destination: &Destination, packet: &Packet) {
+        if !destination.is_available() {
+            return;
+        }
         let bytes = u64::from(packet.total_len);
         destination.stats.count_in(1, bytes);
         destination.shared.stats.count_in(1, bytes);
@@ -185,6 +199,9 @@ impl Director {
     }
 
     pub(crate) fn count_out(&self, destination: &Destination, bytes: u64) {
+        if !destination.is_available() {
+            return;
+        }
         destination.stats.count_out(1, bytes);
         destination.shared.stats.count_out(1, bytes);
         self.total.count_out(1, bytes);

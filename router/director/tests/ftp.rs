@@ -423,3 +423,71 @@ proptest! {
         prop_assert_eq!(end.seq, client.ack());
     }
 }
+
+#[test]
+fn extended_commands_work_over_ipv6() {
+    let bench = Bench::bare(Limits::default());
+    let addr = |text: &str| -> std::net::Ipv6Addr { text.parse().unwrap() };
+    let (client, vip, server) = (addr("fd00:1::2"), addr("fd00:1::100"), addr("fd00:2::11"));
+    let interface = |port, name: &str, mac, addresses: &[&str]| InterfaceSpec {
+        port,
+        name: name.into(),
+        link: Link::Ethernet(MacAddr(mac)),
+        mtu: 1500,
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    };
+    bench.apply(Change::SetNetwork {
+        interfaces: vec![
+            interface(CLIENT_SIDE, "c0", C0_MAC, &["fd00:1::1/64", "fd00:1::100/128"]),
+            interface(SERVER_SIDE, "r0", R0_MAC, &["fd00:2::1/64"]),
+        ],
+        routes: vec![],
+    });
+    for (port, addr, mac) in [(CLIENT_SIDE, client, CLIENT_MAC), (SERVER_SIDE, server, RS1_MAC)] {
+        bench.apply(Change::SetNeighbor { port, addr: addr.into(), mac: MacAddr(mac) });
+    }
+    bench.apply(Change::SetOptions(Options { ftp: true, ..Options::default() }));
+    let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(vip.into(), FTP));
+    bench.apply(Change::AddService(ServiceSpec::new(key, SchedulerSpec::named("wlc"))));
+    let spec = DestinationSpec::new(SocketAddr::new(server.into(), FTP), Forwarding::Nat);
+    bench.apply(Change::AddDestination(key, spec));
+
+    let pass = |from_client: bool, flags: &str, payload: &[u8]| {
+        let (macs, from, to) = match from_client {
+            true => ((CLIENT_MAC, C0_MAC), (client, PORT), (vip, FTP)),
+            false => ((RS1_MAC, R0_MAC), (server, FTP), (client, PORT)),
+        };
+        let builder = PacketBuilder::ethernet2(macs.0, macs.1);
+        let builder = builder.ipv6(from.0.octets(), to.0.octets(), 64).tcp(from.1, to.1, 1, 64000);
+        let builder = if flags.contains('S') { builder.syn() } else { builder };
+        let builder = if flags.contains('A') { builder.ack(1) } else { builder };
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, payload).unwrap();
+        let (_, sent) = bench.pass(if from_client { CLIENT_SIDE } else { SERVER_SIDE }, &bytes);
+        let sliced = SlicedPacket::from_ethernet(&sent).unwrap();
+        let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else { panic!("IPv6 expected") };
+        let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("TCP expected") };
+        let sum = tcp.to_header().calc_checksum_ipv6(&ip.header().to_header(), tcp.payload()).unwrap();
+        assert_eq!(tcp.checksum(), sum);
+        assert_eq!(usize::from(ip.header().payload_length()), sent.len() - 54);
+        tcp.payload().to_vec()
+    };
+    pass(true, "S", b"");
+    pass(false, "SA", b"");
+    pass(true, "A", b"");
+    pass(true, "A", b"EPSV 2\r\n");
+    let offer = b"229 Entering (|2|fd00:2::11|50000|)\r\n";
+    assert_eq!(pass(false, "A", offer), b"229 Entering (|||50000|)\r\n");
+    pass(true, "A", b"EPRT |2|fd00:1::2|30007|\r\n");
+    let mut entries: Vec<_> = bench
+        .connections()
+        .iter()
+        .filter(|c| c.state == "LISTEN")
+        .map(|c| (c.client.to_string(), c.virtual_addr.to_string(), c.destination.to_string()))
+        .collect();
+    entries.sort();
+    let entry = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    let passive = entry("[fd00:1::2]:0", "[fd00:1::100]:50000", "[fd00:2::11]:50000");
+    let active = entry("[fd00:1::2]:30007", "[fd00:1::100]:20", "[fd00:2::11]:20");
+    assert_eq!(entries, [passive, active]);
+}

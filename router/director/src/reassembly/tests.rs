@@ -162,8 +162,8 @@ fn do_not_fragment_holds_if_the_largest_had_it() {
     for (lengths, df, want) in [([16, 8], [true, true], true), ([16, 8], [false, true], false)] {
         let reassembly = with(Limits::default());
         let mut whole = None;
-        for n in 0..2 {
-            let bytes = &split(&packet(true, 24, 7, 0, df[n]), &lengths, 0)[n];
+        for (n, df) in df.into_iter().enumerate() {
+            let bytes = &split(&packet(true, 24, 7, 0, df), &lengths, 0)[n];
             if let Added::Whole(bytes, fragments) = add(&reassembly, bytes) {
                 whole = Some((Packet::parse(&bytes).unwrap().dont_fragment, fragments));
             }

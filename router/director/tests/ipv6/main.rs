@@ -300,8 +300,6 @@ fn quoted(payload: &[u8]) -> ((Ipv6Addr, u16), (Ipv6Addr, u16), u8) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     /// Any bytes behind an Ethernet and IPv6 header, and a few that come close to what is understood.
     #[test]
     fn noise_never_panics(
