@@ -251,11 +251,9 @@ impl Director {
     pub(crate) fn expire_connections(&self, now: Instant) {
         self.table.expire(
             now,
-            |connection| {
-                match connection.controls() {
-                    Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
-                    _ => Expiry::Remove,
-                }
+            |connection| match connection.controls() {
+                Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
+                _ => Expiry::Remove,
             },
             |connection| self.release(connection),
         );

@@ -14,8 +14,8 @@ use crate::schedule::Placement;
 use crate::sctp::{SctpState, first_chunk};
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
-use crate::table::{EntryId, Shard};
 use crate::state::advance;
+use crate::table::{EntryId, Shard};
 use crate::tcp::{Seen, TcpState};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, Verdict};
@@ -101,7 +101,13 @@ impl Director {
                 };
                 match meeting {
                     Meeting::Use => {
-                        return Ok(Some(self.count_request(scene, &mut shard, id, (packet, frame.bytes()), protocol)));
+                        return Ok(Some(self.count_request(
+                            scene,
+                            &mut shard,
+                            id,
+                            (packet, frame.bytes()),
+                            protocol,
+                        )));
                     }
                     Meeting::Drop => return Err(DropReason::DestinationGone),
                     Meeting::Replace => {
@@ -144,7 +150,8 @@ impl Director {
     ) -> Result<Option<(Placement, bool)>, DropReason> {
         let snapshot = scene.snapshot;
         let service = snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
-        let Some(service) = service.filter(|_| starts_connection(snapshot, packet, frame.bytes(), protocol)) else {
+        let Some(service) = service.filter(|_| starts_connection(snapshot, packet, frame.bytes(), protocol))
+        else {
             return Ok(None);
         };
         if self.sheds(snapshot) {
@@ -156,7 +163,13 @@ impl Director {
     }
 
     /// Ends a connection whose place a new one takes, unless another worker has done so.
-    fn retire(&self, scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
+    fn retire(
+        &self,
+        scene: &Scene<'_>,
+        key: &RequestKey,
+        (packet, ip): (&Packet, &[u8]),
+        protocol: Protocol,
+    ) {
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
         let Some(id) = shard.request(key) else { return };
         if matches!(meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now), Meeting::Replace) {
@@ -167,7 +180,12 @@ impl Director {
     }
 
     /// Enters a new connection into the table, unless another worker was faster.
-    pub(crate) fn enter(&self, key: RequestKey, placement: Placement, now: Instant) -> Result<(), DropReason> {
+    pub(crate) fn enter(
+        &self,
+        key: RequestKey,
+        placement: Placement,
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let control = placement.control.clone();
         let mut connection = new_connection(key, placement, now);
         connection.ftp = self.ftp_helper(&key, connection.forwarding);

@@ -129,8 +129,7 @@ impl Connection {
     /// The state's name in listings.
     pub(crate) fn state_name(&self) -> &'static str {
         if self.request.template {
-            let assured =
-                self.control.as_ref().is_some_and(|c| c.assured.load(Relaxed));
+            let assured = self.control.as_ref().is_some_and(|c| c.assured.load(Relaxed));
             return if assured { "ASSURED" } else { "NONE" };
         }
         match Protocol::from_number(self.request.protocol) {

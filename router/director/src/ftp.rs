@@ -93,14 +93,7 @@ impl Director {
         frame: &mut Frame,
         packet: &Packet,
     ) -> Result<(), DropReason> {
-        let key = RequestKey {
-            client: packet.src,
-            virtual_addr: packet.dst,
-            client_port: packet.src_port,
-            virtual_port: packet.dst_port,
-            protocol: packet.protocol,
-            template: false,
-        };
+        let key = RequestKey::of(packet);
         let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
         let Some(id) = shard.request(&key) else { return Ok(()) };
@@ -119,7 +112,9 @@ impl Director {
             }
             None => None,
         };
-        let stream = (!ftp.stream.is_plain()).then(|| ftp.stream.clone());
+        if !ftp.stream.is_plain() && segment.flags() & tcp::ACK != 0 {
+            edit_header(frame, packet, |header| acknowledge(header, &ftp.stream));
+        }
         let expected = active.map(|(client, client_port)| {
             let virtual_port = key.virtual_port.wrapping_sub(1);
             Expected {
@@ -132,9 +127,6 @@ impl Director {
             }
         });
         drop(shard);
-        if let Some(stream) = stream.filter(|_| segment.flags() & tcp::ACK != 0) {
-            edit_header(frame, packet, |header| acknowledge(header, &stream));
-        }
         expected.map_or(Ok(()), |expected| self.expect(expected, scene.now))
     }
 

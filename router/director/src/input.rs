@@ -6,9 +6,9 @@ use uvs_wire::{Address, Packet, ParseError, ethernet, icmp, ipv4, ipv6, rewrite}
 use crate::director::{Director, Scene};
 use crate::discovery::{announce_v6, is_discovery, join_groups};
 use crate::frame::{FRAME_MAX, Frame, Outbox};
-use crate::neighbor::arp_frame;
 use crate::ip_options::{self, Options};
 use crate::marks::mark_of;
+use crate::neighbor::arp_frame;
 use crate::network::is_impossible_source;
 use crate::report::Report;
 use crate::spec::{Family, Link, MacAddr, Protocol};

@@ -14,7 +14,9 @@ fn matches(rule: &MarkRule, port: PortId, source_mac: Option<MacAddr>, packet: &
     let has_ports = rule.source_ports.is_none() && rule.destination_ports.is_none() || packet.has_ports();
     has_ports
         && rule.port.is_none_or(|want| want == port)
-        && rule.source_mac.is_none_or(|want| source_mac.is_some_and(|mac| (mac == want) != rule.not_source_mac))
+        && rule
+            .source_mac
+            .is_none_or(|want| source_mac.is_some_and(|mac| (mac == want) != rule.not_source_mac))
         && rule.protocol.is_none_or(|want| want.number() == packet.protocol)
         && rule.source.is_none_or(|want| want.contains(packet.src.to_ip()))
         && rule.destination.is_none_or(|want| want.contains(packet.dst.to_ip()))

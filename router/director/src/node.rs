@@ -61,12 +61,8 @@ impl Director {
             }
             Some(Protocol::Sctp) => {
                 let mut answer = Frame::with_capacity(sctp::ANSWER_MAX);
-                let len = sctp::answer_out_of_the_blue(
-                    answer.reset(),
-                    ip,
-                    packet,
-                    frame.offload.needs_checksum,
-                );
+                let len =
+                    sctp::answer_out_of_the_blue(answer.reset(), ip, packet, frame.offload.needs_checksum);
                 self.answer(scene, packet, answer, len);
                 Verdict::Drop(DropReason::NoConnection)
             }

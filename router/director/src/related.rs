@@ -131,7 +131,8 @@ impl Director {
             return true;
         }
         let (client_port, port) = (key.client_port, key.virtual_port);
-        let request = Packet { src: inner.dst, dst: inner.src, src_port: client_port, dst_port: port, ..*inner };
+        let request =
+            Packet { src: inner.dst, dst: inner.src, src_port: client_port, dst_port: port, ..*inner };
         let Some(service) = scene.snapshot.services.find(protocol, request.dst, port, scene.mark) else {
             return false;
         };

@@ -406,9 +406,8 @@ impl Services {
         };
         self.iter().filter(of_protocol).any(|service| {
             let list = service.destinations.read().unwrap_or_else(PoisonError::into_inner);
-            let is_it = |d: &Arc<Destination>| {
-                d.addr == addr && d.port == port && d.forwarding() == Forwarding::Nat
-            };
+            let is_it =
+                |d: &Arc<Destination>| d.addr == addr && d.port == port && d.forwarding() == Forwarding::Nat;
             list.iter().any(is_it)
         })
     }

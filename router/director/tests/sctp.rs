@@ -1,5 +1,7 @@
 //! SCTP through the engine: what starts an association, what reuses one, and its CRC.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};

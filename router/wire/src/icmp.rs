@@ -290,9 +290,7 @@ pub fn reply_echo_in_place(ip: &mut [u8], packet: &Packet) -> bool {
         let (old, flags) = (get16(ip, ipv4::at::TTL), get16(ip, ipv4::at::FRAGMENT));
         ip[ipv4::at::TTL] = 64;
         put16(ip, ipv4::at::FRAGMENT, flags & !ipv4::DONT_FRAGMENT);
-        let edit = Edit::new()
-            .word(old, get16(ip, ipv4::at::TTL))
-            .word(flags, get16(ip, ipv4::at::FRAGMENT));
+        let edit = Edit::new().word(old, get16(ip, ipv4::at::TTL)).word(flags, get16(ip, ipv4::at::FRAGMENT));
         let checksum = edit.apply(get16(ip, ipv4::at::CHECKSUM));
         put16(ip, ipv4::at::CHECKSUM, checksum);
     } else {

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | IPv4 id, and the header checksum with it, of ICMP the director makes, of outer headers of IPIP, GRE without DF and GUE, and of fragments | zeroed on both sides |
 //! | IPv6 fragment id | zeroed |
+//! | IPv6 flow label of ICMPv6 errors and TCP from the director's own addresses | zeroed |
 //! | GUE: source port and checksum of the outer UDP header | zeroed |
 //! | seconds left of a connection | equal within [`TOLERANCE`] |
 //! | a connection with no more than [`TOLERANCE`] seconds left | may be gone on the other side |
@@ -29,6 +30,13 @@ pub(crate) const READING: u64 = 6;
 
 /// The director's own addresses in the recordings.
 const OWN: [[u8; 4]; 3] = [[10, 0, 0, 1], [10, 0, 0, 100], [192, 168, 10, 1]];
+
+/// The same for IPv6: fd00:1::1, fd00:1::100 and fd00:2::1.
+const OWN_V6: [[u8; 16]; 3] = [
+    [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+    [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+    [0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+];
 
 /// GUE's port in the recordings.
 const GUE: [u8; 2] = 6080_u16.to_be_bytes();
@@ -77,6 +85,11 @@ fn ipv4(frame: &mut [u8]) {
 }
 
 fn ipv6(frame: &mut [u8]) {
+    if OWN_V6.iter().any(|addr| addr == &frame[22..38]) && matches!(frame[20], 6 | 58) {
+        // The label that Linux gives to what it originates is a hash with a key of its own for each boot.
+        frame[15] &= 0xf0;
+        zero(frame, 16, 2);
+    }
     let (mut protocol, mut payload, mut first) = (frame[20], 54, true);
     if protocol == 44 && frame.len() >= 62 {
         zero(frame, 58, 4);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use uvs_adm::{Output, format};
-use uvs_director::spec::Protocol;
+use uvs_director::spec::{Change, Options, Protocol};
 use uvs_director::view::{ConnectionView, ServiceView};
 
 use super::lab::Lab;
@@ -90,7 +90,13 @@ impl Shell {
                 Err(error) => Err(Unsupported(format!("{error:#}"))),
             },
             "modprobe" if matches!(arguments, ["sctp"]) => Ok(Output::default()),
-            "modprobe" if matches!(arguments, ["ip_vs_ftp"]) => Ok(Output::default()),
+            "modprobe" if matches!(arguments, ["ip_vs_ftp"]) => {
+                let options = Options { ftp: true, ..lab.director.options() };
+                match lab.director.apply(Change::SetOptions(options), lab.now) {
+                    Ok(()) => Ok(Output::default()),
+                    Err(error) => Err(Unsupported(format!("{error}"))),
+                }
+            }
             "nft" => match lab.nft(&arguments.join(" ")) {
                 Ok(()) => Ok(Output::default()),
                 Err(error) => Err(Unsupported(format!("{error:#}"))),

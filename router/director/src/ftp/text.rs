@@ -211,7 +211,8 @@ mod tests {
     fn offers_are_found_where_they_stand() {
         let rip = Some(Address::v4(Ipv4Addr::new(192, 168, 10, 11)));
         let pasv = Passive::Pasv;
-        let cases: [(&str, Passive, Option<(Option<Address>, u16, &str)>); 12] = [
+        type Found = Option<(Option<Address>, u16, &'static str)>;
+        let cases: [(&'static str, Passive, Found); 12] = [
             (
                 "227 Entering Passive Mode (192,168,10,11,195,80).\r\n",
                 pasv,
