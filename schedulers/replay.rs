@@ -4,9 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a recording of another form fails the test")]
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
-use uvs_sdk::Scheduler;
 use uvs_sdk::testing::{Lab, line};
+use uvs_sdk::{Destination, Flow, Protocol, Scheduler};
 
 /// Gives the scheduler called `name` the commands and connections of a recording, and compares every pick. Phases
 /// under another scheduler (`ipvsadm -E -s other`) are passed over. Where the recording tells the loads, they are
@@ -22,6 +24,7 @@ pub(crate) fn replay<S: Scheduler>(name: &str, recording: &str, reload: bool) {
     let mut ours = false;
     let (mut got, mut want) = (Vec::new(), Vec::new());
     for step in document["steps"].as_array().unwrap() {
+        lab.host.now_ms = milliseconds(&step["t"]);
         match step["action"].as_str().unwrap() {
             "command" => ours = command(&mut lab, name, ours, step["cmd"].as_str().unwrap()),
             "packet" => {
@@ -31,7 +34,7 @@ pub(crate) fn replay<S: Scheduler>(name: &str, recording: &str, reload: bool) {
                         if reload {
                             assert!(lab.reload(), "{recording}: a fresh instance takes the state over");
                         }
-                        got.push(lab.connect());
+                        got.push(lab.connect_by(&flow(step["in"]["hex"].as_str().unwrap())));
                         want.push(choice);
                     }
                 }
@@ -52,23 +55,51 @@ fn destination(choice: &Value) -> Option<u32> {
     choice.as_str().unwrap().strip_prefix("rs").map(|id| id.parse().unwrap())
 }
 
+/// Seconds since the recording began.
+fn milliseconds(t: &Value) -> u64 {
+    std::time::Duration::from_secs_f64(t.as_f64().unwrap()).as_millis().try_into().unwrap()
+}
+
+/// The connection that a frame with a SYN opens: Ethernet, IPv4 without options, TCP.
+fn flow(hex: &str) -> Flow {
+    let word = |at: usize, bytes: usize| u32::from_str_radix(&hex[2 * at..2 * (at + bytes)], 16).unwrap();
+    assert_eq!((word(12, 3), word(23, 1)), (0x08_0045, 6), "{hex}");
+    let address = |at| Ipv4Addr::from_bits(word(at, 4)).into();
+    let port = |at| u16::try_from(word(at, 2)).unwrap();
+    Flow {
+        protocol: Protocol::Tcp,
+        client: address(26),
+        client_port: port(34),
+        virtual_addr: address(30),
+        virtual_port: port(36),
+        mark: 0,
+    }
+}
+
 /// Does what an ipvsadm command does; returns whether the service is now under the scheduler `name`.
 fn command<S: Scheduler>(lab: &mut Lab<S>, name: &str, ours: bool, command: &str) -> bool {
     let words: Vec<&str> = command.split_whitespace().collect();
     let after = |flag| words.iter().skip_while(|&&word| word != flag).nth(1).copied();
     // rs1 is 192.168.10.11.
-    let id = || after("-r").unwrap().split(['.', ':']).nth(3).unwrap().parse::<u32>().unwrap() - 10;
+    let (address, port) = after("-r").map_or(("", "0"), |real| real.split_once(':').unwrap_or((real, "0")));
+    let address = || address.parse::<Ipv4Addr>().unwrap();
+    let id = || u32::from(address().octets()[3]) - 10;
     let weight = || after("-w").unwrap().parse().unwrap();
     match words[1] {
+        // Addresses and marks of services; there is one at a time that matters.
+        "route" => return ours,
         "-A" => {
-            *lab = Lab::new("");
+            // The flags are those of the scheduler in question; another one's phase is passed over.
+            let now = lab.host.clone();
+            *lab = Lab::new(after("-b").unwrap_or(""));
+            lab.host = now;
             return after("-s") == Some(name);
         }
         "-E" => {
             lab.restart();
             return after("-s") == Some(name);
         }
-        "-a" => lab.add(id(), weight()),
+        "-a" => lab.insert(Destination::new(id(), weight(), address(), port.parse().unwrap())),
         "-e" => lab.edit(id(), weight()),
         "-d" => lab.remove(id()),
         other => panic!("ipvsadm {other} is not known here"),

@@ -38,10 +38,14 @@
 
 extern crate alloc;
 
+mod cache;
+mod flags;
+mod hash;
 mod runner;
 mod table;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod tournament;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod wasm;
@@ -49,8 +53,12 @@ pub mod wasm;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use cache::AddressCache;
+pub use flags::Flags;
+pub use hash::{hash_32, siphash13};
 pub use runner::Runner;
 pub use table::{Address, Destination, Destinations, LoadWord};
+pub use tournament::{Entry, Tournament};
 
 /// A balancing policy for one virtual service.
 ///

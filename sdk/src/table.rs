@@ -30,6 +30,17 @@ impl Address {
     pub const fn ip(self) -> IpAddr {
         Ipv6Addr::from_bits(self.bits()).to_canonical()
     }
+
+    /// The 32 bits by which IPVS's hashing schedulers know it: an IPv4 address, or the four words of an IPv6
+    /// address added without carry.
+    #[expect(clippy::cast_possible_truncation, reason = "halves are taken apart")]
+    pub const fn fold(self) -> u32 {
+        if self.hi == 0 && self.lo >> 32 == 0xffff {
+            self.lo as u32
+        } else {
+            (self.hi >> 32) as u32 ^ self.hi as u32 ^ (self.lo >> 32) as u32 ^ self.lo as u32
+        }
+    }
 }
 
 impl From<Ipv6Addr> for Address {
@@ -84,9 +95,10 @@ impl Destination {
         self.available && self.weight > 0
     }
 
-    /// What IPVS calls the overhead: an active connection counts as much as 256 inactive ones.
-    pub const fn overhead(&self) -> u64 {
-        ((self.active as u64) << 8) + self.inactive as u64
+    /// What IPVS calls the overhead: an active connection counts as much as 256 inactive ones. What a [`LoadWord`]
+    /// holds always fits.
+    pub const fn overhead(&self) -> u32 {
+        self.active.saturating_mul(256).saturating_add(self.inactive)
     }
 }
 
@@ -240,6 +252,23 @@ mod tests {
         let v6: IpAddr = "2001:db8:1:2:3:4:5:6".parse().unwrap();
         assert_eq!(Address::from(v6), Address { hi: 0x2001_0db8_0001_0002, lo: 0x0003_0004_0005_0006 });
         assert_eq!(Address::from(v6).ip(), v6);
+    }
+
+    #[test]
+    fn an_address_folds_into_a_word() {
+        let cases = [
+            ("192.0.2.7", 0xc000_0207, "IPv4 is its own word"),
+            (
+                "2001:db8:1:2:3:4:5:6",
+                0x2001_0db8 ^ 0x0001_0002 ^ 0x0003_0004 ^ 0x0005_0006,
+                "IPv6: four words",
+            ),
+            ("::", 0, "all zero"),
+            ("::1:c000:207", 1 ^ 0xc000_0207, "IPv6 that looks nearly like IPv4"),
+        ];
+        for (address, want, why) in cases {
+            assert_eq!(Address::from(address.parse::<IpAddr>().unwrap()).fold(), want, "{why}");
+        }
     }
 
     #[test]

@@ -90,9 +90,18 @@ impl<S: Scheduler> Lab<S> {
     /// # Panics
     /// If it is there already.
     pub fn add(&mut self, id: u32, weight: u32) -> &mut Self {
-        assert!(self.list.iter().all(|d| d.id != id), "destination {id} is there already");
         let address = IpAddr::V4(Ipv4Addr::from_bits(0xc000_0200 | id));
-        self.list.insert(0, Destination::new(id, weight, address, 80));
+        self.insert(Destination::new(id, weight, address, 80))
+    }
+
+    /// As [`add`](Self::add), for a destination whose address or load matters.
+    ///
+    /// # Panics
+    /// If it is there already.
+    pub fn insert(&mut self, destination: Destination) -> &mut Self {
+        let id = destination.id;
+        assert!(self.list.iter().all(|d| d.id != id), "destination {id} is there already");
+        self.list.insert(0, destination);
         self.update()
     }
 

@@ -1,15 +1,43 @@
 //! The shipped schedulers in native code: fallbacks, oracles of tests, the other side of benches.
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler, Wlc};
+use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
 use uvs_sdk::{Destination, Host, Level, Runner};
 
 use crate::instance::splitmix64;
 use crate::plugin::{MAX_DESTINATIONS, word};
 
-/// The names [`native`] knows.
-pub const NATIVE: [&str; 4] = ["lc", "rr", "wlc", "wrr"];
+/// Makes a native scheduler, or says why it refuses its options.
+type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;
+
+const TWINS: [(&str, Make); 14] = [
+    ("dh", boxed::<uvs_scheduler_dh::Dh>),
+    ("fo", boxed::<uvs_scheduler_fo::Fo>),
+    ("lblc", boxed::<uvs_scheduler_lblc::Lblc>),
+    ("lblcr", boxed::<uvs_scheduler_lblcr::Lblcr>),
+    ("lc", boxed::<uvs_scheduler_lc::Lc>),
+    ("mh", boxed::<uvs_scheduler_mh::Mh>),
+    ("nq", boxed::<uvs_scheduler_nq::Nq>),
+    ("ovf", boxed::<uvs_scheduler_ovf::Ovf>),
+    ("rr", boxed::<uvs_scheduler_rr::Rr>),
+    ("sed", boxed::<uvs_scheduler_sed::Sed>),
+    ("sh", boxed::<uvs_scheduler_sh::Sh>),
+    ("twos", boxed::<uvs_scheduler_twos::Twos>),
+    ("wlc", boxed::<uvs_scheduler_wlc::Wlc>),
+    ("wrr", boxed::<uvs_scheduler_wrr::Wrr>),
+];
+
+/// The names [`native`] knows: those of the shipped schedulers.
+pub const NATIVE: [&str; TWINS.len()] = {
+    let mut names = [""; TWINS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = TWINS[i].0;
+        i += 1;
+    }
+    names
+};
 
 /// The native scheduler of that name, for the service that `service` names. `seed` starts its random numbers,
 /// which are those a component with this seed gets.
@@ -17,14 +45,10 @@ pub const NATIVE: [&str; 4] = ["lc", "rr", "wlc", "wrr"];
 /// # Errors
 /// A sentence: an unknown name, or options it refuses.
 pub fn native(name: &str, service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String> {
-    let refuse = |message: String| format!("scheduler {name} refuses its options {options:?}: {message}");
-    match name {
-        "rr" => boxed::<uvs_scheduler_rr::Rr>(service, options, seed).map_err(refuse),
-        "wrr" => boxed::<uvs_scheduler_wrr::Wrr>(service, options, seed).map_err(refuse),
-        "lc" => boxed::<uvs_scheduler_lc::Lc>(service, options, seed).map_err(refuse),
-        "wlc" if options.is_empty() => Ok(Box::new(Wlc::default())),
-        "wlc" => Err(refuse("wlc takes no options".into())),
-        other => Err(format!("there is no native scheduler {other:?}; there are {}", NATIVE.join(", "))),
+    match TWINS.iter().find(|(twin, _)| *twin == name) {
+        Some((_, make)) => make(service, options, seed)
+            .map_err(|message| format!("scheduler {name} refuses its options {options:?}: {message}")),
+        None => Err(format!("there is no native scheduler {name:?}; there are {}", NATIVE.join(", "))),
     }
 }
 

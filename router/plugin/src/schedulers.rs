@@ -12,14 +12,25 @@ use uvs_director::spec::SchedulerSpec;
 use crate::error::LoadError;
 use crate::host::{Host, Module};
 use crate::instance::splitmix64;
-use crate::native::{NATIVE, native};
+use crate::native::native;
 use crate::plugin::Plugin;
 use crate::stats::SchedulerStats;
 
 /// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 3] = [
+pub const SHIPPED: [(&str, &[u8]); 14] = [
+    ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
+    ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
+    ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
+    ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
     ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
+    ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
+    ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
+    ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),
     ("rr", include_bytes!("../../../schedulers/prebuilt/rr.wasm")),
+    ("sed", include_bytes!("../../../schedulers/prebuilt/sed.wasm")),
+    ("sh", include_bytes!("../../../schedulers/prebuilt/sh.wasm")),
+    ("twos", include_bytes!("../../../schedulers/prebuilt/twos.wasm")),
+    ("wlc", include_bytes!("../../../schedulers/prebuilt/wlc.wasm")),
     ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
 ];
 
@@ -33,7 +44,7 @@ pub struct Definition {
     pub path: PathBuf,
     /// Passed to `init` where the service gives no options of its own.
     pub options: String,
-    /// The native scheduler that stands in ([`NATIVE`]).
+    /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)).
     pub fallback: String,
 }
 
@@ -86,7 +97,6 @@ impl Schedulers {
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = lock(&self.defined).keys().cloned().collect();
         names.extend(SHIPPED.iter().map(|(name, _)| (*name).to_owned()));
-        names.push(FALLBACK.to_owned());
         names.sort_unstable();
         names.dedup();
         names
@@ -106,7 +116,6 @@ impl Schedulers {
         match self.resolve(name)? {
             Source::Shipped(bytes) => self.compile(name, bytes),
             Source::File(definition) => self.load(&definition.path),
-            Source::Native => return Err(format!("scheduler {name:?} is native code, not a module")),
         }
         .map_err(|error| error.sentence())
     }
@@ -135,9 +144,6 @@ impl Schedulers {
         if let Some((_, bytes)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
             return Ok(Source::Shipped(bytes));
         }
-        if name == FALLBACK {
-            return Ok(Source::Native);
-        }
         if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
             return Ok(Source::File(Definition::new(name)));
         }
@@ -147,10 +153,9 @@ impl Schedulers {
         ))
     }
 
-    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<Made, String> {
+    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<Plugin>, String> {
         let seed = self.seed_of(service);
         let (module, options, fallback) = match self.resolve(&spec.name)? {
-            Source::Native => return native(&spec.name, service, &spec.options, seed).map(Made::Native),
             Source::Shipped(bytes) => (self.compile(&spec.name, bytes), String::new(), FALLBACK.to_owned()),
             Source::File(definition) => {
                 (self.load(&definition.path), definition.options, definition.fallback)
@@ -160,7 +165,7 @@ impl Schedulers {
         let options = if spec.options.is_empty() { &options } else { &spec.options };
         let fallback = native(&fallback, service, "", seed)?;
         Plugin::new(&module, service, options, fallback, seed)
-            .map(|plugin| Made::Plugin(Box::new(plugin)))
+            .map(Box::new)
             .map_err(|error| format!("scheduler {:?} {error}", spec.name))
     }
 
@@ -193,33 +198,20 @@ impl Schedulers {
 
 impl SchedulerFactory for Schedulers {
     fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
-        match self.make(spec, service)? {
-            Made::Native(scheduler) => Ok(scheduler),
-            Made::Plugin(plugin) => {
-                let mut live = lock(&self.live);
-                live.retain(|(.., stats)| stats.strong_count() > 0);
-                live.push((service.to_owned(), spec.name.clone(), Arc::downgrade(plugin.stats())));
-                Ok(plugin)
-            }
-        }
+        let plugin = self.make(spec, service)?;
+        let mut live = lock(&self.live);
+        live.retain(|(.., stats)| stats.strong_count() > 0);
+        live.push((service.to_owned(), spec.name.clone(), Arc::downgrade(plugin.stats())));
+        Ok(plugin)
     }
 }
 
 enum Source {
     Shipped(&'static [u8]),
     File(Definition),
-    Native,
-}
-
-enum Made {
-    Native(Box<dyn Scheduler>),
-    Plugin(Box<Plugin>),
 }
 
 /// Whoever panicked while it held one of these locks left a whole map behind.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-const _: () =
-    assert!(NATIVE.len() > SHIPPED.len(), "each shipped scheduler has a native twin, and wlc is native");

@@ -10,7 +10,7 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use uvs_sdk::{Destinations, Flow, Host, Scheduler};
+use uvs_sdk::{Destinations, Flags, Flow, Host, Scheduler};
 
 /// What a saved state starts with.
 const MAGIC: &[u8] = b"rr1";
@@ -26,7 +26,7 @@ pub struct Rr {
 
 impl Scheduler for Rr {
     fn init(_: &str, options: &str) -> Result<Self, String> {
-        if options.is_empty() { Ok(Self::default()) } else { Err("rr takes no options".into()) }
+        Flags::parse("rr", options).map(|_| Self::default())
     }
 
     fn update(&mut self, table: &Destinations) {

@@ -14,7 +14,7 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use uvs_sdk::{Destination, Destinations, Flow, Host, Scheduler};
+use uvs_sdk::{Destination, Destinations, Flags, Flow, Host, Scheduler};
 
 /// What a saved state starts with.
 const MAGIC: &[u8] = b"wrr1";
@@ -36,9 +36,7 @@ pub struct Wrr {
 
 impl Scheduler for Wrr {
     fn init(_: &str, options: &str) -> Result<Self, String> {
-        if !options.is_empty() {
-            return Err("wrr takes no options".into());
-        }
+        Flags::parse("wrr", options)?;
         Ok(Self { order: Vec::new(), last: None, bar: 0, top: 0, step: 1 })
     }
 

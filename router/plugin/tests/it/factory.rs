@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uvs_director::Instant;
 use uvs_director::scheduler::SchedulerFactory;
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, Schedulers};
+use uvs_plugin::{Definition, NATIVE, Schedulers};
 
 use crate::guest::{Guest, destinations, flow, host};
 
@@ -24,7 +24,8 @@ fn names_that_do_not_exist_are_told_with_those_that_do() {
     let schedulers = schedulers();
     schedulers.define(BTreeMap::from([("mine".to_owned(), Definition::new("/nowhere/mine.wasm"))])).unwrap();
     let said = refusal(&schedulers, &SchedulerSpec::named("rrr"));
-    assert!(said.contains("unknown scheduler \"rrr\"; there are lc, mine, rr, wlc, wrr"), "{said}");
+    let all = "dh, fo, lblc, lblcr, lc, mh, mine, nq, ovf, rr, sed, sh, twos, wlc, wrr";
+    assert!(said.contains(&format!("unknown scheduler \"rrr\"; there are {all}")), "{said}");
     let said = refusal(&schedulers, &SchedulerSpec::named("mine"));
     assert!(said.contains("\"mine\": /nowhere/mine.wasm: cannot be read"), "{said}");
     let said = refusal(&schedulers, &SchedulerSpec::named("/nowhere/else.wasm"));
@@ -34,12 +35,9 @@ fn names_that_do_not_exist_are_told_with_those_that_do() {
 #[test]
 fn options_are_passed_on_and_refusals_told_in_the_modules_words() {
     let schedulers = schedulers();
-    for name in ["rr", "wrr", "lc", "wlc"] {
+    for name in NATIVE {
         let said = refusal(&schedulers, &SchedulerSpec { name: name.into(), options: "turbo".into() });
-        assert!(
-            said.contains(name) && said.contains("\"turbo\"") && said.contains("takes no options"),
-            "{said}"
-        );
+        assert!(said.contains(&format!("{name} has no flag \"turbo\"")), "{said}");
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("echo.wasm");
@@ -70,7 +68,7 @@ fn the_fallback_is_the_one_that_was_asked_for() {
     assert_eq!(picks, [Some(1), Some(2), Some(4), Some(1)], "round robin over the eligible three");
     let said = define("best").unwrap_err();
     assert!(
-        said.contains("\"broken\"") && said.contains("\"best\"") && said.contains("lc, rr, wlc, wrr"),
+        said.contains("\"broken\"") && said.contains("\"best\"") && said.contains("sh, twos, wlc, wrr"),
         "{said}"
     );
 }
