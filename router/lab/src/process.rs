@@ -221,15 +221,12 @@ pub(crate) fn die_with_parent_thread(command: &mut Command) {
     }
 }
 
-/// The `uvs` binary to run on hosts: `$UVS_BIN`, this very program, or the one that stands beside it or one folder
-/// up (tests and benches run from `target/PROFILE/deps`).
+/// The `uvs` binary to run on hosts: this very program, `$UVS_BIN`, or the one that stands beside this program or one
+/// folder up (tests and benches run from `target/PROFILE/deps`).
 ///
 /// # Errors
 /// There is none; the message says how to build it.
 pub fn uvs_binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("UVS_BIN") {
-        return Ok(path.into());
-    }
     let this = env::current_exe().context("cannot find out which program this is")?;
     let name = this.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if name == "uvs" {
@@ -238,6 +235,9 @@ pub fn uvs_binary() -> Result<PathBuf> {
     if name == "uvs (deleted)" {
         // A build has replaced the file since we were started.
         return Ok("/proc/self/exe".into());
+    }
+    if let Some(path) = env::var_os("UVS_BIN") {
+        return Ok(path.into());
     }
     this.ancestors()
         .skip(1)

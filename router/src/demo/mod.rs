@@ -31,7 +31,7 @@ pub struct Args {
     /// Forwarding method to show
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub method: MethodChoice,
-    /// Scheduler that places the connections: rr, wrr, lc, wlc, or a WebAssembly component
+    /// Scheduler that places the connections: a shipped one (rr, wrr, lc, wlc...), or a WebAssembly component
     #[arg(long, value_name = "NAME|FILE", default_value = "rr")]
     pub scheduler: String,
     // No more: each UDP request keeps its socket to the end, and 1024 open files are a usual limit.
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let scheduler = find_scheduler(&args.scheduler)?;
     let privilege = privilege::acquire()?;
     privilege::check_tun()?;
-    let uvs = uvs_lab::uvs_binary()?;
+    let uvs = this_program();
 
     let mut out = io::stdout().lock();
     if !args.json {
@@ -163,4 +163,10 @@ mod tests {
         let here = find_scheduler("src/demo/mod.rs").unwrap();
         assert!(here.starts_with('/') && here.ends_with("/src/demo/mod.rs"), "{here}");
     }
+}
+
+/// This very program, whatever it is called, to be run on the lab's hosts.
+fn this_program() -> std::path::PathBuf {
+    // Where the file was replaced or removed since we were started, the kernel still knows it.
+    std::env::current_exe().ok().filter(|path| path.is_file()).unwrap_or_else(|| "/proc/self/exe".into())
 }

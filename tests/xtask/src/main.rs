@@ -1,5 +1,8 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
+mod packages;
+mod tally;
+mod test;
 mod toolchain;
 mod wasm;
 
@@ -8,6 +11,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  test                         checks everything; `cargo xtask test --help` tells more
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
 ";
 
@@ -18,6 +22,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let result = match command.as_str() {
+        "test" => test::run(rest),
         "wasm" => wasm::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");

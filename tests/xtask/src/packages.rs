@@ -1,0 +1,77 @@
+//! What Debian and its kin call a package, where a step needs it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::test::{succeeds, tell};
+use crate::toolchain::output;
+
+/// Programs that tests start, and the packages they come in.
+const NEEDED: [(&str, &str); 1] = [
+    // Links every test, and compiles the little C there is in wasmtime.
+    ("cc", "gcc"),
+];
+
+/// Whether this process is root's.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(output(Command::new("id").arg("-u"))? == "0")
+}
+
+/// Installs what is missing, as root. A sentence where something is missing and was not installed.
+///
+/// In CI the package lists are fetched in any case: those of an image are as old as the image.
+pub(crate) fn install_missing(in_ci: bool) -> Result<Option<String>> {
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    let has_apt = is_there("apt-get");
+    if !has_apt || !is_root()? {
+        let install = if has_apt { "sudo apt-get install " } else { "install what has " };
+        return Ok((!missing.is_empty()).then(|| format!("missing: {install}{}", missing.join(" "))));
+    }
+    // The wasm toolchain comes out of the package lists, too.
+    let knows_compiler = succeeds(Command::new("apt-cache").args(["show", "rustc-web"]));
+    if in_ci || !missing.is_empty() || !knows_compiler {
+        let updated = run(Command::new("apt-get").args(["--quiet=2", "update"]));
+        // A mirror out of reach matters only if something has to come from it.
+        if let Err(error) = updated {
+            ensure!(missing.is_empty(), "{error:#}");
+            println!("warning: {error:#}");
+        }
+    }
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let options = ["--quiet=2", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"];
+    let mut install = Command::new("apt-get");
+    install.args(options).arg("install").args(&missing).env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut install)?;
+    Ok(None)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    tell(command);
+    let status = command.status().context("cannot start apt-get")?;
+    ensure!(status.success(), "apt-get failed ({status})");
+    Ok(())
+}
+
+/// Whether a program is in a folder of the search path, or where root's programs are.
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));
+    folders.map(|folder| folder.join(program)).any(|file| Path::is_file(&file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_on_the_path() {
+        assert!(is_there("sh"));
+        assert!(!is_there("no-such-program-anywhere"));
+        assert!(!is_there(""), "a folder is no program");
+    }
+}
