@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use uvs_director::PortId;
 use uvs_director::spec::{
-    Change, DestinationSpec, InterfaceSpec, Limits, MacAddr, Options, Prefix, RouteSpec, ServiceKey,
-    ServiceSpec, Timeouts,
+    Change, DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec,
+    ServiceKey, ServiceSpec, Timeouts,
 };
 
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, Table};
-use crate::{diff, network, service, settings};
+use crate::{diff, marks, network, scheduler, service, settings};
 
 /// The schedulers that come with uvs, by the names a service gives them.
-pub const SHIPPED: &[&str] = &["rr", "wrr", "lc", "wlc"];
+pub const SHIPPED: &[&str] =
+    &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 
-/// Those of them that are native code, and can therefore stand in for a module that fails.
-pub const NATIVE: &[&str] = &["wlc"];
+/// Those of them that exist as native code too, and can therefore stand in for a module that fails: all.
+pub const NATIVE: &[&str] = SHIPPED;
 
 /// What stands in for a module that fails where the config does not say.
 pub const DEFAULT_FALLBACK: &str = "wlc";
 
-/// The scheduler of a service that names none.
-pub const DEFAULT_SCHEDULER: &str = "wrr";
+/// The scheduler of a service that names none, as in ipvsadm.
+pub const DEFAULT_SCHEDULER: &str = "wlc";
 
 /// One file, parsed *and* valid: whatever is in here can be applied.
 ///
@@ -49,6 +50,8 @@ pub struct Config {
     pub neighbors: Vec<Neighbor>,
     /// Scheduler modules with a name of their own.
     pub schedulers: Vec<Scheduler>,
+    /// Rules that give packets firewall marks; the first that matches counts.
+    pub marks: Vec<MarkRule>,
     /// Virtual services.
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
@@ -87,7 +90,11 @@ pub struct Host {
     /// Devices on which replies from destinations come in. Whatever comes in there goes by a table whose
     /// default route is the TUN device (`ip rule iif DEVICE`).
     pub replies_from: Vec<String>,
-    /// Whether the kernel forwards (`ip_forward` = 1, `rp_filter` = 0).
+    /// Whether real servers may be processes of the host: what is sent from `addresses` goes to the director.
+    pub local_servers: bool,
+    /// Whether clients may be processes of the host: what comes in on `replies_from` for `addresses` goes to the director.
+    pub local_clients: bool,
+    /// Whether the kernel forwards (`ip_forward` = 1, `rp_filter` = 0, and with IPv6 `forwarding` = 1).
     pub forwarding: bool,
 }
 
@@ -181,8 +188,10 @@ impl Config {
         let options = settings::options(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
-        let schedulers = service::schedulers(&root);
+        let marks = marks::marks(&root, &network);
+        let schedulers = scheduler::schedulers(&root);
         let services = service::services(&root, &network, &schedulers);
+        marks::check(&doc, &marks, &services);
         let vips = services.iter().filter_map(|service| match service.spec.key {
             ServiceKey::Address { addr, .. } => Some(addr.ip()),
             ServiceKey::Mark { .. } => None,
@@ -201,6 +210,7 @@ impl Config {
             routes,
             neighbors,
             schedulers,
+            marks: marks.into_iter().map(|rule| rule.value).collect(),
             services,
             warnings,
         })
@@ -219,5 +229,16 @@ impl Config {
 }
 
 /// The top level.
-pub(crate) const ROOT: &[&str] =
-    &["metrics", "limits", "timeouts", "options", "interface", "route", "neighbor", "scheduler", "service"];
+pub(crate) const ROOT: &[&str] = &[
+    "compat",
+    "metrics",
+    "limits",
+    "timeouts",
+    "options",
+    "interface",
+    "route",
+    "neighbor",
+    "scheduler",
+    "mark",
+    "service",
+];

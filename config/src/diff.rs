@@ -16,9 +16,6 @@ pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
         changes.push(Change::SetOptions(new.options));
     }
     let old_services = old.map_or(&[][..], |old| &old.services);
-    for gone in old_services.iter().filter(|service| find(&new.services, service).is_none()) {
-        changes.push(Change::RemoveService(gone.spec.key));
-    }
     for service in &new.services {
         match find(old_services, service) {
             Some(before) => edit(before, service, &mut changes),
@@ -28,6 +25,14 @@ pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
                 changes.extend(service.destinations.iter().map(|spec| Change::AddDestination(key, *spec)));
             }
         }
+    }
+    // Between what comes and what goes: a packet whose mark has no service is looked up by its address, so that no
+    // rule sends packets to a service that is not ready, and no service is gone before its packets go elsewhere.
+    if old.map_or(&[][..], |old| &old.marks) != new.marks {
+        changes.push(Change::SetMarks(new.marks.clone()));
+    }
+    for gone in old_services.iter().filter(|service| find(&new.services, service).is_none()) {
+        changes.push(Change::RemoveService(gone.spec.key));
     }
     changes
 }

@@ -35,8 +35,10 @@
 //! - The start is the diff from nothing: a director is expected to begin with the default timeouts and options
 //!   and without network and services.
 //! - The network comes first, so that services and destinations find their routes.
-//! - What is equal is not mentioned, and a destination that differs in weight or forwarding alone is edited in
+//! - What is equal is not mentioned, and a destination that differs in weight, forwarding or thresholds is edited in
 //!   place: its connections stay. Destinations are added before others are removed.
+//! - Services are added, then the mark rules set, then services removed: packets that move from one service to
+//!   another find one of them at each step.
 //! - A service is edited also when only the module behind its scheduler's name has changed.
 //! - `SetNetwork` is expected to forget static neighbours: they are all set again after it, and it is sent
 //!   again, unchanged, when one has to go.
@@ -44,13 +46,17 @@
 //!   compares them.
 
 mod config;
+mod destination;
 mod diff;
+mod marks;
 mod network;
 mod problem;
 mod read;
+mod scheduler;
 mod service;
 mod settings;
 mod suggest;
+mod tunnel;
 
 pub use config::{
     Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Host, Interface, Module, NATIVE, Neighbor, SHIPPED,
@@ -61,11 +67,11 @@ pub use problem::{Location, Problem, Problems, Severity};
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
-    use crate::{config, network, service, settings};
+    use crate::{config, destination, marks, network, scheduler, service, settings, tunnel};
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 12] = [
+        let tables: [(&str, Keys); 15] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
             ("[limits]", settings::LIMITS),
@@ -76,20 +82,25 @@ mod tests {
             ("`host` is", network::HOST),
             ("[[route]]", network::ROUTE),
             ("[[neighbor]]", network::NEIGHBOR),
-            ("[[scheduler]]", service::SCHEDULER),
+            ("[[scheduler]]", scheduler::SCHEDULER),
+            ("[[mark]]", marks::MARK),
             ("[[service]]", service::SERVICE),
+            ("`tunnel` says", tunnel::TUNNEL),
+            ("[[service.destination]]", destination::DESTINATION),
         ];
         let (reference, full) = (include_str!("../README.md"), include_str!("../examples/full.toml"));
         let section = |title: &str| {
-            let start = reference.find(title).unwrap_or_else(|| panic!("{title} is in the README"));
+            let title = if title.starts_with('[') { format!("## `{title}`") } else { title.to_owned() };
+            let start = reference.find(&title).unwrap_or_else(|| panic!("{title} is in the README"));
             let rest = &reference[start + title.len()..];
             let end = if title.is_empty() { None } else { rest.find("\n## ") };
             end.map_or(rest, |end| &rest[..end]).to_owned()
         };
-        for (title, keys) in tables.into_iter().chain([("[[service.destination]]", service::DESTINATION)]) {
+        for (title, keys) in tables {
             for key in keys {
-                let row = if title.is_empty() { format!("[{key}]") } else { format!("\n| `{key}` |") };
-                assert!(section(title).contains(&row), "{title} {key} is in the README");
+                let row = format!("\n| `{key}` |");
+                let table = title.is_empty() && section(title).contains(&format!("[{key}]"));
+                assert!(table || section(title).contains(&row), "{title} {key} is in the README");
                 let word = |word: &str| word == *key;
                 let letters = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
                 let used = full.lines().map(|line| line.split('#').next().unwrap_or(""));

@@ -13,11 +13,14 @@ use crate::suggest::nearest;
 
 pub(crate) const INTERFACE: Keys = &["name", "device", "mac", "mtu", "addresses", "bridge", "host"];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
-pub(crate) const HOST: Keys = &["addresses", "routes", "replies_from", "forwarding"];
+pub(crate) const HOST: Keys =
+    &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
 pub(crate) const ROUTE: Keys = &["to", "via", "interface"];
 pub(crate) const NEIGHBOR: Keys = &["address", "mac", "interface"];
 
 const MTU_DEFAULT: u32 = 1500;
+/// No link that carries IPv6 has less (RFC 8200, 5).
+const MTU_MIN_V6: u32 = 1280;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Device {
@@ -96,7 +99,7 @@ impl Network {
     }
 
     /// The interface of that name, or nothing with the problem noted.
-    fn named(&self, doc: &Doc<'_>, name: &At<&str>) -> Option<&Interface> {
+    pub(crate) fn named(&self, doc: &Doc<'_>, name: &At<&str>) -> Option<&Interface> {
         let found = self.interfaces.iter().find(|interface| interface.spec.name == name.value);
         if found.is_none() && self.complete {
             let names = || self.interfaces.iter().map(|interface| interface.spec.name.as_str());
@@ -124,7 +127,7 @@ impl Network {
                 doc.error(&via.at, what, "give the gateway an address of the family of the target");
                 return None;
             }
-            if !doc.supports(via.value, &via.at) || (table.has("interface") && interface.is_none()) {
+            if table.has("interface") && interface.is_none() {
                 return None;
             }
             let port = self.check_gateway(doc, &via, interface)?;
@@ -151,6 +154,21 @@ impl Network {
         if let Some(owner) = self.owner(addr) {
             let what = format!("gateway {addr} is an address of the director itself ({})", owner.spec.name);
             doc.error(&via.at, what, "give the address of the next router");
+            return None;
+        }
+        if is_link_local(addr) {
+            let (what, fix) = match interface {
+                Some(interface) if has_ipv6(interface) => return Some(interface.spec.port),
+                Some(interface) => (
+                    format!("gateway {addr} on {}, which has no IPv6 address", interface.spec.name),
+                    "add an IPv6 address to the interface",
+                ),
+                None => (
+                    format!("gateway {addr} is a link-local address: it does not say on which link"),
+                    "add interface = \"NAME\"",
+                ),
+            };
+            doc.error(&via.at, what, fix);
             return None;
         }
         let subnet = match interface {
@@ -206,7 +224,7 @@ impl Network {
         let mac = mac.filter(|mac| is_station(doc, mac));
         let name = table.string("interface", "uvs0");
         let interface = name.as_ref().and_then(|name| self.named(doc, name));
-        let addr = addr.filter(|addr| doc.supports(addr.value, &addr.at))?;
+        let addr = addr?;
         if let Some(owner) = self.owner(addr.value) {
             let what =
                 format!("neighbor {} is an address of the director itself ({})", addr.value, owner.spec.name);
@@ -327,6 +345,10 @@ impl Network {
         let [own, host] = &self.places;
         let mut seen: HashMap<IpAddr, usize> = HashMap::new();
         for At { value: prefix, at } in own {
+            // Each link may have the same one.
+            if is_link_local(prefix.addr()) {
+                continue;
+            }
             if let Some(line) = seen.insert(prefix.addr(), at.line) {
                 let what = format!("address {} is given twice", prefix.addr());
                 doc.error(at, what, format!("remove it or the one in line {line}"));
@@ -369,6 +391,10 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         note: if tap { " bytes on a TAP" } else { " bytes on a TUN" },
     });
     let mtu = mtu.and_then(|mtu| u32::try_from(mtu.value).ok()).unwrap_or(MTU_DEFAULT);
+    if mtu < MTU_MIN_V6 && addresses.iter().flatten().any(|prefix| prefix.value.addr().is_ipv6()) {
+        let what = format!("MTU {mtu} is too small for IPv6");
+        doc.error(&table.place("mtu"), what, "use 1280 or more, or remove the IPv6 addresses");
+    }
     let mac = table.parsed("mac", "02:00:5e:00:00:01", str::parse).filter(|mac| is_station(doc, mac));
     if let Some(device) = &device {
         let (keys, why): (&[&str], &str) = match device.value {
@@ -420,13 +446,27 @@ fn read_host(table: &Table<'_>) -> (Host, Vec<At<Prefix>>) {
     addresses.retain(|prefix| is_own_address(table.doc, prefix));
     let mut routes = prefixes("routes", "192.0.2.80/32");
     routes.retain(|prefix| is_network(table.doc, prefix));
+    let local = |key, what| {
+        let wanted = table.boolean(key).unwrap_or(false);
+        if wanted && !table.has("addresses") {
+            let fix = "add addresses = [\"192.0.2.1/30\"], of which the host's own processes use one";
+            table.doc.error(&table.place(key), format!("{what} on a host without an address here"), fix);
+        }
+        wanted
+    };
     let host = Host {
+        local_servers: local("local_servers", "realservers"),
+        local_clients: local("local_clients", "clients"),
         addresses: values(&addresses),
         routes: values(&routes),
         replies_from: devices(table, "replies_from"),
         forwarding: table.boolean("forwarding").unwrap_or(false),
     };
     (host, addresses)
+}
+
+fn has_ipv6(interface: &Interface) -> bool {
+    interface.spec.addresses.iter().any(|prefix| prefix.addr().is_ipv6())
 }
 
 fn values(prefixes: &[At<Prefix>]) -> Vec<Prefix> {
@@ -439,6 +479,11 @@ fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefi
 
 pub(crate) fn read_address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+/// Of IPv6, fe80::/10: the routers of IPv4 treat link-local addresses as any other.
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Whether `addr` is a subnet's first or last address, which no host can have.
@@ -457,6 +502,7 @@ pub(crate) fn not_a_host(addr: IpAddr) -> Option<&'static str> {
         _ if addr.is_unspecified() => Some("the unspecified address"),
         _ if addr.is_loopback() => Some("a loopback address"),
         _ if addr.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4 address in the notation of IPv6"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("an address of \"this network\" (0.0.0.0/8)"),
         _ => None,
@@ -466,16 +512,14 @@ pub(crate) fn not_a_host(addr: IpAddr) -> Option<&'static str> {
 /// An address with its subnet, as an interface has it.
 fn is_own_address(doc: &Doc<'_>, prefix: &At<Prefix>) -> bool {
     let (subnet, addr) = (prefix.value, prefix.value.addr());
-    if !doc.supports(addr, &prefix.at) {
-        return false;
-    }
     if let Some(fault) = not_a_host(addr) {
         doc.error(&prefix.at, format!("{addr} is {fault}"), "give an address a host can have");
         return false;
     }
     if subnet.prefix_len() == 0 {
         let what = format!("{subnet} makes every address a neighbor");
-        doc.error(&prefix.at, what, "give the length of the subnet, as in /24");
+        let usual = if addr.is_ipv4() { 24 } else { 64 };
+        doc.error(&prefix.at, what, format!("give the length of the subnet, as in /{usual}"));
         return false;
     }
     if is_edge(subnet, addr) {
@@ -487,21 +531,19 @@ fn is_own_address(doc: &Doc<'_>, prefix: &At<Prefix>) -> bool {
 }
 
 /// A prefix without host bits, as a route has it.
-fn is_network(doc: &Doc<'_>, prefix: &At<Prefix>) -> bool {
+pub(crate) fn is_network(doc: &Doc<'_>, prefix: &At<Prefix>) -> bool {
     let (to, network) = (prefix.value, prefix.value.network());
-    if !doc.supports(to.addr(), &prefix.at) {
-        return false;
-    }
     if to.addr() != network {
         let what = format!("{to} has bits set beyond its prefix length");
-        let fix = format!("write {network}/{}, or {}/32 for the one host", to.prefix_len(), to.addr());
+        let fix =
+            format!("write {network}/{}, or {} for the one host", to.prefix_len(), Prefix::host(to.addr()));
         doc.error(&prefix.at, what, fix);
         return false;
     }
     true
 }
 
-fn is_station(doc: &Doc<'_>, mac: &At<MacAddr>) -> bool {
+pub(crate) fn is_station(doc: &Doc<'_>, mac: &At<MacAddr>) -> bool {
     let fault = match mac.value {
         MacAddr::BROADCAST => "the broadcast address",
         mac if mac.is_multicast() => "a multicast address",
@@ -553,10 +595,8 @@ pub(crate) fn unrouted_by_host(network: &Network, vip: IpAddr, port: PortId) -> 
 
 /// Notes that `addr` cannot be a host's; what it is called comes first in the sentence.
 pub(crate) fn check_host(doc: &Doc<'_>, label: &str, addr: IpAddr, at: &Location) -> bool {
-    if !doc.supports(addr, at) {
-        return false;
-    }
-    let Some(fault) = not_a_host(addr) else { return true };
+    let link_local = is_link_local(addr).then_some("a link-local address, which is valid on one link only");
+    let Some(fault) = not_a_host(addr).or(link_local) else { return true };
     doc.error(at, format!("{label} {addr} is {fault}"), "give an address a host can have");
     false
 }

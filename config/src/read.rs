@@ -2,12 +2,11 @@
 //! nothing, so that reading goes on and all problems come at once.
 
 use core::cell::RefCell;
-use core::net::IpAddr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
-use uvs_director::spec::Family;
 
+use crate::config::ROOT;
 use crate::problem::{Location, Problem, Problems};
 use crate::suggest::nearest;
 
@@ -57,20 +56,6 @@ impl<'a> Doc<'a> {
         warnings.sort_by_key(|warning| warning.line);
         if problems.is_empty() { Ok(warnings) } else { Err(Problems(problems)) }
     }
-
-    /// Whether the engine forwards the family of `addr`; notes the problem if not.
-    pub(crate) fn supports(&self, addr: IpAddr, at: &Location) -> bool {
-        let supported = is_built(Family::of(addr));
-        if !supported {
-            self.error(at, format!("{addr}: IPv6 is not built yet"), "use an IPv4 address");
-        }
-        supported
-    }
-}
-
-/// Whether the engine forwards this family. This is the one place to change when it learns another.
-pub(crate) const fn is_built(family: Family) -> bool {
-    matches!(family, Family::V4)
 }
 
 /// An integer key: what it is called in messages, and what it may hold.
@@ -82,6 +67,15 @@ pub(crate) struct Integer {
     pub(crate) max: u64,
     /// What follows the range in the fix: the unit, or what a value means.
     pub(crate) note: &'static str,
+}
+
+/// What a key holds that may be of more than one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar<'a> {
+    Boolean(bool),
+    Text(&'a str),
+    /// An integer, or what nobody expects; [`Table::integer`] says which.
+    Other,
 }
 
 /// The keys a table knows.
@@ -117,6 +111,9 @@ impl<'a> Table<'a> {
                     misspelt.push(near);
                     format!("did you mean {near:?}? The keys here are {list}")
                 }
+                None if !subject.is_empty() && ROOT.contains(&word) => {
+                    format!("move it to the top level, out of this table; the keys here are {list}")
+                }
                 None => format!("remove it; the keys here are {list}"),
             };
             doc.error(&doc.location(key.span().start, &at.context), format!("unknown key {word:?}"), fix);
@@ -129,9 +126,20 @@ impl<'a> Table<'a> {
         entries.get(key).and_then(|value| value.get_ref().as_str())
     }
 
-    /// Whether `key` holds this very text.
-    pub(crate) fn string_is(&self, key: &str, text: &str) -> bool {
-        Self::peek(self.entries, key) == Some(text)
+    /// The integer under `key` as a text, decimal if it is a usual one; nothing is noted.
+    pub(crate) fn peek_integer(entries: &'a DeTable<'a>, key: &str) -> Option<String> {
+        let DeValue::Integer(number) = entries.get(key)?.get_ref() else { return None };
+        let value = u64::from_str_radix(number.as_str(), number.radix());
+        Some(value.map_or_else(|_| number.to_string(), |value| value.to_string()))
+    }
+
+    /// Of what type `key` is, if it is there; nothing is noted.
+    pub(crate) fn scalar(&self, key: &str) -> Option<Scalar<'a>> {
+        Some(match self.entries.get(key)?.get_ref() {
+            DeValue::Boolean(value) => Scalar::Boolean(*value),
+            DeValue::String(text) => Scalar::Text(text),
+            _ => Scalar::Other,
+        })
     }
 
     fn get(&self, key: &str) -> Option<At<&'a DeValue<'a>>> {
@@ -259,6 +267,15 @@ impl<'a> Table<'a> {
             self.wrong_type(key, "boolean", &found, format!("write {key} = true or {key} = false"));
         }
         found.value.as_bool()
+    }
+
+    /// A switch that may also be given as 0 or 1, as the kernel has it.
+    pub(crate) fn switch(&self, key: &'static str) -> Option<bool> {
+        if self.scalar(key) != Some(Scalar::Other) {
+            return self.boolean(key);
+        }
+        let as_number = Integer { key, label: key, min: 0, max: 1, note: ", or false and true" };
+        self.integer(&as_number).map(|found| found.value == 1)
     }
 
     /// A list of strings, each turned into a value by `read`. `None` when it is absent or anything in it is

@@ -1,138 +1,63 @@
-//! `[[scheduler]]`, `[[service]]`, `[[service.destination]]`.
+//! `[[service]]`.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
-use uvs_director::spec::{
-    DestinationSpec, Family, Forwarding, Link, Protocol, SchedulerSpec, ServiceKey, ServiceSpec, Tunnel,
-};
+use uvs_director::Duration;
+use uvs_director::spec::{Family, Persistence, Prefix, Protocol, ServiceKey, ServiceSpec};
 
-use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, SHIPPED, Scheduler, Service};
+use crate::config::{Scheduler, Service};
+use crate::destination::{Destinations, Front};
 use crate::network::{Network, check_host, edge_name, is_edge, unrouted_by_host};
-use crate::problem::Location;
-use crate::read::{At, Doc, Integer, Keys, Table};
-use crate::suggest::nearest;
+use crate::read::{At, Integer, Keys, Scalar, Table};
+use crate::tunnel::Way;
+use crate::{marks, scheduler};
 
-pub(crate) const SCHEDULER: Keys = &["name", "module", "options", "fallback"];
-pub(crate) const SERVICE: Keys = &["protocol", "address", "scheduler", "options", "forward", "destination"];
-pub(crate) const DESTINATION: Keys = &["address", "weight", "forward"];
-
-const FORWARD: &[(&str, Forwarding)] =
-    &[("nat", Forwarding::Nat), ("dr", Forwarding::Direct), ("tun", Forwarding::Tunnel(Tunnel::Ipip))];
-
-/// What ipvsadm and keepalived call the methods.
-const FORWARD_HINTS: &[(&str, &str)] = &[
-    ("masq", "nat"),
-    ("masquerading", "nat"),
-    ("NAT", "nat"),
-    ("direct", "dr"),
-    ("gatewaying", "dr"),
-    ("gateway", "dr"),
-    ("DR", "dr"),
-    ("ipip", "tun"),
-    ("tunnel", "tun"),
-    ("TUN", "tun"),
+pub(crate) const SERVICE: Keys = &[
+    "protocol",
+    "address",
+    "mark",
+    "family",
+    "scheduler",
+    "options",
+    "persistent",
+    "netmask",
+    "one_packet",
+    "forward",
+    "tunnel",
+    "destination",
 ];
 
-/// The scheduler modules with a name of their own.
-pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
-    let doc = root.doc;
-    let tables =
-        root.tables("scheduler", SCHEDULER, |entries| Table::peek(entries, "name").map(str::to_owned));
-    let mut schedulers = Vec::new();
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for table in &tables {
-        let name = table.required_string("name", "mine").filter(|name| is_scheduler_name(doc, name));
-        if let Some(name) = &name
-            && let Some(line) = seen.insert(name.value, table.at.line)
-        {
-            let fix = format!("rename it or the one in line {line}");
-            doc.error(&name.at, format!("a second scheduler {:?}", name.value), fix);
-        }
-        let module = table.required_string("module", "mine.wasm");
-        let path = module.and_then(|module| find_module(doc, &module));
-        let fallback = table.string("fallback", DEFAULT_FALLBACK);
-        if let Some(fallback) = fallback.as_ref().filter(|fallback| !NATIVE.contains(&fallback.value)) {
-            doc.error(
-                &fallback.at,
-                format!("fallback {:?} is no native scheduler", fallback.value),
-                format!("use {}", NATIVE.join(" or ")),
-            );
-        }
-        let options = table.string("options", "").map_or(String::new(), |options| options.value.to_owned());
-        // What is broken here keeps its name, so that the services that use it are not called wrong as well.
-        let Some(name) = name else { continue };
-        let fallback = fallback.map_or(DEFAULT_FALLBACK, |fallback| fallback.value).to_owned();
-        schedulers.push(Scheduler {
-            name: name.value.to_owned(),
-            module: Module { path: path.unwrap_or_default(), fallback },
-            options,
-            location: table.at.clone(),
-        });
-    }
-    schedulers
-}
+pub(crate) const PROTOCOLS: &[(&str, Protocol)] =
+    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
-fn is_scheduler_name(doc: &Doc<'_>, name: &At<&str>) -> bool {
-    let word = name.value;
-    if SHIPPED.contains(&word) {
-        doc.error(&name.at, format!("{word:?} is the name of a shipped scheduler"), "use another name");
-        return false;
-    }
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    if word.is_empty() || !word.chars().all(plain) {
-        doc.error(
-            &name.at,
-            format!("scheduler name {word:?} is not one"),
-            "use letters, digits, - and _ only",
-        );
-        return false;
-    }
-    true
-}
+const PROTOCOL_HINTS: &[(&str, &str)] = &[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
 
-/// The absolute path of a module that is there and can be read.
-fn find_module(doc: &Doc<'_>, module: &At<&str>) -> Option<PathBuf> {
-    let text = module.value;
-    let folder = doc.file.parent().unwrap_or(Path::new(""));
-    let joined = folder.join(text);
-    let path = std::path::absolute(&joined).unwrap_or_else(|_| joined.clone());
-    let fault = match std::fs::metadata(&path) {
-        _ if text.is_empty() => Some("is an empty path".to_owned()),
-        Ok(found) if found.is_dir() => Some("is a folder".to_owned()),
-        Ok(found) if !found.is_file() => Some("is not a regular file".to_owned()),
-        Ok(_) => std::fs::File::open(&path).err().map(|error| format!("cannot be read: {error}")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("does not exist".to_owned()),
-        Err(error) => Some(format!("cannot be read: {error}")),
-    };
-    if let Some(fault) = fault {
-        let fix = format!("give the path of a .wasm component; it is looked for at {}", joined.display());
-        doc.error(&module.at, format!("scheduler module {text:?} {fault}"), fix);
-        return None;
-    }
-    if path.to_str().is_none() {
-        let what = format!("scheduler module {text:?} lies at a path that is not UTF-8");
-        doc.error(&module.at, what, "move the config and its modules to another folder");
-        return None;
-    }
-    Some(path)
-}
+/// What `ipvsadm -p` alone means, in seconds.
+const PERSISTENT_DEFAULT: u64 = 300;
+/// The longest that ipvsadm takes: 31 days.
+const PERSISTENT_MAX: u64 = 31 * 86_400;
 
 /// All virtual services.
 pub(crate) fn services(root: &Table<'_>, network: &Network, schedulers: &[Scheduler]) -> Vec<Service> {
     let doc = root.doc;
     let tables = root.tables("service", SERVICE, |entries| {
+        if let Some(mark) = Table::peek_integer(entries, "mark") {
+            let v6 = Table::peek(entries, "family") == Some("ipv6");
+            return Some(format!("fwmark {mark}{}", if v6 { " IPv6" } else { "" }));
+        }
         let (protocol, address) = (Table::peek(entries, "protocol"), Table::peek(entries, "address")?);
         Some(protocol.map_or_else(|| address.to_owned(), |protocol| format!("{protocol} {address}")))
     });
     // The VIPs first: no destination may be one of them, whichever service it belongs to.
-    let vips: Vec<Option<At<SocketAddr>>> = tables.iter().map(|table| read_vip(table, network)).collect();
+    let addresses: Vec<Option<At<SocketAddr>>> =
+        tables.iter().map(|table| read_vip(table, network)).collect();
+    let vips: Vec<IpAddr> = addresses.iter().flatten().map(|address| address.value.ip()).collect();
     let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
     let mut services = Vec::new();
-    for (table, vip) in tables.iter().zip(&vips) {
+    for (table, address) in tables.iter().zip(addresses) {
         let reader = ServiceReader { table, network, schedulers, vips: &vips };
-        let Some(service) = reader.read(vip.as_ref()) else { continue };
+        let Some(service) = reader.read(address.as_ref()) else { continue };
         if let Some(line) = seen.insert(service.spec.key, table.at.line) {
             let what = format!("a second service {}", service.spec.key);
             doc.error(&table.at, what, format!("move its destinations to the one in line {line}"));
@@ -144,6 +69,9 @@ pub(crate) fn services(root: &Table<'_>, network: &Network, schedulers: &[Schedu
 
 /// The service's address, if a VIP can be that.
 fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
+    if table.has("mark") {
+        return None;
+    }
     let doc = table.doc;
     table.require("address", "\"192.0.2.80:443\"");
     let address = table.parsed("address", "192.0.2.80:443", |text| {
@@ -153,13 +81,6 @@ fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
         })
     })?;
     let (vip, at) = (address.value.ip(), &address.at);
-    if address.value.port() == 0 {
-        doc.error(
-            at,
-            "a service on port 0 (all ports) needs persistence, which is not built yet",
-            "give the one port, 1 to 65535",
-        );
-    }
     if !check_host(doc, "VIP", vip, at) {
         return None;
     }
@@ -173,7 +94,10 @@ fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
             doc.error(
                 at,
                 format!("VIP {vip} is outside every interface"),
-                format!("add \"{vip}/32\" to the addresses of an interface, or use a VIP inside a subnet"),
+                format!(
+                    "add \"{}\" to the addresses of an interface, or use a VIP inside a subnet",
+                    Prefix::host(vip)
+                ),
             );
         }
         return Some(address);
@@ -187,7 +111,10 @@ fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
         doc.warn(
             at,
             format!("the host's kernel is not told to route VIP {vip} into {name}"),
-            format!("add \"{vip}/32\" to the host.routes of interface {name}, unless the route is there"),
+            format!(
+                "add \"{}\" to the host.routes of interface {name}, unless the route is there",
+                Prefix::host(vip)
+            ),
         );
     }
     Some(address)
@@ -197,20 +124,32 @@ struct ServiceReader<'r> {
     table: &'r Table<'r>,
     network: &'r Network,
     schedulers: &'r [Scheduler],
-    vips: &'r [Option<At<SocketAddr>>],
+    /// Of all services.
+    vips: &'r [IpAddr],
 }
 
 impl ServiceReader<'_> {
-    fn read(&self, vip: Option<&At<SocketAddr>>) -> Option<Service> {
+    fn read(&self, address: Option<&At<SocketAddr>>) -> Option<Service> {
         let table = self.table;
-        let protocol = self.protocol();
-        let forward = table.choice("forward", FORWARD, FORWARD_HINTS).map(|forward| forward.value);
-        let scheduler = self.scheduler();
-        let destinations = self.destinations(vip.map(|vip| vip.value), forward);
-        let key = ServiceKey::new(protocol?, vip?.value);
+        let (key, front) = if table.has("mark") { self.mark() } else { self.address(address) };
+        let persistence = self.persistence(front.map(Front::family));
+        let one_packet = self.one_packet(key);
+        if let Some(address) = address.filter(|address| address.value.port() == 0)
+            && matches!(table.scalar("persistent"), None | Some(Scalar::Boolean(false)))
+        {
+            table.doc.error(
+                &address.at,
+                "a service on port 0 (all ports) needs persistence",
+                "add persistent = 300, or give the one port, 1 to 65535",
+            );
+        }
+        let way = Way::read(table);
+        let scheduler = scheduler::of_service(table, self.schedulers);
+        let (network, vips) = (self.network, self.vips);
+        let destinations = Destinations { table, network, vips, front, way }.read();
         let (scheduler, module, scheduler_location) = scheduler?;
         Some(Service {
-            spec: ServiceSpec::new(key, scheduler),
+            spec: ServiceSpec { persistence, one_packet, ..ServiceSpec::new(key?, scheduler) },
             module,
             destinations,
             location: table.at.clone(),
@@ -218,202 +157,129 @@ impl ServiceReader<'_> {
         })
     }
 
-    fn protocol(&self) -> Option<Protocol> {
+    /// A service named by protocol and address.
+    fn address(&self, address: Option<&At<SocketAddr>>) -> (Option<ServiceKey>, Option<Front>) {
         let table = self.table;
-        table.require("protocol", "\"tcp\" or \"udp\"");
-        let all = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
-        let words = if table.string_is("protocol", "sctp") { &all[..] } else { &all[..2] };
-        let found = table.choice("protocol", words, &[("TCP", "tcp"), ("UDP", "udp")])?;
-        if found.value == Protocol::Sctp {
-            table.doc.error(&found.at, "SCTP is not built yet", "use \"tcp\" or \"udp\"");
-            return None;
-        }
-        Some(found.value)
-    }
-
-    /// What the engine is told, the module behind it, and where it is named.
-    fn scheduler(&self) -> Option<(SchedulerSpec, Option<Module>, Location)> {
-        let table = self.table;
-        let named = table.string("scheduler", DEFAULT_SCHEDULER);
-        let options = table.string("options", "").map(|options| options.value.to_owned());
-        let Some(named) = named else {
-            let spec =
-                SchedulerSpec { name: DEFAULT_SCHEDULER.to_owned(), options: options.unwrap_or_default() };
-            return Some((spec, None, table.at.clone()));
-        };
-        let word = named.value;
-        let spec = |name: &str, options: Option<String>| SchedulerSpec {
-            name: name.to_owned(),
-            options: options.unwrap_or_default(),
-        };
-        if SHIPPED.contains(&word) {
-            return Some((spec(word, options), None, named.at));
-        }
-        if let Some(known) = self.schedulers.iter().find(|scheduler| scheduler.name == word) {
-            let options = options.or_else(|| Some(known.options.clone()));
-            return Some((spec(word, options), Some(known.module.clone()), named.at));
-        }
-        if word.contains('/') || word.ends_with(".wasm") {
-            let path = find_module(table.doc, &named)?;
-            let name = path.to_str().expect("find_module takes UTF-8 paths only").to_owned();
-            let module = Module { path, fallback: DEFAULT_FALLBACK.to_owned() };
-            return Some((spec(&name, options), Some(module), named.at));
-        }
-        let known = || SHIPPED.iter().copied().chain(self.schedulers.iter().map(|it| it.name.as_str()));
-        let list = known().collect::<Vec<_>>().join(", ");
-        let fix = match nearest(word, known()) {
-            Some(near) => format!("did you mean {near:?}? Use one of {list}, or the path of a .wasm file"),
-            None => format!("use one of {list}, or the path of a .wasm file"),
-        };
-        table.doc.error(&named.at, format!("unknown scheduler {word:?}"), fix);
-        None
-    }
-
-    fn destinations(&self, vip: Option<SocketAddr>, forward: Option<Forwarding>) -> Vec<DestinationSpec> {
-        let table = self.table;
-        let doc = table.doc;
-        let tables = table
-            .tables("destination", DESTINATION, |entries| Table::peek(entries, "address").map(str::to_owned));
-        if !table.has("destination") {
-            doc.warn(
-                &table.at,
-                "the service has no destination: nothing answers its clients",
-                "add [[service.destination]] with its address below it",
+        table.require("protocol", "\"tcp\", \"udp\" or \"sctp\"");
+        let protocol = table.choice("protocol", PROTOCOLS, PROTOCOL_HINTS);
+        if table.has("family") {
+            let fix = "remove family, or name the service by mark";
+            table.doc.error(
+                &table.place("family"),
+                "family goes with mark only: the address has its own",
+                fix,
             );
         }
-        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
-        let mut destinations = Vec::new();
-        for entry in &tables {
-            let Some(spec) = self.destination(entry, vip, forward) else { continue };
-            if let Some(line) = seen.insert(spec.addr, entry.at.line) {
-                let what = format!("a second destination {} of the service", spec.addr);
-                doc.error(&entry.at, what, format!("remove it or the one in line {line}"));
-            }
-            destinations.push(spec);
-        }
-        destinations
+        let address = address.map(|address| address.value);
+        let key = protocol.zip(address).map(|(protocol, address)| ServiceKey::new(protocol.value, address));
+        (key, address.map(Front::Address))
     }
 
-    fn destination(
-        &self,
-        entry: &Table<'_>,
-        vip: Option<SocketAddr>,
-        inherited: Option<Forwarding>,
-    ) -> Option<DestinationSpec> {
-        let doc = entry.doc;
-        entry.require("address", "\"192.0.2.21:8080\"");
-        let address = entry.parsed("address", "192.0.2.21:8080", |text| {
-            let alone = || Some((text.parse::<IpAddr>().ok()?, None));
-            let with_port = text.parse::<SocketAddr>().ok().map(|addr| (addr.ip(), Some(addr.port())));
-            with_port
-                .or_else(alone)
-                .ok_or_else(|| format!("destination address {text:?} is not an IP address and a port"))
-        });
-        let weight = entry.integer(&Integer {
-            key: "weight",
-            label: "destination weight",
-            min: 0,
-            max: DestinationSpec::WEIGHT_MAX.into(),
-            note: " (0 quiesces the destination)",
-        });
-        let forward = entry.choice("forward", FORWARD, FORWARD_HINTS).map(|forward| forward.value);
-        if !entry.has("forward") && !self.table.has("forward") {
-            doc.error(
-                &entry.at,
-                "the destination has no forwarding method",
-                "add forward = \"nat\", \"dr\" or \"tun\" to it or to its service",
+    /// A service named by firewall mark.
+    fn mark(&self) -> (Option<ServiceKey>, Option<Front>) {
+        let table = self.table;
+        for key in ["protocol", "address"].into_iter().filter(|key| table.has(key)) {
+            table.doc.error(
+                &table.place(key),
+                format!("{key} does not go with mark: the service has every packet with that mark"),
+                format!("remove {key} or mark; a [[mark]] rule says which packets have it"),
             );
         }
-        let forward = if entry.has("forward") { forward } else { inherited };
-        let At { value: (rip, port), at } = address?;
-        if port == Some(0) {
-            doc.error(&at, "destination port 0 is no port", "use 1 to 65535, or leave the port out");
-        }
-        if let Some(vip) = vip
-            && Family::of(vip.ip()) != Family::of(rip)
+        let mark = marks::read_mark(table);
+        let words = [("ipv4", Family::V4), ("ipv6", Family::V6)];
+        let family = table.choice("family", &words, &[("IPv4", "ipv4"), ("IPv6", "ipv6"), ("inet6", "ipv6")]);
+        let family = if table.has("family") { family.map(|family| family.value) } else { Some(Family::V4) };
+        let key = mark.zip(family).map(|(mark, family)| ServiceKey::Mark { mark, family });
+        (key, family.map(Front::Mark))
+    }
+
+    fn one_packet(&self, key: Option<ServiceKey>) -> bool {
+        let table = self.table;
+        let one_packet = table.switch("one_packet").unwrap_or(false);
+        if let Some(ServiceKey::Address { protocol, .. }) = key
+            && one_packet
+            && protocol != Protocol::Udp
         {
-            doc.error(
-                &at,
-                format!("destination {rip} and VIP {} are of two address families", vip.ip()),
-                "give the destination an address of the VIP's family",
-            );
-            return None;
-        }
-        if !check_host(doc, "destination", rip, &at) {
-            return None;
-        }
-        self.check_reach(doc, rip, forward, &at);
-        let (vip, forwarding) = (vip?, forward?);
-        let port = port.unwrap_or(vip.port());
-        if forwarding != Forwarding::Nat && port != vip.port() && port != 0 {
-            let method = if forwarding == Forwarding::Direct { "direct routing" } else { "tunnelling" };
-            doc.error(
-                &at,
-                format!(
-                    "destination port {port} differs from the service's, {}: {method} leaves ports alone",
-                    vip.port()
-                ),
-                format!("use port {}, or forward = \"nat\"", vip.port()),
+            table.doc.error(
+                &table.place("one_packet"),
+                format!("one_packet on {protocol}: only datagrams can be scheduled alone"),
+                "remove one_packet, or use protocol = \"udp\"",
             );
         }
-        let mut spec = DestinationSpec::new(SocketAddr::new(rip, port), forwarding);
-        if let Some(weight) = weight.and_then(|weight| u32::try_from(weight.value).ok()) {
-            spec.weight = weight;
-        }
-        Some(spec)
+        one_packet
     }
 
-    /// Whether packets for `rip` can get there by that method.
-    fn check_reach(&self, doc: &Doc<'_>, rip: IpAddr, forward: Option<Forwarding>, at: &Location) {
-        let network = self.network;
-        let ours = if network.owner(rip).is_some() {
-            Some("an address of the director itself")
-        } else {
-            let vip = self.vips.iter().flatten().any(|vip| vip.value.ip() == rip);
-            vip.then_some("a VIP, which is the director's")
+    fn persistence(&self, family: Option<Family>) -> Option<Persistence> {
+        let table = self.table;
+        let persistent = Integer {
+            key: "persistent",
+            label: "persistent",
+            min: 1,
+            max: PERSISTENT_MAX,
+            note: " seconds, or true for 300",
         };
-        if let Some(ours) = ours {
-            doc.error(at, format!("destination {rip} is {ours}"), "give the realserver's own address (RIP)");
-            return;
+        let timeout = match table.scalar("persistent") {
+            Some(Scalar::Boolean(on)) => on.then_some(PERSISTENT_DEFAULT),
+            _ => table.integer(&persistent).map(|timeout| timeout.value),
+        };
+        let off = !table.has("persistent") || table.scalar("persistent") == Some(Scalar::Boolean(false));
+        if off && table.has("netmask") {
+            table.doc.error(
+                &table.place("netmask"),
+                "netmask without persistence: it says which clients stick together",
+                "add persistent = 300, or remove netmask",
+            );
         }
-        let Some(hop) = network.hop(rip) else {
-            if network.complete {
-                doc.error(
-                    at,
-                    format!("no route to destination {rip}"),
-                    "add an address in its subnet to an interface, or a [[route]] to it",
-                );
+        let family = family?;
+        let prefix_len = if table.has("netmask") { self.netmask(family)? } else { bits(family) };
+        let timeout = Duration::from_secs(timeout?);
+        Some(Persistence { timeout, prefix_len, engine: None })
+    }
+
+    /// As a mask or as a prefix length.
+    fn netmask(&self, family: Family) -> Option<u8> {
+        let table = self.table;
+        if !matches!(table.scalar("netmask"), Some(Scalar::Text(_))) {
+            let note = match family {
+                Family::V4 => " as a prefix length of IPv4, or a mask as in \"255.255.255.0\"",
+                Family::V6 => " as a prefix length of IPv6",
+            };
+            // With 0 all clients stick together; the kernel takes that of IPv4 only.
+            let min = if family == Family::V4 { 0 } else { 1 };
+            let max = bits(family).into();
+            let len = table.integer(&Integer { key: "netmask", label: "netmask", min, max, note })?;
+            return u8::try_from(len.value).ok();
+        }
+        let example = if family == Family::V4 { "255.255.255.0" } else { "ffff:ffff:ffff:ffff::" };
+        let mask = table.parsed("netmask", example, |text| {
+            let v4 = text
+                .parse::<Ipv4Addr>()
+                .map(|mask| (mask.to_bits().leading_ones(), mask.to_bits().count_ones()));
+            let v6 = text
+                .parse::<Ipv6Addr>()
+                .map(|mask| (mask.to_bits().leading_ones(), mask.to_bits().count_ones()));
+            let (leading, all) = match family {
+                Family::V4 if v6.is_ok() => {
+                    return Err(format!("netmask {text:?} is of IPv6, the service of IPv4"));
+                }
+                Family::V6 if v4.is_ok() => {
+                    return Err(format!("netmask {text:?} is of IPv4, the service of IPv6"));
+                }
+                _ => v4.or(v6).map_err(|_| format!("netmask {text:?} is not one"))?,
+            };
+            if leading != all {
+                return Err(format!("netmask {text:?} has a hole: a 1 follows a 0"));
             }
-            return;
-        };
-        if hop.via.is_none()
-            && let Some((_, subnet)) = network.connected(rip)
-            && is_edge(subnet, rip)
-        {
-            let what = format!("destination {rip} is the {} address of {subnet}", edge_name(subnet, rip));
-            doc.error(at, what, "give the realserver's own address (RIP)");
-        }
-        if forward != Some(Forwarding::Direct) {
-            return;
-        }
-        let interface = network.interface(hop.port);
-        if interface.spec.link == Link::Ip {
-            doc.error(
-                at,
-                format!(
-                    "direct routing over {}: a layer 3 device (TUN) has no MAC address to rewrite",
-                    interface.spec.name
-                ),
-                "use forward = \"nat\" or \"tun\", or make the interface device = \"tap\"",
-            );
-        } else if let Some(via) = hop.via {
-            doc.error(
-                at,
-                format!(
-                    "destination {rip} is behind gateway {via}: direct routing ends at the director's link"
-                ),
-                "use forward = \"tun\" or \"nat\", or put the destination on a link of the director",
-            );
-        }
+            Ok(leading)
+        });
+        mask.and_then(|mask| u8::try_from(mask.value).ok())
+    }
+}
+
+/// Of an address.
+fn bits(family: Family) -> u8 {
+    match family {
+        Family::V4 => 32,
+        Family::V6 => 128,
     }
 }

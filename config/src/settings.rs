@@ -1,4 +1,4 @@
-//! The single tables: `[metrics]`, `[limits]`, `[timeouts]`, `[options]`.
+//! The single tables: `[metrics]`, `[limits]`, `[timeouts]`, `[options]` with `compat`.
 
 use core::net::SocketAddr;
 
@@ -8,12 +8,40 @@ use uvs_director::spec::{Limits, Options, Timeouts};
 use crate::read::{Integer, Keys, Table};
 
 pub(crate) const METRICS: Keys = &["listen"];
-pub(crate) const LIMITS: Keys = &["connections", "neighbors", "neighbor_queue", "icmp_errors_per_second"];
+pub(crate) const LIMITS: Keys = &[
+    "connections",
+    "neighbors",
+    "neighbor_queue",
+    "icmp_errors_per_second",
+    "fragment_bytes",
+    "fragmented_packets",
+    "fragments_per_packet",
+];
 pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp"];
-pub(crate) const OPTIONS: Keys = &["conn_reuse_mode", "expire_nodest_conn", "pmtu_disc"];
+pub(crate) const OPTIONS: Keys = &[
+    "conn_reuse_mode",
+    "expire_nodest_conn",
+    "expire_quiescent_template",
+    "sloppy_tcp",
+    "sloppy_sctp",
+    "secure_tcp",
+    "drop_entry",
+    "drop_packet",
+    "am_droprate",
+    "nat_icmp_send",
+    "schedule_icmp",
+    "cache_bypass",
+    "ignore_tunneled",
+    "pmtu_disc",
+    "ftp",
+];
 
 /// The largest timeout in seconds: the kernel keeps it in milliseconds in an `int`.
 const TIMEOUT_MAX: u64 = 2_147_483;
+/// Less could not hold the fragments of one packet of the largest size and what is remembered about them.
+const FRAGMENT_BYTES_MIN: u64 = 131_072;
+/// A packet of 64 KiB cannot be in more: all but the last have 8 bytes at least.
+const FRAGMENTS_MAX: u64 = 8192;
 
 pub(crate) fn metrics(root: &Table<'_>) -> Option<SocketAddr> {
     let table = root.section("metrics", METRICS)?;
@@ -32,9 +60,6 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
         let found = table.integer(&Integer { key, label, min: 1, max, note: "" });
         found.and_then(|found| usize::try_from(found.value).ok()).unwrap_or(default)
     };
-    let connections = limit("connections", "limit of connections", u32::MAX.into(), defaults.connections);
-    let neighbors = limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors);
-    let neighbor_queue = limit("neighbor_queue", "limit of neighbor_queue", 10_000, defaults.neighbor_queue);
     let icmp_errors = table.integer(&Integer {
         key: "icmp_errors_per_second",
         label: "limit of icmp_errors_per_second",
@@ -43,11 +68,32 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
         note: " (0 is no limit)",
     });
     let icmp_errors = icmp_errors.and_then(|found| u32::try_from(found.value).ok());
+    let fragment_bytes = table.integer(&Integer {
+        key: "fragment_bytes",
+        label: "limit of fragment_bytes",
+        min: FRAGMENT_BYTES_MIN,
+        max: u32::MAX.into(),
+        note: " bytes (the largest packet has to fit in)",
+    });
+    let fragment_bytes = fragment_bytes.and_then(|found| usize::try_from(found.value).ok());
     Limits {
-        connections,
-        neighbors,
-        neighbor_queue,
+        connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
+        neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
+        neighbor_queue: limit("neighbor_queue", "limit of neighbor_queue", 10_000, defaults.neighbor_queue),
         icmp_errors_per_second: icmp_errors.unwrap_or(defaults.icmp_errors_per_second),
+        fragment_bytes: fragment_bytes.unwrap_or(defaults.fragment_bytes),
+        fragmented_packets: limit(
+            "fragmented_packets",
+            "limit of fragmented_packets",
+            1_000_000,
+            defaults.fragmented_packets,
+        ),
+        fragments_per_packet: limit(
+            "fragments_per_packet",
+            "limit of fragments_per_packet",
+            FRAGMENTS_MAX,
+            defaults.fragments_per_packet,
+        ),
     }
 }
 
@@ -65,21 +111,46 @@ pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {
     }
 }
 
+/// The behaviour, where `compat` at the top level starts it from and `[options]` changes it.
 pub(crate) fn options(root: &Table<'_>) -> Options {
-    let defaults = Options::default();
+    let compat = root.choice("compat", &[("none", false), ("ipvs", true)], &[("IPVS", "ipvs")]);
+    let compat_ipvs = compat.is_some_and(|compat| compat.value);
+    let defaults = Options { compat_ipvs, ..Options::default() };
     let Some(table) = root.section("options", OPTIONS) else { return defaults };
-    let reuse = Integer {
-        key: "conn_reuse_mode",
-        label: "conn_reuse_mode",
-        min: 0,
-        max: 3,
-        note: " (bit 0: a SYN on a closing connection is scheduled anew, bit 1: in DR and TUN also in FIN_WAIT)",
+    let switch = |key, default| table.switch(key).unwrap_or(default);
+    let number = |key, min, max, note| {
+        let found = table.integer(&Integer { key, label: key, min, max, note })?;
+        u32::try_from(found.value).ok()
     };
-    let reuse = table.integer(&reuse).and_then(|found| u8::try_from(found.value).ok());
+    let mode = |key, note, default| {
+        number(key, 0, 3, note).and_then(|mode| u8::try_from(mode).ok()).unwrap_or(default)
+    };
+    let defence = " (0: never, 1 and 2: when memory is short, 3: always)";
     Options {
-        conn_reuse_mode: reuse.unwrap_or(defaults.conn_reuse_mode),
-        expire_nodest_conn: table.boolean("expire_nodest_conn").unwrap_or(defaults.expire_nodest_conn),
-        pmtu_disc: table.boolean("pmtu_disc").unwrap_or(defaults.pmtu_disc),
-        ..defaults
+        conn_reuse_mode: mode(
+            "conn_reuse_mode",
+            " (bit 0: a SYN on a closing connection is scheduled anew, bit 1: in DR and TUN also in FIN_WAIT)",
+            defaults.conn_reuse_mode,
+        ),
+        expire_nodest_conn: switch("expire_nodest_conn", defaults.expire_nodest_conn),
+        expire_quiescent_template: switch("expire_quiescent_template", defaults.expire_quiescent_template),
+        sloppy_tcp: switch("sloppy_tcp", defaults.sloppy_tcp),
+        sloppy_sctp: switch("sloppy_sctp", defaults.sloppy_sctp),
+        secure_tcp: mode(
+            "secure_tcp",
+            " (3: a connection is not established before its destination says so)",
+            defaults.secure_tcp,
+        ),
+        drop_entry: mode("drop_entry", defence, defaults.drop_entry),
+        drop_packet: mode("drop_packet", defence, defaults.drop_packet),
+        am_droprate: number("am_droprate", 1, i32::MAX.unsigned_abs().into(), " (one packet in so many)")
+            .unwrap_or(defaults.am_droprate),
+        nat_icmp_send: switch("nat_icmp_send", defaults.nat_icmp_send),
+        schedule_icmp: switch("schedule_icmp", defaults.schedule_icmp),
+        cache_bypass: switch("cache_bypass", defaults.cache_bypass),
+        ignore_tunneled: switch("ignore_tunneled", defaults.ignore_tunneled),
+        pmtu_disc: switch("pmtu_disc", defaults.pmtu_disc),
+        ftp: switch("ftp", defaults.ftp),
+        compat_ipvs,
     }
 }

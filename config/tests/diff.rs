@@ -8,8 +8,8 @@ use proptest::sample::{Index, subsequence};
 use uvs_config::Config;
 use uvs_director::PortId;
 use uvs_director::spec::{
-    Change, DestinationSpec, InterfaceSpec, Link, MacAddr, Options, RouteSpec, ServiceKey, ServiceSpec,
-    Timeouts,
+    Change, DestinationSpec, InterfaceSpec, Link, MacAddr, MarkRule, Options, RouteSpec, ServiceKey,
+    ServiceSpec, Timeouts,
 };
 
 /// What a director holds, and how it takes changes: strictly.
@@ -18,6 +18,7 @@ struct Model {
     interfaces: Vec<InterfaceSpec>,
     routes: Vec<RouteSpec>,
     neighbors: BTreeMap<(PortId, IpAddr), MacAddr>,
+    marks: Vec<MarkRule>,
     services: BTreeMap<ServiceKey, (ServiceSpec, BTreeMap<SocketAddr, DestinationSpec>)>,
     timeouts: Timeouts,
     options: Options,
@@ -29,6 +30,7 @@ impl Model {
             interfaces: config.interfaces.iter().map(|interface| interface.spec.clone()).collect(),
             routes: config.routes.clone(),
             neighbors: config.neighbors.iter().map(|it| ((it.port, it.addr), it.mac)).collect(),
+            marks: config.marks.clone(),
             services: config
                 .services
                 .iter()
@@ -62,6 +64,13 @@ impl Model {
                     return Err(format!("neighbor {addr} on a layer 3 link"));
                 }
                 self.neighbors.insert((port, addr), mac);
+            }
+            Change::SetMarks(rules) => {
+                let ports = rules.iter().filter_map(|rule| rule.port);
+                if ports.into_iter().any(|port| usize::from(port.0) >= self.interfaces.len()) {
+                    return Err("a mark rule for no interface".to_owned());
+                }
+                self.marks = rules;
             }
             Change::AddService(spec) => {
                 let key = spec.key;
@@ -117,18 +126,28 @@ fn pick(from: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
 
 fn destination() -> impl Strategy<Value = String> {
     // Direct routing keeps the port, so the port is left out wherever the method is free.
-    let forward = pick(&["nat", "dr", "tun"]);
-    (forward, 0u32..4).prop_map(|(forward, weight)| format!("weight = {weight}\nforward = \"{forward}\"\n"))
+    let forward = pick(&[
+        "forward = \"nat\"\n",
+        "forward = \"dr\"\n",
+        "forward = \"tun\"\n",
+        "forward = \"tun\"\ntunnel = { type = \"gre\" }\n",
+        "forward = \"tun\"\ntunnel = { type = \"gue\", port = 6080 }\n",
+    ]);
+    let threshold = pick(&["", "upper_threshold = 9\n"]);
+    (forward, 0u32..4, threshold)
+        .prop_map(|(forward, weight, threshold)| format!("weight = {weight}\n{forward}{threshold}"))
 }
 
 fn service(head: &'static str) -> impl Strategy<Value = String> {
     let hosts = subsequence((11..17).collect::<Vec<u8>>(), 0..=6).prop_shuffle();
-    let scheduler = pick(&["rr", "wrr", "lc", "wlc"]);
+    let scheduler = pick(uvs_config::SHIPPED);
     let options = pick(&["", "a", "b"]);
-    (hosts, proptest::collection::vec(destination(), 6), scheduler, options).prop_map(
-        move |(hosts, bodies, scheduler, options)| {
-            let mut text =
-                format!("[[service]]\n{head}\nscheduler = \"{scheduler}\"\noptions = \"{options}\"\n");
+    let sticky = pick(&["", "persistent = 60\n", "persistent = true\nnetmask = 24\n"]);
+    (hosts, proptest::collection::vec(destination(), 6), scheduler, options, sticky).prop_map(
+        move |(hosts, bodies, scheduler, options, sticky)| {
+            let mut text = format!(
+                "[[service]]\n{head}\nscheduler = \"{scheduler}\"\noptions = \"{options}\"\n{sticky}"
+            );
             for (host, body) in hosts.iter().zip(bodies) {
                 text += &format!("[[service.destination]]\naddress = \"192.168.10.{host}\"\n{body}");
             }
@@ -136,6 +155,12 @@ fn service(head: &'static str) -> impl Strategy<Value = String> {
         },
     )
 }
+
+const RULES: [&str; 3] = [
+    "[[mark]]\nmark = 7\ninterface = \"a\"\ndestination_ports = 80\n",
+    "[[mark]]\nmark = 8\ndestination = \"192.168.10.100/32\"\n",
+    "[[mark]]\nmark = 7\nprotocol = \"tcp\"\nsource_mac = \"!02:00:00:00:00:15\"\n",
+];
 
 /// The text of a valid config. A few values of each kind, so that two of them have much in common.
 fn text() -> impl Strategy<Value = String> {
@@ -164,20 +189,25 @@ fn text() -> impl Strategy<Value = String> {
         "[timeouts]\ntcp = 60\n",
         "[timeouts]\nudp = 1\n[options]\nexpire_nodest_conn = true\n",
         "[options]\nconn_reuse_mode = 0\n",
+        "compat = \"ipvs\"\n",
     ]);
-    let services = subsequence(vec![0usize, 1, 2, 3], 0..=4).prop_shuffle();
+    let rules = subsequence(vec![RULES[0], RULES[1], RULES[2]], 0..=3).prop_shuffle();
+    let rules = rules.prop_map(|rules| rules.concat());
+    let services = subsequence(vec![0usize, 1, 2, 3, 4, 5], 0..=6).prop_shuffle();
     let bodies = [
         "protocol = \"tcp\"\naddress = \"192.168.10.100:80\"",
         "protocol = \"udp\"\naddress = \"192.168.10.100:80\"",
         "protocol = \"tcp\"\naddress = \"192.168.10.100:443\"",
         "protocol = \"tcp\"\naddress = \"192.168.10.1:80\"",
+        "mark = 7",
+        "mark = 8",
     ]
     .map(service);
-    (settings, network, more, route, neighbors, services, bodies).prop_map(
-        |(settings, network, more, route, neighbors, services, bodies)| {
+    (settings, network, more, route, neighbors, rules, services, bodies).prop_map(
+        |(settings, network, more, route, neighbors, rules, services, bodies)| {
             let services: String = services.into_iter().map(|index| bodies[index].as_str()).collect();
             format!(
-                "{settings}[[interface]]\nname = \"a\"\ndevice = \"tap\"\n{network}{more}{route}{neighbors}{services}"
+                "{settings}[[interface]]\nname = \"a\"\ndevice = \"tap\"\n{network}{more}{route}{neighbors}{rules}{services}"
             )
         },
     )
@@ -203,6 +233,15 @@ proptest! {
         let network = changes.iter().any(|change| matches!(change, Change::SetNetwork { .. }));
         for change in changes {
             let last = model.clone();
+            if matches!(change, Change::SetMarks(_)) {
+                for key in before.services.keys().chain(after.services.keys()) {
+                    prop_assert!(model.services.contains_key(key), "marks are set when {} is not there", key);
+                }
+                for (key, (_, want)) in &after.services {
+                    let there = &model.services[key].1;
+                    prop_assert!(want.keys().all(|addr| there.contains_key(addr)), "{} is not ready", key);
+                }
+            }
             model.apply(change.clone()).map_err(TestCaseError::fail)?;
             // A neighbour is set again after SetNetwork; every other step leads somewhere.
             prop_assert!(
@@ -263,6 +302,24 @@ fn the_start_sets_the_network_first_and_destinations_in_the_order_of_the_file() 
         Change::AddDestination(key, service.destinations[1]),
     ];
     assert_eq!(Config::diff(None, &config), want);
+}
+
+#[test]
+fn packets_move_from_one_service_to_another_without_a_gap() {
+    let rule = "[[mark]]\nmark = 7\ndestination = \"192.0.2.10/32\"\n";
+    let marked =
+        TWO.replace("protocol = \"tcp\"\naddress = \"192.0.2.10:80\"", "mark = 7").replace(":80\"", "\"");
+    let (old, new) = (parse(TWO), parse(&format!("{marked}{rule}")));
+    let said = |from: &Config, to: &Config| -> Vec<String> {
+        let kind = |change: &Change| format!("{change:?}").split(['(', ' ']).next().unwrap_or("").to_owned();
+        Config::diff(Some(from), to).iter().map(kind).collect()
+    };
+    let want = ["SetNetwork", "AddService", "AddDestination", "AddDestination", "SetMarks", "RemoveService"];
+    // The VIP is the director's own address only while a service names it.
+    assert_eq!(said(&old, &new), want);
+    assert_eq!(said(&new, &old), want);
+    let moved = parse(&format!("{marked}{}", rule.replace("192.0.2.10", "192.0.2.11")));
+    assert_eq!(Config::diff(Some(&new), &moved), [Change::SetMarks(moved.marks.clone())]);
 }
 
 #[test]

@@ -29,7 +29,18 @@ fn every_example_loads() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["dr.toml", "full.toml", "nat-on-tun-device.toml", "nat.toml", "tun.toml"]);
+    assert_eq!(
+        names,
+        [
+            "dr.toml",
+            "full.toml",
+            "ipv6.toml",
+            "nat-on-tun-device.toml",
+            "nat.toml",
+            "tun.toml",
+            "two-directors.toml"
+        ]
+    );
 }
 
 #[test]
@@ -71,6 +82,37 @@ fn derived_macs_are_stable_unicast_local_and_differ_by_name() {
 }
 
 #[test]
+fn ipv6_balances_by_every_method_and_tunnels_across_families() {
+    let config = load("ipv6.toml");
+    let said: Vec<String> = config
+        .services
+        .iter()
+        .flat_map(|service| {
+            let key = service.spec.key;
+            service
+                .destinations
+                .iter()
+                .map(move |spec| format!("{key} -> {} {:?}", spec.addr, spec.forwarding))
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "tcp [2001:db8:10::100]:80 -> [2001:db8:20::11]:8080 Nat",
+            "tcp [2001:db8:10::100]:80 -> [2001:db8:20::12]:8080 Nat",
+            "tcp [2001:db8:10::100]:443 -> [2001:db8:20::11]:443 Direct",
+            "tcp [2001:db8:10::100]:443 -> [2001:db8:20::12]:443 Direct",
+            "udp [2001:db8:10::100]:53 -> 192.168.20.13:53 Tunnel(Ipip)",
+        ]
+    );
+    let route = config.routes[0];
+    assert_eq!((route.via, route.port), (Some("fe80::fe".parse().unwrap()), PortId(0)));
+    let addresses: Vec<String> =
+        config.interfaces[0].spec.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["2001:db8:10::1/64", "2001:db8:10::100/128"], "the VIP is the director's");
+}
+
+#[test]
 fn dr_takes_the_ports_of_the_service_and_quiesces_with_weight_0() {
     let config = load("dr.toml");
     assert_eq!(forwardings(&config), [Forwarding::Direct; 3]);
@@ -98,6 +140,25 @@ fn nat_on_a_tun_device_has_its_side_in_the_kernel() {
 }
 
 #[test]
+fn one_of_two_directors_does_not_balance_what_the_other_has_balanced() {
+    let config = load("two-directors.toml");
+    let [rule] = config.marks[..] else { panic!("one rule: {:?}", config.marks) };
+    let other = "02:00:00:00:0a:02".parse::<MacAddr>().ok();
+    assert_eq!((rule.source_mac, rule.not_source_mac), (other, true));
+    assert_eq!(config.services[0].spec.key.to_string(), "fwmark 1");
+    assert_eq!(forwardings(&config), [Forwarding::Direct; 2]);
+    let vip = rule.destination.expect("the VIP");
+    let owned = |interface: &Interface| interface.spec.addresses.iter().any(|own| own.addr() == vip.addr());
+    assert!(!config.interfaces.iter().any(owned), "{vip} is routed");
+    assert!(
+        config
+            .routes
+            .iter()
+            .any(|route| route.to == vip && route.via == Some(config.services[0].destinations[0].addr.ip()))
+    );
+}
+
+#[test]
 fn full_writes_out_the_defaults_and_resolves_its_module() {
     let config = load("full.toml");
     assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().expect("an address")));
@@ -110,5 +171,7 @@ fn full_writes_out_the_defaults_and_resolves_its_module() {
     assert!(module.path.is_absolute() && module.path.is_file(), "{}", module.path.display());
     assert_eq!(module.fallback, "wlc");
     assert_eq!(forwardings(&config)[..2], [Forwarding::Nat, Forwarding::Direct], "own, then the service's");
+    let keys: Vec<String> = config.services.iter().map(|service| service.spec.key.to_string()).collect();
+    assert_eq!(keys, ["tcp 192.168.10.100:80", "udp 10.0.0.100:53", "sctp 10.0.0.100:0", "fwmark 7"]);
     assert_eq!(service.location.context, "service udp 10.0.0.100:53");
 }

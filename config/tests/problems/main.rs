@@ -1,8 +1,11 @@
 //! What a person is told about a wrong config, to the letter.
 
+mod marks;
 mod network;
 mod service;
+mod sticky;
 mod text;
+mod tunnel;
 
 use std::path::Path;
 
@@ -67,7 +70,9 @@ fn problems(text: &str, path: impl AsRef<Path>) -> Problems {
 
 #[test]
 fn problems_say_what_where_and_how_to_fix() {
-    for (name, text, want) in text::cases().into_iter().chain(network::cases()).chain(service::cases()) {
+    let cases =
+        [text::cases(), network::cases(), service::cases(), sticky::cases(), tunnel::cases(), marks::cases()];
+    for (name, text, want) in cases.into_iter().flatten() {
         assert_eq!(problems(&text, "edge.toml").to_string(), want.trim(), "{name}:\n{text}");
     }
 }
@@ -131,6 +136,7 @@ fn odd_but_possible_configs_are_warned_about() {
     let without = format!("{HEAD}[[service]]\nprotocol = 'udp'\naddress = '192.0.2.10:53'\n");
     let unrouted = replaced("'10.9.9.9/32']", "'10.9.9.9/32']\nhost = { routes = ['10.9.9.8/32'] }")
         .replace("192.0.2.10:443", "10.9.9.9:443");
+    let marked = "[[service]]\nmark = 7\nforward = 'nat'\ndestination = [{ address = '192.0.2.22' }]\n";
     let cases = [
         (
             "service without destinations",
@@ -145,6 +151,45 @@ fn odd_but_possible_configs_are_warned_about() {
             "warning: the host's kernel is not told to route VIP 10.9.9.9 into uvs1\n  \
              where: edge.toml:15, service tcp 10.9.9.9:443\n  \
              fix:   add \"10.9.9.9/32\" to the host.routes of interface uvs1, unless the route is there",
+        ),
+        (
+            "tunnel that no destination has",
+            replaced("forward = 'nat'", "forward = 'nat'\ntunnel = { type = 'gre' }"),
+            "warning: no destination of the service is reached by a tunnel\n  \
+             where: edge.toml:16, service tcp 192.0.2.10:443\n  \
+             fix:   use forward = \"tun\", or remove tunnel",
+        ),
+        (
+            "mark that no service uses",
+            added("[[mark]]\nmark = 7\ninterface = 'uvs0'"),
+            "warning: no service uses mark 7\n  \
+             where: edge.toml:18, mark 7\n  \
+             fix:   add a [[service]] with mark = 7, or remove the rule",
+        ),
+        (
+            "mark that no service of its family uses",
+            added(&format!("{marked}[[mark]]\nmark = 7\n[[mark]]\nmark = 7\nsource = '2001:db8::/32'"))
+                .replacen("[[mark]]\nmark = 7\n", "[[mark]]\nmark = 7\nprotocol = 'udp'\n", 1),
+            "warning: no service of IPv6 uses mark 7, and the rule matches IPv6 only\n  \
+             where: edge.toml:25, mark 7\n  \
+             fix:   add a [[service]] with mark = 7 and family = \"ipv6\"",
+        ),
+        (
+            "service whose mark no rule gives",
+            added(marked),
+            "warning: no rule gives mark 7 to packets of IPv4: the service has no clients\n  \
+             where: edge.toml:18, service fwmark 7\n  \
+             fix:   add [[mark]] with mark = 7 and what its packets look like",
+        ),
+        (
+            "rule behind a wider one",
+            added(&format!(
+                "{marked}[[mark]]\nmark = 7\nsource = '10.0.0.0/8'\ndestination_ports = '80-90'\n\
+                 [[mark]]\nmark = 7\nprotocol = 'tcp'\nsource = '10.1.0.0/16'\ndestination_ports = 80"
+            )),
+            "warning: the rule is never reached: the one in line 22 matches first\n  \
+             where: edge.toml:26, mark 7\n  \
+             fix:   put it before that one, or remove it",
         ),
     ];
     for (name, text, want) in cases {

@@ -77,12 +77,63 @@ error: route to 0.0.0.0/0 by way of 2001:db8::1: two address families
 "#,
         ),
         (
-            "IPv6 on an interface",
-            replaced("addresses = ['192.0.2.1/24']", "addresses = ['192.0.2.1/24', '2001:db8::1/64']"),
+            "IPv6 on an interface with too small an MTU",
+            replaced(
+                "addresses = ['192.0.2.1/24']",
+                "addresses = ['192.0.2.1/24', '2001:db8::1/64']\nmtu = 1279",
+            ),
             r#"
-error: 2001:db8::1: IPv6 is not built yet
+error: MTU 1279 is too small for IPv6
+  where: edge.toml:5, interface uvs0
+  fix:   use 1280 or more, or remove the IPv6 addresses
+"#,
+        ),
+        (
+            "IPv6 addresses no host can have",
+            replaced(
+                "'192.0.2.1/24'",
+                "'192.0.2.1/24', 'ff02::1/64', '::1/128', '::ffff:192.0.2.9/128', '2001:db8::1/0'",
+            ),
+            r#"
+error: ff02::1 is a multicast address
   where: edge.toml:4, interface uvs0
-  fix:   use an IPv4 address
+  fix:   give an address a host can have
+error: ::1 is a loopback address
+  where: edge.toml:4, interface uvs0
+  fix:   give an address a host can have
+error: ::ffff:192.0.2.9 is an IPv4 address in the notation of IPv6
+  where: edge.toml:4, interface uvs0
+  fix:   give an address a host can have
+error: 2001:db8::1/0 makes every address a neighbor
+  where: edge.toml:4, interface uvs0
+  fix:   give the length of the subnet, as in /64
+"#,
+        ),
+        (
+            "a link-local gateway without its link",
+            added("[[route]]\nto = '::/0'\nvia = 'fe80::1'"),
+            r#"
+error: gateway fe80::1 is a link-local address: it does not say on which link
+  where: edge.toml:20, route to ::/0
+  fix:   add interface = "NAME"
+"#,
+        ),
+        (
+            "a link-local gateway on a link without IPv6",
+            added("[[route]]\nto = '::/0'\nvia = 'fe80::1'\ninterface = 'uvs0'"),
+            r#"
+error: gateway fe80::1 on uvs0, which has no IPv6 address
+  where: edge.toml:20, route to ::/0
+  fix:   add an IPv6 address to the interface
+"#,
+        ),
+        (
+            "host bits in an IPv6 route",
+            added("[[route]]\nto = '2001:db8::1/32'\ninterface = 'uvs0'"),
+            r#"
+error: 2001:db8::1/32 has bits set beyond its prefix length
+  where: edge.toml:19, route to 2001:db8::1/32
+  fix:   write 2001:db8::/32, or 2001:db8::1/128 for the one host
 "#,
         ),
         (

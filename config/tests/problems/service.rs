@@ -114,15 +114,6 @@ error: destination port 8443 differs from the service's, 443: tunnelling leaves 
 "#,
         ),
         (
-            "service on port 0",
-            replaced("address = '192.0.2.10:443'", "address = '192.0.2.10:0'"),
-            r#"
-error: a service on port 0 (all ports) needs persistence, which is not built yet
-  where: edge.toml:14, service tcp 192.0.2.10:0
-  fix:   give the one port, 1 to 65535
-"#,
-        ),
-        (
             "service without a port",
             replaced("address = '192.0.2.10:443'", "address = '192.0.2.10'"),
             r#"
@@ -173,7 +164,7 @@ error: scheduler module "mine.wasm" does not exist
             r#"
 error: unknown scheduler "wrrr"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   did you mean "wrr"? Use one of rr, wrr, lc, wlc, or the path of a .wasm file
+  fix:   did you mean "wrr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, or the path of a .wasm file
 "#,
         ),
         (
@@ -182,7 +173,7 @@ error: unknown scheduler "wrrr"
             r#"
 error: unknown scheduler "maglev"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   use one of rr, wrr, lc, wlc, or the path of a .wasm file
+  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, or the path of a .wasm file
 "#,
         ),
         (
@@ -216,11 +207,11 @@ error: scheduler name "a/b" is not one
         ),
         (
             "fallback is no native scheduler",
-            added("[[scheduler]]\nname = 'x'\nmodule = 'Cargo.toml'\nfallback = 'rr'"),
+            added("[[scheduler]]\nname = 'x'\nmodule = 'Cargo.toml'\nfallback = 'best'"),
             r#"
-error: fallback "rr" is no native scheduler
+error: fallback "best" is no native scheduler
   where: edge.toml:21, scheduler x
-  fix:   use wlc
+  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos
 "#,
         ),
         (
@@ -249,21 +240,35 @@ error: a second destination 192.0.2.21:443 of the service
             r#"
 error: destination 2001:db8::1 and VIP 192.0.2.10 are of two address families
   where: edge.toml:19, service tcp 192.0.2.10:443, destination [2001:db8::1]:443
-  fix:   give the destination an address of the VIP's family
+  fix:   use forward = "tun", which crosses them, or give the destination an address of the VIP's family
 "#,
         ),
         (
-            "IPv6 VIP",
+            "IPv6 VIP outside every subnet",
             added(
                 "[[service]]\nprotocol = 'tcp'\naddress = '[2001:db8::1]:80'\nforward = 'nat'\ndestination = [{ address = '[2001:db8::2]:80' }]",
             ),
             r#"
-error: 2001:db8::1: IPv6 is not built yet
+error: VIP 2001:db8::1 is outside every interface
   where: edge.toml:20, service tcp [2001:db8::1]:80
-  fix:   use an IPv4 address
-error: 2001:db8::2: IPv6 is not built yet
+  fix:   add "2001:db8::1/128" to the addresses of an interface, or use a VIP inside a subnet
+error: no route to destination 2001:db8::2
   where: edge.toml:22, service tcp [2001:db8::1]:80, destination [2001:db8::2]:80
-  fix:   use an IPv4 address
+  fix:   add an address in its subnet to an interface, or a [[route]] to it
+"#,
+        ),
+        (
+            "a link-local VIP and destination",
+            added(
+                "[[service]]\nprotocol = 'tcp'\naddress = '[fe80::1]:80'\nforward = 'nat'\ndestination = [{ address = '[fe80::2]:80' }]",
+            ),
+            r#"
+error: VIP fe80::1 is a link-local address, which is valid on one link only
+  where: edge.toml:20, service tcp [fe80::1]:80
+  fix:   give an address a host can have
+error: destination fe80::2 is a link-local address, which is valid on one link only
+  where: edge.toml:22, service tcp [fe80::1]:80, destination [fe80::2]:80
+  fix:   give an address a host can have
 "#,
         ),
         (
@@ -321,21 +326,12 @@ error: unknown forward "masq"
 "#,
         ),
         (
-            "SCTP",
-            replaced("protocol = 'tcp'", "protocol = 'sctp'"),
-            r#"
-error: SCTP is not built yet
-  where: edge.toml:13, service sctp 192.0.2.10:443
-  fix:   use "tcp" or "udp"
-"#,
-        ),
-        (
             "service without a protocol",
             replaced("protocol = 'tcp'\n", ""),
             r#"
 error: service 192.0.2.10:443 has no protocol
   where: edge.toml:12, service 192.0.2.10:443
-  fix:   add protocol = "tcp" or "udp"
+  fix:   add protocol = "tcp", "udp" or "sctp"
 "#,
         ),
         (

@@ -37,16 +37,16 @@ error: this is not TOML: duplicate key
             r#"
 error: unknown key "forwrad"
   where: edge.toml:15, service tcp 192.0.2.10:443
-  fix:   did you mean "forward"? The keys here are protocol, address, scheduler, options, forward, destination
+  fix:   did you mean "forward"? The keys here are protocol, address, mark, family, scheduler, options, persistent, netmask, one_packet, forward, tunnel, destination
 "#,
         ),
         (
             "unknown key with none near",
-            replaced("forward = 'nat'", "forward = 'nat'\npersistent = 60"),
+            replaced("forward = 'nat'", "forward = 'nat'\nquorum = 2"),
             r#"
-error: unknown key "persistent"
+error: unknown key "quorum"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   remove it; the keys here are protocol, address, scheduler, options, forward, destination
+  fix:   remove it; the keys here are protocol, address, mark, family, scheduler, options, persistent, netmask, one_packet, forward, tunnel, destination
 "#,
         ),
         (
@@ -55,7 +55,7 @@ error: unknown key "persistent"
             r#"
 error: unknown key "weigth"
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.22
-  fix:   did you mean "weight"? The keys here are address, weight, forward
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold
 "#,
         ),
         (
@@ -64,7 +64,7 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are metrics, limits, timeouts, options, interface, route, neighbor, scheduler, service
+  fix:   did you mean "timeouts"? The keys here are compat, metrics, limits, timeouts, options, interface, route, neighbor, scheduler, mark, service
 "#,
         ),
         (
@@ -114,11 +114,11 @@ error: an entry of addresses must be a string, not an integer
         ),
         (
             "integer for a boolean",
-            prefixed("options.pmtu_disc = 1"),
+            replaced("'10.9.9.9/32']", "'10.9.9.9/32']\nhost = { forwarding = 1 }"),
             r#"
-error: pmtu_disc must be a boolean, not an integer
-  where: edge.toml:1, options
-  fix:   write pmtu_disc = true or pmtu_disc = false
+error: forwarding must be a boolean, not an integer
+  where: edge.toml:9, interface uvs1, host
+  fix:   write forwarding = true or forwarding = false
 "#,
         ),
         (
@@ -176,6 +176,105 @@ error: conn_reuse_mode 4 is out of range
 "#,
         ),
         (
+            "a switch as a number that is none",
+            prefixed("options.pmtu_disc = 2"),
+            r#"
+error: pmtu_disc 2 is out of range
+  where: edge.toml:1, options
+  fix:   use 0 to 1, or false and true
+"#,
+        ),
+        (
+            "string for a switch",
+            prefixed("options.sloppy_tcp = 'yes'"),
+            r#"
+error: sloppy_tcp must be a boolean, not a string
+  where: edge.toml:1, options
+  fix:   write sloppy_tcp = true or sloppy_tcp = false
+"#,
+        ),
+        (
+            "secure_tcp out of range",
+            prefixed("options.secure_tcp = 4"),
+            r#"
+error: secure_tcp 4 is out of range
+  where: edge.toml:1, options
+  fix:   use 0 to 3 (3: a connection is not established before its destination says so)
+"#,
+        ),
+        (
+            "drop_entry out of range",
+            prefixed("options.drop_entry = 4"),
+            r#"
+error: drop_entry 4 is out of range
+  where: edge.toml:1, options
+  fix:   use 0 to 3 (0: never, 1 and 2: when memory is short, 3: always)
+"#,
+        ),
+        (
+            "drop_packet negative",
+            prefixed("options.drop_packet = -1"),
+            r#"
+error: drop_packet -1 is out of range
+  where: edge.toml:1, options
+  fix:   use 0 to 3 (0: never, 1 and 2: when memory is short, 3: always)
+"#,
+        ),
+        (
+            "am_droprate 0",
+            prefixed("options.am_droprate = 0"),
+            r#"
+error: am_droprate 0 is out of range
+  where: edge.toml:1, options
+  fix:   use 1 to 2147483647 (one packet in so many)
+"#,
+        ),
+        (
+            "unknown compat",
+            prefixed("compat = 'lvs'"),
+            r#"
+error: unknown compat "lvs"
+  where: edge.toml:1
+  fix:   use one of "none", "ipvs"
+"#,
+        ),
+        (
+            "compat among the options",
+            prefixed("options.compat = 'ipvs'"),
+            r#"
+error: unknown key "compat"
+  where: edge.toml:1, options
+  fix:   move it to the top level, out of this table; the keys here are conn_reuse_mode, expire_nodest_conn, expire_quiescent_template, sloppy_tcp, sloppy_sctp, secure_tcp, drop_entry, drop_packet, am_droprate, nat_icmp_send, schedule_icmp, cache_bypass, ignore_tunneled, pmtu_disc, ftp
+"#,
+        ),
+        (
+            "too little room for fragments",
+            prefixed("limits.fragment_bytes = 131071"),
+            r#"
+error: limit of fragment_bytes 131071 is out of range
+  where: edge.toml:1, limits
+  fix:   use 131072 to 4294967295 bytes (the largest packet has to fit in)
+"#,
+        ),
+        (
+            "no fragmented packet at all",
+            prefixed("limits.fragmented_packets = 0"),
+            r#"
+error: limit of fragmented_packets 0 is out of range
+  where: edge.toml:1, limits
+  fix:   use 1 to 1000000
+"#,
+        ),
+        (
+            "more fragments than a packet can have",
+            prefixed("limits.fragments_per_packet = 8193"),
+            r#"
+error: limit of fragments_per_packet 8193 is out of range
+  where: edge.toml:1, limits
+  fix:   use 1 to 8192
+"#,
+        ),
+        (
             "metrics address without a port",
             prefixed("metrics.listen = '127.0.0.1'"),
             r#"
@@ -213,13 +312,13 @@ error: MTU 1 is out of range
   fix:   use 68 to 65521 bytes on a TAP
 error: unknown scheduler "wr"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, or the path of a .wasm file
+  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, or the path of a .wasm file
 error: destination weight -1 is out of range
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.21:443
   fix:   use 0 to 2147483647 (0 quiesces the destination)
 error: unknown key "wieght"
   where: edge.toml:21, service tcp 192.0.2.10:443, destination 192.0.2.21:443
-  fix:   did you mean "weight"? The keys here are address, weight, forward
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold
 "#,
         ),
     ]
