@@ -127,7 +127,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
     .collect()
 }
 
-/// The running configuration with the services that the director really has.
+/// The running configuration with the services and settings that the director really has.
 fn as_it_runs(running: &Config, director: &Director) -> Config {
     let services = director
         .services()
@@ -143,5 +143,11 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
             }
         })
         .collect();
-    Config { services, ..running.clone() }
+    Config {
+        services,
+        marks: director.marks(),
+        timeouts: director.timeouts(),
+        options: director.options(),
+        ..running.clone()
+    }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use uvs_config::{Config, Interface};
-use uvs_device::host::{self, HostPlan, RepliesFrom};
+use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
-use uvs_director::spec::{Family, Link};
+use uvs_director::spec::{Family, Link, Prefix};
 
 /// Opens the device of each interface, in the order of their ports.
 ///
@@ -43,6 +43,15 @@ pub fn host_plan(config: &Config) -> HostPlan {
                 device: device.clone(),
                 family,
             }));
+        }
+        if side.local_servers || side.local_clients {
+            plan.local_nodes.push(LocalNode {
+                device: device.clone(),
+                addresses: side.addresses.iter().map(Prefix::addr).collect(),
+                servers: side.local_servers,
+                clients: side.local_clients,
+                replies_from: side.replies_from.clone(),
+            });
         }
         if side.forwarding {
             for link in std::iter::once(device).chain(&side.replies_from) {
@@ -124,6 +133,7 @@ mod tests {
             addresses = ["192.0.2.2/32"]
             routes = ["192.0.2.80/32"]
             replies_from = ["eth1"]
+            local_servers = true
             forwarding = true
             "#,
             "test.toml",
@@ -139,6 +149,13 @@ mod tests {
                     link: "eth1".to_owned(),
                     device: device(),
                     family: Family::V4
+                }],
+                local_nodes: vec![LocalNode {
+                    device: device(),
+                    addresses: vec!["192.0.2.2".parse().unwrap()],
+                    servers: true,
+                    clients: false,
+                    replies_from: vec!["eth1".to_owned()],
                 }],
                 forwarding: vec![device(), "eth1".to_owned()],
                 ..HostPlan::default()

@@ -402,7 +402,7 @@ fn meet(
             (closing, matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck))
         };
         let is_held = connection.controls().is_some_and(|control| control.controlled.load(Relaxed) > 0);
-        let drained_and_closing = !options.compat_ipvs && drained && winding_down;
+        let drained_and_closing = !options.compat_ipvs && drained && (winding_down || closing);
         if options.expire_nodest_conn && drained
             || options.conn_reuse_mode != 0 && connection.control.is_none() && closing && !is_held
             || drained_and_closing

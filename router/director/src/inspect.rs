@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::connection::{Connection, PROTOCOL_IP};
 use crate::director::{Director, Scene};
 use crate::service::{Counted, lock};
-use crate::spec::{MacAddr, Options, Protocol, Timeouts};
+use crate::spec::{MacAddr, MarkRule, Options, Protocol, Timeouts};
 use crate::time::Instant;
 use crate::view::{AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status};
 use uvs_wire::Address;
@@ -72,6 +72,11 @@ impl Director {
     /// The timeouts in force.
     pub fn timeouts(&self) -> Timeouts {
         self.snapshot.load().timeouts
+    }
+
+    /// The mark rules in force.
+    pub fn marks(&self) -> Vec<MarkRule> {
+        self.snapshot.load().marks.to_vec()
     }
 
     /// The options in force.

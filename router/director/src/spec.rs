@@ -287,7 +287,8 @@ pub struct Options {
     pub sloppy_tcp: bool,
     /// Any SCTP packet but ABORT starts a connection.
     pub sloppy_sctp: bool,
-    /// 0 to 3; not 0 uses the TCP table that resists SYN floods.
+    /// 0 to 3; 3 uses the TCP table that resists SYN floods. As in the kernel, 1 and 2 guard only while memory is
+    /// short, which the director never is: its table is bounded.
     pub secure_tcp: u8,
     /// 0 to 3; not 0 drops half-open connections when memory is short (3: always).
     pub drop_entry: u8,
