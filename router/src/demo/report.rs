@@ -201,7 +201,7 @@ fn introduction(method: Method) -> String {
             "NAT (ipvsadm -m): the director rewrites addresses and ports, both ways\n\
              \n\
              \x20 client 10.0.0.2 --+-- c0 {DIP}  director  r0 192.168.10.1 --+-- rs1 192.168.10.11:8080\n\
-             \x20                       VIP {VIP}                         +-- rs2 192.168.10.12:8080\n\
+             \x20                       VIP {VIP}                           +-- rs2 192.168.10.12:8080\n\
              \x20                                                                +-- rs3 192.168.10.13:8080\n\
              \x20                                                     (their gateway is 192.168.10.1)\n"
         ),

@@ -365,7 +365,11 @@ fn cache() -> Result<PathBuf> {
     let Some(base) = base else {
         bail!("no place for the cache\n  fix:   set HOME, XDG_CACHE_HOME or UVS_CACHE");
     };
-    Ok(std::path::absolute(base)?.join("wasm-toolchain"))
+    let cache = std::path::absolute(base)?.join("wasm-toolchain");
+    // Its real path is what the compiler knows of, and what has to be taken out of the modules: homes are
+    // often behind a link.
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    Ok(cache.canonicalize()?)
 }
 
 #[cfg(test)]

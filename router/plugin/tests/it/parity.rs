@@ -131,9 +131,25 @@ fn run(name: &str, bytes: &[u8], options: &str, seed: u64, steps: u32) {
     assert!(picked > steps / 4, "{name}: only {picked} picks of {steps} steps placed a connection");
 }
 
+/// The components to hold against their twins: the shipped ones, or those that a newer compiler built, in the folder
+/// that `UVS_TEST_MODULES` names.
+fn modules() -> Vec<(&'static str, Vec<u8>)> {
+    let folder = std::env::var_os("UVS_TEST_MODULES").map(std::path::PathBuf::from);
+    SHIPPED
+        .iter()
+        .map(|&(name, shipped)| {
+            let rebuilt = folder.as_ref().map(|folder| {
+                let path = folder.join(format!("{name}.wasm"));
+                std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            });
+            (name, rebuilt.unwrap_or_else(|| shipped.to_vec()))
+        })
+        .collect()
+}
+
 #[test]
 fn shipped_components_pick_as_their_native_twins() {
-    for (name, bytes) in SHIPPED {
+    for (name, bytes) in &modules() {
         for &options in flags(name) {
             for seed in 0..8 {
                 run(name, bytes, options, seed, 3_000);
@@ -148,7 +164,7 @@ fn shipped_components_carry_a_thousand_destinations_within_their_fuel() {
     let policy = Policy::default();
     let schedule = policy.fuel_schedule + 1_000 * policy.fuel_schedule_per_destination;
     let setup = policy.fuel_setup + 1_000 * policy.fuel_setup_per_destination;
-    for (name, bytes) in SHIPPED {
+    for (name, bytes) in &modules() {
         let module = host().compile(name, bytes).unwrap();
         let options = flags(name).last().unwrap();
         let mut component = Plugin::new(&module, "service", options, Box::new(Wlc::default()), 0).unwrap();
@@ -181,7 +197,8 @@ fn shipped_components_carry_a_thousand_destinations_within_their_fuel() {
 #[test]
 fn full_caches_fit_into_fuel_memory_and_a_handover() {
     for name in ["lblc", "lblcr"] {
-        let (_, bytes) = SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap();
+        let modules = modules();
+        let (_, bytes) = modules.iter().find(|(shipped, _)| *shipped == name).unwrap();
         let module = host().compile(name, bytes).unwrap();
         let start = || {
             let mut plugin = Plugin::new(&module, "service", "", Box::new(Wlc::default()), 0).unwrap();
