@@ -220,10 +220,11 @@ impl Director {
             return Verdict::Drop(reason);
         }
         // As the address we have on that way: the VIP, if the packet was translated.
-        let network = &scene.snapshot.network;
-        let own = Some(packet.src).filter(|src| network.is_local(*src));
-        if let Some(own) = own.or_else(|| network.source_for(hop.port, packet.dst)) {
-            ip_options::record_route(frame.bytes_mut(), &packet, own);
+        if ip_options::present(&packet) {
+            let own = Some(packet.src).filter(|src| scene.snapshot.network.is_local(*src));
+            if let Some(own) = own.or(hop.source) {
+                ip_options::record_route(frame.bytes_mut(), &packet, own);
+            }
         }
         self.output(scene, frame, hop, None)
     }

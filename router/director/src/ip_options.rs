@@ -20,10 +20,15 @@ const TIMESTAMP: u8 = 68;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
-/// Looks through the options. A packet without any, which is nearly every one, costs one comparison.
+/// Whether a packet has any, which nearly none does.
+pub(crate) fn present(packet: &Packet) -> bool {
+    usize::from(packet.header_len) > ipv4::HEADER_LEN && packet.is_v4()
+}
+
+/// Looks through the options.
 pub(crate) fn check(ip: &[u8], packet: &Packet) -> Options {
     let len = usize::from(packet.header_len);
-    if len == ipv4::HEADER_LEN || !packet.is_v4() {
+    if !present(packet) {
         return Options::Fine;
     }
     let header = &ip[..len];

@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::Ipv6Addr;
 use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
@@ -15,6 +15,8 @@ pub(crate) struct Hop {
     /// The address to resolve on that link.
     pub(crate) addr: Address,
     pub(crate) mtu: u32,
+    /// The director's own address to talk from on that way.
+    pub(crate) source: Option<Address>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,7 @@ struct Route {
     via: Option<Address>,
     port: PortId,
     mtu: u32,
+    source: Option<Address>,
 }
 
 /// An immutable picture of the network, replaced whole by each change.
@@ -37,6 +40,37 @@ pub(crate) struct Network {
     /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
     link_local: Vec<Vec<Address>>,
     broadcasts: HashSet<Address, foldhash::fast::FixedState>,
+    /// Which addresses may be in `local` or `broadcasts`: most packets ask about others, and are told so at once.
+    known: Filter,
+}
+
+/// A set that may say yes wrongly, but never no.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filter([u64; 8]);
+
+impl Filter {
+    /// Where an address has its bit. No hash of note: what collides costs a look-up, and no more.
+    fn place(addr: Address) -> (usize, u64) {
+        let (hi, lo) = addr.halves();
+        let spread = (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[allow(clippy::cast_possible_truncation, reason = "three bits")]
+        let word = (spread >> 61) as usize;
+        (word, 1 << (spread >> 55 & 63))
+    }
+
+    fn insert(&mut self, addr: Address) {
+        let (word, bit) = Self::place(addr);
+        self.0[word] |= bit;
+    }
+
+    fn may_contain(&self, addr: Address) -> bool {
+        let (word, bit) = Self::place(addr);
+        self.0[word] & bit != 0
+    }
+}
+
+fn address(bits: u128) -> Address {
+    Address::from_octets(bits.to_be_bytes())
 }
 
 fn bits(addr: Address) -> u128 {
@@ -66,7 +100,11 @@ impl Network {
                 if network.local.insert(prefix.addr().into(), interface.port).is_some() {
                     return Err(format!("address {} is given to two interfaces", prefix.addr()));
                 }
-                network.broadcasts.extend(prefix.broadcast().map(Address::from));
+                network.known.insert(prefix.addr().into());
+                if let Some(broadcast) = prefix.broadcast() {
+                    network.broadcasts.insert(broadcast.into());
+                    network.known.insert(broadcast.into());
+                }
                 network.routes.push(Route::new(*prefix, None, interface));
             }
         }
@@ -78,6 +116,11 @@ impl Network {
         }
         network.routes.sort_by_key(|route| core::cmp::Reverse(route.mask.count_ones()));
         network.interfaces = interfaces;
+        for index in 0..network.routes.len() {
+            let Route { port, via, network: to, .. } = network.routes[index];
+            let towards = via.unwrap_or_else(|| address(to));
+            network.routes[index].source = network.source_for(port, towards);
+        }
         Ok(network)
     }
 
@@ -99,7 +142,7 @@ impl Network {
 
     /// Whether the director owns the address: its own ones and VIPs, but for link-local ones.
     pub(crate) fn is_local(&self, addr: Address) -> bool {
-        self.local.contains_key(&addr)
+        self.known.may_contain(addr) && self.local.contains_key(&addr)
     }
 
     /// Whether the director owns the address on that interface.
@@ -129,7 +172,7 @@ impl Network {
     }
 
     pub(crate) fn is_broadcast(&self, addr: Address) -> bool {
-        addr.is_broadcast() || self.broadcasts.contains(&addr)
+        addr.is_broadcast() || self.known.may_contain(addr) && self.broadcasts.contains(&addr)
     }
 
     /// The way back to the sender of a packet that came in on that link: a link-local sender is there.
@@ -138,7 +181,7 @@ impl Network {
             return self.route(to);
         }
         let interface = self.interface(port).filter(|_| !self.link_local(port).is_empty())?;
-        Some(Hop { port, addr: to, mtu: interface.mtu })
+        Some(Hop { port, addr: to, mtu: interface.mtu, source: self.source_for(port, to) })
     }
 
     /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
@@ -152,7 +195,7 @@ impl Network {
             .routes
             .iter()
             .find(|route| route.family == family && (wanted ^ route.network) & route.mask == 0)?;
-        Some(Hop { port: route.port, addr: route.via.unwrap_or(to), mtu: route.mtu })
+        Some(Hop { port: route.port, addr: route.via.unwrap_or(to), mtu: route.mtu, source: route.source })
     }
 
     /// The director's own address to talk from through an interface to `to`: one whose subnet holds it, else the
@@ -207,6 +250,7 @@ impl Route {
             via,
             port: interface.port,
             mtu: interface.mtu,
+            source: None,
         }
     }
 }
@@ -215,7 +259,7 @@ impl Route {
 pub(crate) fn is_impossible_source(addr: Address) -> bool {
     addr.is_multicast() || addr.is_unspecified() || addr.is_loopback() || addr.is_broadcast() || {
         // 0.0.0.0/8, "this network" (RFC 1122 section 3.2.1.3).
-        matches!(addr.to_ip(), IpAddr::V4(v4) if v4.octets()[0] == 0)
+        addr.is_v4() && addr.v4_octets()[0] == 0
     }
 }
 

@@ -102,7 +102,7 @@ impl Director {
         hop: Hop,
         tunnel: Tunnel,
     ) -> Verdict {
-        let Some(src) = scene.snapshot.network.source_for(hop.port, to) else {
+        let Some(src) = hop.source else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let hop = Hop { mtu: self.path_mtus.of(to, hop.mtu, scene.now), ..hop };
