@@ -9,7 +9,7 @@ use crate::frame::{FRAME_MAX, Frame, Outbox};
 use crate::ip_options::{self, Options};
 use crate::marks::mark_of;
 use crate::neighbor::arp_frame;
-use crate::network::is_impossible_source;
+use crate::network::{Owner, is_impossible_source};
 use crate::report::Report;
 use crate::spec::{Family, Link, MacAddr, Protocol};
 use crate::verdict::{DropReason, Verdict};
@@ -128,14 +128,14 @@ impl Director {
         }
         let network = &scene.snapshot.network;
         if is_impossible_source(packet.src)
-            || network.is_local_seen_from(packet.src, scene.port)
-            || network.is_broadcast(packet.src)
+            || network.owner(packet.src, scene.port) != Owner::Other
             || packet.dst.is_loopback()
             || packet.dst.is_unspecified()
         {
             return Verdict::Drop(DropReason::Martian);
         }
-        if group || packet.dst.is_multicast() || network.is_broadcast(packet.dst) {
+        let owner = network.owner(packet.dst, scene.port);
+        if group || owner == Owner::Broadcast || packet.dst.is_multicast() {
             return Verdict::Drop(DropReason::Multicast);
         }
         let packet = match packet.is_fragment() {
@@ -150,9 +150,7 @@ impl Director {
             scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
         }
         let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
-        if network.is_local_seen_from(packet.dst, scene.port)
-            || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family)
-        {
+        if owner == Owner::Local || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family) {
             self.local_input(scene, frame, packet)
         } else {
             self.transit(scene, frame, packet)

@@ -44,12 +44,23 @@ pub(crate) struct Network {
     known: Filter,
 }
 
+/// What an address is to the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// An address of ours: our own ones and VIPs.
+    Local,
+    /// All hosts of a link.
+    Broadcast,
+    Other,
+}
+
 /// A set that may say yes wrongly, but never no.
 #[derive(Clone, Copy, Debug, Default)]
 struct Filter([u64; 8]);
 
 impl Filter {
     /// Where an address has its bit. No hash of note: what collides costs a look-up, and no more.
+    #[inline]
     fn place(addr: Address) -> (usize, u64) {
         let (hi, lo) = addr.halves();
         let spread = (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -63,6 +74,7 @@ impl Filter {
         self.0[word] |= bit;
     }
 
+    #[inline]
     fn may_contain(&self, addr: Address) -> bool {
         let (word, bit) = Self::place(addr);
         self.0[word] & bit != 0
@@ -153,6 +165,24 @@ impl Network {
         self.local.get(&addr) == Some(&port)
     }
 
+    /// What an address means in a packet on that link.
+    #[inline]
+    pub(crate) fn owner(&self, addr: Address, port: PortId) -> Owner {
+        if self.known.may_contain(addr) {
+            if self.local.contains_key(&addr) {
+                return Owner::Local;
+            }
+            if self.broadcasts.contains(&addr) {
+                return Owner::Broadcast;
+            }
+        }
+        match addr.is_v4() {
+            true if addr.is_broadcast() => Owner::Broadcast,
+            false if addr.is_v6_link_local() && self.is_local_on(addr, port) => Owner::Local,
+            _ => Owner::Other,
+        }
+    }
+
     /// Whether a packet on that link means the director by the address: any of its own, but of link-local ones
     /// those of that link.
     pub(crate) fn is_local_seen_from(&self, addr: Address, port: PortId) -> bool {
@@ -169,10 +199,6 @@ impl Network {
         let given = self.interface(port).map_or(&[][..], |interface| &interface.addresses);
         let given = given.iter().map(|prefix| Address::from(prefix.addr()));
         given.filter(|addr| !addr.is_v6_link_local()).chain(self.link_local(port).iter().copied())
-    }
-
-    pub(crate) fn is_broadcast(&self, addr: Address) -> bool {
-        addr.is_broadcast() || self.known.may_contain(addr) && self.broadcasts.contains(&addr)
     }
 
     /// The way back to the sender of a packet that came in on that link: a link-local sender is there.
@@ -256,6 +282,7 @@ impl Route {
 }
 
 /// Whether no host can have the address as its source.
+#[inline]
 pub(crate) fn is_impossible_source(addr: Address) -> bool {
     addr.is_multicast() || addr.is_unspecified() || addr.is_loopback() || addr.is_broadcast() || {
         // 0.0.0.0/8, "this network" (RFC 1122 section 3.2.1.3).
@@ -265,6 +292,8 @@ pub(crate) fn is_impossible_source(addr: Address) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use core::net::IpAddr;
+
     use super::*;
 
     fn interface(port: u16, addresses: &[&str]) -> InterfaceSpec {
@@ -310,7 +339,9 @@ mod tests {
             assert_eq!((found.port, found.addr), (PortId(port), addr(hop)), "{why}");
         }
         assert_eq!(network.route(addr("fd01::1")), None, "no IPv6 default route");
-        assert!(network.is_broadcast(addr("10.0.0.255")));
+        assert_eq!(network.owner(addr("10.0.0.255"), PortId(1)), Owner::Broadcast);
+        assert_eq!(network.owner(addr("192.168.10.1"), PortId(0)), Owner::Local, "on whatever link");
+        assert_eq!(network.owner(addr("10.0.0.7"), PortId(0)), Owner::Other);
         assert_eq!(network.source_for(PortId(1), addr("192.168.10.11")), Some(addr("192.168.10.1")));
     }
 
