@@ -446,17 +446,17 @@ fn read_host(table: &Table<'_>) -> (Host, Vec<At<Prefix>>) {
     addresses.retain(|prefix| is_own_address(table.doc, prefix));
     let mut routes = prefixes("routes", "192.0.2.80/32");
     routes.retain(|prefix| is_network(table.doc, prefix));
-    let local = |key, what| {
+    let local = |key| {
         let wanted = table.boolean(key).unwrap_or(false);
         if wanted && !table.has("addresses") {
-            let fix = "add addresses = [\"192.0.2.1/30\"], of which the host's own processes use one";
-            table.doc.error(&table.place(key), format!("{what} on a host without an address here"), fix);
+            let what = format!("{key} without an address: the host's own processes need one on the device");
+            table.doc.error(&table.place(key), what, "add addresses = [\"192.0.2.1/30\"]");
         }
         wanted
     };
     let host = Host {
-        local_servers: local("local_servers", "realservers"),
-        local_clients: local("local_clients", "clients"),
+        local_servers: local("local_servers"),
+        local_clients: local("local_clients"),
         addresses: values(&addresses),
         routes: values(&routes),
         replies_from: devices(table, "replies_from"),

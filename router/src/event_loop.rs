@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::io;
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -19,6 +20,8 @@ use anyhow::Context;
 use tokio::sync::mpsc::UnboundedSender;
 use uvs_device::{Device, Poller, StopHandle};
 use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
+use uvs_wire::arp::ArpRepr;
+use uvs_wire::ethernet;
 
 use crate::clock::Clock;
 use crate::traffic::{IoFailure, Lane};
@@ -222,6 +225,35 @@ impl DataPlane {
             self.flush(lane, 0, &mut out);
         }
     }
+
+    /// Asks the links who else has our addresses (ARP probes, RFC 5227 section 2.1.1); the director takes note of who
+    /// answers. A real server that holds the VIP without ARP suppression keeps quiet until it is asked, and its answers
+    /// to clients do not pass here. For the control thread, as [`Self::announce`].
+    pub fn probe(&self) {
+        let (mut announcements, mut out) = (Outbox::new(), Outbox::new());
+        self.director.announce(&mut announcements);
+        for (port, frame) in announcements.drain() {
+            if let Some(probe) = probe_of(frame) {
+                out.push(port, probe);
+            }
+        }
+        if let Some(lane) = self.lanes.last() {
+            self.flush(lane, 0, &mut out);
+        }
+    }
+}
+
+/// The probe for the address that an ARP announcement is about: the same without a sender's address, so that nobody
+/// learns anything from it. `None`: it is none.
+fn probe_of(mut announcement: Frame) -> Option<Frame> {
+    let message = announcement.bytes_mut();
+    if message.len() < ethernet::HEADER_LEN || ethernet::ethertype(message) != ethernet::ETHERTYPE_ARP {
+        return None;
+    }
+    let message = &mut message[ethernet::HEADER_LEN..];
+    let probe = ArpRepr { sender_ip: Ipv4Addr::UNSPECIFIED, ..ArpRepr::parse(message).ok()? };
+    probe.emit(message);
+    Some(announcement)
 }
 
 /// Expires what is due.
@@ -245,6 +277,29 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn a_probe_asks_as_nobody() {
+        let (own, vip) = ([2, 0, 0, 0, 0, 1], Ipv4Addr::new(192, 0, 2, 10));
+        let mut bytes = [0; ethernet::HEADER_LEN + uvs_wire::arp::LEN];
+        ethernet::write(&mut bytes, [0xff; 6], own, ethernet::ETHERTYPE_ARP);
+        let announcement = ArpRepr {
+            operation: uvs_wire::arp::Operation::Request,
+            sender_mac: own,
+            sender_ip: vip,
+            target_mac: [0; 6],
+            target_ip: vip,
+        };
+        announcement.emit(&mut bytes[ethernet::HEADER_LEN..]);
+        let probe = probe_of(Frame::from_bytes(&bytes)).unwrap();
+        assert_eq!(probe.bytes()[..ethernet::HEADER_LEN], bytes[..ethernet::HEADER_LEN]);
+        let asked = ArpRepr::parse(&probe.bytes()[ethernet::HEADER_LEN..]).unwrap();
+        assert_eq!(asked, ArpRepr { sender_ip: Ipv4Addr::UNSPECIFIED, ..announcement });
+        ethernet::write(&mut bytes, [0xff; 6], own, ethernet::ETHERTYPE_IPV6);
+        for other in [&bytes[..], &bytes[..12]] {
+            assert!(probe_of(Frame::from_bytes(other)).is_none(), "no ARP");
+        }
+    }
 
     #[test]
     fn a_thread_that_dies_says_so() {

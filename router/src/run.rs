@@ -37,6 +37,8 @@ use crate::{check, http, logging, notify, reload, setup};
 
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
+/// How often the links are asked for claimants of our addresses, the first time at once.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs the director until a signal or a failure ends it.
 ///
@@ -185,6 +187,8 @@ async fn until_the_end(
 ) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(CONFLICTS_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ask = tokio::time::interval(PROBE_EVERY);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = HashSet::new();
     loop {
         tokio::select! {
@@ -200,6 +204,7 @@ async fn until_the_end(
                 info!("SIGTERM: stopping");
                 return Ok(());
             }
+            _ = ask.tick() => plane.probe(),
             _ = look.tick() => warn_of_conflicts(live, &mut known),
             _ = signals.hangup.recv() => {
                 notify::notify(&notify::reloading());

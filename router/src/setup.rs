@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uvs_config::{Config, Interface};
 use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
-use uvs_director::spec::{Family, Link, Prefix};
+use uvs_director::spec::{Family, Link};
 
 /// Opens the device of each interface, in the order of their ports.
 ///
@@ -47,7 +47,7 @@ pub fn host_plan(config: &Config) -> HostPlan {
         if side.local_servers || side.local_clients {
             plan.local_nodes.push(LocalNode {
                 device: device.clone(),
-                addresses: side.addresses.iter().map(Prefix::addr).collect(),
+                addresses: side.addresses.iter().map(|address| address.addr()).collect(),
                 servers: side.local_servers,
                 clients: side.local_clients,
                 replies_from: side.replies_from.clone(),

@@ -308,6 +308,39 @@ error: host does not go with this device: a TAP (layer 2) has no side in the hos
 "#,
         ),
         (
+            "realservers and clients on a host without an address",
+            replaced(
+                "device = 'tun'",
+                "device = 'tun'\nhost = { local_servers = true, local_clients = true, routes = [] }",
+            ),
+            r#"
+error: local_servers without an address: the host's own processes need one on the device
+  where: edge.toml:8, interface uvs1, host
+  fix:   add addresses = ["192.0.2.1/30"]
+error: local_clients without an address: the host's own processes need one on the device
+  where: edge.toml:8, interface uvs1, host
+  fix:   add addresses = ["192.0.2.1/30"]
+"#,
+        ),
+        (
+            "destination on the host, whose answers would not come back",
+            local_destination("", "nat"),
+            r#"
+error: destination 10.0.0.1 is the host kernel's address on uvs1: its answers would not come back
+  where: edge.toml:23, service tcp 192.0.2.10:80, destination 10.0.0.1
+  fix:   add local_servers = true to the host of interface uvs1
+"#,
+        ),
+        (
+            "tunnel to the host itself",
+            local_destination(", local_servers = true", "tun"),
+            r#"
+error: tunnelling to 10.0.0.1, which is the host kernel's address on uvs1
+  where: edge.toml:23, service tcp 192.0.2.10:80, destination 10.0.0.1
+  fix:   use forward = "nat": were the VIP the kernel's too, its packets would not get to the director
+"#,
+        ),
+        (
             "bridge with our own device as a port",
             replaced("device = 'tap'", "device = 'tap'\nbridge = { name = 'br0', ports = ['uvs1'] }"),
             r#"
@@ -411,4 +444,14 @@ error: unknown key "port"
 "#,
         ),
     ]
+}
+
+/// A destination that is the kernel's own address on uvs1.
+fn local_destination(keys: &str, method: &str) -> String {
+    let host = format!("device = 'tun'\nhost = {{ addresses = ['10.0.0.1/30']{keys} }}");
+    let service = format!(
+        "[[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:80'\nforward = '{method}'\n\
+         destination = [{{ address = '10.0.0.1' }}]\n"
+    );
+    replaced("device = 'tun'", &host) + &service
 }

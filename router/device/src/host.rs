@@ -2,22 +2,22 @@
 //!
 //! ```text
 //!   apply:  bridges > addresses > forwarding > routes > rules     each step noted when done
+//!                                 forwarding.rs         steer.rs
 //!   undo:   the notes, last first; what has gone meanwhile is passed over
 //! ```
 //! What was there before is used and left: an existing bridge, an address or a route that is as wanted.
 
-use std::collections::BTreeSet;
+mod forwarding;
+mod steer;
+
 use std::fmt;
-use std::io;
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::{route, rule};
 use uvs_director::spec::{Family, MacAddr, Prefix};
 
 use crate::net::{Cause, Net, NetError, read_sysctl, route_message, sysctl, write_sysctl};
-
-/// The routing tables we take for replies, if they are free.
-const TABLES: std::ops::Range<u32> = 20_000..20_256;
 
 /// A bridge and what is plugged into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,26 @@ pub struct RepliesFrom {
     pub family: Family,
 }
 
+/// Makes packets between processes of the host itself and the director pass a device, where the kernel would take a
+/// shorter way: answers of real servers on the host, and replies to clients on it.
+///
+/// Only packets of these addresses are led that way, so processes have to use them: servers listen on one, and clients
+/// get one from the kernel when the addresses are on the device and what they ask for is routed into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalNode {
+    /// The TUN device.
+    pub device: String,
+    /// The host's own addresses that count.
+    pub addresses: Vec<IpAddr>,
+    /// Real servers: what processes send from these addresses goes into the device, even if it is for another host.
+    pub servers: bool,
+    /// Clients: what comes in on `replies_from` for these addresses goes into the device though it is for the host. With
+    /// `servers` as well, so does what processes send from one of these addresses to one of them.
+    pub clients: bool,
+    /// Links on which replies of real servers come in.
+    pub replies_from: Vec<String>,
+}
+
 /// All that is wanted of the host. The devices must exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPlan {
@@ -54,10 +74,22 @@ pub struct HostPlan {
     pub routes: Vec<(Prefix, String)>,
     /// Replies to be steered, by a rule and a routing table of our own.
     pub replies_from: Vec<RepliesFrom>,
-    /// The links between which the kernel has to route IPv4, TUN devices among them; none: nothing is changed. It turns
+    /// Real servers and clients on the host itself.
+    pub local_nodes: Vec<LocalNode>,
+    /// The links between which the kernel has to route, TUN devices among them; none: nothing is changed. It turns
     /// `ip_forward` on, and reverse path filter and redirects off for these links. Other links keep the
-    /// filter and the redirects they have.
+    /// filter and the redirects they have. If something in the plan is IPv6, `net.ipv6.conf.all.forwarding` is turned
+    /// on as well; links that take router advertisements go on doing so.
     pub forwarding: Vec<String>,
+}
+
+impl HostPlan {
+    fn has_ipv6(&self) -> bool {
+        let is_v6 = |prefix: &Prefix| prefix.addr().is_ipv6();
+        self.addresses.iter().any(|(_, address)| is_v6(address))
+            || self.routes.iter().any(|(to, _)| is_v6(to))
+            || self.replies_from.iter().any(|replies| replies.family == Family::V6)
+    }
 }
 
 /// A plan could not be carried out. What had been done of it was undone.
@@ -105,14 +137,36 @@ impl std::error::Error for UndoError {}
 /// How to take one step back.
 #[derive(Debug)]
 enum Undo {
-    DeleteBridge { name: String, index: u32 },
-    Master { name: String, index: u32, before: Option<u32> },
-    Down { name: String, index: u32 },
-    Mac { name: String, index: u32, before: MacAddr },
-    Address { index: u32, address: Prefix },
+    DeleteBridge {
+        name: String,
+        index: u32,
+    },
+    Master {
+        name: String,
+        index: u32,
+        before: Option<u32>,
+    },
+    Down {
+        name: String,
+        index: u32,
+    },
+    Mac {
+        name: String,
+        index: u32,
+        before: MacAddr,
+    },
+    Address {
+        index: u32,
+        address: Prefix,
+    },
     Route(route::RouteMessage),
     Rule(rule::RuleMessage),
-    Sysctl { path: String, before: String },
+    /// A rule that we took away.
+    LostRule(rule::RuleMessage),
+    Sysctl {
+        path: String,
+        before: String,
+    },
 }
 
 /// What was done to the host. It is undone by [`Self::undo`], and by dropping this, which waits for it on a thread of
@@ -167,12 +221,14 @@ impl HostState {
             self.add_address(name, *address).await?;
         }
         if !plan.forwarding.is_empty() {
-            self.enable_forwarding(&plan.forwarding).await?;
+            self.enable_forwarding(&plan.forwarding, plan.has_ipv6()).await?;
         }
         for (to, device) in &plan.routes {
             self.add_route(*to, device).await?;
         }
-        self.steer_replies(&plan.replies_from).await
+        let mut tables = steer::Tables::default();
+        self.steer_replies(&plan.replies_from, &mut tables).await?;
+        self.steer_local_nodes(&plan.local_nodes, &mut tables).await
     }
 
     async fn make_bridge(&mut self, bridge: &Bridge) -> Result<(), NetError> {
@@ -271,90 +327,6 @@ impl HostState {
         }
     }
 
-    /// Gives each device (and family) a table whose default route leads into it, and each link a rule for it.
-    async fn steer_replies(&mut self, wanted: &[RepliesFrom]) -> Result<(), NetError> {
-        let mut tables: Vec<(&str, Family, u32)> = Vec::new();
-        for RepliesFrom { link, device, family } in wanted {
-            let step = format!("steer replies from {link} into {device}");
-            // A rule takes any name, and would wait for such a link for ever.
-            self.net.link(link).await.map_err(|error| error.during(&step))?;
-            let known = tables.iter().find(|(name, of, _)| (*name, of) == (device.as_str(), family));
-            let table = match known {
-                Some(&(_, _, table)) => table,
-                None => {
-                    let table = self.make_reply_table(device, *family, &step).await?;
-                    tables.push((device, *family, table));
-                    table
-                }
-            };
-            let rule = self.net.add_rule(link, table, *family).await?;
-            self.done.push(Undo::Rule(rule));
-        }
-        Ok(())
-    }
-
-    async fn make_reply_table(&mut self, device: &str, of: Family, step: &str) -> Result<u32, NetError> {
-        let index = self.net.link_index(device).await.map_err(|error| error.during(step))?;
-        let unspecified = match of {
-            Family::V4 => std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            Family::V6 => std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        };
-        let everything = Prefix::new(unspecified, 0).expect("0 is a prefix length");
-        let mut taken: BTreeSet<u32> = self.net.routes().await?.iter().map(|route| route.table).collect();
-        for rule in self.net.rules(of).await? {
-            taken.extend(rule.attributes.iter().filter_map(|attribute| match attribute {
-                rule::RuleAttribute::Table(table) => Some(*table),
-                _ => None,
-            }));
-        }
-        for table in TABLES.filter(|table| !taken.contains(table)) {
-            let message = route_message(everything, None, Some(index), table);
-            let adding = format!("{step}: add its default route to table {table}");
-            match self.net.add_route_message(message.clone(), adding).await {
-                Ok(()) => {
-                    self.done.push(Undo::Route(message));
-                    return Ok(table);
-                }
-                // Another director took it since we looked.
-                Err(error) if error.errno() == Some(Errno::EEXIST) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let (first, last) = (TABLES.start, TABLES.end - 1);
-        let full = io::Error::other(format!("none of the routing tables {first} to {last} is free"));
-        Err(NetError::new(step, full))
-    }
-
-    async fn enable_forwarding(&mut self, links: &[String]) -> Result<(), NetError> {
-        for name in links {
-            self.net.link(name).await.map_err(|error| error.during(format!("route to and from {name}")))?;
-        }
-        let conf = conf_entries()?;
-        if read_sysctl("net/ipv4/ip_forward").is_ok_and(|value| value != "1") {
-            // Writing ip_forward also writes these, on the way back as well: their notes lie below its own.
-            self.note_sysctl("net/ipv4/conf/all/accept_redirects".to_owned());
-            for name in &conf {
-                self.note_sysctl(format!("net/ipv4/conf/{name}/forwarding"));
-            }
-            self.set_sysctl("net/ipv4/ip_forward".to_owned(), "1")?;
-        }
-        // Either is in force on a link at the larger value of the link and of "all", so "all" has to be 0 for a link to
-        // be free of it. The other links get what "all" gave them, and so do links still to come ("default").
-        for setting in ["rp_filter", "send_redirects"] {
-            let path = |name: &str| format!("net/ipv4/conf/{name}/{setting}");
-            let number = |text: &str| text.parse::<u32>().unwrap_or(0);
-            let all = self.set_sysctl(path("all"), "0")?;
-            for name in conf.iter().filter(|name| *name != "all") {
-                if links.contains(name) {
-                    self.set_sysctl(path(name), "0")?;
-                } else if read_sysctl(&path(name)).is_ok_and(|own| number(&own) < number(&all)) {
-                    self.set_sysctl(path(name), &all)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Notes a setting that another one is about to change.
     fn note_sysctl(&mut self, path: String) {
         if let Ok(before) = read_sysctl(&path) {
@@ -397,18 +369,6 @@ impl Drop for HostState {
     }
 }
 
-/// The entries of `/proc/sys/net/ipv4/conf`: links, "all" and "default".
-fn conf_entries() -> Result<Vec<String>, NetError> {
-    let names = std::fs::read_dir("/proc/sys/net/ipv4/conf")
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect::<io::Result<_>>()
-        })
-        .map_err(|error| NetError::new("read the links' settings in /proc/sys/net/ipv4/conf", error))?;
-    Ok(names)
-}
-
 async fn take_back(net: &Net, step: Undo) -> Result<(), NetError> {
     match step {
         Undo::DeleteBridge { name, index } => match net.link(&name).await {
@@ -435,6 +395,7 @@ async fn take_back(net: &Net, step: Undo) -> Result<(), NetError> {
         Undo::Address { index, address } => net.remove_address(index, address).await,
         Undo::Route(message) => net.remove_route(message, "remove a route".to_owned()).await,
         Undo::Rule(message) => net.remove_rule(message).await,
+        Undo::LostRule(message) => net.add_rule(message, "put a rule back").await,
         Undo::Sysctl { path, before } => match write_sysctl(&path, &before) {
             Ok(_) => Ok(()),
             Err(error) => Err(NetError::new(format!("set {path} back to {before}"), error)),

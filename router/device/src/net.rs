@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use uvs_director::spec::{Family, MacAddr, Prefix};
 
 pub use error::{Cause, NetError};
-pub(crate) use message::route_message;
+pub(crate) use message::{RuleMatch, route_message, rule_message, rule_priority, rule_table};
 use message::{address_state, family, link_state, route_state};
 
 /// Where one end of a veth pair goes.
@@ -356,32 +356,16 @@ impl Net {
         Ok(found)
     }
 
-    pub(crate) async fn add_rule(
-        &self,
-        link: &str,
-        table: u32,
-        of: Family,
-    ) -> Result<rule::RuleMessage, NetError> {
-        let request =
-            self.handle.rule().add().input_interface(link).table_id(table).action(rule::RuleAction::ToTable);
-        let step = |error| NetError::new(format!("add the rule: from {link}, look up table {table}"), error);
-        match of {
-            Family::V4 => {
-                let mut request = request.v4();
-                let message = request.message_mut().clone();
-                request.execute().await.map_err(step).map(|()| message)
-            }
-            Family::V6 => {
-                let mut request = request.v6();
-                let message = request.message_mut().clone();
-                request.execute().await.map_err(step).map(|()| message)
-            }
-        }
+    /// Adds a rule (`message::rule_message`, or one as the kernel described it).
+    pub(crate) async fn add_rule(&self, message: rule::RuleMessage, step: &str) -> Result<(), NetError> {
+        let mut request = self.handle.rule().add();
+        *request.message_mut() = message;
+        request.execute().await.map_err(|error| NetError::new(step, error))
     }
 
     pub(crate) async fn remove_rule(&self, message: rule::RuleMessage) -> Result<(), NetError> {
         let removed = self.handle.rule().del(message).execute().await;
-        removed.map_err(|error| NetError::new("remove the rule for replies", error))
+        removed.map_err(|error| NetError::new("remove a rule", error))
     }
 
     /// All policy rules of one family, as the kernel describes them.

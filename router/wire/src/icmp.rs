@@ -303,6 +303,11 @@ pub fn reply_echo_in_place(ip: &mut [u8], packet: &Packet) -> bool {
     let edit = Edit::new().word(old, get16(ip, start));
     let checksum = edit.apply(get16(ip, start + CHECKSUM));
     put16(ip, start + CHECKSUM, checksum);
+    // Of nothing but zeros the checksum is 0xffff, of everything else that sums to it 0: an edit cannot tell them
+    // apart, and an IPv4 echo without identifier, number and data ends here.
+    if checksum == 0 && packet.is_v4() && packet.transport(ip).iter().all(|&byte| byte == 0) {
+        put16(ip, start + CHECKSUM, 0xffff);
+    }
     true
 }
 

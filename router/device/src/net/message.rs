@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::{AddressFamily, address, route};
-use uvs_director::spec::{MacAddr, Prefix};
+use rtnetlink::packet_route::{AddressFamily, address, route, rule};
+use uvs_director::spec::{Family, MacAddr, Prefix};
 
 use super::{LinkState, RouteState};
 
@@ -41,6 +41,58 @@ pub(crate) fn route_message(
     };
     message.attributes.extend(device.map(route::RouteAttribute::Oif));
     message
+}
+
+/// Which packets a rule is about; what is left out always matches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RuleMatch<'n> {
+    /// The link they come in on; `lo` for those of the host's own processes.
+    pub(crate) link: Option<&'n str>,
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) to: Option<IpAddr>,
+}
+
+/// A rule that has packets looked up in `table`. The message serves to add the rule and to remove it: as the kernel
+/// compares what is given only, the priority always is.
+pub(crate) fn rule_message(of: Family, what: RuleMatch<'_>, table: u32, priority: u32) -> rule::RuleMessage {
+    let mut message = rule::RuleMessage::default();
+    message.header.family = match of {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    message.header.action = rule::RuleAction::ToTable;
+    // Beyond 255 the header has no room for it, and the attribute counts.
+    message.header.table = u8::try_from(table).unwrap_or(route::RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes.extend(what.link.map(|link| rule::RuleAttribute::Iifname(link.to_owned())));
+    if let Some(from) = what.from {
+        message.header.src_len = Prefix::host(from).prefix_len();
+        message.attributes.push(rule::RuleAttribute::Source(from));
+    }
+    if let Some(to) = what.to {
+        message.header.dst_len = Prefix::host(to).prefix_len();
+        message.attributes.push(rule::RuleAttribute::Destination(to));
+    }
+    message.attributes.push(rule::RuleAttribute::Table(table));
+    message.attributes.push(rule::RuleAttribute::Priority(priority));
+    message
+}
+
+/// The rule's place among others; the kernel does not tell 0.
+pub(crate) fn rule_priority(message: &rule::RuleMessage) -> u32 {
+    let given = message.attributes.iter().find_map(|attribute| match attribute {
+        rule::RuleAttribute::Priority(priority) => Some(*priority),
+        _ => None,
+    });
+    given.unwrap_or(0)
+}
+
+/// The table that the rule has packets looked up in, or 0.
+pub(crate) fn rule_table(message: &rule::RuleMessage) -> u32 {
+    let given = message.attributes.iter().find_map(|attribute| match attribute {
+        rule::RuleAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    given.unwrap_or_else(|| message.header.table.into())
 }
 
 pub(super) fn family(addr: IpAddr) -> AddressFamily {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use uvs_device::Device;
-use uvs_device::host::{Bridge, HostPlan, HostState, RepliesFrom};
+use uvs_device::host::{Bridge, HostPlan, HostState, LocalNode, RepliesFrom};
 use uvs_device::net::{Cause, LinkState, Namespace, Net, RouteState, read_sysctl, sysctl};
 use uvs_director::Frame;
 use uvs_director::spec::{Family, Prefix};
@@ -29,8 +29,19 @@ async fn snapshot(net: &Net) -> Snapshot {
     note("net/ipv4/ip_forward".into());
     for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        for setting in ["forwarding", "rp_filter", "send_redirects", "accept_redirects", "secure_redirects"] {
+        let settings = [
+            "forwarding",
+            "rp_filter",
+            "send_redirects",
+            "accept_redirects",
+            "secure_redirects",
+            "accept_local",
+        ];
+        for setting in settings {
             note(format!("net/ipv4/conf/{name}/{setting}"));
+        }
+        for setting in ["forwarding", "accept_ra"] {
+            note(format!("net/ipv6/conf/{name}/{setting}"));
         }
     }
     let (mut addresses, mut routes) = (net.addresses().await.unwrap(), net.routes().await.unwrap());
@@ -84,6 +95,13 @@ fn full_plan() -> HostPlan {
         ],
         routes: vec![(Prefix::host(VIP.into()), "tun0".into())],
         replies_from: vec![replies("lan", "tun0"), replies("new", "tun0")],
+        local_nodes: vec![LocalNode {
+            device: "tun0".into(),
+            addresses: vec!["10.4.0.1".parse().unwrap()],
+            servers: true,
+            clients: true,
+            replies_from: vec!["lan".into()],
+        }],
         forwarding: vec!["lan".into(), "new".into(), "tun0".into()],
     }
 }
@@ -104,7 +122,7 @@ fn a_plan_is_carried_out_and_undone_to_the_last_setting() {
             assert!(net.addresses().await.unwrap().contains(&(bridge.index, "10.3.0.1/24".parse().unwrap())));
             assert_eq!(read_sysctl("net/ipv4/ip_forward").unwrap(), "1");
             let rules = net.rules(Family::V4).await.unwrap();
-            assert_eq!(rules.len(), 3 + 2, "{rules:?}");
+            assert_eq!(rules.len(), 3 + 2 + 3, "{rules:?}");
             assert_ne!(snapshot(&net).await, before);
 
             if round == 0 {
@@ -128,7 +146,7 @@ fn a_plan_that_fails_midway_leaves_the_host_as_it_was() {
         net.add_route("198.51.100.0/24".parse().unwrap(), None, Some("lan")).await.unwrap();
         let before = snapshot(&net).await;
         type Spoil = fn(&mut HostPlan);
-        let cases: [(Spoil, &str); 11] = [
+        let cases: [(Spoil, &str); 13] = [
             (|p| p.bridges[0].ports.push("eth9".into()), "plug eth9 into bridge new: there is no link eth9"),
             (|p| p.bridges[1].name = "lan".into(), "the link lan exists and is not a bridge"),
             (|p| p.bridges[1].ports.push("old".into()), "plug old into bridge spare: the link old cannot"),
@@ -148,6 +166,11 @@ fn a_plan_that_fails_midway_leaves_the_host_as_it_was() {
             ),
             (|p| p.forwarding.push("eth9".into()), "route to and from eth9: there is no link eth9"),
             (|p| p.replies_from.push(replies("eth9", "tun0")), "from eth9 into tun0: there is no link eth9"),
+            (
+                |p| p.local_nodes[0].replies_from.push("eth9".into()),
+                "steer replies to clients on the host into tun0: there is no link eth9",
+            ),
+            (|p| p.local_nodes[0].device = "tun9".into(), "own addresses into tun9: there is no link tun9"),
             (|p| p.replies_from.push(replies("lan", "tun9")), "from lan into tun9: there is no link tun9"),
         ];
         for (spoil, want) in cases {
@@ -226,6 +249,34 @@ fn links_outside_the_plan_keep_their_filter() {
 }
 
 #[test]
+fn ipv6_is_forwarded_and_router_advertisements_are_still_taken() {
+    isolated(async |net| {
+        furnish(&net).await;
+        sysctl("net/ipv6/conf/default/disable_ipv6", "0").unwrap();
+        let _device = Device::open(&tun("tun0")).unwrap();
+        for (name, value) in [("lan", "1"), ("other", "1"), ("wan", "0")] {
+            sysctl(&format!("net/ipv6/conf/{name}/accept_ra"), value).unwrap();
+        }
+        let before = snapshot(&net).await.sysctls;
+        let value =
+            |name: &str, setting: &str| read_sysctl(&format!("net/ipv6/conf/{name}/{setting}")).unwrap();
+        let mut plan = HostPlan { forwarding: vec!["lan".into(), "tun0".into()], ..HostPlan::default() };
+        let state = HostState::apply(&plan).await.unwrap();
+        assert_eq!(value("all", "forwarding"), "0", "nothing in the plan is IPv6");
+        state.undo().await.unwrap();
+
+        plan.replies_from = vec![RepliesFrom { family: Family::V6, ..replies("lan", "tun0") }];
+        let state = HostState::apply(&plan).await.unwrap();
+        for name in ["all", "lan", "tun0"] {
+            assert_eq!(value(name, "forwarding"), "1", "{name}");
+        }
+        assert_eq!(["lan", "other", "wan"].map(|name| value(name, "accept_ra")), ["2", "2", "0"]);
+        state.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await.sysctls, before);
+    });
+}
+
+#[test]
 fn two_directors_on_one_host_use_tables_of_their_own() {
     isolated(async |net| {
         furnish(&net).await;
@@ -233,6 +284,13 @@ fn two_directors_on_one_host_use_tables_of_their_own() {
         let before = snapshot(&net).await;
         let plan = |device: &str| HostPlan {
             replies_from: vec![replies("lan", device), replies("wan", device)],
+            local_nodes: vec![LocalNode {
+                device: device.into(),
+                addresses: vec!["10.4.0.1".parse().unwrap()],
+                servers: true,
+                clients: true,
+                replies_from: vec!["lan".into()],
+            }],
             ..HostPlan::default()
         };
         let first = HostState::apply(&plan("tun0")).await.unwrap();
@@ -244,6 +302,14 @@ fn two_directors_on_one_host_use_tables_of_their_own() {
         let found = defaults(net.routes().await.unwrap());
         assert_eq!(found.len(), 2, "a table for each director, not for each link: {found:?}");
         assert!(found[0].0 != found[1].0 && found[0].1 != found[1].1, "{found:?}");
+        let rules: Vec<String> =
+            net.rules(Family::V4).await.unwrap().iter().map(|rule| format!("{rule:?}")).collect();
+        let local = rules.iter().position(|rule| *rule == before.rules[0]);
+        assert_eq!(
+            local,
+            Some(4),
+            "both directors' rules for the host's own addresses come first: {rules:#?}"
+        );
         first.undo().await.unwrap();
         assert_eq!(defaults(net.routes().await.unwrap()).len(), 1, "the other's stays");
         second.undo().await.unwrap();

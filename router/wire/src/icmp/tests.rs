@@ -101,6 +101,17 @@ proptest! {
 }
 
 #[test]
+fn an_echo_of_nothing_but_zeros_comes_back_with_its_checksum() {
+    for payload in [&b""[..], &[0; 3]] {
+        let mut bytes = plain(true, Upper::Icmp { kind: 8, code: 0, rest: 0 }, payload).build();
+        let packet = Packet::parse(&bytes).unwrap();
+        assert!(reply_echo_in_place(&mut bytes, &packet));
+        let packet = Packet::parse(&bytes).unwrap();
+        assert!(checksum_ok(&bytes, &packet), "{} bytes of data", payload.len());
+    }
+}
+
+#[test]
 fn nothing_else_is_echoed() {
     let request = Upper::Icmp { kind: 8, code: 0, rest: 0 };
     let cases = [
