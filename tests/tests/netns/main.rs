@@ -1,0 +1,30 @@
+//! The binary `uvs` between real kernels' TCP/IP, in network namespaces.
+//!
+//! Each test builds a network (`uvs_lab::topology`, or one of its own), starts `uvs run` in its director host with a
+//! real config, and looks at it from the clients and the real servers. The binary is the one of this very tree: it
+//! is built with the cargo, the profile and the target folder of these tests (`uvs_lab::build_uvs`), so that neither an
+//! old one nor none can be in the way.
+//!
+//! Root is needed, and /dev/net/tun. Without them each test says so and passes; with
+//! `UVS_REQUIRE_ROOT_TESTS` in the environment it fails. Nothing outlives a test: hosts are namespaces of this
+//! process, and their processes die with them. A test that fails prints what the director logged, its services, its
+//! connections and what it dropped. One test runs at a time, for the sake of machines with few cores.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod arp;
+mod broken;
+mod demo;
+mod icmp;
+mod layer3;
+mod lifecycle;
+mod local;
+mod noise;
+mod packet;
+mod path_mtu;
+mod peer;
+mod removal;
+mod stage;
+mod station;
+mod transfer;
+mod two_directors;
