@@ -5,7 +5,8 @@ use core::net::{IpAddr, SocketAddr};
 use crate::spec::{DestinationSpec, Forwarding, Protocol, ServiceSpec};
 use crate::time::Duration;
 
-/// Packet and byte counts. Outgoing ones stay 0 in direct routing and tunnelling, where replies pass by.
+/// Packet and byte counts. Of outgoing ones direct routing and tunnelling, where replies pass by, see only ICMP errors
+/// about a connection: a real server's, and those that the director sends itself (as IPVS counts them).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections scheduled.

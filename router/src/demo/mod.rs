@@ -148,6 +148,12 @@ fn find_scheduler(scheduler: &str) -> Result<String> {
         .with_context(|| format!("--scheduler {scheduler}: the path is not UTF-8"))
 }
 
+/// This very program, whatever it is called, to be run on the lab's hosts.
+fn this_program() -> std::path::PathBuf {
+    // Where the file was replaced or removed since we were started, the kernel still knows it.
+    std::env::current_exe().ok().filter(|path| path.is_file()).unwrap_or_else(|| "/proc/self/exe".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,10 +169,4 @@ mod tests {
         let here = find_scheduler("src/demo/mod.rs").unwrap();
         assert!(here.starts_with('/') && here.ends_with("/src/demo/mod.rs"), "{here}");
     }
-}
-
-/// This very program, whatever it is called, to be run on the lab's hosts.
-fn this_program() -> std::path::PathBuf {
-    // Where the file was replaced or removed since we were started, the kernel still knows it.
-    std::env::current_exe().ok().filter(|path| path.is_file()).unwrap_or_else(|| "/proc/self/exe".into())
 }

@@ -41,7 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 )?;
             }
         }
-        for (index, script) in scripts(steps).iter().enumerate() {
+        let header = op::header(name.starts_with("ftp"), shapes.len().is_multiple_of(2));
+        for (index, script) in scripts(steps, header).iter().enumerate() {
             corpus.put("handle", &format!("{name}-{index}"), script)?;
         }
     }
@@ -109,9 +110,9 @@ fn shape(frame: &[u8]) -> (u8, usize, u8, u8) {
 }
 
 /// The recording as scripts for `handle`: its commands, its packets, its time.
-fn scripts(steps: &[Value]) -> Vec<Vec<u8>> {
+fn scripts(steps: &[Value], header: [u8; op::HEADER_LEN]) -> Vec<Vec<u8>> {
     let mut scripts = Vec::new();
-    let mut script = vec![0; op::HEADER_LEN];
+    let mut script = header.to_vec();
     let mut set_up: Option<Vec<u8>> = None;
     let mut now = 0.0;
     for step in steps {
@@ -133,7 +134,7 @@ fn scripts(steps: &[Value]) -> Vec<Vec<u8>> {
             _ => {}
         }
         if script.len() > SCRIPT_MAX {
-            let next = set_up.clone().unwrap_or_else(|| vec![0; op::HEADER_LEN]);
+            let next = set_up.clone().unwrap_or_else(|| header.to_vec());
             scripts.push(std::mem::replace(&mut script, next));
         }
     }

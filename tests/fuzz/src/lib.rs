@@ -19,6 +19,9 @@ mod script;
 
 pub use script::Script;
 
-/// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+/// A target: its name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 4] =
     [("wire", wire::run), ("handle", handle::run), ("adm", adm::run), ("config", config::run)];

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use uvs_director::DropReason;
 use uvs_director::spec::MacAddr;
-use uvs_lab::topology::{Method, VIP, mac};
+use uvs_lab::topology::{Method, Plan, VIP, mac};
 use uvs_wire::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 use crate::packet::{arp_request, frame, ipv4, udp};
 use crate::peer::{Talk, stream_both_ways};
-use crate::stage::{Stage, eventually, turn};
+use crate::stage::{Stage, eventually, topology, turn};
 use crate::station::Station;
 
 const DIRECTOR: MacAddr = mac(1, 1);
@@ -38,15 +38,14 @@ fn bad_frames() -> Vec<Bad> {
     let mut bad: Vec<Bad> = vec![
         ("unknown_ether_type", to_director(0x88b5, &[0; 64])),
         ("unknown_ether_type", to_director(0x8100, &[0; 64])),
-        // The bridge before the director keeps it to itself, or not.
-        ("", to_director(ETHERTYPE_ARP, &[0, 1, 8, 0])),
+        ("truncated", to_director(ETHERTYPE_ARP, &[0, 1, 8, 0])),
         ("malformed", to_director(ETHERTYPE_ARP, &[0xff; 28])),
         ("truncated", to_director(ETHERTYPE_IPV6, &[0x60; 12])),
         ("", to_director(ETHERTYPE_IPV6, &[0xff; 60])),
         ("", to_director(0x0003, &[0; 46])),
         ("malformed", packet(&with(0, 0x35))),
         ("malformed", packet(&with(0, 0x44))),
-        ("truncated", packet(&with(0, 0x4f)[..24])),
+        ("malformed", packet(&with(0, 0x4f)[..24])),
         ("truncated", packet(&with(2, 0xff))),
         (
             "malformed",
@@ -66,7 +65,7 @@ fn bad_frames() -> Vec<Bad> {
         ("martian", from([10, 0, 0, 255])),
         ("multicast", packet(&ipv4(UDP, STRANGER_IP, Ipv4Addr::new(224, 0, 0, 251), 1, &udp(9, 9, b"x")))),
         ("multicast", frame(MacAddr::BROADCAST, STRANGER, ETHERTYPE_IPV4, &good)),
-        ("no_connection", packet(&ipv4(TCP, STRANGER_IP, VIP, 64, &tcp_header(0x10)))),
+        ("bad_checksum", packet(&ipv4(TCP, STRANGER_IP, VIP, 64, &tcp_header(0x10)))),
         ("", packet(&ipv4(TCP, STRANGER_IP, VIP, 64, &tcp_header(0x3f)))),
         ("", packet(&ipv4(TCP, STRANGER_IP, VIP, 64, &[0; 7]))),
         ("bad_checksum", packet(&ipv4(ICMP, STRANGER_IP, VIP, 64, &[8, 0, 1, 2, 3, 4, 5, 6]))),
@@ -92,10 +91,26 @@ fn tcp_header(flags: u8) -> [u8; 20] {
     header
 }
 
+/// A network whose bridges pass on what they get. With the netfilter hooks, which are on where that module is loaded,
+/// the kernel drops what is no good IP packet, and the director would never see it.
+fn with_plain_bridges() -> Stage {
+    let topology = topology(Method::Nat, &Plan::default());
+    for host in topology.switches.iter().chain([&topology.director]) {
+        for hook in ["iptables", "ip6tables", "arptables"] {
+            let key = format!("net.bridge.bridge-nf-call-{hook}");
+            if host.sysctl(&key).unwrap().is_some() {
+                host.set_sysctl(&key, "0").unwrap();
+            }
+        }
+    }
+    let config = topology.config.clone();
+    Stage::on(topology, &config)
+}
+
 #[test]
 fn a_transfer_survives_noise_on_the_wire() {
     let Some(_turn) = turn() else { return };
-    let mut stage = Stage::of(Method::Nat);
+    let mut stage = with_plain_bridges();
     let service = stage.topology.service;
     let station = Station::plug_in(&stage.topology.switches[0], STRANGER);
     let frames = bad_frames();
@@ -136,7 +151,7 @@ fn a_transfer_survives_noise_on_the_wire() {
         (streams.len() == 3).then_some(streams)
     });
     assert_eq!(streams, [Ok(()), Ok(()), Ok(())]);
-    // Not every frame got to the director (a bridge drops some), but of each kind one in each round.
+    // Under load not every frame gets to the director.
     let after = reasons.map(|reason| stage.director().drops(reason));
     for ((reason, before), after) in reasons.iter().zip(before).zip(after) {
         assert!(
@@ -152,7 +167,7 @@ fn a_transfer_survives_noise_on_the_wire() {
 #[test]
 fn each_bad_frame_has_the_reason_that_fits() {
     let Some(_turn) = turn() else { return };
-    let mut stage = Stage::of(Method::Nat);
+    let mut stage = with_plain_bridges();
     let station = Station::plug_in(&stage.topology.switches[0], STRANGER);
     let mut wrong = Vec::new();
     for (number, (reason, frame)) in bad_frames().iter().enumerate() {

@@ -9,6 +9,11 @@
 /// Length of what stands in front of the ops.
 pub const HEADER_LEN: usize = 4;
 
+/// A header: no bound is small, no option but these two is set.
+pub const fn header(ftp: bool, compat_ipvs: bool) -> [u8; HEADER_LEN] {
+    [0, (ftp as u8) << 5 | (compat_ipvs as u8) << 7, 0, 0]
+}
+
 /// A frame as it is: port, length (2), bytes.
 pub const FRAME: u8 = 0;
 /// A command line of ipvsadm: length (1), text.
@@ -31,7 +36,7 @@ pub const CHANGE: u8 = 8;
 pub const TRAIN: u8 = 9;
 /// `handle_timeout` now, whatever is due.
 pub const TICK: u8 = 10;
-/// A neighbour speaks: ARP or ND, who, where.
+/// A neighbour speaks: ARP, ND or MLD, who, where.
 pub const NEIGHBOR: u8 = 11;
 /// Number of ops.
 pub const COUNT: u8 = 12;

@@ -6,7 +6,7 @@ use uvs_director::PortId;
 use uvs_wire::icmp::{self, v4, v6};
 use uvs_wire::ipv4::Ipv4Repr;
 use uvs_wire::ipv6::Ipv6Repr;
-use uvs_wire::{Packet, arp, ethernet, ipv4, ipv6, ndp, sctp, tcp, udp};
+use uvs_wire::{Packet, arp, ethernet, ipv4, ipv6, mld, ndp, sctp, tcp, udp};
 
 use super::world::{MACS, PORTS, STATION};
 use crate::check;
@@ -210,7 +210,19 @@ pub(crate) fn error(ip: &[u8], kind: u8, quote: usize) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// ARP or ND from a neighbour.
+/// A router asks which groups are listened to (MLD): all, or the one of an address of ours; version 1 or 2.
+fn group_query(who: u8) -> Vec<u8> {
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(who));
+    let mut message = vec![0; if who & 1 == 0 { 24 } else { 28 }];
+    message[0] = mld::QUERY;
+    if who & 2 != 0 {
+        let group = ndp::solicited_node(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1));
+        message[8..24].copy_from_slice(&group.octets());
+    }
+    ip(router.into(), ndp::ALL_NODES.into(), icmp::PROTOCOL_V6, 1, true, &message)
+}
+
+/// ARP, ND or MLD from a neighbour.
 pub(crate) fn neighbor(script: &mut Script<'_>) -> (PortId, Vec<u8>) {
     let [kind, who] = [(); 2].map(|()| script.byte());
     let port = PortId(u16::from(kind >> 5) % PORTS);
@@ -231,6 +243,9 @@ pub(crate) fn neighbor(script: &mut Script<'_>) -> (PortId, Vec<u8>) {
         ethernet::write(&mut bytes, mac, sender_mac, ethernet::ETHERTYPE_ARP);
         repr.emit(&mut bytes[ethernet::HEADER_LEN..]);
         return (port, bytes);
+    }
+    if kind & 15 == 15 {
+        return (port, frame(port, &group_query(who)));
     }
     let (repr, to) = if kind & 2 == 0 {
         let unspecified = kind & 4 != 0;
