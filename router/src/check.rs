@@ -76,6 +76,7 @@ pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
             (scheduler.name.clone(), Definition { path, options, fallback })
         })
         .collect();
+    schedulers.set_compat_ipvs(config.options.compat_ipvs);
     schedulers.define(definitions)
 }
 

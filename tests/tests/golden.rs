@@ -11,7 +11,9 @@ use uvs_plugin::{Host, Policy, Schedulers};
 use uvs_tests::golden::{Action, Outcome, Scenario, Side, load, replay, scenarios_under};
 
 fn schedulers() -> Arc<dyn SchedulerFactory> {
-    Arc::new(Schedulers::with_seed(Host::new(Policy::default()).expect("a wasm engine"), 1))
+    let schedulers = Schedulers::with_seed(Host::new(Policy::default()).expect("a wasm engine"), 1);
+    schedulers.set_compat_ipvs(true);
+    Arc::new(schedulers)
 }
 
 #[test]

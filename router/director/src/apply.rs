@@ -193,7 +193,7 @@ impl Director {
         let destination = match control.trash.take(key, spec.addr) {
             Some(destination) => {
                 destination.edit(spec);
-                destination.set_available(true);
+                destination.come_back();
                 destination
             }
             None => {

@@ -95,7 +95,7 @@ impl Director {
         if own_port(service.key).is_some_and(|port| port != packet.dst_port) {
             return Ok(None);
         }
-        Ok(service.pick(&flow, scene.now).map(|destination| Placement {
+        Ok(service.pick(&flow, scene.now, scene.snapshot.options.compat_ipvs).map(|destination| Placement {
             port: if destination.port == 0 { packet.dst_port } else { destination.port },
             destination,
             control: None,
@@ -137,7 +137,8 @@ impl Director {
                 let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
                 return Ok(Some(Placement { destination, port, control }));
             }
-            let Some(destination) = service.pick(flow, scene.now) else { return Ok(None) };
+            let compat_ipvs = scene.snapshot.options.compat_ipvs;
+            let Some(destination) = service.pick(flow, scene.now, compat_ipvs) else { return Ok(None) };
             let one_packet = service.with_spec(|spec| spec.one_packet);
             let template = Connection {
                 request: key,

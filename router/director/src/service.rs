@@ -46,6 +46,8 @@ pub(crate) struct Destination {
     pub(crate) local: AtomicBool,
     spec: RwLock<DestinationSpec>,
     weight: AtomicU32,
+    /// The last one above 0 since it was added, as the kernel keeps it; 0: it never had one.
+    last_weight: AtomicU32,
     active: AtomicU32,
     inactive: AtomicU32,
     persistent: AtomicU32,
@@ -74,6 +76,7 @@ impl Destination {
             port: spec.addr.port(),
             local: AtomicBool::new(false),
             weight: AtomicU32::new(spec.weight),
+            last_weight: AtomicU32::new(spec.weight),
             spec: RwLock::new(spec),
             active: AtomicU32::new(0),
             inactive: AtomicU32::new(0),
@@ -106,6 +109,9 @@ impl Destination {
             self.overloaded.store(true, Relaxed);
         }
         self.weight.store(spec.weight, Relaxed);
+        if spec.weight > 0 {
+            self.last_weight.store(spec.weight, Relaxed);
+        }
         *current = spec;
         drop(current);
         self.load_changed();
@@ -119,13 +125,24 @@ impl Destination {
         self.available.load(Relaxed)
     }
 
+    /// It belongs to its service again, and nobody remembers what it weighed before.
+    pub(crate) fn come_back(&self) {
+        self.last_weight.store(self.weight(), Relaxed);
+        self.set_available(true);
+    }
+
     pub(crate) fn set_available(&self, available: bool) {
         self.available.store(available, Relaxed);
     }
 
     /// Whether a new connection may go there.
     pub(crate) fn accepts(&self) -> bool {
-        self.is_available() && self.weight() > 0 && !self.overloaded.load(Relaxed)
+        self.is_serving() && !self.overloaded.load(Relaxed)
+    }
+
+    /// Whether it belongs to a service and is not quiesced.
+    fn is_serving(&self) -> bool {
+        self.is_available() && self.weight() > 0
     }
 
     /// Connections and templates that name it.
@@ -234,6 +251,17 @@ impl Picker {
         let candidates: Vec<Candidate> = destinations.iter().map(|d| d.candidate()).collect();
         self.scheduler.update(&candidates);
     }
+
+    /// Tells a new scheduler what it missed: the weights of destinations before they were quiesced (the kernel's mh
+    /// keeps their slots). The current ones come with the next `update`.
+    fn introduce(&mut self, destinations: &[Arc<Destination>]) {
+        let last = |d: &Arc<Destination>| d.last_weight.load(Relaxed);
+        if destinations.iter().any(|d| d.weight() == 0 && last(d) > 0) {
+            let before = |d| Candidate { weight: last(d), ..d.candidate() };
+            let candidates: Vec<Candidate> = destinations.iter().map(before).collect();
+            self.scheduler.update(&candidates);
+        }
+    }
 }
 
 /// A virtual service.
@@ -289,6 +317,7 @@ impl Service {
             let destinations = self.destinations();
             let mut picker = lock(&self.picker);
             picker.scheduler = scheduler;
+            picker.introduce(&destinations);
             picker.update(&destinations);
         }
     }
@@ -314,7 +343,8 @@ impl Service {
     }
 
     /// Asks the scheduler where a new connection goes.
-    pub(crate) fn pick(&self, flow: &Flow, now: Instant) -> Option<Arc<Destination>> {
+    /// `compat_ipvs`: also where it is over its upper threshold, for the kernel takes every pick.
+    pub(crate) fn pick(&self, flow: &Flow, now: Instant, compat_ipvs: bool) -> Option<Arc<Destination>> {
         let mut picker = lock(&self.picker);
         let Picker { scheduler, told, positions, ids, loads } = &mut *picker;
         core::mem::swap(ids, &mut *lock(&self.shared.changed));
@@ -328,7 +358,9 @@ impl Service {
             }
         }
         let position = scheduler.schedule(flow, loads, now)?;
-        told.get(position as usize).filter(|destination| destination.accepts()).cloned()
+        told.get(position as usize)
+            .filter(|destination| destination.accepts() || compat_ipvs && destination.is_serving())
+            .cloned()
     }
 
     pub(crate) fn view(&self) -> ServiceView {

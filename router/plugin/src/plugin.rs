@@ -28,6 +28,8 @@ pub struct Plugin {
     seed: u64,
     state: State,
     health: Health,
+    /// A pick over the upper threshold counts.
+    takes_overloaded: bool,
     fallback: Box<dyn Scheduler>,
     /// Whether the fallback knows all loads in `candidates`.
     fallback_current: bool,
@@ -76,6 +78,7 @@ impl Plugin {
             seed,
             state: State::Live { instance, fresh: true },
             health: Health::default(),
+            takes_overloaded: false,
             fallback,
             fallback_current: true,
             candidates: Vec::new(),
@@ -85,6 +88,11 @@ impl Plugin {
             loads: Vec::new(),
             destinations: Vec::new(),
         })
+    }
+
+    /// Takes picks of destinations over their upper threshold, as the kernel does of every scheduler.
+    pub fn take_overloaded(&mut self) {
+        self.takes_overloaded = true;
     }
 
     /// What it did; stays readable after the plugin is gone.
@@ -158,7 +166,7 @@ impl Plugin {
                 self.stats.refuse();
                 Some(None)
             }
-            Ok(Some(position)) => match judge(position, &self.candidates) {
+            Ok(Some(position)) => match judge(position, &self.candidates, self.takes_overloaded) {
                 Ok(()) => Some(Some(position)),
                 Err((cause, message)) => {
                     self.failed(cause, "schedule", message, Some(flow));
@@ -311,7 +319,7 @@ impl Scheduler for Plugin {
 }
 
 /// Whether a new connection may go where the module wants it.
-fn judge(position: u32, candidates: &[Candidate]) -> Result<(), (Cause, String)> {
+fn judge(position: u32, candidates: &[Candidate], takes_overloaded: bool) -> Result<(), (Cause, String)> {
     let Some(candidate) = candidates.get(position as usize) else {
         let message = format!("it picked position {position} of {} destinations", candidates.len());
         return Err((Cause::OutOfRange, message));
@@ -321,7 +329,7 @@ fn judge(position: u32, candidates: &[Candidate]) -> Result<(), (Cause, String)>
     };
     if candidate.weight == 0 {
         Err((Cause::Quiesced, complain("is quiesced")))
-    } else if candidate.load.unavailable {
+    } else if candidate.load.unavailable && !takes_overloaded {
         Err((Cause::Unavailable, complain("is over its upper threshold")))
     } else {
         Ok(())

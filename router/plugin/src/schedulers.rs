@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sha2::{Digest, Sha256};
@@ -34,6 +35,9 @@ pub const SHIPPED: [(&str, &[u8]); 14] = [
     ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
 ];
 
+/// What tells lblc to pick past an upper threshold.
+const PAST_THRESHOLD: &str = "past-threshold";
+
 /// What stands in for a module unless the configuration says otherwise.
 pub const FALLBACK: &str = "wlc";
 
@@ -63,6 +67,7 @@ pub type LiveStats = (String, String, Arc<SchedulerStats>);
 pub struct Schedulers {
     host: Host,
     seed: u64,
+    compat_ipvs: AtomicBool,
     defined: Mutex<BTreeMap<String, Definition>>,
     /// The latest module of each origin.
     compiled: Mutex<HashMap<String, Module>>,
@@ -77,7 +82,14 @@ impl Schedulers {
 
     /// The same with random numbers that repeat, for simulation and tests.
     pub fn with_seed(host: Host, seed: u64) -> Self {
-        Self { host, seed, defined: Mutex::default(), compiled: Mutex::default(), live: Mutex::default() }
+        Self {
+            host,
+            seed,
+            compat_ipvs: AtomicBool::new(false),
+            defined: Mutex::default(),
+            compiled: Mutex::default(),
+            live: Mutex::default(),
+        }
     }
 
     /// Replaces what the configuration names. Services that run keep their modules.
@@ -91,6 +103,12 @@ impl Schedulers {
         }
         *lock(&self.defined) = definitions;
         Ok(())
+    }
+
+    /// Whether schedulers made from now on pick as the kernel's do to the letter: lblc goes on to use a destination over
+    /// its upper threshold for an address it knows. False at first.
+    pub fn set_compat_ipvs(&self, compat_ipvs: bool) {
+        self.compat_ipvs.store(compat_ipvs, Relaxed);
     }
 
     /// The names that [`SchedulerFactory::create`] knows, in alphabetical order; beside them it takes paths.
@@ -155,18 +173,29 @@ impl Schedulers {
 
     fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<Plugin>, String> {
         let seed = self.seed_of(service);
-        let (module, options, fallback) = match self.resolve(&spec.name)? {
+        let source = self.resolve(&spec.name)?;
+        let shipped = matches!(source, Source::Shipped(_));
+        let (module, options, fallback) = match source {
             Source::Shipped(bytes) => (self.compile(&spec.name, bytes), String::new(), FALLBACK.to_owned()),
             Source::File(definition) => {
                 (self.load(&definition.path), definition.options, definition.fallback)
             }
         };
         let module = module.map_err(|error| format!("scheduler {:?}: {}", spec.name, error.sentence()))?;
-        let options = if spec.options.is_empty() { &options } else { &spec.options };
+        let mut options = if spec.options.is_empty() { options } else { spec.options.clone() };
+        let past_threshold = shipped && spec.name == "lblc" && self.compat_ipvs.load(Relaxed);
+        if past_threshold {
+            let more = if options.is_empty() { "" } else { "," };
+            options.insert_str(0, more);
+            options.insert_str(0, PAST_THRESHOLD);
+        }
         let fallback = native(&fallback, service, "", seed)?;
-        Plugin::new(&module, service, options, fallback, seed)
-            .map(Box::new)
-            .map_err(|error| format!("scheduler {:?} {error}", spec.name))
+        let mut plugin = Plugin::new(&module, service, &options, fallback, seed)
+            .map_err(|error| format!("scheduler {:?} {error}", spec.name))?;
+        if past_threshold {
+            plugin.take_overloaded();
+        }
+        Ok(Box::new(plugin))
     }
 
     fn load(&self, path: &Path) -> Result<Module, LoadError> {

@@ -9,7 +9,8 @@
 //! entries while all are in use; here an old one makes room.
 //!
 //! An upper threshold (`ipvsadm -x`) holds here: the kernel looks at it in new choices only and goes on to send an
-//! address it knows where it belongs.
+//! address it knows where it belongs. So does this one with the option `past-threshold`, which uvs passes on its own
+//! under `compat = "ipvs"`; elsewhere the host would refuse such a pick.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -33,12 +34,16 @@ const MAGIC: &[u8] = b"lblc1";
 pub struct Lblc {
     pool: Pool,
     cache: AddressCache<Server>,
+    past_threshold: bool,
 }
 
 impl Scheduler for Lblc {
     fn init(_: &str, options: &str) -> Result<Self, String> {
-        Flags::parse("lblc", options)?;
-        Ok(Self { pool: Pool::default(), cache: locality::cache() })
+        let flags = options.strip_prefix("past-threshold");
+        let past_threshold = flags.is_some();
+        let flags = flags.map_or(options, |flags| flags.strip_prefix(',').unwrap_or(flags));
+        Flags::parse("lblc", flags)?;
+        Ok(Self { pool: Pool::default(), cache: locality::cache(), past_threshold })
     }
 
     fn update(&mut self, table: &Destinations) {
@@ -51,7 +56,7 @@ impl Scheduler for Lblc {
         let address = flow.virtual_addr;
         if let Some(position) = self.cache.get(address).and_then(|server| self.pool.position(*server))
             && let Some(destination) = table.get(position)
-            && destination.is_eligible()
+            && (destination.is_eligible() || self.past_threshold && destination.weight > 0)
             && !self.pool.is_overloaded(destination)
         {
             return Some(position);

@@ -12,8 +12,8 @@
 //! Its own clients, and those of an overloaded one, get none; with `mh-fallback` the search goes on with other hashes
 //! of their address. One that was added with weight 0 has no slots.
 //!
-//! The last weight of a destination is what this instance and those before it (a reload) have seen. The kernel's
-//! comes from the time before the service was given this scheduler, too. Of an IPv6 destination of an IPv4 service
+//! The last weight of a destination is what this instance and those before it (a reload) have seen; uvs tells a new
+//! one of weights from before the service was given this scheduler. Of an IPv6 destination of an IPv4 service
 //! all of the address counts; in the kernel its first 32 bits.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]

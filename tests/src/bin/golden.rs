@@ -61,7 +61,9 @@ fn run() -> anyhow::Result<ExitCode> {
     }
 
     let host = Host::new(Policy::default()).map_err(anyhow::Error::msg).context("cannot run schedulers")?;
-    let schedulers: Arc<dyn SchedulerFactory> = Arc::new(Schedulers::with_seed(host, 1));
+    let schedulers = Schedulers::with_seed(host, 1);
+    schedulers.set_compat_ipvs(true);
+    let schedulers: Arc<dyn SchedulerFactory> = Arc::new(schedulers);
     // A panic of the director is reported in the scenario's line.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
-use uvs_director::scheduler::NativeOnly;
+use uvs_director::scheduler::{NativeOnly, SchedulerFactory};
 use uvs_director::spec::*;
 use uvs_director::view::ConnectionView;
 use uvs_director::{Director, DropReason, Duration, Frame, Instant, Outbox, PortId, Verdict};
@@ -42,7 +42,11 @@ impl Bench {
     }
 
     pub fn with_limits(limits: Limits) -> Self {
-        let bench = Self::bare(limits);
+        Self::with_schedulers(limits, Arc::new(NativeOnly))
+    }
+
+    pub fn with_schedulers(limits: Limits, schedulers: Arc<dyn SchedulerFactory>) -> Self {
+        let bench = Self::over(Director::new(limits, 7, schedulers));
         for (port, addr, mac) in
             [(CLIENT_SIDE, CLIENT, CLIENT_MAC), (SERVER_SIDE, RS1, RS1_MAC), (SERVER_SIDE, RS2, RS2_MAC)]
         {
@@ -53,8 +57,11 @@ impl Bench {
 
     /// Without known neighbours.
     pub fn bare(limits: Limits) -> Self {
-        let bench =
-            Self { director: Director::new(limits, 7, Arc::new(NativeOnly)), now: Instant::from_secs(1) };
+        Self::over(Director::new(limits, 7, Arc::new(NativeOnly)))
+    }
+
+    fn over(director: Director) -> Self {
+        let bench = Self { director, now: Instant::from_secs(1) };
         let interface = |port: PortId, name: &str, mac, addresses: &[&str]| InterfaceSpec {
             port,
             name: name.into(),

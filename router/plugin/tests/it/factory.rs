@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use uvs_director::Instant;
-use uvs_director::scheduler::SchedulerFactory;
+use uvs_director::scheduler::{Load, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{Definition, NATIVE, Schedulers};
 
-use crate::guest::{Guest, destinations, flow, host};
+use crate::guest::{Guest, candidate, destinations, flow, host};
 
 fn schedulers() -> Schedulers {
     Schedulers::with_seed(host().clone(), 1)
@@ -71,6 +71,21 @@ fn the_fallback_is_the_one_that_was_asked_for() {
         said.contains("\"broken\"") && said.contains("\"best\"") && said.contains("sh, twos, wlc, wrr"),
         "{said}"
     );
+}
+
+#[test]
+fn lblc_goes_past_a_threshold_as_the_kernel_does_where_that_is_asked_for() {
+    for (compat_ipvs, want) in [(false, 1), (true, 0)] {
+        let schedulers = schedulers();
+        schedulers.set_compat_ipvs(compat_ipvs);
+        let mut scheduler = schedulers.create(&SchedulerSpec::named("lblc"), "tcp 192.0.2.1:80").unwrap();
+        scheduler.update(&[candidate(1, 10, Load::default()), candidate(2, 10, Load::default())]);
+        assert_eq!(scheduler.schedule(&flow(0), &[], Instant::ZERO), Some(0));
+        let full = Load { active: 1, unavailable: true, ..Load::default() };
+        assert_eq!(scheduler.schedule(&flow(0), &[(0, full)], Instant::ZERO), Some(want), "{compat_ipvs}");
+        let stats = &schedulers.stats()[0].2;
+        assert_eq!(stats.snapshot().fallbacks, 0, "the module's own pick");
+    }
 }
 
 #[test]
