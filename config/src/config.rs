@@ -15,8 +15,10 @@ use crate::read::{Doc, Table};
 use crate::{diff, marks, network, scheduler, service, settings};
 
 /// The schedulers that come with uvs, by the names a service gives them.
-pub const SHIPPED: &[&str] =
-    &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+pub const SHIPPED: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "swrr",
+    "p2c", "chbl",
+];
 
 /// Those of them that exist as native code too, and can therefore stand in for a module that fails: all.
 pub const NATIVE: &[&str] = SHIPPED;

@@ -41,7 +41,9 @@ extern crate alloc;
 mod cache;
 mod flags;
 mod hash;
+mod options;
 mod runner;
+mod slow_start;
 mod table;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -56,7 +58,9 @@ use alloc::vec::Vec;
 pub use cache::AddressCache;
 pub use flags::Flags;
 pub use hash::{hash_32, siphash13};
+pub use options::{refuse_option, words};
 pub use runner::Runner;
+pub use slow_start::SlowStart;
 pub use table::{Address, Destination, Destinations, LoadWord};
 pub use tournament::{Entry, Tournament};
 

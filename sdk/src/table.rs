@@ -202,6 +202,23 @@ impl Destinations {
         self.changed.clear();
     }
 
+    /// Takes over the loads that changed with this pick from `other`, a table of the same destinations; `all`: those of
+    /// all that carry anything.
+    pub(crate) fn copy_loads(&mut self, other: &Self, all: bool) {
+        self.changed.clear();
+        if all {
+            let loaded = other.iter().filter(|(_, d)| d.active > 0 || d.inactive > 0 || !d.available);
+            self.changed.extend(loaded.map(|(position, _)| position));
+        } else {
+            self.changed.extend_from_slice(&other.changed);
+        }
+        for &position in &self.changed {
+            if let (Some(own), Some(its)) = (self.list.get_mut(position as usize), other.get(position)) {
+                (own.active, own.inactive, own.available) = (its.active, its.inactive, its.available);
+            }
+        }
+    }
+
     /// Takes in the loads that came with a pick. Words about positions that do not exist are left out.
     pub(crate) fn load(&mut self, words: impl Iterator<Item = LoadWord>) {
         self.changed.clear();

@@ -3,7 +3,7 @@
 use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
-use uvs_sdk::{Destination, Host, Level, Runner};
+use uvs_sdk::{Destination, Host, Level, Runner, SlowStart};
 
 use crate::instance::splitmix64;
 use crate::plugin::{MAX_DESTINATIONS, word};
@@ -11,7 +11,8 @@ use crate::plugin::{MAX_DESTINATIONS, word};
 /// Makes a native scheduler, or says why it refuses its options.
 type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;
 
-const TWINS: [(&str, Make); 14] = [
+const TWINS: [(&str, Make); 17] = [
+    ("chbl", boxed::<uvs_scheduler_chbl::Chbl>),
     ("dh", boxed::<uvs_scheduler_dh::Dh>),
     ("fo", boxed::<uvs_scheduler_fo::Fo>),
     ("lblc", boxed::<uvs_scheduler_lblc::Lblc>),
@@ -20,11 +21,13 @@ const TWINS: [(&str, Make); 14] = [
     ("mh", boxed::<uvs_scheduler_mh::Mh>),
     ("nq", boxed::<uvs_scheduler_nq::Nq>),
     ("ovf", boxed::<uvs_scheduler_ovf::Ovf>),
+    ("p2c", boxed::<SlowStart<uvs_scheduler_p2c::P2c>>),
     ("rr", boxed::<uvs_scheduler_rr::Rr>),
     ("sed", boxed::<uvs_scheduler_sed::Sed>),
     ("sh", boxed::<uvs_scheduler_sh::Sh>),
+    ("swrr", boxed::<SlowStart<uvs_scheduler_swrr::Swrr>>),
     ("twos", boxed::<uvs_scheduler_twos::Twos>),
-    ("wlc", boxed::<uvs_scheduler_wlc::Wlc>),
+    ("wlc", boxed::<SlowStart<uvs_scheduler_wlc::Wlc>>),
     ("wrr", boxed::<uvs_scheduler_wrr::Wrr>),
 ];
 

@@ -1,5 +1,6 @@
 //! Weighted least connection (kernel `wlc`, what ipvsadm takes where none is named): the eligible destination with
-//! the least overhead for its weight, the first in list order among equals.
+//! the least overhead for its weight, the first in list order among equals. With `slow-start=SECONDS`, which the kernel's
+//! has not, new destinations warm up ([`SlowStart`]).
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -7,7 +8,7 @@ extern crate alloc;
 
 use alloc::string::String;
 
-use uvs_sdk::{Destination, Destinations, Entry, Flags, Flow, Host, Scheduler, Tournament};
+use uvs_sdk::{Destination, Destinations, Entry, Flags, Flow, Host, Scheduler, SlowStart, Tournament};
 
 /// Weighted least connection.
 #[derive(Debug, Default)]
@@ -33,4 +34,4 @@ fn rule(destination: &Destination) -> Option<Entry> {
     destination.is_eligible().then(|| Entry { load: destination.overhead(), weight: destination.weight })
 }
 
-uvs_sdk::export!(Wlc);
+uvs_sdk::export!(SlowStart<Wlc>);

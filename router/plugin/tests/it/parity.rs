@@ -72,6 +72,9 @@ fn flags(name: &str) -> &'static [&'static str] {
     match name {
         "sh" => &["", "sh-port", "sh-fallback", "sh-fallback,sh-port"],
         "mh" => &["", "mh-port", "mh-fallback", "mh-fallback,mh-port"],
+        "p2c" => &["", "choices=3"],
+        "chbl" => &["", "load=150,port"],
+        "wlc" | "swrr" => &["flag-1", "slow-start=600,flag-1"],
         _ => &["flag-1"],
     }
 }
