@@ -15,10 +15,11 @@ use crate::sctp::{SctpState, first_chunk};
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::state::advance;
-use crate::table::{EntryId, Shard};
+use crate::table::{EntryId, Full, Neighbours, Shard};
 use crate::tcp::{Seen, TcpState};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, Verdict};
+use crate::wheel::Links;
 
 /// What a new entry lives for until its first packet has set its state.
 const NEW_TIMEOUT: Duration = Duration::from_secs(3);
@@ -129,8 +130,8 @@ impl Director {
             let Some((placement, one_packet)) = placed? else { return Ok(None) };
             if one_packet {
                 let connection = new_connection(key, placement, scene.now);
-                self.count_connection(&connection.destination);
-                self.count_in(&connection.destination, packet);
+                connection.destination.tally.count_connection();
+                connection.destination.tally.count_in_alone(u64::from(packet.total_len));
                 connection.release_control();
                 return Ok(Some(Hit::of(&connection)));
             }
@@ -190,39 +191,33 @@ impl Director {
         let mut connection = new_connection(key, placement, now);
         connection.ftp = self.ftp_helper(&key, connection.forwarding);
         let destination = Arc::clone(&connection.destination);
-        let inserted = self.table.insert(connection);
+        let inserted = self.insert(connection);
         if inserted == Ok(true) {
-            self.count_connection(&destination);
+            destination.tally.count_connection();
         } else if let Some(control) = control {
             control.controlled.fetch_sub(1, Relaxed);
         }
         inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
     }
 
-    fn count_connection(&self, destination: &Destination) {
-        destination.stats.count_connection();
-        destination.shared.stats.count_connection();
-        self.total.count_connection();
+    /// Enters a connection or template into the table, and lets go of the embryonic connection that makes room for it.
+    pub(crate) fn insert(&self, connection: Connection) -> Result<bool, Full> {
+        self.table.insert(connection, |evicted| self.release(evicted))
     }
 
     /// As in the kernel, what passes for a destination that was removed counts nowhere.
-    pub(crate) fn count_in(&self, destination: &Destination, packet: &Packet) {
-        if !destination.is_available() {
-            return;
+    #[inline]
+    pub(crate) fn count_in(&self, shard: &Shard, destination: &Destination, packet: &Packet) {
+        if destination.is_available() {
+            destination.tally.count_in(shard, u64::from(packet.total_len));
         }
-        let bytes = u64::from(packet.total_len);
-        destination.stats.count_in(1, bytes);
-        destination.shared.stats.count_in(1, bytes);
-        self.total.count_in(1, bytes);
     }
 
-    pub(crate) fn count_out(&self, destination: &Destination, bytes: u64) {
-        if !destination.is_available() {
-            return;
+    #[inline]
+    pub(crate) fn count_out(&self, shard: &Shard, destination: &Destination, bytes: u64) {
+        if destination.is_available() {
+            destination.tally.count_out(shard, bytes);
         }
-        destination.stats.count_out(1, bytes);
-        destination.shared.stats.count_out(1, bytes);
-        self.total.count_out(1, bytes);
     }
 
     fn count_request(
@@ -233,12 +228,13 @@ impl Director {
         (packet, ip): (&Packet, &[u8]),
         protocol: Protocol,
     ) -> Hit {
+        self.count_in(shard, &shard.get(id).destination, packet);
         let connection = shard.get_mut(id);
-        self.count_in(&connection.destination, packet);
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
         advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
+        shard.settle(id);
         shard.touch(id, scene.now);
         hit
     }
@@ -267,12 +263,13 @@ impl Director {
             drop(shard);
             return self.unknown_reply(scene, frame, packet, protocol);
         };
+        self.count_out(&shard, &shard.get(id).destination, u64::from(packet.total_len));
         let connection = shard.get_mut(id);
-        self.count_out(&connection.destination, u64::from(packet.total_len));
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
+        shard.settle(id);
         shard.touch(id, scene.now);
         drop(shard);
         if let Some(was) = helped {
@@ -363,11 +360,14 @@ fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connec
         no_output: forwarding != Forwarding::Nat,
         counted: Counted::Inactive,
         in_packets: 0,
-        timeout: NEW_TIMEOUT,
+        timeout: NEW_TIMEOUT.into(),
         expires_at: now + NEW_TIMEOUT,
         destination,
         control,
         ftp: None,
+        links: Links::default(),
+        queued: Neighbours::default(),
+        is_queued: false,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::memo::Memo;
+
 /// One interface of the director: an index that the caller assigns, from 0, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u16);
@@ -195,9 +197,19 @@ impl fmt::Debug for Frame {
 
 /// Frames that the director originates while it handles one: ARP, ICMP, frames that waited for an
 /// address, segments. The caller transmits them in order, after the frame at hand, and clears the box.
-#[derive(Debug, Default)]
+///
+/// A worker keeps one box for all its calls: the director also keeps in it what it need not look up again for
+/// the next frame.
+#[derive(Default)]
 pub struct Outbox {
     frames: Vec<(PortId, Frame)>,
+    pub(crate) memo: Memo,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("frames", &self.frames).finish_non_exhaustive()
+    }
 }
 
 impl Outbox {

@@ -63,7 +63,7 @@ impl Director {
             let shard = self.table.shard(key.protocol, key.client, key.client_port);
             let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
             let connection = shard.get(id);
-            self.count_in(&connection.destination, &packet);
+            self.count_in(&shard, &connection.destination, &packet);
             Hit::of(connection)
         };
         if hit.forwarding == Forwarding::Nat {
@@ -105,7 +105,7 @@ impl Director {
                 // About a request that was not translated: nothing to change, but it counts.
                 let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
                 if let Some(connection) = direct.filter(|connection| connection.no_output_expected()) {
-                    self.count_out(&connection.destination, u64::from(packet.total_len));
+                    self.count_out(&shard, &connection.destination, u64::from(packet.total_len));
                 }
                 return None;
             };
@@ -113,7 +113,7 @@ impl Director {
             if !icmp::checksum_ok(frame.bytes(), packet) {
                 return Some(DropReason::BadChecksum);
             }
-            self.count_out(&connection.destination, u64::from(packet.total_len));
+            self.count_out(&shard, &connection.destination, u64::from(packet.total_len));
             (connection.request.virtual_addr, connection.request.virtual_port)
         };
         let bytes = frame.bytes_mut();

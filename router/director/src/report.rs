@@ -145,7 +145,7 @@ impl Director {
         if let Some(id) = shard.request(&key)
             && shard.get(id).no_output_expected()
         {
-            self.count_out(&shard.get(id).destination, bytes);
+            self.count_out(&shard, &shard.get(id).destination, bytes);
         }
     }
 

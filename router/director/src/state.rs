@@ -33,7 +33,7 @@ pub(crate) fn advance(
                 }
                 connection.state = next.number();
             }
-            connection.timeout = next.timeout(&snapshot.timeouts);
+            connection.timeout = next.timeout(&snapshot.timeouts).into();
         }
         Protocol::Sctp => {
             let Some(event) = SctpEvent::of(packet.transport(ip)) else { return };
@@ -46,10 +46,10 @@ pub(crate) fn advance(
                 }
                 connection.state = next.number();
             }
-            connection.timeout = next.timeout();
+            connection.timeout = next.timeout().into();
         }
         Protocol::Udp => {
-            connection.timeout = snapshot.timeouts.udp;
+            connection.timeout = snapshot.timeouts.udp.into();
             if seen == Seen::Output {
                 assure(connection);
             }

@@ -160,6 +160,11 @@ impl TcpState {
         matches!(self, ES | SS | SR | SA)
     }
 
+    /// Whether the handshake is not done yet.
+    pub(crate) const fn is_embryonic(self) -> bool {
+        matches!(self, NO | SS | SR | SA)
+    }
+
     /// The name that listings print.
     pub(crate) const fn name(self) -> &'static str {
         match self {
