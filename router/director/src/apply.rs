@@ -81,7 +81,7 @@ impl Director {
             }
             Change::ZeroCounters(key) => self.zero(key),
             Change::SetTimeouts(timeouts) => {
-                self.replace(|snapshot| snapshot.timeouts = timeouts);
+                self.replace(|snapshot| (snapshot.timeouts, snapshot.timers) = (timeouts, timeouts.into()));
                 Ok(())
             }
             Change::SetOptions(options) => {

@@ -59,17 +59,17 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        packet: Packet,
+        packet: &mut Packet,
         protocol: Protocol,
     ) -> Verdict {
         // As in the kernel, whose hooks go with the last service.
         if scene.snapshot.services.is_empty() {
-            return self.refuse(scene, frame, &packet);
+            return self.refuse(scene, frame, packet);
         }
-        match self.admit(scene, frame, &packet, protocol) {
+        match self.admit(scene, frame, packet, protocol) {
             Ok(Some(hit)) => {
                 if hit.helped
-                    && let Err(reason) = self.ftp_request(scene, frame, &packet)
+                    && let Err(reason) = self.ftp_request(scene, frame, packet)
                 {
                     return Verdict::Drop(reason);
                 }
@@ -77,7 +77,7 @@ impl Director {
             }
             // A marked packet may be on its way to anybody.
             Ok(None) if !scene.snapshot.network.is_local(packet.dst) => self.transit(scene, frame, packet),
-            Ok(None) => self.refuse(scene, frame, &packet),
+            Ok(None) => self.refuse(scene, frame, packet),
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -205,21 +205,6 @@ impl Director {
         self.table.insert(connection, |evicted| self.release(evicted))
     }
 
-    /// As in the kernel, what passes for a destination that was removed counts nowhere.
-    #[inline]
-    pub(crate) fn count_in(&self, shard: &Shard, destination: &Destination, packet: &Packet) {
-        if destination.is_available() {
-            destination.tally.count_in(shard, u64::from(packet.total_len));
-        }
-    }
-
-    #[inline]
-    pub(crate) fn count_out(&self, shard: &Shard, destination: &Destination, bytes: u64) {
-        if destination.is_available() {
-            destination.tally.count_out(shard, bytes);
-        }
-    }
-
     fn count_request(
         &self,
         scene: &Scene<'_>,
@@ -228,14 +213,14 @@ impl Director {
         (packet, ip): (&Packet, &[u8]),
         protocol: Protocol,
     ) -> Hit {
-        self.count_in(shard, &shard.get(id).destination, packet);
+        let lane = shard.number();
         let connection = shard.get_mut(id);
+        count_in(lane, &connection.destination, packet);
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
-        advance(connection, scene.snapshot, protocol, seen, packet, ip);
+        let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
-        shard.settle(id);
-        shard.touch(id, scene.now);
+        shard.follow(id, moved, scene.now);
         hit
     }
 
@@ -263,14 +248,14 @@ impl Director {
             drop(shard);
             return self.unknown_reply(scene, frame, packet, protocol);
         };
-        self.count_out(&shard, &shard.get(id).destination, u64::from(packet.total_len));
+        let lane = shard.number();
         let connection = shard.get_mut(id);
+        count_out(lane, &connection.destination, u64::from(packet.total_len));
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
-        advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
+        let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
-        shard.settle(id);
-        shard.touch(id, scene.now);
+        shard.follow(id, moved, scene.now);
         drop(shard);
         if let Some(was) = helped {
             self.ftp_reply(scene, frame, packet, was)?;
@@ -311,12 +296,31 @@ impl Director {
     }
 }
 
+/// A packet from a client, of a connection in the shard of that number, which is locked. As in the kernel, what passes
+/// for a destination that was removed counts nowhere.
+#[inline]
+pub(crate) fn count_in(shard: usize, destination: &Destination, packet: &Packet) {
+    if destination.is_available() {
+        destination.tally.count_in(shard, u64::from(packet.total_len));
+    }
+}
+
+/// The same for a packet from a destination.
+#[inline]
+pub(crate) fn count_out(shard: usize, destination: &Destination, bytes: u64) {
+    if destination.is_available() {
+        destination.tally.count_out(shard, bytes);
+    }
+}
+
 /// What the L4 checksum field of a frame holds.
+#[inline]
 pub(crate) fn sum_of(partial: bool) -> L4Sum {
     if partial { L4Sum::Partial } else { L4Sum::Complete }
 }
 
 /// Computes the checksum of a translated UDP packet that came without one, as the recorded kernel does.
+#[inline]
 pub(crate) fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
     let at = usize::from(packet.header_len) + 6;
     if packet.protocol != Protocol::Udp.number()
@@ -372,6 +376,7 @@ fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connec
 }
 
 /// What becomes of a connection that a request meets.
+#[inline]
 fn meet(
     snapshot: &Snapshot,
     connection: &Connection,

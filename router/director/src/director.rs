@@ -20,6 +20,7 @@ use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
 use crate::service::Services;
 use crate::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
+use crate::state::Timers;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::Instant;
@@ -61,6 +62,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: Arc<Services>,
     pub(crate) marks: Arc<[MarkRule]>,
     pub(crate) timeouts: Timeouts,
+    /// The same, as entries have them.
+    pub(crate) timers: Timers,
     pub(crate) options: Options,
 }
 

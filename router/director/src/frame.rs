@@ -104,6 +104,7 @@ impl Frame {
     }
 
     /// Empties the frame and returns the room behind the headroom, to be read into; see [`Self::set_len`].
+    #[inline]
     pub fn reset(&mut self) -> &mut [u8] {
         self.start = HEADROOM;
         self.end = HEADROOM;
@@ -116,12 +117,14 @@ impl Frame {
     ///
     /// # Panics
     /// When `len` is larger than that room.
+    #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(self.start + len <= self.buffer.len(), "a frame cannot be longer than its buffer");
         self.end = self.start + len;
     }
 
     /// Replaces the content by a copy of `bytes`, growing the buffer when needed.
+    #[inline]
     pub fn fill(&mut self, bytes: &[u8]) {
         if self.buffer.len() < HEADROOM + bytes.len() {
             self.buffer.resize(HEADROOM + bytes.len(), 0);
@@ -131,26 +134,31 @@ impl Frame {
     }
 
     /// The frame's bytes.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// The frame's bytes, to be rewritten in place.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether there is nothing in it.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Cuts bytes off the end, so that `len` remain; a longer `len` changes nothing.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
@@ -159,6 +167,7 @@ impl Frame {
     ///
     /// # Panics
     /// When the frame is shorter than `n`.
+    #[inline]
     pub fn strip_front(&mut self, n: usize) {
         assert!(n <= self.len(), "more bytes stripped than there are");
         self.start += n;
@@ -168,6 +177,7 @@ impl Frame {
     /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.
     /// False, and nothing done, when there is not that much headroom.
     #[must_use]
+    #[inline]
     pub fn grow_front(&mut self, n: usize) -> bool {
         match self.start.checked_sub(n) {
             Some(start) => {

@@ -1,5 +1,5 @@
 //! What a worker remembers from one packet to the next, so that it need not ask again: the state that
-//! [`apply`](crate::Director::apply) replaces, and the neighbours it sent to last.
+//! [`apply`](crate::Director::apply) replaces, ways to destinations, and the neighbours it sent to last.
 //!
 //! A memo belongs to one worker (it travels in its [`Outbox`](crate::Outbox)), so reading it takes neither a lock nor
 //! an atomic write. Whether it still holds is told by numbers that change with what is remembered.
@@ -12,12 +12,14 @@ use uvs_wire::Address;
 
 use crate::director::Snapshot;
 use crate::frame::PortId;
+use crate::network::{Hop, Network};
 use crate::spec::MacAddr;
 use crate::time::{Duration, Instant};
 
 /// For how long a neighbour is sent to without asking the neighbour table, which wants to know who is in use.
 const NEIGHBOR_LIFETIME: Duration = Duration::from_secs(1);
-const NEIGHBORS: usize = 64;
+/// A power of two.
+const PLACES: usize = 64;
 
 /// The snapshot, and a number that changes with it.
 #[derive(Default)]
@@ -60,6 +62,8 @@ pub(crate) struct Held {
 pub(crate) struct Memo {
     held: Option<Held>,
     neighbors: Vec<Neighbor>,
+    /// Of the snapshot.
+    routes: Vec<Option<(Address, Hop)>>,
 }
 
 impl Memo {
@@ -86,16 +90,35 @@ impl Memo {
     fn renew(&mut self, published: &Published) -> Held {
         // Another network may be behind the same port numbers.
         self.neighbors.clear();
+        self.routes.clear();
         // First the number: if a snapshot comes in between, the next packet asks again.
         let version = published.version.load(Acquire);
         Held { cell: Arc::clone(&published.version), version, snapshot: published.snapshot.load_full() }
+    }
+
+    /// The way to a destination.
+    #[inline]
+    pub(crate) fn route(&mut self, network: &Network, to: Address) -> Option<Hop> {
+        let place = Self::place(PortId(0), to);
+        match self.routes.get(place) {
+            Some(Some((known, hop))) if *known == to => Some(*hop),
+            _ => self.find_route(network, to),
+        }
+    }
+
+    #[cold]
+    fn find_route(&mut self, network: &Network, to: Address) -> Option<Hop> {
+        let hop = network.route(to)?;
+        self.routes.resize(PLACES, None);
+        self.routes[Self::place(PortId(0), to)] = Some((to, hop));
+        Some(hop)
     }
 
     #[inline]
     fn place(port: PortId, addr: Address) -> usize {
         let (hi, lo) = addr.halves();
         let spread = (hi ^ lo ^ u64::from(port.0) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (spread >> (u64::BITS - NEIGHBORS.trailing_zeros())) as usize
+        (spread >> (u64::BITS - PLACES.trailing_zeros())) as usize
     }
 
     /// The MAC address of a neighbour that was sent to a moment ago. `version`: of the neighbour table now.
@@ -117,7 +140,7 @@ impl Memo {
     ) {
         let until = fresh_until.min(now + NEIGHBOR_LIFETIME);
         let none = Neighbor { addr, mac, port, version, until: Instant::ZERO };
-        self.neighbors.resize(NEIGHBORS, none);
+        self.neighbors.resize(PLACES, none);
         self.neighbors[Self::place(port, addr)] = Neighbor { until, ..none };
     }
 }

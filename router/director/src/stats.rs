@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use crate::service::lock;
-use crate::table::{SHARDS, Shard};
+use crate::table::SHARDS;
 use crate::view::{Counters, Rates};
 
 /// What was counted of packets; of connections only in the lane that all share.
@@ -51,18 +51,18 @@ impl Tally {
         self.connections.fetch_add(1, Relaxed);
     }
 
-    /// A packet from a client, of a connection in `shard`, which is locked.
+    /// A packet from a client, of a connection in the shard of that number, which is locked.
     #[inline]
-    pub(crate) fn count_in(&self, shard: &Shard, bytes: u64) {
-        let lane = &self.lanes[shard.number()];
+    pub(crate) fn count_in(&self, shard: usize, bytes: u64) {
+        let lane = &self.lanes[shard];
         add(&lane.packets_in, 1);
         add(&lane.bytes_in, bytes);
     }
 
-    /// A packet from the destination, of a connection in `shard`, which is locked.
+    /// A packet from the destination, of a connection in the shard of that number, which is locked.
     #[inline]
-    pub(crate) fn count_out(&self, shard: &Shard, bytes: u64) {
-        let lane = &self.lanes[shard.number()];
+    pub(crate) fn count_out(&self, shard: usize, bytes: u64) {
+        let lane = &self.lanes[shard];
         add(&lane.packets_out, 1);
         add(&lane.bytes_out, bytes);
     }

@@ -115,7 +115,7 @@ impl TcpState {
 
     /// The state with that number, as [`Self::number`] gave it out.
     pub(crate) const fn from_number(number: u8) -> Self {
-        Self::ALL[number as usize % Self::ALL.len()]
+        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { NO }
     }
 
     pub(crate) const fn number(self) -> u8 {

@@ -79,6 +79,15 @@ impl Shard {
         }
     }
 
+    /// What follows a packet: the deadline moves, and where the state did (`moved`), [`Self::settle`].
+    #[inline]
+    pub(crate) fn follow(&mut self, id: EntryId, moved: bool, now: Instant) {
+        if moved {
+            self.settle(id);
+        }
+        self.touch(id, now);
+    }
+
     /// Puts the entry into the queue of embryonic ones, or takes it out, as its state says.
     #[inline]
     pub(crate) fn settle(&mut self, id: EntryId) {
