@@ -3,13 +3,14 @@
 use core::net::SocketAddr;
 
 use uvs_director::Duration;
-use uvs_director::spec::{Limits, Options, Timeouts};
+use uvs_director::spec::{Evict, Limits, Options, Timeouts};
 
 use crate::read::{Integer, Keys, Table};
 
 pub(crate) const METRICS: Keys = &["listen"];
 pub(crate) const LIMITS: Keys = &[
     "connections",
+    "evict",
     "neighbors",
     "neighbor_queue",
     "icmp_errors_per_second",
@@ -76,7 +77,9 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
         note: " bytes (the largest packet has to fit in)",
     });
     let fragment_bytes = fragment_bytes.and_then(|found| usize::try_from(found.value).ok());
+    let evict = table.choice("evict", &[("embryonic", Evict::Embryonic), ("none", Evict::None)], &[]);
     Limits {
+        evict: evict.map_or(defaults.evict, |evict| evict.value),
         connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
         neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
         neighbor_queue: limit("neighbor_queue", "limit of neighbor_queue", 10_000, defaults.neighbor_queue),

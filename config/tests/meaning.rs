@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uvs_config::Config;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::{
-    Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey, Tunnel,
+    Evict, Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey, Tunnel,
     TunnelChecksum,
 };
 use uvs_director::{Director, Duration, Instant, PortId};
@@ -284,6 +284,8 @@ fn limits_are_set_one_by_one() {
         ("neighbors = 5", Limits { neighbors: 5, ..is }),
         ("neighbor_queue = 5", Limits { neighbor_queue: 5, ..is }),
         ("icmp_errors_per_second = 0", Limits { icmp_errors_per_second: 0, ..is }),
+        ("evict = \"none\"", Limits { evict: Evict::None, ..is }),
+        ("evict = \"embryonic\"", Limits { evict: Evict::Embryonic, ..is }),
         ("fragment_bytes = 131072", Limits { fragment_bytes: 131_072, ..is }),
         ("fragmented_packets = 5", Limits { fragmented_packets: 5, ..is }),
         ("fragments_per_packet = 8192", Limits { fragments_per_packet: 8192, ..is }),

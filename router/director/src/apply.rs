@@ -81,7 +81,7 @@ impl Director {
             }
             Change::ZeroCounters(key) => self.zero(key),
             Change::SetTimeouts(timeouts) => {
-                self.replace(|snapshot| snapshot.timeouts = timeouts);
+                self.replace(|snapshot| (snapshot.timeouts, snapshot.timers) = (timeouts, timeouts.into()));
                 Ok(())
             }
             Change::SetOptions(options) => {
@@ -149,7 +149,7 @@ impl Director {
                 shared.stats.zero();
                 shared
             }
-            None => Arc::new(Shared::default()),
+            None => Arc::new(Shared::new(Arc::clone(&self.total))),
         };
         let service = Arc::new(Service::new(spec, scheduler, shared));
         self.replace_services(|services| services.insert(service));

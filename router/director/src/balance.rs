@@ -15,10 +15,11 @@ use crate::sctp::{SctpState, first_chunk};
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::state::advance;
-use crate::table::{EntryId, Shard};
+use crate::table::{EntryId, Full, Neighbours, Shard};
 use crate::tcp::{Seen, TcpState};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, Verdict};
+use crate::wheel::Links;
 
 /// What a new entry lives for until its first packet has set its state.
 const NEW_TIMEOUT: Duration = Duration::from_secs(3);
@@ -58,17 +59,17 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        packet: Packet,
+        packet: &mut Packet,
         protocol: Protocol,
     ) -> Verdict {
         // As in the kernel, whose hooks go with the last service.
         if scene.snapshot.services.is_empty() {
-            return self.refuse(scene, frame, &packet);
+            return self.refuse(scene, frame, packet);
         }
-        match self.admit(scene, frame, &packet, protocol) {
+        match self.admit(scene, frame, packet, protocol) {
             Ok(Some(hit)) => {
                 if hit.helped
-                    && let Err(reason) = self.ftp_request(scene, frame, &packet)
+                    && let Err(reason) = self.ftp_request(scene, frame, packet)
                 {
                     return Verdict::Drop(reason);
                 }
@@ -76,7 +77,7 @@ impl Director {
             }
             // A marked packet may be on its way to anybody.
             Ok(None) if !scene.snapshot.network.is_local(packet.dst) => self.transit(scene, frame, packet),
-            Ok(None) => self.refuse(scene, frame, &packet),
+            Ok(None) => self.refuse(scene, frame, packet),
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -129,8 +130,8 @@ impl Director {
             let Some((placement, one_packet)) = placed? else { return Ok(None) };
             if one_packet {
                 let connection = new_connection(key, placement, scene.now);
-                self.count_connection(&connection.destination);
-                self.count_in(&connection.destination, packet);
+                connection.destination.tally.count_connection();
+                connection.destination.tally.count_in_alone(u64::from(packet.total_len));
                 connection.release_control();
                 return Ok(Some(Hit::of(&connection)));
             }
@@ -190,39 +191,18 @@ impl Director {
         let mut connection = new_connection(key, placement, now);
         connection.ftp = self.ftp_helper(&key, connection.forwarding);
         let destination = Arc::clone(&connection.destination);
-        let inserted = self.table.insert(connection);
+        let inserted = self.insert(connection);
         if inserted == Ok(true) {
-            self.count_connection(&destination);
+            destination.tally.count_connection();
         } else if let Some(control) = control {
             control.controlled.fetch_sub(1, Relaxed);
         }
         inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
     }
 
-    fn count_connection(&self, destination: &Destination) {
-        destination.stats.count_connection();
-        destination.shared.stats.count_connection();
-        self.total.count_connection();
-    }
-
-    /// As in the kernel, what passes for a destination that was removed counts nowhere.
-    pub(crate) fn count_in(&self, destination: &Destination, packet: &Packet) {
-        if !destination.is_available() {
-            return;
-        }
-        let bytes = u64::from(packet.total_len);
-        destination.stats.count_in(1, bytes);
-        destination.shared.stats.count_in(1, bytes);
-        self.total.count_in(1, bytes);
-    }
-
-    pub(crate) fn count_out(&self, destination: &Destination, bytes: u64) {
-        if !destination.is_available() {
-            return;
-        }
-        destination.stats.count_out(1, bytes);
-        destination.shared.stats.count_out(1, bytes);
-        self.total.count_out(1, bytes);
+    /// Enters a connection or template into the table, and lets go of the embryonic connection that makes room for it.
+    pub(crate) fn insert(&self, connection: Connection) -> Result<bool, Full> {
+        self.table.insert(connection, |evicted| self.release(evicted))
     }
 
     fn count_request(
@@ -233,13 +213,14 @@ impl Director {
         (packet, ip): (&Packet, &[u8]),
         protocol: Protocol,
     ) -> Hit {
+        let lane = shard.number();
         let connection = shard.get_mut(id);
-        self.count_in(&connection.destination, packet);
+        count_in(lane, &connection.destination, packet);
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
-        advance(connection, scene.snapshot, protocol, seen, packet, ip);
+        let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
-        shard.touch(id, scene.now);
+        shard.follow(id, moved, scene.now);
         hit
     }
 
@@ -267,13 +248,14 @@ impl Director {
             drop(shard);
             return self.unknown_reply(scene, frame, packet, protocol);
         };
+        let lane = shard.number();
         let connection = shard.get_mut(id);
-        self.count_out(&connection.destination, u64::from(packet.total_len));
+        count_out(lane, &connection.destination, u64::from(packet.total_len));
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
-        advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
+        let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
-        shard.touch(id, scene.now);
+        shard.follow(id, moved, scene.now);
         drop(shard);
         if let Some(was) = helped {
             self.ftp_reply(scene, frame, packet, was)?;
@@ -314,12 +296,31 @@ impl Director {
     }
 }
 
+/// A packet from a client, of a connection in the shard of that number, which is locked. As in the kernel, what passes
+/// for a destination that was removed counts nowhere.
+#[inline]
+pub(crate) fn count_in(shard: usize, destination: &Destination, packet: &Packet) {
+    if destination.is_available() {
+        destination.tally.count_in(shard, u64::from(packet.total_len));
+    }
+}
+
+/// The same for a packet from a destination.
+#[inline]
+pub(crate) fn count_out(shard: usize, destination: &Destination, bytes: u64) {
+    if destination.is_available() {
+        destination.tally.count_out(shard, bytes);
+    }
+}
+
 /// What the L4 checksum field of a frame holds.
+#[inline]
 pub(crate) fn sum_of(partial: bool) -> L4Sum {
     if partial { L4Sum::Partial } else { L4Sum::Complete }
 }
 
 /// Computes the checksum of a translated UDP packet that came without one, as the recorded kernel does.
+#[inline]
 pub(crate) fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
     let at = usize::from(packet.header_len) + 6;
     if packet.protocol != Protocol::Udp.number()
@@ -363,15 +364,19 @@ fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connec
         no_output: forwarding != Forwarding::Nat,
         counted: Counted::Inactive,
         in_packets: 0,
-        timeout: NEW_TIMEOUT,
+        timeout: NEW_TIMEOUT.into(),
         expires_at: now + NEW_TIMEOUT,
         destination,
         control,
         ftp: None,
+        links: Links::default(),
+        queued: Neighbours::default(),
+        is_queued: false,
     }
 }
 
 /// What becomes of a connection that a request meets.
+#[inline]
 fn meet(
     snapshot: &Snapshot,
     connection: &Connection,

@@ -10,7 +10,9 @@ use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::tcp::TcpState;
-use crate::time::{Duration, Instant};
+use crate::table::Neighbours;
+use crate::time::{Instant, Timeout};
+use crate::wheel::Links;
 
 /// Template entries of firewall-mark services carry this protocol (`IP` in listings).
 pub(crate) const PROTOCOL_IP: u8 = 0;
@@ -78,7 +80,7 @@ pub(crate) struct Connection {
     /// Packets from the client.
     pub(crate) in_packets: u32,
     /// From a packet to silence; the deadline moves with each packet.
-    pub(crate) timeout: Duration,
+    pub(crate) timeout: Timeout,
     pub(crate) expires_at: Instant,
     pub(crate) destination: Arc<Destination>,
     /// Of a template: its own; of a connection: the template's that placed it, or the FTP control connection's that
@@ -86,6 +88,10 @@ pub(crate) struct Connection {
     pub(crate) control: Option<Arc<Control>>,
     /// Of an FTP control connection.
     pub(crate) ftp: Option<Box<Ftp>>,
+    /// The table's: its place on the timer wheel, and in the queue of embryonic connections, if it is one.
+    pub(crate) links: Links,
+    pub(crate) queued: Neighbours,
+    pub(crate) is_queued: bool,
 }
 
 impl Connection {
@@ -107,6 +113,17 @@ impl Connection {
     /// Whether replies pass the director and are translated by it.
     pub(crate) fn translates_replies(&self) -> bool {
         self.forwarding == Forwarding::Nat && !self.request.template
+    }
+
+    /// Whether it is a connection of which nobody knows yet that both ends want it.
+    #[inline]
+    pub(crate) fn is_embryonic(&self) -> bool {
+        !self.request.template
+            && match Protocol::from_number(self.request.protocol) {
+                Some(Protocol::Tcp) => TcpState::from_number(self.state).is_embryonic(),
+                Some(Protocol::Sctp) => SctpState::from_number(self.state).is_embryonic(),
+                Some(Protocol::Udp) | None => false,
+            }
     }
 
     /// What it knows about entries that hang on it.

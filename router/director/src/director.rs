@@ -8,11 +8,10 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
-
 use crate::apply::Control;
 use crate::defence::Defence;
 use crate::frame::{Frame, Outbox, PortId};
+use crate::memo::Published;
 use crate::neighbor::Neighbors;
 use crate::network::Network;
 use crate::path_mtu::PathMtus;
@@ -21,6 +20,7 @@ use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
 use crate::service::Services;
 use crate::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
+use crate::state::Timers;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::Instant;
@@ -62,6 +62,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: Arc<Services>,
     pub(crate) marks: Arc<[MarkRule]>,
     pub(crate) timeouts: Timeouts,
+    /// The same, as entries have them.
+    pub(crate) timers: Timers,
     pub(crate) options: Options,
 }
 
@@ -71,13 +73,13 @@ pub(crate) struct Snapshot {
 /// deterministic.
 pub struct Director {
     pub(crate) limits: Limits,
-    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) snapshot: Published,
     pub(crate) table: Table,
     pub(crate) neighbors: Neighbors,
     pub(crate) reassembly: Reassembly,
     pub(crate) path_mtus: PathMtus,
     /// The sum over all services, removed ones included.
-    pub(crate) total: Stats,
+    pub(crate) total: Arc<Stats>,
     drops: Box<[AtomicU64]>,
     /// Who claimed an address of ours.
     pub(crate) conflicts: Mutex<Vec<AddressConflict>>,
@@ -118,12 +120,12 @@ impl Director {
     pub fn new(limits: Limits, seed: u64, schedulers: Arc<dyn SchedulerFactory>) -> Self {
         Self {
             limits,
-            snapshot: ArcSwap::default(),
-            table: Table::new(limits.connections, seed),
+            snapshot: Published::default(),
+            table: Table::new(limits.connections, limits.evict, seed),
             neighbors: Neighbors::new(&limits, seed),
             reassembly: Reassembly::new(&limits, seed),
             path_mtus: PathMtus::new(seed),
-            total: Stats::default(),
+            total: Arc::default(),
             drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             conflicts: Mutex::default(),
             shed_counter: AtomicU64::new(0),
@@ -141,9 +143,10 @@ impl Director {
     ///
     /// Whatever the bytes are, the answer is a [`Verdict`]: bad input never panics.
     pub fn handle(&self, port: PortId, frame: &mut Frame, now: Instant, out: &mut Outbox) -> Verdict {
-        let snapshot = self.snapshot.load();
-        let mut scene = Scene::new(&snapshot, port, now, out);
+        let held = out.memo.take(&self.snapshot);
+        let mut scene = Scene::new(&held.snapshot, port, now, out);
         let verdict = self.input(&mut scene, frame);
+        out.memo.put_back(held);
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);
         }
@@ -177,6 +180,11 @@ impl Director {
         if self.estimate_at.load(Relaxed) <= now.as_nanos() {
             self.estimate(now);
         }
+    }
+
+    /// Connections that made room for new ones while the table was at its limit; see [`Evict`](crate::spec::Evict).
+    pub fn entries_evicted(&self) -> u64 {
+        self.table.evicted()
     }
 
     /// Counts a drop.

@@ -26,6 +26,7 @@ use crate::verdict::{DropReason, Verdict};
 
 /// Whether the packet is a solicitation or an advertisement of a neighbour, or asks who listens to groups; well
 /// formed or not.
+#[inline]
 pub(crate) fn is_discovery(ip: &[u8], packet: &Packet) -> bool {
     packet.protocol == ICMPV6
         && !packet.is_v4()

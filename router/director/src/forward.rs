@@ -22,40 +22,40 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        mut packet: Packet,
+        packet: &mut Packet,
         hit: Hit,
     ) -> Verdict {
         let network = &scene.snapshot.network;
-        let Some(hop) = network.route(hit.destination) else {
-            self.report(scene, frame.bytes(), &packet, Report::HostUnreachable);
+        let Some(hop) = scene.out.memo.route(network, hit.destination) else {
+            self.report(scene, frame.bytes(), packet, Report::HostUnreachable);
             return Verdict::Drop(DropReason::NoRoute);
         };
-        if let Err(verdict) = self.check_scope(scene, frame, &packet, Some(hop.port)) {
+        if let Err(verdict) = self.check_scope(scene, frame, packet, Some(hop.port)) {
             return verdict;
         }
-        if let Err(verdict) = self.check_ttl(scene, frame, &packet) {
+        if let Err(verdict) = self.check_ttl(scene, frame, packet) {
             return verdict;
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), &mut packet);
+        rewrite::decrement_ttl(frame.bytes_mut(), packet);
         match hit.forwarding {
             Forwarding::Nat => {
-                if let Err(verdict) = self.check_mtu(scene, frame, &packet, hop.mtu) {
+                if let Err(verdict) = self.check_mtu(scene, frame, packet, hop.mtu) {
                     return verdict;
                 }
                 let asked_for = (packet.dst, packet.dst_port);
                 let sum = sum_of(frame.offload.needs_checksum);
-                rewrite::destination(frame.bytes_mut(), &mut packet, hit.destination, hit.port, sum);
-                add_missing_checksum(frame, &packet);
-                self.output(scene, frame, hop, Some(asked_for))
+                rewrite::destination(frame.bytes_mut(), packet, hit.destination, hit.port, sum);
+                add_missing_checksum(frame, packet);
+                self.output(scene, frame, &hop, Some(asked_for))
             }
             Forwarding::Direct => {
                 if network.interface(hop.port).is_none_or(|interface| interface.link == Link::Ip) {
                     return Verdict::Drop(DropReason::WrongLink);
                 }
-                if let Err(verdict) = self.check_mtu(scene, frame, &packet, hop.mtu) {
+                if let Err(verdict) = self.check_mtu(scene, frame, packet, hop.mtu) {
                     return verdict;
                 }
-                self.output(scene, frame, hop, None)
+                self.output(scene, frame, &hop, None)
             }
             Forwarding::Tunnel(tunnel) => {
                 self.encapsulate(scene, frame, packet, hit.destination, hop, tunnel)
@@ -69,7 +69,7 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        hop: Hop,
+        hop: &Hop,
         asked_for: Option<(Address, u16)>,
     ) -> Verdict {
         if frame.offload.gso_type == 0 && leaves_in_fragments(frame, hop) {
@@ -95,11 +95,12 @@ impl Director {
         }
     }
 
+    #[cold]
     fn output_fragments(
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        hop: Hop,
+        hop: &Hop,
         asked_for: Option<(Address, u16)>,
     ) -> Verdict {
         let Ok(packet) = Packet::parse(frame.bytes()) else { return Verdict::Drop(DropReason::Malformed) };
@@ -140,7 +141,8 @@ impl Director {
 }
 
 /// Whether a packet is too big for the link, or came in as fragments and leaves as such.
-fn leaves_in_fragments(frame: &Frame, hop: Hop) -> bool {
+#[inline]
+fn leaves_in_fragments(frame: &Frame, hop: &Hop) -> bool {
     let len = frame.len();
     len > hop.mtu as usize
         || frame.fragments.as_ref().is_some_and(|fragments| {

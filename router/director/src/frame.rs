@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::memo::Memo;
+
 /// One interface of the director: an index that the caller assigns, from 0, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u16);
@@ -102,6 +104,7 @@ impl Frame {
     }
 
     /// Empties the frame and returns the room behind the headroom, to be read into; see [`Self::set_len`].
+    #[inline]
     pub fn reset(&mut self) -> &mut [u8] {
         self.start = HEADROOM;
         self.end = HEADROOM;
@@ -114,12 +117,14 @@ impl Frame {
     ///
     /// # Panics
     /// When `len` is larger than that room.
+    #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(self.start + len <= self.buffer.len(), "a frame cannot be longer than its buffer");
         self.end = self.start + len;
     }
 
     /// Replaces the content by a copy of `bytes`, growing the buffer when needed.
+    #[inline]
     pub fn fill(&mut self, bytes: &[u8]) {
         if self.buffer.len() < HEADROOM + bytes.len() {
             self.buffer.resize(HEADROOM + bytes.len(), 0);
@@ -129,26 +134,31 @@ impl Frame {
     }
 
     /// The frame's bytes.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// The frame's bytes, to be rewritten in place.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether there is nothing in it.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Cuts bytes off the end, so that `len` remain; a longer `len` changes nothing.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
@@ -157,6 +167,7 @@ impl Frame {
     ///
     /// # Panics
     /// When the frame is shorter than `n`.
+    #[inline]
     pub fn strip_front(&mut self, n: usize) {
         assert!(n <= self.len(), "more bytes stripped than there are");
         self.start += n;
@@ -166,6 +177,7 @@ impl Frame {
     /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.
     /// False, and nothing done, when there is not that much headroom.
     #[must_use]
+    #[inline]
     pub fn grow_front(&mut self, n: usize) -> bool {
         match self.start.checked_sub(n) {
             Some(start) => {
@@ -195,9 +207,19 @@ impl fmt::Debug for Frame {
 
 /// Frames that the director originates while it handles one: ARP, ICMP, frames that waited for an
 /// address, segments. The caller transmits them in order, after the frame at hand, and clears the box.
-#[derive(Debug, Default)]
+///
+/// A worker keeps one box for all its calls: the director also keeps in it what it need not look up again for
+/// the next frame.
+#[derive(Default)]
 pub struct Outbox {
     frames: Vec<(PortId, Frame)>,
+    pub(crate) memo: Memo,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("frames", &self.frames).finish_non_exhaustive()
+    }
 }
 
 impl Outbox {

@@ -30,9 +30,11 @@ use crate::director::{Director, Scene};
 use crate::frame::Frame;
 use crate::service::{Counted, Destination, FTP_PORT};
 use crate::spec::{Forwarding, Protocol};
+use crate::table::Neighbours;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::verdict::DropReason;
+use crate::wheel::Links;
 use stream::Stream;
 use text::{Command, Passive};
 
@@ -227,7 +229,8 @@ impl Director {
                 let place = (known.destination_addr, known.destination_port);
                 if alive && place == (destination_addr, destination_port) {
                     known.state = TcpState::Listen.number();
-                    known.timeout = timeout;
+                    known.timeout = timeout.into();
+                    shard.settle(id);
                     shard.touch(id, now);
                     return Ok(());
                 }
@@ -238,7 +241,7 @@ impl Director {
             }
         }
         control.controlled.fetch_add(1, Relaxed);
-        let inserted = self.table.insert(Connection {
+        let data = Connection {
             request,
             destination_addr,
             destination_port,
@@ -247,12 +250,16 @@ impl Director {
             no_output: false,
             counted: Counted::Inactive,
             in_packets: 0,
-            timeout,
+            timeout: timeout.into(),
             expires_at: now + timeout,
             destination,
             control: Some(Arc::clone(&control)),
             ftp: None,
-        });
+            links: Links::default(),
+            queued: Neighbours::default(),
+            is_queued: false,
+        };
+        let inserted = self.insert(data);
         if inserted != Ok(true) {
             control.controlled.fetch_sub(1, Relaxed);
         }

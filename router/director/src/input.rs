@@ -19,6 +19,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
 
 /// Whether the packet is ICMP of its own IP version; that of the other is a protocol nobody knows.
+#[inline]
 pub(crate) fn is_icmp(packet: &Packet) -> bool {
     packet.protocol == if packet.is_v4() { ICMP } else { ICMPV6 }
 }
@@ -68,6 +69,7 @@ impl Director {
 
     /// Answers for our addresses and for nothing else; learns from answers to our questions and from those who
     /// ask for us.
+    #[cold]
     fn arp_input(&self, scene: &mut Scene<'_>, own: MacAddr, frame: &[u8]) -> Verdict {
         let arp = match ArpRepr::parse(&frame[ethernet::HEADER_LEN..]) {
             Ok(arp) => arp,
@@ -107,7 +109,7 @@ impl Director {
 
     /// An IP packet. `group`: its frame went to a group of stations.
     pub(crate) fn ip_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, group: bool) -> Verdict {
-        let packet = match Packet::parse(frame.bytes()) {
+        let mut packet = match Packet::parse(frame.bytes()) {
             Ok(packet) => packet,
             Err(error) => return Verdict::Drop(error.into()),
         };
@@ -138,31 +140,31 @@ impl Director {
         if group || owner == Owner::Broadcast || packet.dst.is_multicast() {
             return Verdict::Drop(DropReason::Multicast);
         }
-        let packet = match packet.is_fragment() {
-            true => match self.gather(scene, frame, packet) {
+        if packet.is_fragment() {
+            packet = match self.gather(scene, frame, packet) {
                 Ok(packet) => packet,
                 Err(verdict) => return verdict,
-            },
-            false => packet,
-        };
+            };
+        }
         let marks = &scene.snapshot.marks;
         if !marks.is_empty() {
             scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
         }
         let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
         if owner == Owner::Local || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family) {
-            self.local_input(scene, frame, packet)
+            self.local_input(scene, frame, &mut packet)
         } else {
-            self.transit(scene, frame, packet)
+            self.transit(scene, frame, &mut packet)
         }
     }
 
     /// A packet to an address of ours: ICMP errors first, then requests, then the director as a host.
-    fn local_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: Packet) -> Verdict {
+    #[inline]
+    fn local_input(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: &mut Packet) -> Verdict {
         if !packet.is_v4()
-            && let Some(field) = ipv6::waypoint_field(frame.bytes(), &packet)
+            && let Some(field) = ipv6::waypoint_field(frame.bytes(), packet)
         {
-            self.report(scene, frame.bytes(), &packet, Report::NoWaypoint { field });
+            self.report(scene, frame.bytes(), packet, Report::NoWaypoint { field });
             return Verdict::Drop(DropReason::NotHandled);
         }
         if packet.is_fragment() {
@@ -170,7 +172,7 @@ impl Director {
             return Verdict::Drop(DropReason::Fragment);
         }
         match packet.protocol {
-            _ if is_icmp(&packet) => {
+            _ if is_icmp(packet) => {
                 if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
                     return self.related_to_request(scene, frame, packet);
                 }
@@ -178,53 +180,53 @@ impl Director {
             }
             number => match Protocol::from_number(number) {
                 Some(protocol) => {
-                    ip_options::record_route(frame.bytes_mut(), &packet, packet.dst);
+                    ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
                     self.request(scene, frame, packet, protocol)
                 }
-                None => self.refuse(scene, frame, &packet),
+                None => self.refuse(scene, frame, packet),
             },
         }
     }
 
     /// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU
     /// come first.
-    pub(crate) fn transit(&self, scene: &mut Scene<'_>, frame: &mut Frame, mut packet: Packet) -> Verdict {
+    pub(crate) fn transit(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: &mut Packet) -> Verdict {
         let Some(hop) = scene.snapshot.network.route(packet.dst) else {
-            self.report(scene, frame.bytes(), &packet, Report::NetUnreachable);
+            self.report(scene, frame.bytes(), packet, Report::NetUnreachable);
             return Verdict::Drop(DropReason::NoRoute);
         };
-        if let Err(verdict) = self.check_scope(scene, frame, &packet, None) {
+        if let Err(verdict) = self.check_scope(scene, frame, packet, None) {
             return verdict;
         }
-        if let Err(verdict) = self.check_ttl(scene, frame, &packet) {
+        if let Err(verdict) = self.check_ttl(scene, frame, packet) {
             return verdict;
         }
-        if let Err(verdict) = self.check_mtu(scene, frame, &packet, hop.mtu) {
+        if let Err(verdict) = self.check_mtu(scene, frame, packet, hop.mtu) {
             return verdict;
         }
-        rewrite::decrement_ttl(frame.bytes_mut(), &mut packet);
+        rewrite::decrement_ttl(frame.bytes_mut(), packet);
         let whole = !packet.is_fragment();
-        if is_icmp(&packet) {
+        if is_icmp(packet) {
             if whole
                 && icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)])
-                && let Some(reason) = self.related_to_reply(scene, frame, &mut packet)
+                && let Some(reason) = self.related_to_reply(scene, frame, packet)
             {
                 return Verdict::Drop(reason);
             }
         } else if let Some(protocol) = Protocol::from_number(packet.protocol)
             && whole
-            && let Err(reason) = self.reply(scene, frame, &mut packet, protocol)
+            && let Err(reason) = self.reply(scene, frame, packet, protocol)
         {
             return Verdict::Drop(reason);
         }
         // As the address we have on that way: the VIP, if the packet was translated.
-        if ip_options::present(&packet) {
+        if ip_options::present(packet) {
             let own = Some(packet.src).filter(|src| scene.snapshot.network.is_local(*src));
             if let Some(own) = own.or(hop.source) {
-                ip_options::record_route(frame.bytes_mut(), &packet, own);
+                ip_options::record_route(frame.bytes_mut(), packet, own);
             }
         }
-        self.output(scene, frame, hop, None)
+        self.output(scene, frame, &hop, None)
     }
 
     /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227; unsolicited advertisements, RFC 4861) on every

@@ -59,6 +59,8 @@ impl Director {
             connections_max: self.limits.connections,
             connections_by_state,
             drops: self.drops(),
+            evicted: self.entries_evicted(),
+            entries_dropped: self.entries_dropped(),
             neighbors: self.neighbors.len(),
             conflicts: lock(&self.conflicts).clone(),
         }

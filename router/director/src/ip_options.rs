@@ -21,6 +21,7 @@ const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// Whether a packet has any, which nearly none does.
+#[inline]
 pub(crate) fn present(packet: &Packet) -> bool {
     usize::from(packet.header_len) > ipv4::HEADER_LEN && packet.is_v4()
 }

@@ -25,6 +25,7 @@ mod input;
 mod inspect;
 mod ip_options;
 mod marks;
+mod memo;
 mod neighbor;
 mod network;
 mod node;

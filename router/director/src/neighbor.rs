@@ -10,7 +10,7 @@
 //! Frames wait in a bounded queue while the address is asked for. Only addresses that somebody here wanted, or
 //! that asked for one of ours, get an entry: an unsolicited reply changes nothing that is not there.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use dashmap::DashMap;
 use uvs_wire::Address;
@@ -56,6 +56,8 @@ pub(crate) struct Neighbors {
     table: DashMap<Key, Neighbor, foldhash::fast::FixedState>,
     entries_max: usize,
     queue_max: usize,
+    /// Changes when what memos remember may not hold any more.
+    version: AtomicU64,
     /// When the next question is due, in nanoseconds.
     due: AtomicU64,
 }
@@ -74,12 +76,17 @@ impl Neighbors {
             table: DashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
             entries_max: limits.neighbors,
             queue_max: limits.neighbor_queue,
+            version: AtomicU64::new(0),
             due: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// The MAC address of `addr` if it is known and fresh: the fast path.
-    pub(crate) fn fresh(&self, port: PortId, addr: Address, now: Instant) -> Option<MacAddr> {
+    fn outdate_memos(&self) {
+        self.version.fetch_add(1, Release);
+    }
+
+    /// The MAC address of `addr` if it is known and fresh, and until when it is.
+    fn fresh(&self, port: PortId, addr: Address, now: Instant) -> Option<(MacAddr, Instant)> {
         let neighbor = self.table.get(&(port, addr))?;
         if !neighbor.permanent {
             if neighbor.reachable_until <= now {
@@ -87,7 +94,7 @@ impl Neighbors {
             }
             neighbor.used_at.store(now.as_nanos(), Relaxed);
         }
-        neighbor.mac
+        Some((neighbor.mac?, neighbor.reachable_until))
     }
 
     /// The MAC address of `addr` as it is known, fresh or not.
@@ -105,9 +112,26 @@ impl Neighbors {
         now: Instant,
         out: &mut Outbox,
     ) -> Resolved {
-        if let Some(mac) = self.fresh(port, addr, now) {
+        let version = self.version.load(Acquire);
+        if let Some(mac) = out.memo.neighbor(port, addr, version, now) {
             return Resolved::Known(mac);
         }
+        if let Some((mac, until)) = self.fresh(port, addr, now) {
+            out.memo.remember((port, addr), mac, version, until, now);
+            return Resolved::Known(mac);
+        }
+        self.resolve_slowly(network, port, addr, now, out)
+    }
+
+    #[cold]
+    fn resolve_slowly(
+        &self,
+        network: &Network,
+        port: PortId,
+        addr: Address,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Resolved {
         if !self.table.contains_key(&(port, addr)) && self.table.len() >= self.entries_max {
             return Resolved::Drop(DropReason::NeighborLimit);
         }
@@ -177,12 +201,15 @@ impl Neighbors {
         if neighbor.permanent {
             return;
         }
-        neighbor.mac = Some(mac);
+        let moved = neighbor.mac.replace(mac) != Some(mac);
         neighbor.reachable_until = now + REACHABLE;
         neighbor.asked = 0;
         neighbor.ask_at = now + REACHABLE;
         let queue = core::mem::take(&mut neighbor.queue);
         drop(neighbor);
+        if moved {
+            self.outdate_memos();
+        }
         if let Some(own) = network.mac(port) {
             for waiting in queue {
                 let mut frame = waiting.frame;
@@ -207,11 +234,13 @@ impl Neighbors {
                 queue: Vec::new(),
             },
         );
+        self.outdate_memos();
     }
 
     /// Forgets what was set by hand, and everything about interfaces that are not there any more.
     pub(crate) fn retain_ports(&self, network: &Network) {
         self.table.retain(|(port, _), neighbor| !neighbor.permanent && network.mac(*port).is_some());
+        self.outdate_memos();
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
@@ -252,6 +281,7 @@ impl Neighbors {
             true
         });
         self.due.store(next, Relaxed);
+        self.outdate_memos();
         lost
     }
 
@@ -269,6 +299,7 @@ impl Neighbors {
 }
 
 /// Puts an Ethernet header in front of an IP packet. False when there is no room for it.
+#[inline]
 pub(crate) fn write_ethernet(frame: &mut Frame, to: MacAddr, from: MacAddr) -> bool {
     let ethertype = match frame.bytes().first().map(|byte| byte >> 4) {
         Some(6) => ethernet::ETHERTYPE_IPV6,

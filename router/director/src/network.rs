@@ -284,10 +284,12 @@ impl Route {
 /// Whether no host can have the address as its source.
 #[inline]
 pub(crate) fn is_impossible_source(addr: Address) -> bool {
-    addr.is_multicast() || addr.is_unspecified() || addr.is_loopback() || addr.is_broadcast() || {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_octets();
         // 0.0.0.0/8, "this network" (RFC 1122 section 3.2.1.3).
-        addr.is_v4() && addr.v4_octets()[0] == 0
+        return first == 0 || first == 127 || first >> 4 == 0xe || addr.is_broadcast();
     }
+    addr.is_multicast() || addr.is_unspecified() || addr.is_loopback()
 }
 
 #[cfg(test)]

@@ -14,18 +14,18 @@ const RESET_MAX: usize = 40 + 20;
 
 impl Director {
     /// An ICMP message to us that is not an error.
-    pub(crate) fn icmp_to_us(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: Packet) -> Verdict {
-        if !icmp::checksum_ok(frame.bytes(), &packet) {
+    pub(crate) fn icmp_to_us(&self, scene: &mut Scene<'_>, frame: &mut Frame, packet: &Packet) -> Verdict {
+        if !icmp::checksum_ok(frame.bytes(), packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        if !icmp::reply_echo_in_place(frame.bytes_mut(), &packet) {
+        if !icmp::reply_echo_in_place(frame.bytes_mut(), packet) {
             return Verdict::Drop(DropReason::NotHandled);
         }
         frame.fragments = None;
         let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        self.output(scene, frame, hop, None)
+        self.output(scene, frame, &hop, None)
     }
 
     /// A packet to us that belongs to nobody: a reset for TCP (RFC 9293 section 3.5.2), port unreachable for UDP,
@@ -84,7 +84,7 @@ impl Director {
         frame.set_len(len);
         let hop = scene.snapshot.network.route_back(packet.src, scene.port);
         let Some(hop) = hop.filter(|_| len > 0) else { return };
-        if let Verdict::Transmit(port) = self.output(scene, &mut frame, hop, None) {
+        if let Verdict::Transmit(port) = self.output(scene, &mut frame, &hop, None) {
             scene.out.push(port, frame);
         }
     }

@@ -10,7 +10,7 @@
 use uvs_wire::icmp::{self, v4};
 use uvs_wire::{Packet, rewrite};
 
-use crate::balance::Hit;
+use crate::balance::{Hit, count_in, count_out};
 use crate::connection::{ReplyKey, RequestKey};
 use crate::director::{Director, Scene};
 use crate::frame::Frame;
@@ -30,19 +30,19 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        packet: Packet,
+        packet: &mut Packet,
     ) -> Verdict {
         let start = usize::from(packet.header_len);
         let quoted = start + icmp::HEADER_LEN;
         let message = &frame.bytes()[start..];
-        if message.len() < icmp::HEADER_LEN || !is_followed(&packet, message) {
+        if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         }
         let Ok(mut inner) = Packet::parse_quoted(&frame.bytes()[quoted..]) else {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
         if let Some(tunnelled) = self.quoted_tunnel(scene, &frame.bytes()[quoted..], &inner) {
-            return self.relay_about_tunnel(scene, frame, &packet, &inner, tunnelled);
+            return self.relay_about_tunnel(scene, frame, packet, &inner, tunnelled);
         }
         // No honest error quotes a packet of the other IP version, and none could be translated.
         if inner.is_v4() != packet.is_v4() {
@@ -63,16 +63,16 @@ impl Director {
             let shard = self.table.shard(key.protocol, key.client, key.client_port);
             let Some(id) = shard.request(&key) else { return Verdict::Drop(DropReason::IcmpUnrelated) };
             let connection = shard.get(id);
-            self.count_in(&connection.destination, &packet);
+            count_in(shard.number(), &connection.destination, packet);
             Hit::of(connection)
         };
         if hit.forwarding == Forwarding::Nat {
-            if !icmp::checksum_ok(frame.bytes(), &packet) {
+            if !icmp::checksum_ok(frame.bytes(), packet) {
                 return Verdict::Drop(DropReason::BadChecksum);
             }
             let bytes = frame.bytes_mut();
             let edit = rewrite::quoted_source(&mut bytes[quoted..], &mut inner, hit.destination, hit.port);
-            rewrite::icmp_message(bytes, &packet, edit);
+            rewrite::icmp_message(bytes, packet, edit);
         }
         self.forward(scene, frame, packet, hit)
     }
@@ -105,7 +105,7 @@ impl Director {
                 // About a request that was not translated: nothing to change, but it counts.
                 let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
                 if let Some(connection) = direct.filter(|connection| connection.no_output_expected()) {
-                    self.count_out(&connection.destination, u64::from(packet.total_len));
+                    count_out(shard.number(), &connection.destination, u64::from(packet.total_len));
                 }
                 return None;
             };
@@ -113,7 +113,7 @@ impl Director {
             if !icmp::checksum_ok(frame.bytes(), packet) {
                 return Some(DropReason::BadChecksum);
             }
-            self.count_out(&connection.destination, u64::from(packet.total_len));
+            count_out(shard.number(), &connection.destination, u64::from(packet.total_len));
             (connection.request.virtual_addr, connection.request.virtual_port)
         };
         let bytes = frame.bytes_mut();

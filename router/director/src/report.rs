@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use uvs_wire::icmp::{self, v4, v6};
 use uvs_wire::{Packet, ipv6};
 
+use crate::balance::count_out;
 use crate::connection::RequestKey;
 use crate::director::{Director, Scene};
 use crate::frame::{Frame, PortId};
@@ -80,6 +81,7 @@ impl ErrorLimit {
 impl Director {
     /// Tells the sender of `ip` what became of it. Nothing is said about ICMP errors, later fragments, and packets
     /// whose sender cannot be told (RFC 1122 section 3.2.2).
+    #[cold]
     pub(crate) fn report(&self, scene: &mut Scene<'_>, ip: &[u8], packet: &Packet, report: Report) {
         let about_icmp = is_icmp(packet)
             && ip
@@ -133,7 +135,7 @@ impl Director {
         if !matches!(report, Report::BadOption(_)) {
             self.count_report(packet, len as u64);
         }
-        if let Verdict::Transmit(port) = self.output(scene, &mut frame, hop, None) {
+        if let Verdict::Transmit(port) = self.output(scene, &mut frame, &hop, None) {
             scene.out.push(port, frame);
         }
     }
@@ -145,7 +147,7 @@ impl Director {
         if let Some(id) = shard.request(&key)
             && shard.get(id).no_output_expected()
         {
-            self.count_out(&shard.get(id).destination, bytes);
+            count_out(shard.number(), &shard.get(id).destination, bytes);
         }
     }
 
@@ -161,6 +163,7 @@ impl Director {
     }
 
     /// Refuses a packet that has no hop left, with time exceeded.
+    #[inline]
     pub(crate) fn check_ttl(
         &self,
         scene: &mut Scene<'_>,
@@ -176,6 +179,7 @@ impl Director {
 
     /// Refuses to forward a packet from a link-local source to another link (RFC 4291, 2.5.6). `out`: the link it
     /// would leave through; plain routing takes it to none.
+    #[inline]
     pub(crate) fn check_scope(
         &self,
         scene: &mut Scene<'_>,
@@ -191,6 +195,7 @@ impl Director {
     }
 
     /// Refuses a packet that must not be fragmented and does not fit into `mtu`, with fragmentation needed.
+    #[inline]
     pub(crate) fn check_mtu(
         &self,
         scene: &mut Scene<'_>,
@@ -212,6 +217,7 @@ impl Director {
 }
 
 /// How long the largest IP packet is that this frame puts on a wire: of a train, one segment.
+#[inline]
 pub(crate) fn wire_len(frame: &Frame, packet: &Packet) -> u32 {
     if frame.offload.gso_type == 0 {
         return packet.total_len;

@@ -24,8 +24,10 @@ use crate::report::Report;
 use crate::scheduler::Flow;
 use crate::service::{Counted, Destination, FTP_DATA_PORT, FTP_PORT, Service};
 use crate::spec::{Family, Persistence, Protocol, ServiceKey};
+use crate::table::Neighbours;
 use crate::tcp::TcpState;
 use crate::verdict::DropReason;
+use crate::wheel::Links;
 
 /// What was decided for a new connection.
 pub(crate) struct Placement {
@@ -119,7 +121,7 @@ impl Director {
                         let template = shard.get_mut(id);
                         // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
                         if !scene.snapshot.options.compat_ipvs {
-                            template.timeout = persistence.timeout;
+                            template.timeout = persistence.timeout.into();
                         }
                         let found = (Arc::clone(&template.destination), template.control.clone());
                         if let Some(control) = &found.1 {
@@ -148,15 +150,18 @@ impl Director {
                 state: TcpState::None.number(),
                 no_output: true,
                 counted: Counted::Persistent,
-                timeout: persistence.timeout,
+                timeout: persistence.timeout.into(),
                 expires_at: scene.now + persistence.timeout,
                 destination,
                 in_packets: 0,
                 control: Some(Arc::new(Control { one_packet, ..Control::default() })),
                 ftp: None,
+                links: Links::default(),
+                queued: Neighbours::default(),
+                is_queued: false,
             };
             // Whoever was faster, the template that is there now decides.
-            if self.table.insert(template).is_err() {
+            if self.insert(template).is_err() {
                 return Err(DropReason::ConnectionLimit);
             }
         }

@@ -223,6 +223,11 @@ impl SctpState {
         }
     }
 
+    /// Whether the client has not yet shown by its cookie that it is where it says it is.
+    pub(crate) const fn is_embryonic(self) -> bool {
+        matches!(self, New | Init1 | Init | CookieSent | CookieWait | Cookie)
+    }
+
     /// Whether an association in this state counts as active.
     pub(crate) const fn is_active(self) -> bool {
         matches!(self, Established)

@@ -18,7 +18,7 @@ use uvs_wire::Address;
 
 use crate::scheduler::{Candidate, Flow, Load, Scheduler};
 use crate::spec::{DestinationSpec, Family, Forwarding, Protocol, ServiceKey, ServiceSpec};
-use crate::stats::Stats;
+use crate::stats::{Stats, Tally};
 use crate::time::Instant;
 use crate::view::{DestinationView, ServiceView};
 
@@ -28,11 +28,20 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a service and its destinations share, and what outlives the service while they do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) stats: Stats,
+    /// The sum over all services.
+    total: Arc<Stats>,
     /// Ids of destinations whose load changed since the scheduler was last told.
     changed: Mutex<Vec<u32>>,
+}
+
+impl Shared {
+    /// Of a service whose counts are part of `total`.
+    pub(crate) fn new(total: Arc<Stats>) -> Self {
+        Self { stats: Stats::default(), total, changed: Mutex::default() }
+    }
 }
 
 /// One destination of a service.
@@ -56,6 +65,7 @@ pub(crate) struct Destination {
     overloaded: AtomicBool,
     /// Is on the list of changed loads.
     listed: AtomicBool,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) stats: Stats,
     pub(crate) shared: Arc<Shared>,
 }
@@ -70,6 +80,9 @@ pub(crate) enum Counted {
 
 impl Destination {
     pub(crate) fn new(id: u32, spec: DestinationSpec, shared: Arc<Shared>) -> Self {
+        let tally = Arc::new(Tally::new());
+        shared.stats.join(&tally);
+        shared.total.join(&tally);
         Self {
             id,
             addr: spec.addr.ip().into(),
@@ -84,7 +97,8 @@ impl Destination {
             available: AtomicBool::new(true),
             overloaded: AtomicBool::new(false),
             listed: AtomicBool::new(false),
-            stats: Stats::default(),
+            stats: Stats::of(&tally),
+            tally,
             shared,
         }
     }
@@ -231,6 +245,13 @@ impl Destination {
             counters: self.stats.counters(),
             rates: self.stats.rates(),
         }
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.shared.stats.leave(&self.tally);
+        self.shared.total.leave(&self.tally);
     }
 }
 

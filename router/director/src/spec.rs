@@ -339,11 +339,24 @@ impl Default for Options {
     }
 }
 
+/// What makes room for a new entry when the connection table is at its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evict {
+    /// The oldest connection of those whose handshake is not done (TCP in SYN_RECV and the like, SCTP before the
+    /// client's cookie): under a flood of SYNs established connections stay and new ones still come in.
+    #[default]
+    Embryonic,
+    /// Nothing does: what is new is refused.
+    None,
+}
+
 /// Bounds on what the director keeps. At a bound a thing is refused and counted, never a surprise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connection entries.
     pub connections: usize,
+    /// What goes when there are so many.
+    pub evict: Evict,
     /// Entries of the neighbour (ARP, ND) table.
     pub neighbors: usize,
     /// Frames that wait for one unresolved neighbour.
@@ -363,6 +376,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1_000_000,
+            evict: Evict::Embryonic,
             neighbors: 1024,
             neighbor_queue: 16,
             icmp_errors_per_second: 1000,

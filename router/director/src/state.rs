@@ -8,10 +8,43 @@ use crate::connection::Connection;
 use crate::director::Snapshot;
 use crate::sctp::{SctpEvent, SctpState};
 use crate::service::Counted;
-use crate::spec::Protocol;
+use crate::spec::{Protocol, Timeouts};
 use crate::tcp::{Seen, TcpEvent, TcpState};
+use crate::time::Timeout;
+
+/// The timeouts in force, as entries have them.
+#[derive(Clone)]
+pub(crate) struct Timers {
+    tcp: [Timeout; TcpState::ALL.len()],
+    udp: Timeout,
+}
+
+impl Timers {
+    #[inline]
+    pub(crate) fn tcp(&self, state: TcpState) -> Timeout {
+        self.tcp[usize::from(state.number())]
+    }
+
+    #[inline]
+    pub(crate) fn udp(&self) -> Timeout {
+        self.udp
+    }
+}
+
+impl From<Timeouts> for Timers {
+    fn from(timeouts: Timeouts) -> Self {
+        Self { tcp: TcpState::ALL.map(|state| state.timeout(&timeouts).into()), udp: timeouts.udp.into() }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Timeouts::default().into()
+    }
+}
 
 /// Moves the state of a connection by one packet and sets the timeout that follows from it. `ip` holds the packet.
+/// Returns whether the state is another now.
 pub(crate) fn advance(
     connection: &mut Connection,
     snapshot: &Snapshot,
@@ -19,7 +52,7 @@ pub(crate) fn advance(
     seen: Seen,
     packet: &Packet,
     ip: &[u8],
-) {
+) -> bool {
     match protocol {
         Protocol::Tcp => {
             let state = TcpState::from_number(connection.state);
@@ -33,10 +66,11 @@ pub(crate) fn advance(
                 }
                 connection.state = next.number();
             }
-            connection.timeout = next.timeout(&snapshot.timeouts);
+            connection.timeout = snapshot.timers.tcp(next);
+            next != state
         }
         Protocol::Sctp => {
-            let Some(event) = SctpEvent::of(packet.transport(ip)) else { return };
+            let Some(event) = SctpEvent::of(packet.transport(ip)) else { return false };
             let state = SctpState::from_number(connection.state);
             let next = state.next(seen, event);
             if next != state {
@@ -46,13 +80,15 @@ pub(crate) fn advance(
                 }
                 connection.state = next.number();
             }
-            connection.timeout = next.timeout();
+            connection.timeout = next.timeout().into();
+            next != state
         }
         Protocol::Udp => {
-            connection.timeout = snapshot.timeouts.udp;
+            connection.timeout = snapshot.timers.udp();
             if seen == Seen::Output {
                 assure(connection);
             }
+            false
         }
     }
 }

@@ -1,63 +1,177 @@
 //! Counters and the rates drawn from them.
+//!
+//! ```text
+//!   Tally of a destination: one lane for each shard of the table, and one for all else
+//!        |         |
+//!   Sum of its   Sum of      each adds its tallies up when it is read, and keeps what those counted that are gone
+//!   service      all
+//! ```
+//!
+//! A packet of a connection is counted once, in the lane of its shard and under the shard's lock: no other worker
+//! writes there, so it costs two plain additions.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use crate::service::lock;
+use crate::table::SHARDS;
 use crate::view::{Counters, Rates};
 
-/// Counters that several workers add to at once.
+/// What was counted of packets; of connections only in the lane that all share.
 #[derive(Debug, Default)]
-pub(crate) struct Stats {
-    connections: AtomicU64,
+struct Lane {
     packets_in: AtomicU64,
-    packets_out: AtomicU64,
     bytes_in: AtomicU64,
+    packets_out: AtomicU64,
     bytes_out: AtomicU64,
-    estimator: Mutex<Estimator>,
 }
 
-impl Stats {
+/// Adds to a counter that nobody else writes to meanwhile.
+#[inline]
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// What one destination counts, from its beginning on.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    lanes: Box<[Lane; SHARDS]>,
+    /// For what is counted without the lock of a shard.
+    shared: Lane,
+    connections: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
+        Self { lanes, shared: Lane::default(), connections: AtomicU64::new(0) }
+    }
+
     pub(crate) fn count_connection(&self) {
         self.connections.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_in(&self, packets: u64, bytes: u64) {
-        self.packets_in.fetch_add(packets, Relaxed);
-        self.bytes_in.fetch_add(bytes, Relaxed);
+    /// A packet from a client, of a connection in the shard of that number, which is locked.
+    #[inline]
+    pub(crate) fn count_in(&self, shard: usize, bytes: u64) {
+        let lane = &self.lanes[shard];
+        add(&lane.packets_in, 1);
+        add(&lane.bytes_in, bytes);
     }
 
-    pub(crate) fn count_out(&self, packets: u64, bytes: u64) {
-        self.packets_out.fetch_add(packets, Relaxed);
-        self.bytes_out.fetch_add(bytes, Relaxed);
+    /// A packet from the destination, of a connection in the shard of that number, which is locked.
+    #[inline]
+    pub(crate) fn count_out(&self, shard: usize, bytes: u64) {
+        let lane = &self.lanes[shard];
+        add(&lane.packets_out, 1);
+        add(&lane.bytes_out, bytes);
+    }
+
+    /// A packet from a client, of no connection in the table.
+    pub(crate) fn count_in_alone(&self, bytes: u64) {
+        self.shared.packets_in.fetch_add(1, Relaxed);
+        self.shared.bytes_in.fetch_add(bytes, Relaxed);
+    }
+
+    fn counters(&self) -> Counters {
+        let mut sum = Counters { connections: self.connections.load(Relaxed), ..Counters::default() };
+        for lane in self.lanes.iter().chain([&self.shared]) {
+            sum.packets_in += lane.packets_in.load(Relaxed);
+            sum.bytes_in += lane.bytes_in.load(Relaxed);
+            sum.packets_out += lane.packets_out.load(Relaxed);
+            sum.bytes_out += lane.bytes_out.load(Relaxed);
+        }
+        sum
+    }
+}
+
+fn plus(a: Counters, b: Counters) -> Counters {
+    Counters {
+        connections: a.connections + b.connections,
+        packets_in: a.packets_in + b.packets_in,
+        packets_out: a.packets_out + b.packets_out,
+        bytes_in: a.bytes_in + b.bytes_in,
+        bytes_out: a.bytes_out + b.bytes_out,
+    }
+}
+
+fn minus(a: Counters, b: Counters) -> Counters {
+    Counters {
+        connections: a.connections.saturating_sub(b.connections),
+        packets_in: a.packets_in.saturating_sub(b.packets_in),
+        packets_out: a.packets_out.saturating_sub(b.packets_out),
+        bytes_in: a.bytes_in.saturating_sub(b.bytes_in),
+        bytes_out: a.bytes_out.saturating_sub(b.bytes_out),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    tallies: Vec<Arc<Tally>>,
+    /// What tallies had counted when they left.
+    gone: Counters,
+    /// What was counted when it was last set to zero.
+    zero: Counters,
+    estimator: Estimator,
+}
+
+impl Members {
+    fn sum(&self) -> Counters {
+        self.tallies.iter().fold(self.gone, |sum, tally| plus(sum, tally.counters()))
+    }
+
+    fn counters(&self) -> Counters {
+        minus(self.sum(), self.zero)
+    }
+}
+
+/// The sum of some tallies since it was last set to zero, with its rates.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    members: Mutex<Members>,
+}
+
+impl Stats {
+    /// Those of one tally.
+    pub(crate) fn of(tally: &Arc<Tally>) -> Self {
+        let stats = Self::default();
+        stats.join(tally);
+        stats
+    }
+
+    /// From now on what `tally` counts is part of the sum.
+    pub(crate) fn join(&self, tally: &Arc<Tally>) {
+        lock(&self.members).tallies.push(Arc::clone(tally));
+    }
+
+    /// Nobody counts in `tally` any more. What it counted stays.
+    pub(crate) fn leave(&self, tally: &Arc<Tally>) {
+        let mut members = lock(&self.members);
+        if let Some(position) = members.tallies.iter().position(|member| Arc::ptr_eq(member, tally)) {
+            members.tallies.swap_remove(position);
+            members.gone = plus(members.gone, tally.counters());
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        Counters {
-            connections: self.connections.load(Relaxed),
-            packets_in: self.packets_in.load(Relaxed),
-            packets_out: self.packets_out.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
-            bytes_out: self.bytes_out.load(Relaxed),
-        }
+        lock(&self.members).counters()
     }
 
     pub(crate) fn zero(&self) {
-        for counter in
-            [&self.connections, &self.packets_in, &self.packets_out, &self.bytes_in, &self.bytes_out]
-        {
-            counter.store(0, Relaxed);
-        }
-        *self.estimator.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Estimator::default();
+        let mut members = lock(&self.members);
+        members.zero = members.sum();
+        members.estimator = Estimator::default();
     }
 
     /// One step of the rate estimator, to be called every [`Estimator::PERIOD_SECS`].
     pub(crate) fn estimate(&self) {
-        let now = self.counters();
-        self.estimator.lock().unwrap_or_else(std::sync::PoisonError::into_inner).step(now);
+        let mut members = lock(&self.members);
+        let now = members.counters();
+        members.estimator.step(now);
     }
 
     pub(crate) fn rates(&self) -> Rates {
-        self.estimator.lock().unwrap_or_else(std::sync::PoisonError::into_inner).rates()
+        lock(&self.members).estimator.rates()
     }
 }
 
@@ -107,12 +221,32 @@ mod tests {
 
     #[test]
     fn a_steady_rate_is_approached_by_quarters() {
-        let stats = Stats::default();
+        let tally = Arc::new(Tally::new());
+        let stats = Stats::of(&tally);
         for (step, want) in [(1, 25), (2, 44), (3, 58)] {
-            stats.count_in(200, 20_000);
+            (0..200).for_each(|_| tally.count_in_alone(100));
             stats.estimate();
             let rates = stats.rates();
             assert_eq!(rates.packets_in, want, "after {step} steps of 100 packets per second");
         }
+    }
+
+    #[test]
+    fn a_sum_keeps_what_left_and_forgets_what_was_zeroed() {
+        let (first, second) = (Arc::new(Tally::new()), Arc::new(Tally::new()));
+        let (one, all) = (Stats::of(&first), Stats::of(&first));
+        all.join(&second);
+        first.count_in_alone(10);
+        second.count_in_alone(20);
+        second.count_connection();
+        one.zero();
+        assert_eq!((one.counters().bytes_in, all.counters().bytes_in), (0, 30));
+        all.leave(&second);
+        first.count_in_alone(1);
+        let sum = all.counters();
+        assert_eq!((sum.connections, sum.packets_in, sum.bytes_in), (1, 3, 31));
+        assert_eq!(one.counters().bytes_in, 1);
+        all.zero();
+        assert_eq!(all.counters(), Counters::default());
     }
 }

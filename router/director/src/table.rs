@@ -5,212 +5,137 @@
 //!
 //! ```text
 //!   request  CIP:cport -> VIP:vport   --shard(client)--+--> index of requests --+
-//!                                                      |                        +--> slab entry, wheel
-//!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+
+//!                                                      |                        +--> slab entry, wheel,
+//!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+    queue of embryonic ones
 //! ```
 //!
-//! Invariants: an entry is in the index of requests, in that of replies exactly when it translates replies,
-//! and on the wheel; all three leave together. Its destination counts it once.
+//! Invariants: an entry is in the index of requests, in that of replies exactly when it translates replies, on the
+//! wheel, and in the queue exactly when it is embryonic; all leave together. Its destination counts it once.
+//!
+//! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
+//! goes through a shard does so in slices between which it lets go of the lock.
 
-use core::hash::{BuildHasher, Hash};
+mod index;
+mod queue;
+mod shard;
+mod slab;
+
+use core::hash::Hasher;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::service::lock;
+use crate::spec::Evict;
 use crate::time::{Duration, Instant};
-use crate::wheel::{Linked, Links, Wheel};
+pub(crate) use queue::Neighbours;
+pub(crate) use shard::{EntryId, Shard};
 
-const SHARDS: usize = 64;
-/// Entries that one call of [`Table::expire`] looks at in one shard while it holds the lock.
-const EXPIRE_SLICE: usize = 256;
+/// How many shards there are.
+pub(crate) const SHARDS: usize = 64;
+/// Entries that one call of [`Table::expire`] takes out of one shard while it holds the lock.
+const EXPIRE_SLICE: usize = 32;
+/// Entries that are looked at while a lock is held.
+const LOOK_SLICE: u32 = 256;
 
-enum Slot {
-    Used { links: Links, connection: Connection },
-    Free { next: u32 },
+/// What keys the hashes, so that no remote can choose collisions.
+struct Keys {
+    seed: u64,
+    shared: SharedSeed,
 }
 
-struct Slab {
-    slots: Vec<Slot>,
-    free: u32,
-}
-
-impl Linked for Slab {
-    fn links(&mut self, index: u32) -> &mut Links {
-        match &mut self.slots[index as usize] {
-            Slot::Used { links, .. } => links,
-            Slot::Free { .. } => unreachable!("only used slots are linked"),
-        }
-    }
-}
-
-impl Slab {
-    const END: u32 = u32::MAX;
-
-    fn insert(&mut self, connection: Connection) -> u32 {
-        let used = Slot::Used { links: Links::default(), connection };
-        if self.free == Self::END {
-            self.slots.push(used);
-            u32::try_from(self.slots.len() - 1).expect("the connection limit is below 2^32")
-        } else {
-            let index = self.free;
-            match core::mem::replace(&mut self.slots[index as usize], used) {
-                Slot::Free { next } => self.free = next,
-                Slot::Used { .. } => unreachable!("the free list holds free slots"),
-            }
-            index
-        }
+impl Keys {
+    fn new(seed: u64) -> Self {
+        Self { seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15, shared: SharedSeed::from_u64(seed) }
     }
 
-    fn remove(&mut self, index: u32) -> Connection {
-        match core::mem::replace(&mut self.slots[index as usize], Slot::Free { next: self.free }) {
-            Slot::Used { connection, .. } => {
-                self.free = index;
-                connection
-            }
-            Slot::Free { .. } => unreachable!("an index leads to a used slot"),
-        }
+    /// Of one address and what stands beside it.
+    #[inline]
+    fn hash(&self, seed: u64, addr: Address, beside: u64) -> u64 {
+        let (hi, lo) = addr.halves();
+        let mut hasher = FoldHasher::with_seed(seed, &self.shared);
+        hasher.write_u128(u128::from(hi) << 64 | u128::from(lo));
+        hasher.write_u64(beside);
+        hasher.finish()
     }
 
-    fn get(&self, index: u32) -> &Connection {
-        match &self.slots[index as usize] {
-            Slot::Used { connection, .. } => connection,
-            Slot::Free { .. } => unreachable!("an index leads to a used slot"),
-        }
+    /// Of what both directions carry: it chooses the shard, and all other hashes start from it.
+    #[inline]
+    fn client(&self, protocol: u8, client: Address, port: u16) -> u64 {
+        self.hash(self.seed, client, u64::from(protocol) << 16 | u64::from(port))
     }
 
-    fn get_mut(&mut self, index: u32) -> &mut Connection {
-        match &mut self.slots[index as usize] {
-            Slot::Used { connection, .. } => connection,
-            Slot::Free { .. } => unreachable!("an index leads to a used slot"),
-        }
+    #[inline]
+    fn request(&self, client: u64, key: &RequestKey) -> u32 {
+        upper(self.hash(client, key.virtual_addr, u64::from(key.template) << 16 | u64::from(key.virtual_port)))
+    }
+
+    #[inline]
+    fn reply(&self, client: u64, key: &ReplyKey) -> u32 {
+        upper(self.hash(client, key.destination, u64::from(key.destination_port)))
     }
 }
 
-/// One shard, locked.
-pub(crate) struct Shard {
-    hasher: FixedState,
-    slab: Slab,
-    requests: HashTable<u32>,
-    replies: HashTable<u32>,
-    wheel: Wheel,
-    /// When the wheel's next slot comes up, in nanoseconds; `u64::MAX`: nothing is armed. Read without the lock.
-    due: Arc<AtomicU64>,
+#[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+fn upper(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
-/// Names an entry for as long as its shard is locked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EntryId(u32);
+#[inline]
+fn shard_of(client: u64) -> usize {
+    (client >> (u64::BITS - SHARDS.trailing_zeros())) as usize
+}
 
-impl Shard {
-    fn new(seed: u64, due: Arc<AtomicU64>) -> Self {
-        Self {
-            hasher: FixedState::with_seed(seed),
-            slab: Slab { slots: Vec::new(), free: Slab::END },
-            requests: HashTable::new(),
-            replies: HashTable::new(),
-            wheel: Wheel::new(),
-            due,
-        }
+/// A shard, locked for one client.
+pub(crate) struct Locked<'a> {
+    keys: &'a Keys,
+    client: u64,
+    shard: MutexGuard<'a, Shard>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Shard;
+    #[inline]
+    fn deref(&self) -> &Shard {
+        &self.shard
     }
+}
 
-    /// The entry that a request belongs to.
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Locked<'_> {
+    /// The entry that a request of that client belongs to.
+    #[inline]
     pub(crate) fn request(&self, key: &RequestKey) -> Option<EntryId> {
-        let hash = hash(&self.hasher, key);
-        self.requests.find(hash, |&index| self.slab.get(index).request == *key).copied().map(EntryId)
+        self.shard.find_request(self.keys.request(self.client, key), key)
     }
 
-    /// The entry that a reply belongs to.
+    /// The entry that a reply to that client belongs to.
+    #[inline]
     pub(crate) fn reply(&self, key: &ReplyKey) -> Option<EntryId> {
-        let hash = hash(&self.hasher, key);
-        self.replies.find(hash, |&index| self.slab.get(index).reply_key() == *key).copied().map(EntryId)
-    }
-
-    pub(crate) fn get(&self, id: EntryId) -> &Connection {
-        self.slab.get(id.0)
-    }
-
-    /// The entry, to change anything but its keys and its deadline.
-    pub(crate) fn get_mut(&mut self, id: EntryId) -> &mut Connection {
-        self.slab.get_mut(id.0)
-    }
-
-    /// Moves the deadline.
-    pub(crate) fn expire_at(&mut self, id: EntryId, deadline: Instant) {
-        let connection = self.slab.get_mut(id.0);
-        let before = core::mem::replace(&mut connection.expires_at, deadline);
-        self.wheel.nearer(&mut self.slab, id.0, before, deadline);
-        if deadline < before {
-            self.due.fetch_min(deadline.as_nanos(), Relaxed);
-        }
-    }
-
-    /// Moves the deadline to a timeout after `now`.
-    pub(crate) fn touch(&mut self, id: EntryId, now: Instant) {
-        let timeout = self.slab.get(id.0).timeout;
-        self.expire_at(id, now + timeout);
+        self.shard.find_reply(self.keys.reply(self.client, key), key)
     }
 
     /// Makes a template unfit to be found: its ports become 0xffff, as listings of the kernel show it. It stays
     /// until its time is up.
     pub(crate) fn invalidate(&mut self, id: EntryId) {
-        let before = hash(&self.hasher, &self.slab.get(id.0).request);
-        let indexed = self.requests.find_entry(before, |&index| index == id.0);
-        indexed.expect("an entry is in the index of requests").remove();
-        let template = self.slab.get_mut(id.0);
-        (template.request.virtual_port, template.destination_port) = (0xffff, 0xffff);
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        let after = hash(hasher, &slab.get(id.0).request);
-        self.requests.insert_unique(after, id.0, |&i| hash(hasher, &slab.get(i).request));
-    }
-
-    fn insert(&mut self, connection: Connection) {
-        let deadline = connection.expires_at;
-        let request = hash(&self.hasher, &connection.request);
-        let reply = connection.translates_replies().then(|| hash(&self.hasher, &connection.reply_key()));
-        let index = self.slab.insert(connection);
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        self.requests.insert_unique(request, index, |&i| hash(hasher, &slab.get(i).request));
-        if let Some(reply) = reply {
-            self.replies.insert_unique(reply, index, |&i| hash(hasher, &slab.get(i).reply_key()));
-        }
-        self.wheel.arm(&mut self.slab, index, deadline);
-        self.due.fetch_min(deadline.as_nanos(), Relaxed);
-    }
-
-    fn remove(&mut self, id: EntryId) -> Connection {
-        self.wheel.disarm(&mut self.slab, id.0);
-        let connection = self.slab.remove(id.0);
-        let hash_of_request = hash(&self.hasher, &connection.request);
-        let indexed = self.requests.find_entry(hash_of_request, |&index| index == id.0);
-        indexed.expect("an entry is in the index of requests").remove();
-        if connection.translates_replies() {
-            let hash_of_reply = hash(&self.hasher, &connection.reply_key());
-            let indexed = self.replies.find_entry(hash_of_reply, |&index| index == id.0);
-            indexed.expect("a translated entry is in the index of replies").remove();
-        }
-        connection
-    }
-
-    fn used(&self) -> impl Iterator<Item = (EntryId, &Connection)> {
-        (0u32..).zip(&self.slab.slots).filter_map(|(index, slot)| match slot {
-            Slot::Used { connection, .. } => Some((EntryId(index), connection)),
-            Slot::Free { .. } => None,
-        })
+        self.shard.invalidate(self.keys, id);
     }
 }
 
 /// Whether an entry waits for any port of its client.
 fn is_open(request: &RequestKey) -> bool {
     request.client_port == 0 && !request.template
-}
-
-fn hash(hasher: &FixedState, key: &impl Hash) -> u64 {
-    hasher.hash_one(key)
 }
 
 /// What happens to an entry whose time is up.
@@ -220,13 +145,19 @@ pub(crate) enum Expiry {
     Renew(Duration),
 }
 
+/// On cache lines of its own, so that workers in different shards do not meet.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 /// The whole table.
 pub(crate) struct Table {
-    hasher: FixedState,
-    shards: Box<[Mutex<Shard>]>,
+    keys: Keys,
+    shards: Box<[Apart<Mutex<Shard>>]>,
     due: Box<[Arc<AtomicU64>]>,
     len: AtomicUsize,
     limit: usize,
+    evict: Evict,
+    evicted: AtomicU64,
     /// Entries whose client port is 0: it is not known yet.
     open: AtomicUsize,
 }
@@ -237,54 +168,105 @@ pub(crate) struct Full;
 
 impl Table {
     /// `seed` keys the hashes, so that no remote can choose collisions.
-    pub(crate) fn new(limit: usize, seed: u64) -> Self {
-        // Bits that choose the shard must not choose the bucket in it as well.
-        let inner = seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
+    pub(crate) fn new(limit: usize, evict: Evict, seed: u64) -> Self {
         let due: Box<[_]> = (0..SHARDS).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect();
+        let shard = |(number, due): (usize, &Arc<AtomicU64>)| Shard::new(number, Arc::clone(due));
         Self {
-            hasher: FixedState::with_seed(seed),
-            shards: due.iter().map(|due| Mutex::new(Shard::new(inner, Arc::clone(due)))).collect(),
+            keys: Keys::new(seed),
+            shards: due.iter().enumerate().map(|it| Apart(Mutex::new(shard(it)))).collect(),
             due,
             len: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
             limit: limit.min(u32::MAX as usize - 1),
+            evict,
+            evicted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
         }
     }
 
-    fn shard_of(&self, protocol: u8, client: Address, client_port: u16) -> usize {
-        #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
-        let shard = (hash(&self.hasher, &(protocol, client, client_port)) % SHARDS as u64) as usize;
-        shard
+    fn locked(&self, client: u64) -> Locked<'_> {
+        Locked { keys: &self.keys, client, shard: lock(&self.shards[shard_of(client)].0) }
     }
 
     /// Locks the shard of a client.
-    pub(crate) fn shard(&self, protocol: u8, client: Address, client_port: u16) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[self.shard_of(protocol, client, client_port)])
+    #[inline]
+    pub(crate) fn shard(&self, protocol: u8, client: Address, client_port: u16) -> Locked<'_> {
+        self.locked(self.keys.client(protocol, client, client_port))
     }
 
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
-    /// True: this one went in.
-    pub(crate) fn insert(&self, connection: Connection) -> Result<bool, Full> {
+    /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any.
+    pub(crate) fn insert(
+        &self,
+        connection: Connection,
+        removed: impl FnOnce(Connection),
+    ) -> Result<bool, Full> {
         let request = connection.request;
-        let index = self.shard_of(request.protocol, request.client, request.client_port);
-        let mut shard = lock(&self.shards[index]);
+        let mut shard = self.shard(request.protocol, request.client, request.client_port);
         if shard.request(&request).is_some() {
             return Ok(false);
         }
         if self.len.fetch_add(1, Relaxed) >= self.limit {
-            self.len.fetch_sub(1, Relaxed);
-            return Err(Full);
+            let evicted = match self.evict {
+                Evict::None => None,
+                Evict::Embryonic => {
+                    let own = self.evict_from(&mut shard);
+                    if own.is_none() {
+                        drop(shard);
+                        let other = self.evict_from_any();
+                        shard = self.shard(request.protocol, request.client, request.client_port);
+                        other
+                    } else {
+                        own
+                    }
+                }
+            };
+            let Some(evicted) = evicted else {
+                self.len.fetch_sub(1, Relaxed);
+                return Err(Full);
+            };
+            removed(evicted);
+            if shard.request(&request).is_some() {
+                self.len.fetch_sub(1, Relaxed);
+                return Ok(false);
+            }
         }
         connection.destination.attach(connection.counted);
-        self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
-        shard.insert(connection);
-        Ok(true)
+        match shard.insert(&self.keys, connection) {
+            Ok(()) => {
+                self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
+                Ok(true)
+            }
+            Err(connection) => {
+                connection.destination.detach(connection.counted);
+                self.len.fetch_sub(1, Relaxed);
+                Err(Full)
+            }
+        }
+    }
+
+    /// Takes the oldest embryonic entry out of a shard.
+    fn evict_from(&self, shard: &mut Shard) -> Option<Connection> {
+        let id = shard.oldest_embryonic()?;
+        self.evicted.fetch_add(1, Relaxed);
+        Some(self.remove(shard, id))
+    }
+
+    /// The same from any shard, the next one each time, where the one that needs the room has none.
+    fn evict_from_any(&self) -> Option<Connection> {
+        #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
+        let first = (self.evicted.load(Relaxed) % SHARDS as u64) as usize;
+        (0..SHARDS).find_map(|n| self.evict_from(&mut lock(&self.shards[(first + n) % SHARDS].0)))
+    }
+
+    /// Embryonic entries that made room for others so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
     }
 
     /// Takes an entry out and returns it; its destination still counts it. `shard` must be the entry's, locked
     /// through this table.
     pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
-        let connection = shard.remove(id);
+        let connection = shard.remove(&self.keys, id);
         self.len.fetch_sub(1, Relaxed);
         self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
         connection
@@ -296,62 +278,64 @@ impl Table {
         (due != u64::MAX).then(|| Instant::from_nanos(due))
     }
 
-    /// Takes out what expired by `now`, in bounded slices between which other workers get the locks. `decide` says
-    /// what becomes of each; `removed` sees what went.
+    /// Takes out what expired by `now`. `decide` says what becomes of each; `removed` sees what went.
+    ///
+    /// It takes a bounded slice of one shard after the other, around and around until nothing is due: a worker that
+    /// waits for a shard gets it before the next slice of it.
     pub(crate) fn expire(
         &self,
         now: Instant,
         mut decide: impl FnMut(&mut Connection) -> Expiry,
         mut removed: impl FnMut(Connection),
     ) {
-        for (index, due) in self.due.iter().enumerate() {
-            while due.load(Relaxed) <= now.as_nanos() {
-                let mut shard = lock(&self.shards[index]);
-                let shard = &mut *shard;
-                let mut exhausted = false;
-                for _ in 0..EXPIRE_SLICE {
-                    let Some(popped) = shard.wheel.pop(&mut shard.slab, now) else {
-                        exhausted = true;
-                        break;
-                    };
-                    let connection = shard.slab.get_mut(popped);
-                    if connection.expires_at <= now {
-                        match decide(connection) {
-                            Expiry::Remove => {
-                                removed(self.remove(shard, EntryId(popped)));
-                                continue;
-                            }
-                            Expiry::Renew(timeout) => {
-                                connection.timeout = timeout;
-                                connection.expires_at = now + timeout;
-                            }
-                        }
-                    }
-                    let deadline = shard.slab.get(popped).expires_at;
-                    shard.wheel.arm(&mut shard.slab, popped, deadline);
-                }
-                if exhausted {
-                    let next = shard.wheel.next_due().map_or(u64::MAX, Instant::as_nanos);
-                    due.store(next, Relaxed);
-                    break;
+        loop {
+            let mut left = false;
+            for (shard, due) in self.shards.iter().zip(&self.due) {
+                if due.load(Relaxed) <= now.as_nanos() {
+                    left |= self.expire_slice(&mut lock(&shard.0), now, &mut decide, &mut removed);
                 }
             }
+            if !left {
+                break;
+            }
         }
+    }
+
+    /// One slice of one shard; whether there may be more.
+    fn expire_slice(
+        &self,
+        shard: &mut Shard,
+        now: Instant,
+        decide: &mut impl FnMut(&mut Connection) -> Expiry,
+        removed: &mut impl FnMut(Connection),
+    ) -> bool {
+        for _ in 0..EXPIRE_SLICE {
+            let Some(id) = shard.pop(now) else { return false };
+            let connection = shard.get_mut(id);
+            if connection.expires_at <= now {
+                match decide(connection) {
+                    Expiry::Remove => {
+                        removed(self.remove(shard, id));
+                        continue;
+                    }
+                    Expiry::Renew(timeout) => {
+                        connection.timeout = timeout.into();
+                        connection.expires_at = now + timeout;
+                    }
+                }
+            }
+            shard.arm(id);
+        }
+        true
     }
 
     /// Takes out every entry that `gone` names; `removed` sees what went.
     pub(crate) fn remove_where(
         &self,
-        gone: impl Fn(&Connection) -> bool,
+        mut gone: impl FnMut(&Connection) -> bool,
         mut removed: impl FnMut(Connection),
     ) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let ids: Vec<EntryId> = shard.used().filter(|(_, c)| gone(c)).map(|(id, _)| id).collect();
-            for id in ids {
-                removed(self.remove(&mut shard, id));
-            }
-        }
+        self.sweep(0, 1, &mut gone, &mut removed);
     }
 
     /// Gives an entry that was made before its client's port was known to this one. False: there is none.
@@ -360,32 +344,37 @@ impl Table {
         if self.open.load(Relaxed) == 0 || open == *key {
             return false;
         }
-        let source = self.shard_of(open.protocol, open.client, 0);
-        let target = self.shard_of(key.protocol, key.client, key.client_port);
+        let from_client = self.keys.client(open.protocol, open.client, 0);
+        let to_client = self.keys.client(key.protocol, key.client, key.client_port);
+        let (source, target) = (shard_of(from_client), shard_of(to_client));
+        let from_hash = self.keys.request(from_client, &open);
+        let to_hash = self.keys.request(to_client, key);
         // Two workers that claim at once must not wait for each other.
-        let mut low = lock(&self.shards[source.min(target)]);
-        let mut high = (source != target).then(|| lock(&self.shards[source.max(target)]));
+        let mut low = lock(&self.shards[source.min(target)].0);
+        let mut high = (source != target).then(|| lock(&self.shards[source.max(target)].0));
         let from = match &mut high {
             Some(high) if source > target => &mut **high,
             _ => &mut *low,
         };
-        let Some(id) = from.request(&open).filter(|id| from.get(*id).expires_at > now) else { return false };
-        let mut connection = from.remove(id);
+        let found = from.find_request(from_hash, &open);
+        let Some(id) = found.filter(|id| from.get(*id).expires_at > now) else { return false };
+        let mut connection = from.remove(&self.keys, id);
         connection.request.client_port = key.client_port;
         let to = match &mut high {
             Some(high) if target > source => &mut **high,
             _ => &mut *low,
         };
         // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
-        let placed = to.request(key).map(|id| to.remove(id));
-        to.insert(connection);
+        let placed = to.find_request(to_hash, key).map(|id| to.remove(&self.keys, id));
+        let refused = to.insert(&self.keys, connection).err();
         self.open.fetch_sub(1, Relaxed);
-        if let Some(placed) = placed {
-            placed.destination.detach(placed.counted);
+        let claimed = refused.is_none();
+        for gone in placed.into_iter().chain(refused) {
+            gone.destination.detach(gone.counted);
             self.len.fetch_sub(1, Relaxed);
-            placed.release_control();
+            gone.release_control();
         }
-        true
+        claimed
     }
 
     /// Takes out every entry that `gone` names of one part of the table, which has `parts`; `removed` sees what went.
@@ -397,23 +386,42 @@ impl Table {
         mut removed: impl FnMut(Connection),
     ) {
         for shard in self.shards.iter().skip(part).step_by(parts) {
-            let mut shard = lock(shard);
-            let ids: Vec<EntryId> = shard.used().filter(|(_, c)| gone(c)).map(|(id, _)| id).collect();
-            for id in ids {
-                removed(self.remove(&mut shard, id));
-            }
+            in_slices(&shard.0, |shard, range| {
+                for number in range {
+                    if let Some(id) = shard.entry(number).filter(|id| gone(shard.get(*id))) {
+                        removed(self.remove(shard, id));
+                    }
+                }
+            });
         }
     }
 
-    /// Shows every entry.
+    /// Shows every entry. One that comes or goes meanwhile may be left out.
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Connection)) {
         for shard in &self.shards {
-            lock(shard).used().for_each(|(_, connection)| each(connection));
+            in_slices(&shard.0, |shard, range| {
+                range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
+            });
         }
     }
 
     /// Entries, templates included.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Relaxed)
+    }
+}
+
+/// Goes through the numbers of a shard's entries, and lets go of the lock between slices.
+fn in_slices(shard: &Mutex<Shard>, mut each: impl FnMut(&mut Shard, core::ops::Range<u32>)) {
+    let mut next = 0;
+    loop {
+        let mut shard = lock(shard);
+        let end = shard.capacity();
+        if next >= end {
+            return;
+        }
+        let slice = next..end.min(next + LOOK_SLICE);
+        next = slice.end;
+        each(&mut shard, slice);
     }
 }

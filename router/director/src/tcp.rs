@@ -115,7 +115,7 @@ impl TcpState {
 
     /// The state with that number, as [`Self::number`] gave it out.
     pub(crate) const fn from_number(number: u8) -> Self {
-        Self::ALL[number as usize % Self::ALL.len()]
+        if (number as usize) < Self::ALL.len() { Self::ALL[number as usize] } else { NO }
     }
 
     pub(crate) const fn number(self) -> u8 {
@@ -158,6 +158,11 @@ impl TcpState {
     /// Whether a connection in this state counts as active.
     pub(crate) const fn is_active(self) -> bool {
         matches!(self, ES | SS | SR | SA)
+    }
+
+    /// Whether the handshake is not done yet.
+    pub(crate) const fn is_embryonic(self) -> bool {
+        matches!(self, NO | SS | SR | SA)
     }
 
     /// The name that listings print.

@@ -54,6 +54,26 @@ impl Add<Duration> for Instant {
     }
 }
 
+/// A timeout in a connection entry: milliseconds, 49 days at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeout(u32);
+
+impl From<Duration> for Timeout {
+    #[inline]
+    fn from(duration: Duration) -> Self {
+        let millis = duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()));
+        Self(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+}
+
+impl Add<Timeout> for Instant {
+    type Output = Self;
+    #[inline]
+    fn add(self, rhs: Timeout) -> Self {
+        Self(self.0.saturating_add(u64::from(rhs.0) * 1_000_000))
+    }
+}
+
 impl Sub for Instant {
     type Output = Duration;
     fn sub(self, rhs: Self) -> Duration {

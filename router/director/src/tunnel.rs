@@ -97,7 +97,7 @@ impl Director {
         &self,
         scene: &mut Scene<'_>,
         frame: &mut Frame,
-        packet: Packet,
+        packet: &Packet,
         to: Address,
         hop: Hop,
         tunnel: Tunnel,
@@ -108,7 +108,7 @@ impl Director {
         let hop = Hop { mtu: self.path_mtus.of(to, hop.mtu, scene.now), ..hop };
         let way = Way { tunnel, src, dst: to, hop };
         let options = &scene.snapshot.options;
-        let remote = remote_checksum(tunnel, frame, &packet);
+        let remote = remote_checksum(tunnel, frame, packet);
         let overhead = way.outer_len() + shim_len(tunnel, remote.is_some());
         let overhead = u32::try_from(overhead).expect("headers are short");
         let least = if options.compat_ipvs && !to.is_v4() { SMALLEST_MTU_V6 } else { SMALLEST_MTU };
@@ -120,18 +120,18 @@ impl Director {
         }
         let honour_df = options.pmtu_disc;
         if (honour_df || !packet.is_v4())
-            && let Err(verdict) = self.check_mtu(scene, frame, &packet, room)
+            && let Err(verdict) = self.check_mtu(scene, frame, packet, room)
         {
             return verdict;
         }
         match frame.offload.gso_type & !vnet::GSO_ECN {
-            vnet::GSO_NONE => self.encapsulate_one(scene, frame, &packet, way, remote),
+            vnet::GSO_NONE => self.encapsulate_one(scene, frame, packet, way, remote),
             // One datagram, to be fragmented by IP.
             vnet::GSO_UDP => {
                 frame.offload.gso_type = vnet::GSO_NONE;
-                self.encapsulate_one(scene, frame, &packet, way, None)
+                self.encapsulate_one(scene, frame, packet, way, None)
             }
-            _ => self.encapsulate_train(scene, frame, &packet, way),
+            _ => self.encapsulate_train(scene, frame, packet, way),
         }
     }
 
@@ -209,7 +209,7 @@ impl Director {
                 outer.emit(frame.bytes_mut());
             }
         }
-        self.output(scene, frame, way.hop, None)
+        self.output(scene, frame, &way.hop, None)
     }
 
     /// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the

@@ -128,6 +128,10 @@ pub struct Status {
     pub connections_by_state: Vec<(Protocol, &'static str, usize)>,
     /// Packets dropped so far, by every reason there is.
     pub drops: Vec<(crate::DropReason, u64)>,
+    /// Connections whose handshake was not done and that made room for new ones at the table's limit, so far.
+    pub evicted: u64,
+    /// Entries that `drop_entry` took out of the table so far.
+    pub entries_dropped: u64,
     /// Entries of the neighbour table.
     pub neighbors: usize,
     /// Stations that claimed an address of the director's.

@@ -321,7 +321,7 @@ fn connections_expire_on_time_and_leave_nothing() {
 
 #[test]
 fn the_connection_table_is_bounded() {
-    let bench = Bench::with_limits(Limits { connections: 2, ..Limits::default() });
+    let bench = Bench::with_limits(Limits { connections: 2, evict: Evict::None, ..Limits::default() });
     bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:80"]);
     for port in [1, 2] {
         bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), (VIP, 80), "S", b""));

@@ -137,6 +137,13 @@ fn totals(page: &mut Page, status: &Status) {
         let dropped = status.drops.iter().find(|(that, _)| that == reason).map_or(0, |(_, n)| *n);
         family.sample(&[("reason", reason.label())], dropped);
     }
+    let mut family = page.family(
+        "uvs_entries_removed_total",
+        Kind::Counter,
+        "Connection entries taken out before their time. evicted: half-open, for new ones at the limit; drop_entry: by that option.",
+    );
+    family.sample(&[("cause", "evicted")], status.evicted);
+    family.sample(&[("cause", "drop_entry")], status.entries_dropped);
 }
 
 /// Which counter a family shows: of clients' packets, destinations' packets...

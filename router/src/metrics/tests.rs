@@ -41,6 +41,8 @@ fn busy() -> Snapshot {
             connections_by_state: vec![(Protocol::Tcp, "ESTABLISHED", 2), (Protocol::Udp, "UDP", 1)],
             drops: vec![(DropReason::NoRoute, 9)],
             neighbors: 7,
+            evicted: 11,
+            entries_dropped: 12,
             ..Status::default()
         },
         services: vec![ServiceView {
@@ -89,6 +91,8 @@ fn every_figure_is_on_the_page() {
         "uvs_connection_entries 3",
         "uvs_connection_entries_limit 1000",
         "uvs_neighbors 7",
+        r#"uvs_entries_removed_total{cause="evicted"} 11"#,
+        r#"uvs_entries_removed_total{cause="drop_entry"} 12"#,
         r#"uvs_scheduler_picks_total{service="tcp 192.0.2.10:80",scheduler="rr"} 3"#,
         r#"uvs_scheduler_fallbacks_total{service="tcp 192.0.2.10:80",scheduler="rr"} 1"#,
         r#"uvs_scheduler_failures_total{service="tcp 192.0.2.10:80",scheduler="rr",cause="trap"} 1"#,

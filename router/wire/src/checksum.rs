@@ -72,12 +72,10 @@ impl Sum {
 /// Folds a sum to 16 bits with end-around carry. It is 0 only for a sum of nothing but zeros.
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    (sum & 0xffff) as u16
+    let (sum, carry) = ((sum >> 32) as u32).overflowing_add((sum & 0xffff_ffff) as u32);
+    let sum = sum + carry as u32;
+    // Added to itself with its halves swapped, the upper half is their sum and the carry of the lower.
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1); `src` tells the family.

@@ -1,0 +1,57 @@
+//! Entries in the order in which they came: which embryonic connection of a shard is the oldest.
+
+use super::slab::Slab;
+
+const NONE: u32 = u32::MAX;
+
+/// The links of one entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighbours {
+    older: u32,
+    newer: u32,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Self { older: NONE, newer: NONE }
+    }
+}
+
+/// A doubly linked list through entries of a slab.
+pub(super) struct Queue {
+    oldest: u32,
+    newest: u32,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self { oldest: NONE, newest: NONE }
+    }
+
+    pub(super) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    /// Adds an entry that is in no queue, as the newest.
+    pub(super) fn push(&mut self, slab: &mut Slab, index: u32) {
+        slab.get_mut(index).queued = Neighbours { older: self.newest, newer: NONE };
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => slab.get_mut(newest).queued.newer = index,
+        }
+        self.newest = index;
+    }
+
+    /// Takes out an entry that is in it.
+    pub(super) fn remove(&mut self, slab: &mut Slab, index: u32) {
+        let Neighbours { older, newer } = core::mem::take(&mut slab.get_mut(index).queued);
+        match older {
+            NONE => self.oldest = newer,
+            older => slab.get_mut(older).queued.newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => slab.get_mut(newer).queued.older = older,
+        }
+    }
+}
