@@ -227,6 +227,7 @@ fn a_train_of_datagrams_passes_a_tun_unsplit_both_ways() {
             segment_size: 1000,
             checksum_start: 20,
             checksum_offset: 6,
+            inner_start: 0,
         };
         assert_eq!((train.len(), train.offload), (20_028, want));
         turn_round(train.bytes_mut());
@@ -259,6 +260,7 @@ fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without()
                 segment_size: 1000,
                 checksum_start: 34,
                 checksum_offset: 6,
+                inner_start: 0,
             };
             queue(&left).send(&train).unwrap();
             let first = receive(queue(&right), ends_with(&[0xa5; 1000])).expect("the train");
