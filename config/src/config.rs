@@ -4,15 +4,15 @@ use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
-use uvs_director::PortId;
 use uvs_director::spec::{
     Change, DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec,
     ServiceKey, ServiceSpec, Timeouts,
 };
+use uvs_director::{Duration, PortId};
 
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, Table};
-use crate::{diff, marks, network, scheduler, service, settings};
+use crate::{diff, marks, network, scheduler, service, settings, workers};
 
 /// The schedulers that come with uvs, by the names a service gives them.
 pub const SHIPPED: &[&str] = &[
@@ -44,6 +44,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.
     pub options: Options,
+    /// The threads that carry frames.
+    pub workers: Workers,
     /// In the order of the file, which is that of their ports.
     pub interfaces: Vec<Interface>,
     /// Beside the connected subnets.
@@ -65,12 +67,50 @@ pub struct Config {
 pub struct Interface {
     /// What the engine is told. The addresses are those of the file and the VIPs that lie in their subnets.
     pub spec: InterfaceSpec,
+    /// How frames pass between its device and the workers.
+    pub io: DeviceIo,
     /// The bridge a TAP is plugged into.
     pub bridge: Option<Bridge>,
     /// The host kernel's side of a TUN.
     pub host: Option<Host>,
     /// Where it stands.
     pub location: Location,
+}
+
+/// What frames look like between a device and the workers, and how many workers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceIo {
+    /// Whether trains of packets and partial checksums pass the device.
+    pub offload: OffloadWish,
+    /// How many queues the device has, 1 to 256, each with a worker of its own; `None`: the director chooses.
+    pub queues: Option<u16>,
+}
+
+/// Whether a device is to pass trains and partial checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadWish {
+    /// Where the kernel offers it.
+    Auto,
+    /// Or else the director does not start.
+    On,
+    /// Frames are single packets with complete checksums.
+    Off,
+}
+
+/// The threads that carry frames, one for each queue of each device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// For how long a worker that found its queue empty looks again before it sleeps; 0 to 10 ms.
+    pub busy_poll: Duration,
+    /// The worker of queue n of each device runs on the n-th of these CPUs, beginning again where there are fewer.
+    /// Empty: wherever the system puts it.
+    pub cpus: Vec<u16>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { busy_poll: Duration::from_micros(0), cpus: Vec::new() }
+    }
 }
 
 /// A bridge of the kernel. It is made where it does not exist, and what was done to it is undone on exit.
@@ -188,6 +228,7 @@ impl Config {
         let limits = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
+        let workers = workers::workers(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
         let marks = marks::marks(&root, &network);
@@ -208,6 +249,7 @@ impl Config {
             limits,
             timeouts,
             options,
+            workers,
             interfaces,
             routes,
             neighbors,
@@ -237,6 +279,7 @@ pub(crate) const ROOT: &[&str] = &[
     "limits",
     "timeouts",
     "options",
+    "workers",
     "interface",
     "route",
     "neighbor",

@@ -57,26 +57,28 @@ mod service;
 mod settings;
 mod suggest;
 mod tunnel;
+mod workers;
 
 pub use config::{
-    Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Host, Interface, Module, NATIVE, Neighbor, SHIPPED,
-    Scheduler, Service,
+    Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Host, Interface, Module, NATIVE, Neighbor,
+    OffloadWish, SHIPPED, Scheduler, Service, Workers,
 };
 pub use problem::{Location, Problem, Problems, Severity};
 
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
-    use crate::{config, destination, marks, network, scheduler, service, settings, tunnel};
+    use crate::{config, destination, marks, network, scheduler, service, settings, tunnel, workers};
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 15] = [
+        let tables: [(&str, Keys); 16] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
             ("[limits]", settings::LIMITS),
             ("[timeouts]", settings::TIMEOUTS),
             ("[options]", settings::OPTIONS),
+            ("[workers]", workers::WORKERS),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),
             ("`host` is", network::HOST),

@@ -10,8 +10,10 @@ use crate::config::{Bridge, Host, Interface, Neighbor};
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
+use crate::workers::device_io;
 
-pub(crate) const INTERFACE: Keys = &["name", "device", "mac", "mtu", "addresses", "bridge", "host"];
+pub(crate) const INTERFACE: Keys =
+    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "bridge", "host"];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
 pub(crate) const HOST: Keys =
     &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
@@ -410,6 +412,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
             );
         }
     }
+    let io = device_io(table);
     let bridge = table.section("bridge", BRIDGE).and_then(|bridge| read_bridge(&bridge));
     let (host, host_addresses) = table.section("host", HOST).map(|host| read_host(&host)).unzip();
     let Ok(port) = u16::try_from(index).map(PortId) else {
@@ -422,7 +425,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         Device::Tun => Link::Ip,
     };
     let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
-    let interface = Interface { spec, bridge, host, location: table.at.clone() };
+    let interface = Interface { spec, io, bridge, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })
 }
 

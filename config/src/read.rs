@@ -260,6 +260,30 @@ impl<'a> Table<'a> {
         Some(At { value, at: found.at })
     }
 
+    /// A list of integers, each within its range. `None` when it is absent or anything in it is wrong.
+    pub(crate) fn integers(&self, spec: &Integer) -> Option<Vec<At<u64>>> {
+        let found = self.get(spec.key)?;
+        let Some(items) = found.value.as_array() else {
+            self.wrong_type(spec.key, "array", &found, format!("write {} = [{}]", spec.key, spec.min));
+            return None;
+        };
+        let fix = format!("use {} to {}{}", spec.min, spec.max, spec.note);
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            let at = self.doc.location(item.span().start, &self.at.context);
+            let DeValue::Integer(number) = item.get_ref() else {
+                let item = At { value: item.get_ref(), at };
+                self.wrong_type(&format!("an entry of {}", spec.key), "integer", &item, fix.clone());
+                continue;
+            };
+            match u64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(value) if (spec.min..=spec.max).contains(&value) => values.push(At { value, at }),
+                _ => self.doc.error(&at, format!("{} {number} is out of range", spec.label), fix.clone()),
+            }
+        }
+        (values.len() == items.len()).then_some(values)
+    }
+
     /// A switch.
     pub(crate) fn boolean(&self, key: &str) -> Option<bool> {
         let found = self.get(key)?;

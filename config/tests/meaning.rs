@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uvs_config::Config;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::{
-    Evict, Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey, Tunnel,
-    TunnelChecksum,
+    Evict, Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey,
+    Tunnel, TunnelChecksum,
 };
 use uvs_director::{Director, Duration, Instant, PortId};
 

@@ -14,9 +14,11 @@ use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedSender;
 use uvs_device::{Device, Poller, StopHandle};
 use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
@@ -41,6 +43,8 @@ pub struct DataPlane {
     pub director: Arc<Director>,
     /// Its time.
     pub clock: Clock,
+    /// How the workers run.
+    pub workers: uvs_config::Workers,
     /// By port.
     pub devices: Vec<Device>,
     /// The counts; one lane for each worker, one for the timer and one for the control thread, as [`lanes`] makes
@@ -92,7 +96,8 @@ impl Workers {
             for (index, queue) in device.queues().iter().enumerate() {
                 let poller = Poller::new([queue], &self.stop).context("a poller cannot be made")?;
                 let worker = Worker { plane: Arc::clone(plane), port, queue: index, lane };
-                self.spawn(format!("{}-{index}", device.name()), ended, move || worker.run(poller))?;
+                let stop = self.stop.clone();
+                self.spawn(format!("{}-{index}", device.name()), ended, move || worker.run(poller, &stop))?;
                 lane += 1;
             }
         }
@@ -152,28 +157,39 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, mut poller: Poller) -> anyhow::Result<()> {
+    fn run(self, mut poller: Poller, stop: &StopHandle) -> anyhow::Result<()> {
+        let workers = &self.plane.workers;
+        bind(&workers.cpus, self.queue)?;
         let mut frame = Frame::new();
         let mut out = Outbox::new();
         loop {
             if poller.wait(None).context("waiting for frames failed")?.stopped() {
                 return Ok(());
             }
-            // The queue is level-triggered: what a full batch leaves behind wakes us at once.
-            self.batch(&mut frame, &mut out)?;
+            // A queue that fills a batch has more: whether to stop is all that is asked in between.
+            let mut looked = Instant::now();
+            while !stop.is_stopped() {
+                match self.batch(&mut frame, &mut out)? {
+                    BATCH => {}
+                    0 if workers.busy_poll.is_zero() || looked.elapsed() >= workers.busy_poll => break,
+                    0 => std::hint::spin_loop(),
+                    _ if workers.busy_poll.is_zero() => break,
+                    _ => looked = Instant::now(),
+                }
+            }
         }
     }
 
-    /// Handles what is there, up to the bound.
-    fn batch(&self, frame: &mut Frame, out: &mut Outbox) -> anyhow::Result<()> {
+    /// Handles what is there, up to the bound, and returns how many frames that were.
+    fn batch(&self, frame: &mut Frame, out: &mut Outbox) -> anyhow::Result<usize> {
         let plane = &*self.plane;
         let device = &plane.devices[usize::from(self.port.0)];
         let (queue, lane) = (&device.queues()[self.queue], &plane.lanes[self.lane]);
         let now = plane.clock.now();
-        for _ in 0..BATCH {
+        for handled in 0..BATCH {
             match queue.receive(frame) {
-                Ok(true) => lane.received(self.port, frame.len()),
-                Ok(false) => break,
+                Ok(true) => lane.received(self.port, frame.len(), frame.packets()),
+                Ok(false) => return Ok(handled),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     lane.receive_failed(self.port, IoFailure::Rejected);
                     continue;
@@ -192,8 +208,19 @@ impl Worker {
                 plane.flush(lane, self.queue, out);
             }
         }
-        Ok(())
+        Ok(BATCH)
     }
+}
+
+/// Binds the calling thread, the worker of that queue, to one of `cpus`; none are all.
+fn bind(cpus: &[u16], queue: usize) -> anyhow::Result<()> {
+    let Some(&cpu) = cpus.get(queue % cpus.len().max(1)) else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(cpu.into()).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).with_context(|| {
+        format!(
+            "cannot run on CPU {cpu}\n  fix: name CPUs of this machine in cpus of [workers]; lscpu shows them"
+        )
+    })
 }
 
 impl DataPlane {
@@ -202,7 +229,7 @@ impl DataPlane {
         let Some(device) = self.devices.get(usize::from(port.0)) else { return };
         let queues = device.queues();
         match queues[queue % queues.len()].send(frame) {
-            Ok(()) => lane.transmitted(port, frame.len()),
+            Ok(writes) => lane.transmitted(port, frame.len(), frame.packets(), writes),
             Err(error) => {
                 let failure = IoFailure::of(&error);
                 lane.transmit_failed(port, failure);

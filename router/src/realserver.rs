@@ -21,11 +21,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use uvs_device::net::{Net, read_sysctl, write_sysctl};
-use uvs_device::{Device, DeviceSpec, Kind, Poller, Queue, StopHandle};
-use uvs_director::Frame;
+use uvs_device::{Device, DeviceError, DeviceSpec, Kind, Poller, Queue, StopHandle};
 use uvs_director::spec::Prefix;
-use uvs_wire::checksum::Edit;
+use uvs_director::{Frame, Offload};
+use uvs_wire::checksum::{Edit, pseudo_header};
 use uvs_wire::ipv4::Ipv4Header;
+use uvs_wire::{Packet, tcp, udp};
 
 /// The largest inner packet: what fits into the largest outer one behind its header.
 const INNER_MTU: u32 = 65_535 - 20;
@@ -90,13 +91,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     refuse_second_decapsulator(&runtime)?;
     let socket = open_socket(&args)?;
     // Dropped, it takes the device, and the addresses on it, away.
-    let device = Device::open(&DeviceSpec {
-        name: args.device.clone(),
-        kind: Kind::Tun,
-        mtu: INNER_MTU,
-        queues: 1,
-        offload: false,
-    })?;
+    let device = open_device(&args.device)?;
     let_any_source_in(&args.device)?;
     hold_vips(&runtime, &args)?;
     drop(runtime);
@@ -164,8 +159,9 @@ fn pump(socket: &Socket, signals: &SignalFd, queue: &Queue, vips: &[Ipv4Addr]) -
             match decapsulate(received, vips) {
                 Ok(inner) => {
                     frame.fill(inner);
+                    frame.offload = left_to_the_receiver(inner);
                     match queue.send(&frame) {
-                        Ok(()) => counters.decapsulated += 1,
+                        Ok(_) => counters.decapsulated += 1,
                         Err(error) => {
                             tracing::debug!(%error, "the device refuses a packet");
                             counters.device_refused += 1;
@@ -210,6 +206,39 @@ fn decapsulate<'p>(outer: &'p mut [u8], vips: &[Ipv4Addr]) -> Result<&'p [u8], D
     }
     // Beyond the length there may be padding.
     inner.get(..length).ok_or(Drop::Malformed)
+}
+
+/// The TUN device, which completes checksums if the kernel is not too old for that.
+fn open_device(name: &str) -> Result<Device, DeviceError> {
+    let spec =
+        DeviceSpec { name: name.to_owned(), kind: Kind::Tun, mtu: INNER_MTU, queues: 1, offload: true };
+    match Device::open(&spec) {
+        Err(DeviceError::NoOffload { .. }) => Device::open(&DeviceSpec { offload: false, ..spec }),
+        opened => opened,
+    }
+}
+
+/// Within one machine a packet may travel with the sum of its pseudo-header in place of a checksum: the sender's
+/// kernel leaves the rest to a network card, and on a veth there is none. Where a packet goes through the stack the
+/// kernel knows; a raw socket is not told, so such a packet is known by the sum. (A right checksum that happens to look
+/// so is computed once more, to the same.)
+fn left_to_the_receiver(inner: &[u8]) -> Offload {
+    let Ok(packet) = Packet::parse(inner) else { return Offload::default() };
+    let checksum_offset = match packet.protocol {
+        tcp::PROTOCOL => 16,
+        udp::PROTOCOL => 6,
+        _ => return Offload::default(),
+    };
+    if packet.is_fragment() || !packet.has_ports() {
+        return Offload::default();
+    }
+    let length = u32::try_from(packet.transport_len()).unwrap_or(u32::MAX);
+    let pseudo = pseudo_header(packet.src, packet.dst, packet.protocol, length).fold().to_be_bytes();
+    let field = usize::from(packet.header_len + checksum_offset);
+    if inner.get(field..field + 2) != Some(&pseudo[..]) {
+        return Offload::default();
+    }
+    Offload { needs_checksum: true, checksum_start: packet.header_len, checksum_offset, ..Offload::default() }
 }
 
 /// The two bits of TOS that tell of congestion (RFC 3168), and the value that says there was.
@@ -340,6 +369,29 @@ mod tests {
         let mut padded = inner.clone();
         padded.extend_from_slice(&[0; 7]);
         assert_eq!(decapsulate(&mut tunnelled(0, &padded), &[VIP]), Ok(inner.as_slice()), "padding is cut");
+    }
+
+    #[test]
+    fn a_checksum_that_was_left_to_the_receiver_is_known_by_its_sum() {
+        let datagram = |checksum: u16| {
+            let mut bytes = vec![0, 7, 0, 9, 0, 12, 0, 0, b'd', b'a', b't', b'a'];
+            bytes[6..8].copy_from_slice(&checksum.to_be_bytes());
+            packet(0, 17, VIP, &bytes)
+        };
+        let whole = datagram(0);
+        let parsed = Packet::parse(&whole).unwrap();
+        let partial = pseudo_header(parsed.src, parsed.dst, 17, 12).fold();
+        let complete = uvs_wire::checksum::transport(&whole, &parsed).finish();
+        let left = left_to_the_receiver(&datagram(partial));
+        assert_eq!((left.needs_checksum, left.checksum_start, left.checksum_offset), (true, 20, 6));
+        let mut frame = Frame::from_bytes(&datagram(partial));
+        frame.offload = left;
+        frame.complete_checksum();
+        assert_eq!(frame.bytes(), datagram(complete), "what is completed is right");
+        for (bytes, why) in [(datagram(complete), "complete"), (datagram(0), "none"), (datagram(1), "wrong")]
+        {
+            assert_eq!(left_to_the_receiver(&bytes), Offload::default(), "{why}");
+        }
     }
 
     #[test]

@@ -108,6 +108,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.limits != wanted.limits {
         refusals.push(refuse("[limits]"));
     }
+    if running.workers != wanted.workers {
+        refusals.push(refuse("[workers]"));
+    }
     if running.metrics != wanted.metrics {
         refusals.push(refuse("`listen` of [metrics]"));
     }
@@ -119,6 +122,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
     [
         (now.spec.link != then.spec.link, "kind or MAC address"),
         (now.spec.mtu != then.spec.mtu, "MTU"),
+        (now.io != then.io, "offload or number of queues"),
         (now.bridge != then.bridge, "bridge"),
         (now.host != then.host, "host's side"),
     ]

@@ -105,6 +105,7 @@ async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> an
     let plane = DataPlane {
         director: Arc::new(Director::new(config.limits, random_seed(), schedulers.clone())),
         clock: Clock::start(),
+        workers: config.workers.clone(),
         lanes: event_loop::lanes(&devices),
         devices,
     };

@@ -2,17 +2,47 @@
 
 use std::collections::BTreeSet;
 
-use uvs_config::{Config, Interface};
+use tracing::{info, warn};
+use uvs_config::{Config, Interface, OffloadWish};
 use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
 use uvs_director::spec::{Family, Link};
 
-/// Opens the device of each interface, in the order of their ports.
+/// Queues of an interface whose config does not say.
+const QUEUES_DEFAULT: u16 = 1;
+
+/// Opens the device of each interface, in the order of their ports, with offload where that is wanted and the kernel
+/// offers it.
 ///
 /// # Errors
 /// The first device that cannot be opened; those before it are gone again.
 pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
-    config.interfaces.iter().map(|interface| Device::open(&device_spec(interface))).collect()
+    let open = |interface| {
+        let device = open_device(interface, Device::open)?;
+        let (queues, offload) = (device.queues().len(), device.offload());
+        info!(interface = device.name(), queues, offload, udp_trains = device.udp_trains(), "device opened");
+        Ok(device)
+    };
+    config.interfaces.iter().map(open).collect()
+}
+
+/// `open` is [`Device::open`].
+fn open_device<D>(
+    interface: &Interface,
+    open: impl Fn(&DeviceSpec) -> Result<D, DeviceError>,
+) -> Result<D, DeviceError> {
+    let spec = device_spec(interface);
+    match open(&spec) {
+        Err(DeviceError::NoOffload { name }) if interface.io.offload == OffloadWish::Auto => {
+            warn!(
+                interface = name,
+                "the kernel offers no segmentation and checksum offload on this device (IFF_VNET_HDR, TUNSETOFFLOAD): \
+                 frames are single packets, which costs throughput; offload = \"off\" says that this is meant"
+            );
+            open(&DeviceSpec { offload: false, ..spec })
+        }
+        opened => opened,
+    }
 }
 
 fn device_spec(interface: &Interface) -> DeviceSpec {
@@ -21,7 +51,13 @@ fn device_spec(interface: &Interface) -> DeviceSpec {
         Link::Ethernet(mac) => Kind::Tap { mac },
         Link::Ip => Kind::Tun,
     };
-    DeviceSpec { name: spec.name.clone(), kind, mtu: spec.mtu, queues: 1, offload: false }
+    DeviceSpec {
+        name: spec.name.clone(),
+        kind,
+        mtu: spec.mtu,
+        queues: interface.io.queues.unwrap_or(QUEUES_DEFAULT),
+        offload: interface.io.offload != OffloadWish::Off,
+    }
 }
 
 /// What is wanted of the host.
@@ -119,6 +155,34 @@ mod tests {
         let device = device_spec(&config.interfaces[1]);
         let mac = "02:00:00:00:00:07".parse().unwrap();
         assert_eq!((device.kind, device.mtu), (Kind::Tap { mac }, 9000));
+    }
+
+    #[test]
+    fn without_offload_in_the_kernel_only_who_insists_is_refused() {
+        let wishes = [
+            ("", Ok(false)),
+            ("offload = 'auto'", Ok(false)),
+            ("offload = 'off'", Ok(false)),
+            ("offload = 'on'", Err(())),
+        ];
+        for (wish, want) in wishes {
+            let config = format!(
+                "[[interface]]\nname = 'uvs0'\ndevice = 'tun'\naddresses = ['192.0.2.1/32']\nqueues = 3\n{wish}"
+            );
+            let config = Config::parse(&config, "test.toml").unwrap();
+            let old_kernel = |spec: &DeviceSpec| {
+                assert_eq!(spec.queues, 3);
+                if spec.offload {
+                    Err(DeviceError::NoOffload { name: spec.name.clone() })
+                } else {
+                    Ok(spec.offload)
+                }
+            };
+            assert_eq!(open_device(&config.interfaces[0], old_kernel).map_err(|_| ()), want, "{wish}");
+            let kernel = |spec: &DeviceSpec| Ok(spec.offload);
+            let offload = open_device(&config.interfaces[0], kernel).unwrap();
+            assert_eq!(offload, !wish.contains("off'"), "{wish} on a kernel that has it");
+        }
     }
 
     #[test]

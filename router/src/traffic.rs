@@ -63,6 +63,9 @@ impl IoFailure {
 struct Flow {
     frames: AtomicU64,
     bytes: AtomicU64,
+    trains: AtomicU64,
+    train_packets: AtomicU64,
+    cut_trains: AtomicU64,
     errors: [AtomicU64; IoFailure::ALL.len()],
 }
 
@@ -86,10 +89,10 @@ impl Lane {
         Self { cells: (0..interfaces).map(|_| Cell::default()).collect() }
     }
 
-    /// A frame of `bytes` was read.
-    pub fn received(&self, port: PortId, bytes: usize) {
+    /// A frame of `bytes` was read, which stands for `packets`.
+    pub fn received(&self, port: PortId, bytes: usize, packets: usize) {
         if let Some(cell) = self.cells.get(usize::from(port.0)) {
-            cell.received.passed(bytes);
+            cell.received.passed(bytes, packets, 1);
         }
     }
 
@@ -100,10 +103,10 @@ impl Lane {
         }
     }
 
-    /// A frame of `bytes` was written.
-    pub fn transmitted(&self, port: PortId, bytes: usize) {
+    /// A frame of `bytes` was written, which stands for `packets`, in that many writes.
+    pub fn transmitted(&self, port: PortId, bytes: usize, packets: usize, writes: usize) {
         if let Some(cell) = self.cells.get(usize::from(port.0)) {
-            cell.transmitted.passed(bytes);
+            cell.transmitted.passed(bytes, packets, writes);
         }
     }
 
@@ -116,9 +119,16 @@ impl Lane {
 }
 
 impl Flow {
-    fn passed(&self, bytes: usize) {
+    fn passed(&self, bytes: usize, packets: usize, writes: usize) {
         add(&self.frames, 1);
         add(&self.bytes, bytes as u64);
+        if packets > 1 {
+            add(&self.trains, 1);
+            add(&self.train_packets, packets as u64);
+        }
+        if writes > 1 {
+            add(&self.cut_trains, 1);
+        }
     }
 
     fn failed(&self, failure: IoFailure) {
@@ -138,6 +148,12 @@ pub struct FlowCounts {
     pub frames: u64,
     /// Their bytes, Ethernet headers included.
     pub bytes: u64,
+    /// Those of the frames that were trains of several packets.
+    pub trains: u64,
+    /// The packets in these.
+    pub train_packets: u64,
+    /// Those of the trains that were written packet by packet, for the device did not take them as one.
+    pub cut_trains: u64,
     /// Failures, in the order of [`IoFailure::ALL`].
     pub errors: [u64; IoFailure::ALL.len()],
 }
@@ -146,6 +162,9 @@ impl FlowCounts {
     fn add(&mut self, flow: &Flow) {
         self.frames += flow.frames.load(Relaxed);
         self.bytes += flow.bytes.load(Relaxed);
+        self.trains += flow.trains.load(Relaxed);
+        self.train_packets += flow.train_packets.load(Relaxed);
+        self.cut_trains += flow.cut_trains.load(Relaxed);
         for (sum, error) in self.errors.iter_mut().zip(&flow.errors) {
             *sum += error.load(Relaxed);
         }
@@ -178,9 +197,11 @@ mod tests {
     #[test]
     fn lanes_add_up_by_interface() {
         let lanes = [Lane::new(2), Lane::new(2)];
-        lanes[0].received(PortId(0), 60);
-        lanes[0].transmitted(PortId(1), 100);
-        lanes[1].transmitted(PortId(1), 1500);
+        lanes[0].received(PortId(0), 60, 1);
+        lanes[0].transmitted(PortId(1), 100, 1, 1);
+        lanes[1].transmitted(PortId(1), 1500, 1, 1);
+        lanes[1].transmitted(PortId(1), 4000, 3, 1);
+        lanes[0].transmitted(PortId(1), 3000, 2, 2);
         lanes[1].transmit_failed(PortId(1), IoFailure::LinkDown);
         lanes[1].receive_failed(PortId(7), IoFailure::Other);
 
@@ -188,7 +209,9 @@ mod tests {
         assert_eq!((first.received.frames, first.received.bytes), (1, 60));
         assert_eq!(first.transmitted, FlowCounts::default());
         let second = sum(&lanes, PortId(1));
-        assert_eq!((second.transmitted.frames, second.transmitted.bytes), (2, 1600));
+        assert_eq!((second.transmitted.frames, second.transmitted.bytes), (4, 8600));
+        let trains = second.transmitted;
+        assert_eq!((trains.trains, trains.train_packets, trains.cut_trains), (2, 5, 1));
         assert_eq!(second.transmitted.errors, [0, 0, 1, 0, 0]);
     }
 

@@ -6,6 +6,7 @@ mod service;
 mod sticky;
 mod text;
 mod tunnel;
+mod workers;
 
 use std::path::Path;
 
@@ -70,8 +71,15 @@ fn problems(text: &str, path: impl AsRef<Path>) -> Problems {
 
 #[test]
 fn problems_say_what_where_and_how_to_fix() {
-    let cases =
-        [text::cases(), network::cases(), service::cases(), sticky::cases(), tunnel::cases(), marks::cases()];
+    let cases = [
+        text::cases(),
+        network::cases(),
+        service::cases(),
+        sticky::cases(),
+        tunnel::cases(),
+        marks::cases(),
+        workers::cases(),
+    ];
     for (name, text, want) in cases.into_iter().flatten() {
         assert_eq!(problems(&text, "edge.toml").to_string(), want.trim(), "{name}:\n{text}");
     }

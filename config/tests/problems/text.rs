@@ -64,7 +64,7 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are compat, metrics, limits, timeouts, options, interface, route, neighbor, scheduler, mark, service
+  fix:   did you mean "timeouts"? The keys here are compat, metrics, limits, timeouts, options, workers, interface, route, neighbor, scheduler, mark, service
 "#,
         ),
         (
@@ -73,7 +73,7 @@ error: unknown key "timeout"
             r#"
 error: unknown key "adresses"
   where: edge.toml:4, interface uvs0
-  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, addresses, bridge, host
+  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, offload, queues, addresses, bridge, host
 "#,
         ),
         (

@@ -18,6 +18,9 @@ pub const MTU_MIN: u32 = 68;
 /// The most queues the kernel gives one device (`MAX_TAP_QUEUES`).
 pub const QUEUES_MAX: u16 = 256;
 
+/// Length of an Ethernet header.
+const ETHERNET_LEN: usize = 14;
+
 const NODE: &str = "/dev/net/tun";
 
 /// First byte of the kernel's own MAC address on a TAP device: locally administered, and so high that a
@@ -60,6 +63,8 @@ pub struct Device {
     name: String,
     index: u32,
     queues: Vec<Queue>,
+    offload: bool,
+    udp_trains: bool,
 }
 
 impl Device {
@@ -91,7 +96,16 @@ impl Device {
             .multi_queue(spec.queues > 1)
             .inherit_enable_state()
             .build_sync()
-            .map_err(|cause| DeviceError::from_step(name, "create it", cause))?;
+            .map_err(|cause| {
+                // Of what we ask for, nothing else can be invalid: name and flags were checked.
+                let no_offload = spec.offload && cause.raw_os_error() == Some(Errno::EINVAL as i32);
+                let name = name.to_owned();
+                if no_offload {
+                    DeviceError::NoOffload { name }
+                } else {
+                    DeviceError::from_step(&name, "create it", cause)
+                }
+            })?;
         // Were the header's state not what we think, every frame would carry ten stray bytes.
         if first.tcp_gso() != spec.offload {
             return Err(DeviceError::NoOffload { name: name.to_owned() });
@@ -110,12 +124,17 @@ impl Device {
             .collect::<io::Result<_>>()
             .map_err(failed("add a queue"))?;
         first.enabled(true).map_err(failed("bring it up"))?;
+        let link_len = match spec.kind {
+            Kind::Tap { .. } => ETHERNET_LEN,
+            Kind::Tun => 0,
+        };
+        let udp_trains = first.udp_gso();
         let queues = std::iter::once(first)
             .chain(clones)
-            .map(|inner| Queue::new(inner, spec.offload))
+            .map(|inner| Queue::new(inner, spec.offload, link_len))
             .collect::<io::Result<_>>()
             .map_err(failed("make it non-blocking"))?;
-        Ok(Self { name: name.to_owned(), index, queues })
+        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_trains })
     }
 
     /// The link's name.
@@ -126,6 +145,16 @@ impl Device {
     /// The link's index.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Whether trains of TCP segments and partial checksums pass it, as was asked for.
+    pub fn offload(&self) -> bool {
+        self.offload
+    }
+
+    /// Whether trains of UDP datagrams (USO) pass it too, which takes Linux 6.2.
+    pub fn udp_trains(&self) -> bool {
+        self.udp_trains
     }
 
     /// Its queues, as many as were asked for.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,6 +18,8 @@ const STOP: u64 = u64::MAX;
 pub struct StopHandle {
     /// Never read, so that a stop stays a stop.
     event: Arc<EventFd>,
+    /// The same for those who do not sleep.
+    stopped: Arc<AtomicBool>,
 }
 
 impl StopHandle {
@@ -26,13 +29,21 @@ impl StopHandle {
     /// Those of eventfd(2), such as too many open files.
     pub fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { event: Arc::new(event) })
+        Ok(Self { event: Arc::new(event), stopped: Arc::default() })
     }
 
     /// Wakes all pollers, now and for good. Calling it again does nothing more.
     pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         // The only error of an open eventfd is EAGAIN, when its counter is full: stopped for sure.
         let _ = self.event.write(1);
+    }
+}
+
+impl StopHandle {
+    /// Whether [`Self::stop`] was called: for a thread that is too busy to wait.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 

@@ -1,13 +1,18 @@
-//! One queue of a device: frames in, frames out, one system call each.
+//! One queue of a device: frames in, frames out, one system call each; of a train that the kernel does not take, one for
+//! each of its packets.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tun_rs::SyncDevice;
-use uvs_director::{Frame, Offload};
+use uvs_director::Frame;
 
-use crate::virtio::{self, HEADER_LEN};
+use crate::virtio::{self, HEADER_LEN, NO_HEADER};
+
+/// A train of UDP datagrams, and what may be added to the type of one of TCP segments (virtio 1.2, 5.1.6).
+const GSO_UDP_L4: u8 = 5;
+const GSO_ECN: u8 = 0x80;
 
 /// One queue of a [`Device`](crate::Device). A worker polls it ([`crate::Poller`]) and drains it until it is empty.
 ///
@@ -16,14 +21,16 @@ pub struct Queue {
     /// Non-blocking, and opened with `IFF_VNET_HDR` exactly when `offload` is set.
     inner: SyncDevice,
     offload: bool,
+    /// Bytes in front of the IP header.
+    link_len: usize,
     unreadable: AtomicU64,
 }
 
 impl Queue {
     /// `inner` must have been opened with the virtio header exactly when `offload` is set.
-    pub(crate) fn new(inner: SyncDevice, offload: bool) -> io::Result<Self> {
+    pub(crate) fn new(inner: SyncDevice, offload: bool, link_len: usize) -> io::Result<Self> {
         inner.set_nonblocking(true)?;
-        Ok(Self { inner, offload, unreadable: AtomicU64::new(0) })
+        Ok(Self { inner, offload, link_len, unreadable: AtomicU64::new(0) })
     }
 
     /// Reads the next frame into `frame`, replacing what was there. False: there is none right now, and `frame`
@@ -69,28 +76,61 @@ impl Queue {
         io::Error::new(io::ErrorKind::InvalidData, why)
     }
 
-    /// Writes `frame` to the kernel, which handles it as received on the device.
+    /// Writes `frame` to the kernel, which handles it as received on the device, and returns in how many writes: one, or
+    /// one for each packet of a train that this device does not take as one. A checksum that the device does not
+    /// complete is completed here.
     ///
     /// # Errors
-    /// The frame is lost with every error, and counting that is the caller's. `EAGAIN` ([`io::ErrorKind::WouldBlock`])
-    /// and `ENOBUFS`: the kernel has no room right now. `EIO`: the device is down. `EINVAL`: the kernel
-    /// refuses the frame, as when it is shorter than its headers. [`io::ErrorKind::InvalidInput`] with no
-    /// `raw_os_error`: the frame is a train or its checksum is partial, and this device was opened without `offload`.
-    pub fn send(&self, frame: &Frame) -> io::Result<()> {
+    /// The frame, or the rest of a train, is lost with every error, and counting that is the caller's. `EAGAIN`
+    /// ([`io::ErrorKind::WouldBlock`]) and `ENOBUFS`: the kernel has no room right now. `EIO`: the device is down.
+    /// `EINVAL`: the kernel refuses the frame, as when it is shorter than its headers. [`io::ErrorKind::InvalidInput`]
+    /// with no `raw_os_error`: the frame claims to be a train, and is none that could be cut.
+    pub fn send(&self, frame: &Frame) -> io::Result<usize> {
         let bytes = frame.bytes();
-        let (sent, len) = if self.offload {
-            let header = virtio::encode(&frame.offload);
-            let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
-            (self.inner.send_vectored(&parts)?, HEADER_LEN + bytes.len())
-        } else if frame.offload == Offload::default() {
-            (self.inner.send(bytes)?, bytes.len())
+        if frame.offload.gso_type != 0 && !self.takes_train(frame.offload.gso_type, frame.offload.inner_start)
+        {
+            return self.send_cut(frame);
+        }
+        if self.offload {
+            self.write(&[IoSlice::new(&virtio::encode(&frame.offload)), IoSlice::new(bytes)])?;
+        } else if let Some((at, sum)) = frame.missing_checksum() {
+            self.write(&[IoSlice::new(&bytes[..at]), IoSlice::new(&sum), IoSlice::new(&bytes[at + 2..])])?;
         } else {
-            // Written without its header, a partial checksum would go out as a wrong one.
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a train or partial checksum cannot leave by a device without offload",
-            ));
+            self.write(&[IoSlice::new(bytes)])?;
+        }
+        Ok(1)
+    }
+
+    /// Whether the kernel takes such a train here. It drops, without a word, one in IP-in-IP and GRE.
+    fn takes_train(&self, gso_type: u8, inner_start: u16) -> bool {
+        self.offload && inner_start == 0 && (self.inner.udp_gso() || gso_type & !GSO_ECN != GSO_UDP_L4)
+    }
+
+    /// Writes a train packet by packet.
+    fn send_cut(&self, frame: &Frame) -> io::Result<usize> {
+        let mut cut = frame
+            .cut(self.link_len, self.offload)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let mut writes = 0;
+        while let Some(piece) = cut.next() {
+            let header = if self.offload { virtio::encode(&piece.offload) } else { NO_HEADER };
+            let skipped = if self.offload { 0 } else { HEADER_LEN };
+            self.write(&[
+                IoSlice::new(&header[skipped..]),
+                IoSlice::new(piece.headers),
+                IoSlice::new(piece.data),
+            ])?;
+            writes += 1;
+        }
+        Ok(writes)
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let sent = match parts {
+            [whole] => self.inner.send(whole)?,
+            _ => self.inner.send_vectored(parts)?,
         };
+        let len: usize = parts.iter().map(|part| part.len()).sum();
         if sent == len {
             Ok(())
         } else {

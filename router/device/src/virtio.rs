@@ -14,6 +14,9 @@ use uvs_director::Offload;
 /// Length of the header: the kernel's default for a TUN/TAP device, without `num_buffers`.
 pub(crate) const HEADER_LEN: usize = 10;
 
+/// That of a plain frame.
+pub(crate) const NO_HEADER: [u8; HEADER_LEN] = [0; HEADER_LEN];
+
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
 
@@ -27,6 +30,7 @@ pub(crate) fn decode(header: &[u8; HEADER_LEN]) -> Offload {
         segment_size: u16::from_ne_bytes([s0, s1]),
         checksum_start: u16::from_ne_bytes([c0, c1]),
         checksum_offset: u16::from_ne_bytes([o0, o1]),
+        inner_start: 0,
     }
 }
 
@@ -55,6 +59,7 @@ mod tests {
             segment_size: 1000,
             checksum_start: 20,
             checksum_offset: 6,
+            inner_start: 0,
         };
         for (offload, case) in [(train, "a train of UDP datagrams"), (Offload::default(), "a plain frame")] {
             assert_eq!(decode(&encode(&offload)), offload, "{case}");

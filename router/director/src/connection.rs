@@ -9,8 +9,8 @@ use crate::ftp::Ftp;
 use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
-use crate::tcp::TcpState;
 use crate::table::Neighbours;
+use crate::tcp::TcpState;
 use crate::time::{Instant, Timeout};
 use crate::wheel::Links;
 

@@ -2,14 +2,14 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use uvs_wire::{Address, Packet, fragment, rewrite};
+use uvs_wire::{Address, Packet, fragment, rewrite, vnet};
 
 use crate::balance::{Hit, add_missing_checksum, sum_of};
 use crate::director::{Director, Scene};
 use crate::frame::{Fragments, Frame};
 use crate::neighbor::{Resolved, Waiting, write_ethernet};
 use crate::network::Hop;
-use crate::report::Report;
+use crate::report::{Report, wire_len};
 use crate::spec::{Forwarding, Link};
 use crate::verdict::{DropReason, Verdict};
 
@@ -72,8 +72,12 @@ impl Director {
         hop: &Hop,
         asked_for: Option<(Address, u16)>,
     ) -> Verdict {
-        if frame.offload.gso_type == 0 && leaves_in_fragments(frame, hop) {
-            return self.output_fragments(scene, frame, hop, asked_for);
+        if frame.offload.gso_type == 0 {
+            if leaves_in_fragments(frame, hop) {
+                return self.output_fragments(scene, frame, hop, asked_for);
+            }
+        } else if frame.len() > hop.mtu as usize && !fits_cut(frame, hop) {
+            return self.output_cut(scene, frame, hop, asked_for);
         }
         let Some(own) = scene.snapshot.network.mac(hop.port) else { return Verdict::Transmit(hop.port) };
         match self.neighbors.resolve(&scene.snapshot.network, hop.port, hop.addr, scene.now, scene.out) {
@@ -95,6 +99,34 @@ impl Director {
         }
     }
 
+    /// A train whose packets are too big for the link: they leave one by one, in fragments. (Where they must not be
+    /// fragmented, `check_mtu` has refused them.)
+    #[cold]
+    fn output_cut(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &mut Frame,
+        hop: &Hop,
+        asked_for: Option<(Address, u16)>,
+    ) -> Verdict {
+        // One datagram, to be cut by IP.
+        if frame.offload.gso_type & !vnet::GSO_ECN == vnet::GSO_UDP {
+            frame.offload.gso_type = vnet::GSO_NONE;
+            return self.output(scene, frame, hop, asked_for);
+        }
+        let Ok(mut cut) = frame.cut(0, false) else { return Verdict::Drop(DropReason::Malformed) };
+        while let Some(piece) = cut.next() {
+            let mut packet = Frame::from_bytes(piece.headers);
+            packet.append(piece.data);
+            match self.output(scene, &mut packet, hop, asked_for) {
+                Verdict::Transmit(port) => scene.out.push(port, packet),
+                Verdict::Consume => {}
+                Verdict::Drop(reason) => return Verdict::Drop(reason),
+            }
+        }
+        Verdict::Consume
+    }
+
     #[cold]
     fn output_fragments(
         &self,
@@ -104,10 +136,7 @@ impl Director {
         asked_for: Option<(Address, u16)>,
     ) -> Verdict {
         let Ok(packet) = Packet::parse(frame.bytes()) else { return Verdict::Drop(DropReason::Malformed) };
-        if frame.offload.needs_checksum {
-            rewrite::complete_checksum(frame.bytes_mut(), &packet);
-            frame.offload = Default::default();
-        }
+        frame.complete_checksum();
         let before = frame.fragments.take();
         let (mtu, lengths, dont_fragment) = match before.as_deref() {
             Some(Fragments { lengths, largest, dont_fragment }) => {
@@ -138,6 +167,12 @@ impl Director {
         }
         Verdict::Consume
     }
+}
+
+/// Whether each packet that a train makes fits the link. Those in a tunnel do, or would not be there as a train.
+fn fits_cut(frame: &Frame, hop: &Hop) -> bool {
+    frame.offload.inner_start != 0
+        || Packet::parse(frame.bytes()).is_ok_and(|packet| wire_len(frame, &packet) <= hop.mtu)
 }
 
 /// Whether a packet is too big for the link, or came in as fragments and leaves as such.

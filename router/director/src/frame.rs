@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use uvs_wire::checksum::Sum;
+
 use crate::memo::Memo;
 
 /// One interface of the director: an index that the caller assigns, from 0, without gaps.
@@ -39,6 +41,9 @@ pub struct Offload {
     pub checksum_start: u16,
     /// Where the sum is stored, counted from `checksum_start`.
     pub checksum_offset: u16,
+    /// Of a train inside a tunnel: where the IP header of the train itself starts, behind those of the tunnel; 0 of
+    /// any other. No device says this of what it hands in, and few take such a train: see [`Frame::cut`].
+    pub inner_start: u16,
 }
 
 impl Offload {
@@ -50,6 +55,9 @@ impl Offload {
         }
         if self.gso_type != 0 {
             self.header_len = by(self.header_len, n);
+        }
+        if self.inner_start != 0 {
+            self.inner_start = by(self.inner_start, n);
         }
     }
 }
@@ -187,6 +195,39 @@ impl Frame {
             }
             None => false,
         }
+    }
+}
+
+impl Frame {
+    /// The checksum that the frame still needs, and where it goes: over all of the frame from where it starts. Not for
+    /// trains, whose packets have a checksum each. `None`: it needs none, or at a place where it has no bytes.
+    pub fn missing_checksum(&self) -> Option<(usize, [u8; 2])> {
+        if !self.offload.needs_checksum {
+            return None;
+        }
+        let start = usize::from(self.offload.checksum_start);
+        let at = start + usize::from(self.offload.checksum_offset);
+        self.bytes().get(at..at + 2)?;
+        let sum = match Sum::new().add_bytes(&self.bytes()[start..]).finish() {
+            0 => 0xffff,
+            sum => sum,
+        };
+        Some((at, sum.to_be_bytes()))
+    }
+
+    /// Puts [`Self::missing_checksum`] in; from then on the frame needs nothing.
+    pub fn complete_checksum(&mut self) {
+        if let Some((at, sum)) = self.missing_checksum() {
+            self.bytes_mut()[at..at + 2].copy_from_slice(&sum);
+        }
+        self.offload = Offload::default();
+    }
+
+    /// Adds bytes to the end, growing the buffer when needed.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.buffer.truncate(self.end);
+        self.buffer.extend_from_slice(bytes);
+        self.end = self.buffer.len();
     }
 }
 

@@ -15,6 +15,7 @@
 mod apply;
 mod balance;
 mod connection;
+mod cut;
 mod defence;
 mod director;
 mod discovery;
@@ -48,6 +49,7 @@ mod verdict;
 pub mod view;
 mod wheel;
 
+pub use cut::{Cut, HEADERS_MAX, Piece};
 pub use director::{ApplyError, Director};
 pub use frame::{FRAME_MAX, Frame, HEADROOM, Offload, Outbox, PortId};
 pub use time::{Duration, Instant};

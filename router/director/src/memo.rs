@@ -72,8 +72,7 @@ impl Memo {
     pub(crate) fn take(&mut self, published: &Published) -> Held {
         match self.held.take() {
             Some(held)
-                if Arc::ptr_eq(&held.cell, &published.version)
-                    && held.cell.load(Acquire) == held.version =>
+                if Arc::ptr_eq(&held.cell, &published.version) && held.cell.load(Acquire) == held.version =>
             {
                 held
             }
@@ -123,7 +122,13 @@ impl Memo {
 
     /// The MAC address of a neighbour that was sent to a moment ago. `version`: of the neighbour table now.
     #[inline]
-    pub(crate) fn neighbor(&self, port: PortId, addr: Address, version: u64, now: Instant) -> Option<MacAddr> {
+    pub(crate) fn neighbor(
+        &self,
+        port: PortId,
+        addr: Address,
+        version: u64,
+        now: Instant,
+    ) -> Option<MacAddr> {
         let known = self.neighbors.get(Self::place(port, addr))?;
         let holds = known.addr == addr && known.port == port && known.version == version && known.until > now;
         holds.then_some(known.mac)

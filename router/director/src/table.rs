@@ -72,7 +72,11 @@ impl Keys {
 
     #[inline]
     fn request(&self, client: u64, key: &RequestKey) -> u32 {
-        upper(self.hash(client, key.virtual_addr, u64::from(key.template) << 16 | u64::from(key.virtual_port)))
+        upper(self.hash(
+            client,
+            key.virtual_addr,
+            u64::from(key.template) << 16 | u64::from(key.virtual_port),
+        ))
     }
 
     #[inline]

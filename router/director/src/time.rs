@@ -61,7 +61,8 @@ pub(crate) struct Timeout(u32);
 impl From<Duration> for Timeout {
     #[inline]
     fn from(duration: Duration) -> Self {
-        let millis = duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()));
+        let millis =
+            duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()));
         Self(u32::try_from(millis).unwrap_or(u32::MAX))
     }
 }

@@ -17,13 +17,13 @@ use uvs_wire::icmp::{self, v4, v6};
 use uvs_wire::ipv4::{self, Ipv4Repr};
 use uvs_wire::ipv6::{self, Ipv6Repr};
 use uvs_wire::segment::Segments;
-use uvs_wire::{Address, Packet, ethernet, gre, gue, rewrite, tcp, udp, vnet};
+use uvs_wire::{Address, Packet, ethernet, gre, gue, tcp, udp, vnet};
 
 use crate::connection::RequestKey;
 use crate::director::{Director, Scene};
 use crate::frame::{Frame, Offload};
 use crate::network::Hop;
-use crate::report::Report;
+use crate::report::{Report, wire_len};
 use crate::spec::{Forwarding, Tunnel, TunnelChecksum};
 use crate::verdict::{DropReason, Verdict};
 
@@ -131,11 +131,42 @@ impl Director {
                 frame.offload.gso_type = vnet::GSO_NONE;
                 self.encapsulate_one(scene, frame, packet, way, None)
             }
+            _ if wire_len(frame, packet) + overhead <= hop.mtu => {
+                self.encapsulate_whole(scene, frame, packet, way)
+            }
             _ => self.encapsulate_train(scene, frame, packet, way),
         }
     }
 
-    /// A train cannot go into a tunnel as one: its segments go, one by one.
+    /// Puts the headers of the tunnel in front of a train, once for all its packets: whoever cuts it gives them to
+    /// each (see [`Frame::cut`]), with lengths and checksums of its own.
+    fn encapsulate_whole(
+        &self,
+        scene: &mut Scene<'_>,
+        frame: &mut Frame,
+        packet: &Packet,
+        way: Way,
+    ) -> Verdict {
+        let count = u32::try_from(frame.packets()).unwrap_or(u32::MAX);
+        let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, false));
+        if !frame.grow_front(outer_len + shim_len) {
+            return Verdict::Drop(DropReason::Oversized);
+        }
+        let inner_start = u16::try_from(outer_len + shim_len).expect("headers are short");
+        frame.offload.inner_start = inner_start;
+        let shim = &mut frame.bytes_mut()[outer_len..outer_len + shim_len];
+        let protocol = emit_shim(shim, packet, way, None);
+        let dont_fragment = self.outer_dont_fragment(scene, packet);
+        let id = if dont_fragment { 0 } else { self.next_ip_id.fetch_add(count, Relaxed) };
+        emit_outer(frame.bytes_mut(), packet, way, (protocol, 0), (id, dont_fragment));
+        self.output(scene, frame, &way.hop, None)
+    }
+
+    fn outer_dont_fragment(&self, scene: &Scene<'_>, packet: &Packet) -> bool {
+        packet.is_v4() && packet.dont_fragment && scene.snapshot.options.pmtu_disc
+    }
+
+    /// The packets of a train, one by one, where they have to go in fragments.
     fn encapsulate_train(&self, scene: &mut Scene<'_>, frame: &Frame, packet: &Packet, way: Way) -> Verdict {
         let Ok(mut segments) = Segments::new(frame.bytes(), packet, frame.offload.segment_size) else {
             return Verdict::Drop(DropReason::Malformed);
@@ -163,10 +194,11 @@ impl Director {
         way: Way,
         remote: Option<(u16, u16)>,
     ) -> Verdict {
-        if frame.offload.needs_checksum && remote.is_none() {
-            rewrite::complete_checksum(frame.bytes_mut(), packet);
+        if remote.is_some() {
+            frame.offload = Offload::default();
+        } else if has_checksum(way.tunnel) {
+            frame.complete_checksum();
         }
-        frame.offload = Offload::default();
         let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, remote.is_some()));
         // The length that the outer header tells: of IPv6 without that header itself.
         let told = frame.len() + shim_len + if way.dst.is_v4() { outer_len } else { 0 };
@@ -187,28 +219,10 @@ impl Director {
         let fits = frame.len() <= way.hop.mtu as usize && frame.fragments.is_none();
         let protocol = emit_shim(&mut frame.bytes_mut()[outer_len..], packet, way, remote);
         let payload_len = u16::try_from(frame.len() - outer_len).expect("no longer than what is told");
-        match (way.src.to_v4(), way.dst.to_v4()) {
-            (Some(src), Some(dst)) => {
-                let dont_fragment =
-                    packet.is_v4() && packet.dont_fragment && scene.snapshot.options.pmtu_disc;
-                #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
-                let id = if dont_fragment && fits { 0 } else { self.next_ip_id.fetch_add(1, Relaxed) as u16 };
-                let (ttl, tos) = (packet.ttl, outer_tos(packet.tos));
-                let outer = Ipv4Repr { src, dst, protocol, ttl, tos, id, dont_fragment, payload_len };
-                outer.emit(frame.bytes_mut());
-            }
-            _ => {
-                let outer = Ipv6Repr {
-                    src: way.src.to_v6(),
-                    dst: way.dst.to_v6(),
-                    next_header: protocol,
-                    hop_limit: packet.ttl,
-                    traffic_class: outer_tos(packet.tos),
-                    payload_len,
-                };
-                outer.emit(frame.bytes_mut());
-            }
-        }
+        let dont_fragment = self.outer_dont_fragment(scene, packet);
+        let id =
+            if dont_fragment && fits || !way.dst.is_v4() { 0 } else { self.next_ip_id.fetch_add(1, Relaxed) };
+        emit_outer(frame.bytes_mut(), packet, way, (protocol, payload_len), (id, dont_fragment));
         self.output(scene, frame, &way.hop, None)
     }
 
@@ -314,6 +328,44 @@ impl Director {
             self.report(scene, original, &inner, Report::HostUnreachable);
         }
         Verdict::Consume
+    }
+}
+
+/// Whether the tunnel's headers have a checksum over the packet in it.
+fn has_checksum(tunnel: Tunnel) -> bool {
+    match tunnel {
+        Tunnel::Ipip => false,
+        Tunnel::Gue { checksum, .. } => checksum != TunnelChecksum::None,
+        Tunnel::Gre { checksum } => checksum,
+    }
+}
+
+/// Writes the outer IP header: protocol and length of what follows, id (IPv4; its lower half) and "don't fragment".
+fn emit_outer(
+    bytes: &mut [u8],
+    packet: &Packet,
+    way: Way,
+    (protocol, payload_len): (u8, u16),
+    (id, dont_fragment): (u32, bool),
+) {
+    let (ttl, tos) = (packet.ttl, outer_tos(packet.tos));
+    match (way.src.to_v4(), way.dst.to_v4()) {
+        (Some(src), Some(dst)) => {
+            #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
+            let id = id as u16;
+            Ipv4Repr { src, dst, protocol, ttl, tos, id, dont_fragment, payload_len }.emit(bytes);
+        }
+        _ => {
+            let outer = Ipv6Repr {
+                src: way.src.to_v6(),
+                dst: way.dst.to_v6(),
+                next_header: protocol,
+                hop_limit: ttl,
+                traffic_class: tos,
+                payload_len,
+            };
+            outer.emit(bytes);
+        }
     }
 }
 

@@ -311,7 +311,11 @@ fn the_control_connection_outlives_its_data_connections() {
 #[test]
 fn without_room_for_the_data_connection_the_server_has_to_say_it_again() {
     let options = Options { ftp: true, ..Options::default() };
-    let mut session = Session::with(Forwarding::Nat, options, Limits { connections: 2, evict: Evict::None, ..Limits::default() });
+    let mut session = Session::with(
+        Forwarding::Nat,
+        options,
+        Limits { connections: 2, evict: Evict::None, ..Limits::default() },
+    );
     let filler = Segment { from: (CLIENT.into(), 9), ..Segment::client("S", 1, 0, b"") };
     session.to_server(&filler);
     session.says(b"PASV\r\n");

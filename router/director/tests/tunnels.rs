@@ -214,9 +214,20 @@ fn send_offloaded(bench: &Bench, ip: &[u8], gso_type: u8, segment_size: u16, sum
     if let Verdict::Transmit(port) = verdict {
         out.push(port, frame);
     }
-    for (port, frame) in out.drain() {
-        assert_eq!(frame.offload, Default::default(), "nothing is left to a device");
-        sent.push((port, frame.bytes().to_vec()));
+    for (port, mut frame) in out.drain() {
+        // What a device does that takes plain frames only.
+        if frame.offload.gso_type == 0 {
+            frame.complete_checksum();
+            sent.push((port, frame.bytes().to_vec()));
+            continue;
+        }
+        let count = frame.packets();
+        let mut cut = frame.cut(14, false).unwrap();
+        assert_eq!(cut.count(), count);
+        while let Some(piece) = cut.next() {
+            assert_eq!(piece.offload, Default::default(), "nothing is left to a device");
+            sent.push((port, [piece.headers, piece.data].concat()));
+        }
     }
     sent
 }

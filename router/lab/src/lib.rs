@@ -24,6 +24,7 @@ pub mod capture;
 pub mod director;
 mod host;
 pub mod net;
+pub mod offload;
 pub mod privilege;
 mod process;
 pub mod server;

@@ -357,13 +357,19 @@ const _: () = assert!(uvs_plugin::LATENCY_SAMPLE == 8);
 fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
     let directions =
         |counts: &InterfaceCounts| [("receive", counts.received), ("transmit", counts.transmitted)];
-    let counters: [Column<FlowCounts, u64>; 2] = [
+    let counters: [Column<FlowCounts, u64>; 4] = [
         (
             "uvs_interface_frames_total",
             "Frames read from and written to a device of the director; a train counts as one.",
             |flow| flow.frames,
         ),
         ("uvs_interface_bytes_total", "Bytes of these frames.", |flow| flow.bytes),
+        (
+            "uvs_interface_trains_total",
+            "Those of the frames that were trains of several packets (GSO).",
+            |flow| flow.trains,
+        ),
+        ("uvs_interface_train_packets_total", "Packets in these trains.", |flow| flow.train_packets),
     ];
     for (name, help, read) in counters {
         let mut family = page.family(name, Kind::Counter, help);
@@ -372,6 +378,14 @@ fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
                 family.sample(&[("interface", interface), ("direction", direction)], read(&flow));
             }
         }
+    }
+    let mut family = page.family(
+        "uvs_interface_cut_trains_total",
+        Kind::Counter,
+        "Trains that were written packet by packet, for the device does not take them as one.",
+    );
+    for (interface, counts) in interfaces {
+        family.sample(&[("interface", interface), ("direction", "transmit")], counts.transmitted.cut_trains);
     }
     let mut family =
         page.family("uvs_interface_errors_total", Kind::Counter, "Reads and writes that a device refused.");

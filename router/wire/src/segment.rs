@@ -11,9 +11,11 @@
 //! ```
 
 use core::fmt;
+use core::ops::Range;
 
 use crate::checksum::{Sum, pseudo_header};
 use crate::field::{get16, get32, length16, put16, put32};
+use crate::rewrite::L4Sum;
 use crate::{Packet, ipv4, ipv6, tcp, udp};
 
 /// Why a packet was not segmented.
@@ -104,25 +106,47 @@ impl<'a> Segments<'a> {
     /// # Panics
     /// If the buffer is shorter than the packet.
     pub fn write_next(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let data = &self.ip[self.headers..];
-        if self.done >= data.len() && self.index > 0 {
-            return None;
-        }
-        let piece = &data[self.done..data.len().min(self.done + self.size)];
-        let last = self.done + piece.len() == data.len();
-        let length = self.headers + piece.len();
-        let packet = &mut buffer[..length];
-        packet[..self.headers].copy_from_slice(&self.ip[..self.headers]);
-        packet[self.headers..].copy_from_slice(piece);
-        self.put_ip(packet);
-        self.put_transport(&mut packet[usize::from(self.packet.header_len)..], last);
-        self.done += piece.len();
-        self.index = self.index.wrapping_add(1);
+        let data = self.next_headers(buffer, L4Sum::Complete)?;
+        let length = self.headers + data.len();
+        buffer[self.headers..length].copy_from_slice(&self.ip[data]);
         Some(length)
     }
 
-    fn put_ip(&self, packet: &mut [u8]) {
-        let length = packet.len();
+    /// Writes only the headers of the next packet to the start of `buffer`, [`Self::headers_len`] bytes, and returns
+    /// where in the train its data is; `None` after the last. For whoever can write a packet in two pieces.
+    ///
+    /// A UDP checksum of 0, "not computed", stays 0.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than the headers.
+    pub fn next_headers(&mut self, buffer: &mut [u8], sum: L4Sum) -> Option<Range<usize>> {
+        let end = self.ip.len();
+        let start = self.headers + self.done;
+        if start >= end && self.index > 0 {
+            return None;
+        }
+        let data = start..end.min(start + self.size);
+        let headers = &mut buffer[..self.headers];
+        headers.copy_from_slice(&self.ip[..self.headers]);
+        self.put_ip(headers, self.headers + data.len());
+        let transport = &mut headers[usize::from(self.packet.header_len)..];
+        self.put_transport(transport, &self.ip[data.clone()], data.end == end, sum);
+        self.done += data.len();
+        self.index = self.index.wrapping_add(1);
+        Some(data)
+    }
+
+    /// Length of all headers, IP to TCP or UDP.
+    pub fn headers_len(&self) -> usize {
+        self.headers
+    }
+
+    /// How many packets were cut off so far, modulo 65536.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    fn put_ip(&self, packet: &mut [u8], length: usize) {
         if self.packet.is_v4() {
             put16(packet, ipv4::at::TOTAL_LEN, length16(length));
             let id = get16(self.ip, ipv4::at::ID).wrapping_add(self.index);
@@ -133,10 +157,10 @@ impl<'a> Segments<'a> {
         }
     }
 
-    fn put_transport(&self, transport: &mut [u8], last: bool) {
+    fn put_transport(&self, transport: &mut [u8], data: &[u8], last: bool, sum: L4Sum) {
         let is_tcp = self.packet.protocol == tcp::PROTOCOL;
         let field = if is_tcp { tcp::at::CHECKSUM } else { udp::at::CHECKSUM };
-        let length = length16(transport.len());
+        let length = length16(transport.len() + data.len());
         if is_tcp {
             let done = u32::try_from(self.done).expect("an IP payload is at most 65535 bytes");
             let seq = get32(transport, tcp::at::SEQ).wrapping_add(done);
@@ -156,8 +180,14 @@ impl<'a> Segments<'a> {
         put16(transport, field, 0);
         let (src, dst) = (self.packet.src, self.packet.dst);
         let pseudo = pseudo_header(src, dst, self.packet.protocol, u32::from(length));
-        let sum = Sum::new().add_bytes(transport).add(pseudo).finish();
-        put16(transport, field, if sum == 0 && !is_tcp { 0xffff } else { sum });
+        let value = match sum {
+            L4Sum::Partial => pseudo.fold(),
+            L4Sum::Complete => match Sum::new().add_bytes(transport).add_bytes(data).add(pseudo).finish() {
+                0 if !is_tcp => 0xffff,
+                sum => sum,
+            },
+        };
+        put16(transport, field, value);
     }
 }
 

@@ -215,6 +215,7 @@ impl Run {
             segment_size: size,
             checksum_start: size,
             checksum_offset: u16::from(flags),
+            inner_start: 0,
         };
         if flags & 2 != 0 && !parsed.is_fragment() {
             // As a kernel would hand it over.

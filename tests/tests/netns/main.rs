@@ -10,6 +10,10 @@
 //! process, and their processes die with them. A test that fails prints what the director logged, its services, its
 //! connections and what it dropped. One test runs at a time, for the sake of machines with few cores.
 
+//!
+//! `UVS_TEST_MODE` gives the interfaces of all directors other keys than the defaults, as in
+//! `UVS_TEST_MODE="queues=2,offload=off"`; `modes` tests the core of it in all modes whatever that says.
+
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod arp;
@@ -19,6 +23,7 @@ mod icmp;
 mod layer3;
 mod lifecycle;
 mod local;
+mod modes;
 mod noise;
 mod packet;
 mod path_mtu;

@@ -130,6 +130,28 @@ pub(crate) fn topology(method: Method, plan: &Plan) -> Topology {
     Topology::build(method, &plan).unwrap()
 }
 
+/// `config` with the keys of `UVS_TEST_MODE` for each interface that does not say itself.
+fn in_mode(config: &str) -> String {
+    let mode = std::env::var("UVS_TEST_MODE").unwrap_or_default();
+    with_keys(config, &mode)
+}
+
+/// `config` with `keys`, as in `queues=2,offload=off`, for each interface, unless it has them.
+pub(crate) fn with_keys(config: &str, keys: &str) -> String {
+    let mut with = config.to_owned();
+    for (key, value) in keys.split(',').filter_map(|pair| pair.trim().split_once('=')) {
+        if config.contains(&format!("\n{key} = ")) {
+            continue;
+        }
+        let value = if value.parse::<u16>().is_ok() { value.to_owned() } else { format!("{value:?}") };
+        for device in ["tap", "tun"] {
+            let device = format!("\ndevice = \"{device}\"\n");
+            with = with.replace(&device, &format!("{device}{key} = {value}\n"));
+        }
+    }
+    with
+}
+
 /// A running `uvs run` with its config file. It prints what it knows when the test fails.
 pub(crate) struct Running {
     /// `None` once it was stopped.
@@ -141,7 +163,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(host: &Host, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("uvs.toml"), config).unwrap();
+        fs::write(folder.path().join("uvs.toml"), in_mode(config)).unwrap();
         let mut running = Self { director: None, host: host.clone(), folder };
         running.start_again();
         running
@@ -163,12 +185,18 @@ impl Running {
         director.process().wait(SOON).unwrap()
     }
 
+    /// Waits until it ends on its own.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut director = self.director.take().expect("the director runs");
+        director.process().wait(SOON).unwrap()
+    }
+
     /// Puts another config in its place and waits until it is in force.
     pub(crate) fn reload(&mut self, config: &str) {
         let done = [("result", "done")];
         let before = self.metric("uvs_config_reloads_total", &done);
         let failed = self.metric("uvs_config_reloads_total", &[("result", "failed")]);
-        fs::write(self.folder.path().join("uvs.toml"), config).unwrap();
+        fs::write(self.folder.path().join("uvs.toml"), in_mode(config)).unwrap();
         self.director.as_mut().expect("the director runs").process().signal(Signal::SIGHUP).unwrap();
         eventually("the reload is done", || {
             assert_eq!(self.metric("uvs_config_reloads_total", &[("result", "failed")]), failed);
@@ -234,6 +262,17 @@ fn edit_destination(config: &str, server: &str, edit: impl Fn(&str) -> String) -
     }
     assert_ne!(edited, config, "{server} is a destination");
     edited
+}
+
+#[test]
+fn a_mode_is_one_of_each_interface() {
+    let config =
+        "[[interface]]\nname = \"a\"\ndevice = \"tap\"\nmtu = 9\n\n[[interface]]\ndevice = \"tun\"\n";
+    let want = "[[interface]]\nname = \"a\"\ndevice = \"tap\"\noffload = \"off\"\nqueues = 2\nmtu = 9\n\n\
+        [[interface]]\ndevice = \"tun\"\noffload = \"off\"\nqueues = 2\n";
+    assert_eq!(with_keys(config, "queues=2,offload=off"), want);
+    assert_eq!(with_keys(config, ""), config);
+    assert_eq!(with_keys(&format!("{config}queues = 1\n"), "queues=2"), format!("{config}queues = 1\n"));
 }
 
 #[test]

@@ -227,6 +227,7 @@ fn a_train_of_datagrams_passes_a_tun_unsplit_both_ways() {
             segment_size: 1000,
             checksum_start: 20,
             checksum_offset: 6,
+            inner_start: 0,
         };
         assert_eq!((train.len(), train.offload), (20_028, want));
         turn_round(train.bytes_mut());
@@ -259,6 +260,7 @@ fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without()
                 segment_size: 1000,
                 checksum_start: 34,
                 checksum_offset: 6,
+                inner_start: 0,
             };
             queue(&left).send(&train).unwrap();
             let first = receive(queue(&right), ends_with(&[0xa5; 1000])).expect("the train");
@@ -284,12 +286,37 @@ fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without()
 }
 
 #[test]
-fn a_train_is_refused_by_a_device_without_offload() {
-    isolated(async |_| {
+fn a_device_without_offload_gets_packets_with_complete_checksums() {
+    isolated(async |net| {
         let device = Device::open(&tun("uvs0")).unwrap();
-        let mut packet = Frame::from_bytes(&udp((THERE, 1), (HERE, 2), b"x"));
-        packet.offload.needs_checksum = true;
-        let error = queue(&device).send(&packet).expect_err("a partial checksum");
+        let socket = routed_socket(&net).await;
+        let port = socket.local_addr().unwrap().port();
+        // What is partial or a train goes out of the device, through the kernel's checks, and into a socket.
+        let partial = |payload: &[u8]| {
+            let mut packet = udp((THERE, 7777), (HERE, port), payload);
+            let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
+            let sum = ones_sum(&pseudo);
+            packet[26..28].copy_from_slice(&sum.to_be_bytes());
+            let mut frame = Frame::from_bytes(&packet);
+            frame.offload.needs_checksum = true;
+            (frame.offload.checksum_start, frame.offload.checksum_offset) = (20, 6);
+            frame
+        };
+        assert_eq!(queue(&device).send(&partial(b"one")).unwrap(), 1);
+        let payload: Vec<u8> = (0..7u8).flat_map(|n| [n; 1000]).collect();
+        let mut train = partial(&payload[..6500]);
+        (train.offload.gso_type, train.offload.segment_size, train.offload.header_len) = (5, 1000, 28);
+        assert_eq!(queue(&device).send(&train).unwrap(), 7);
+        let mut datagram = [0; 2000];
+        let mut next = || socket.recv(&mut datagram).map(|len| datagram[..len].to_vec()).unwrap();
+        assert_eq!(next(), b"one");
+        for n in 0..7 {
+            assert_eq!(next(), vec![n; if n == 6 { 500 } else { 1000 }], "datagram {n}");
+        }
+        // It claims to be a train, and is ARP.
+        train.fill(&[0; 60]);
+        (train.offload.gso_type, train.offload.segment_size) = (5, 1000);
+        let error = queue(&device).send(&train).expect_err("no train");
         assert_eq!((error.kind(), error.raw_os_error()), (std::io::ErrorKind::InvalidInput, None));
     });
 }
