@@ -120,6 +120,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
         (now.spec.link != then.spec.link, "kind or MAC address"),
         (now.spec.mtu != then.spec.mtu, "MTU"),
         (now.bridge != then.bridge, "bridge"),
+        (now.direct != then.direct, "attachment"),
         (now.host != then.host, "host's side"),
     ]
     .into_iter()
