@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
-use uvs_attach::Attachments;
+use uvs_attach::{Attachments, Pair};
 use uvs_config::Config;
 use uvs_device::host::HostState;
 use uvs_director::Director;
@@ -151,6 +151,7 @@ async fn serve(
         schedulers,
         limits: config.limits,
         interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
+        attached: attachments.iter().flat_map(Attachments::states).map(attached_now).collect(),
         lanes: Arc::clone(&plane.lanes),
         started: pages::unix_time(),
         reloads_done: 0.into(),
@@ -216,10 +217,8 @@ async fn until_the_end(
                 info!("SIGTERM: stopping");
                 return Ok(());
             }
-            _ = attend.tick() => if let Some(attachments) = &mut attachments
-                && attachments.check().await
-            {
-                plane.announce();
+            _ = attend.tick() => if let Some(attachments) = &mut attachments {
+                look_after(attachments, live, plane).await;
             },
             _ = ask.tick() => plane.probe(),
             _ = look.tick() => warn_of_conflicts(live, &mut known),
@@ -229,6 +228,21 @@ async fn until_the_end(
                 notify::notify(notify::READY);
             }
         }
+    }
+}
+
+/// As it is shown.
+fn attached_now((pair, attached): (&Pair, bool)) -> (String, String, AtomicBool) {
+    (pair.device.clone(), pair.link.clone(), attached.into())
+}
+
+/// Attaches again what has come back, and tells that link's stations who we are.
+async fn look_after(attachments: &mut Attachments, live: &Live, plane: &DataPlane) {
+    if attachments.check().await {
+        plane.announce();
+    }
+    for ((_, attached), (.., shown)) in attachments.states().zip(&live.attached) {
+        shown.store(attached, Relaxed);
     }
 }
 

@@ -64,14 +64,18 @@ static __always_inline const struct port *port_of(const struct __sk_buff *skb)
 	return bpf_map_lookup_elem(&ports, &index);
 }
 
-/* Its Ethernet header, unless it is a tagged frame or none at all. */
-static __always_inline const struct ethernet *header_of(const struct __sk_buff *skb)
+/*
+ * Copies its Ethernet header, unless it is a tagged frame or none at all. A copy: a verifier that does not trust us
+ * (CAP_PERFMON) refuses to compare pointers into a frame with anything but its end.
+ */
+static __always_inline int read_header(const struct __sk_buff *skb, struct ethernet *copy)
 {
 	const struct ethernet *header = (void *)(long)skb->data;
 
-	if ((void *)(header + 1) > (void *)(long)skb->data_end || skb->vlan_present)
+	if ((void *)(header + 1) > (void *)(long)skb->data_end)
 		return 0;
-	return header;
+	*copy = *header;
+	return !skb->vlan_present;
 }
 
 /*
@@ -95,15 +99,15 @@ static __always_inline int concerns_director(struct __sk_buff *skb, __be16 type)
 static __always_inline int over_link(struct __sk_buff *skb)
 {
 	const struct port *port = port_of(skb);
-	const struct ethernet *header = header_of(skb);
+	struct ethernet header;
 
 	/* What the director itself has sent comes by here again, on its way out and on its way to the host. */
-	if (!port || !header || same(&header->from, &port->director))
+	if (!port || !read_header(skb, &header) || same(&header.from, &port->director))
 		return TC_ACT_UNSPEC;
-	if (same(&header->to, &port->director))
+	if (same(&header.to, &port->director))
 		return bpf_redirect(port->tap, 0);
 	/* A copy that cannot be made is a frame lost to the director, as on a full queue. */
-	if (is_group(&header->to) && concerns_director(skb, header->type))
+	if (is_group(&header.to) && concerns_director(skb, header.type))
 		bpf_clone_redirect(skb, port->tap, 0);
 	return TC_ACT_UNSPEC;
 }
@@ -125,16 +129,16 @@ SEC("classifier")
 int tap_ingress(struct __sk_buff *skb)
 {
 	const struct port *port = port_of(skb);
-	const struct ethernet *header = header_of(skb);
+	struct ethernet header;
 	__u32 link;
 
 	/* The host's stack behind the TAP has no use for it. */
-	if (!port || !header)
+	if (!port || !read_header(skb, &header))
 		return TC_ACT_SHOT;
 	link = port->link;
-	if (same(&header->to, &port->host))
+	if (same(&header.to, &port->host))
 		return bpf_redirect(link, BPF_F_INGRESS);
-	if (is_group(&header->to))
+	if (is_group(&header.to))
 		bpf_clone_redirect(skb, link, BPF_F_INGRESS);
 	return bpf_redirect(link, 0);
 }

@@ -7,8 +7,8 @@ use uvs_wire::arp::{ArpRepr, Operation};
 use uvs_wire::ethernet;
 
 use crate::lab::{
-    BROADCAST, DIRECTOR, DIRECTOR_IP, HOST, HOST_IP, Lab, SOON, STATION, STATION_IP, attach, hear_until, in_lab,
-    send,
+    BROADCAST, DIRECTOR, DIRECTOR_IP, HOST, HOST_IP, Lab, SOON, STATION, STATION_IP, attach, hear_until,
+    in_lab, send,
 };
 
 const IPV4: u16 = 0x0800;
@@ -47,7 +47,12 @@ fn ipv6(next_header: u8) -> Vec<u8> {
     bytes
 }
 
-fn arp(operation: Operation, to: MacAddr, from: (MacAddr, std::net::Ipv4Addr), target: std::net::Ipv4Addr) -> Vec<u8> {
+fn arp(
+    operation: Operation,
+    to: MacAddr,
+    from: (MacAddr, std::net::Ipv4Addr),
+    target: std::net::Ipv4Addr,
+) -> Vec<u8> {
     let repr =
         ArpRepr { operation, sender_mac: from.0.0, sender_ip: from.1, target_mac: [0; 6], target_ip: target };
     let mut bytes = [0; uvs_wire::arp::LEN];
@@ -65,7 +70,8 @@ fn host_hears_until(socket: &UdpSocket, last: &str) -> Vec<String> {
     let mut heard = Vec::new();
     let mut buffer = [0; 100];
     while heard.last().is_none_or(|text| text != last) {
-        let (length, _) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{error}; heard {heard:?}"));
+        let (length, _) =
+            socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{error}; heard {heard:?}"));
         heard.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
     }
     heard
@@ -90,12 +96,37 @@ fn from_the_wire() {
         tagged.extend(datagram(from, "tagged"));
         // Name, frame, whether the director gets it, and whether the host hears its text.
         let cases = [
-            ("to the director, though by its address for the host", frame(DIRECTOR, STATION, IPV4, &datagram(from, "director")), true, None),
+            (
+                "to the director, though by its address for the host",
+                frame(DIRECTOR, STATION, IPV4, &datagram(from, "director")),
+                true,
+                None,
+            ),
             ("to the host", frame(HOST, STATION, IPV4, &datagram(from, "host")), false, Some("host")),
-            ("IPv4 to everybody", frame(BROADCAST, STATION, IPV4, &datagram(from, "everybody")), false, None),
-            ("to a third party, as a switch that has forgotten", frame(MacAddr([2, 0, 0, 0, 0, 77]), STATION, IPV4, &datagram(from, "third")), false, None),
-            ("ARP to everybody", arp(Operation::Request, BROADCAST, (STATION, STATION_IP), DIRECTOR_IP), true, None),
-            ("ARP to the director", arp(Operation::Request, DIRECTOR, (STATION, STATION_IP), DIRECTOR_IP), true, None),
+            (
+                "IPv4 to everybody",
+                frame(BROADCAST, STATION, IPV4, &datagram(from, "everybody")),
+                false,
+                Some("everybody"),
+            ),
+            (
+                "to a third party, as a switch that has forgotten",
+                frame(MacAddr([2, 0, 0, 0, 0, 77]), STATION, IPV4, &datagram(from, "third")),
+                false,
+                None,
+            ),
+            (
+                "ARP to everybody",
+                arp(Operation::Request, BROADCAST, (STATION, STATION_IP), DIRECTOR_IP),
+                true,
+                None,
+            ),
+            (
+                "ARP to the director",
+                arp(Operation::Request, DIRECTOR, (STATION, STATION_IP), DIRECTOR_IP),
+                true,
+                None,
+            ),
             ("ARP to the host", arp(Operation::Request, HOST, (STATION, STATION_IP), HOST_IP), false, None),
             ("neighbour discovery", frame(hops, STATION, IPV6, &ipv6(58)), true, None),
             ("MLD", frame(group(1), STATION, IPV6, &ipv6(0)), true, None),
@@ -115,8 +146,10 @@ fn from_the_wire() {
         send(&lab.station, &frame(HOST, STATION, IPV4, &datagram(from, "last")));
 
         let heard = hear_until(&lab.tap, |frame| frame.bytes() == last);
-        let heard: Vec<&[u8]> = heard.iter().map(|frame| frame.bytes()).filter(|it| it[6..12] == STATION.0).collect();
-        let name = |bytes: &[u8]| cases.iter().find(|(_, frame, ..)| frame == bytes).map_or("?", |case| case.0);
+        let heard: Vec<&[u8]> =
+            heard.iter().map(|frame| frame.bytes()).filter(|it| it[6..12] == STATION.0).collect();
+        let name =
+            |bytes: &[u8]| cases.iter().find(|(_, frame, ..)| frame == bytes).map_or("?", |case| case.0);
         let mut names: Vec<&str> = heard.iter().map(|bytes| name(bytes)).collect();
         assert_eq!(names.pop(), Some("?"), "the last, which is no case");
         let want: Vec<&str> = cases.iter().filter(|case| case.2).map(|case| case.0).collect();
@@ -150,7 +183,8 @@ fn from_the_director() {
         assert_eq!(heard, [&to_station[..], &question, &last]);
         assert_eq!(host_hears_until(&socket, "last"), ["host", "last"]);
         let answers = |frame: &uvs_director::Frame| {
-            arp_in(frame.bytes()).is_some_and(|arp| arp.operation == Operation::Reply && arp.sender_ip == HOST_IP)
+            arp_in(frame.bytes())
+                .is_some_and(|arp| arp.operation == Operation::Reply && arp.sender_ip == HOST_IP)
         };
         let heard = hear_until(&lab.tap, answers);
         let own = heard.iter().filter(|frame| frame.bytes()[6..12] == DIRECTOR.0).count();
@@ -181,7 +215,9 @@ fn from_the_host() {
 
         // The station, asked for by the host, hears no word of that.
         socket.send_to(b"over the wire", (STATION_IP, 80)).unwrap();
-        let asks = |frame: &uvs_director::Frame| arp_in(frame.bytes()).is_some_and(|arp| arp.target_ip == STATION_IP);
+        let asks = |frame: &uvs_director::Frame| {
+            arp_in(frame.bytes()).is_some_and(|arp| arp.target_ip == STATION_IP)
+        };
         assert!(!hear_until(&lab.station, asks).iter().any(is_hello));
         send(&lab.station, &arp(Operation::Reply, HOST, (STATION, STATION_IP), HOST_IP));
         hear_until(&lab.station, |frame| frame.bytes().ends_with(b"over the wire"));

@@ -58,7 +58,10 @@ pub(crate) fn in_lab(offload: bool, body: impl AsyncFnOnce(&Lab) + Send) {
     static TURN: Mutex<()> = Mutex::new(());
     let lacking = if privilege::has_capabilities().unwrap() { privilege::check_tun().err() } else { None };
     if lacking.is_some() || !privilege::has_capabilities().unwrap() {
-        assert!(std::env::var_os("UVS_REQUIRE_ROOT_TESTS").is_none(), "missing: root and /dev/net/tun: {lacking:?}");
+        assert!(
+            std::env::var_os("UVS_REQUIRE_ROOT_TESTS").is_none(),
+            "missing: root and /dev/net/tun: {lacking:?}"
+        );
         println!("skipped: needs root and /dev/net/tun");
         return;
     }
@@ -78,7 +81,8 @@ impl Lab {
         wire.net().add_bridge("br0", MacAddr([2, 0, 0, 0, 0, 0xff])).unwrap();
         plug_card(&wire, &host);
         let open = |on: &Host, name: &str, mac, offload| {
-            let spec = DeviceSpec { name: name.to_owned(), kind: Kind::Tap { mac }, mtu: 1500, queues: 1, offload };
+            let spec =
+                DeviceSpec { name: name.to_owned(), kind: Kind::Tap { mac }, mtu: 1500, queues: 1, offload };
             on.run(|| Device::open(&spec).unwrap()).unwrap()
         };
         let station = open(&wire, "station", STATION, false);

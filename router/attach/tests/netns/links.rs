@@ -1,5 +1,6 @@
 //! Links that come and go, and links that will not do.
 
+use rtnetlink::LinkVeth;
 use uvs_attach::{AttachError, Attachments, Pair};
 use uvs_director::spec::MacAddr;
 use uvs_lab::net::{End, connect};
@@ -66,19 +67,29 @@ fn a_link_that_goes_is_attached_again_when_it_comes_back() {
     });
 }
 
-/// In another namespace and back, a link keeps its index and has lost its programs.
+/// A new link with the name and the index of the old one: all that tells them apart is that the programs are not there.
 #[test]
 fn programs_that_are_lost_are_put_back() {
     in_lab(false, async |lab| {
         let mut attachments = attach().await;
-        let index = || lab.host.net().links().unwrap().into_iter().find(|it| it.name == "eth0").unwrap().index;
-        let before = index();
-        lab.host.net().move_to("eth0", &lab.wire).unwrap();
-        lab.wire.net().move_to("eth0", &lab.host).unwrap();
+        let find = || lab.host.net().links().unwrap().into_iter().find(|it| it.name == "eth0").unwrap();
+        let before = find().index;
+        lab.host.net().delete("eth0").unwrap();
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let mut pair = LinkVeth::new("eth0", "port").build();
+        pair.header.index = before;
+        handle.link().add(pair).execute().await.unwrap();
+        lab.host.net().set_mac("eth0", HOST).unwrap();
         lab.host.net().up("eth0").unwrap();
-        assert_eq!(index(), before, "the very case this is about");
+        lab.host.net().move_to("port", &lab.wire).unwrap();
+        lab.wire.net().plug("port", "br0").unwrap();
+        lab.wire.net().up("port").unwrap();
+        assert_eq!(find().index, before, "the very case this is about");
         assert!(attachments.check().await);
         works(lab, HOST, 0);
+        assert!(!attachments.check().await);
+        works(lab, HOST, 1);
     });
 }
 

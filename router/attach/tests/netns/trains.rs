@@ -37,7 +37,8 @@ fn a_train_passes_whole_there_and_back() {
         let train: Vec<u8> = (0..SEGMENTS).flat_map(segment).collect();
         // The host has to learn the director's MAC address first.
         socket.send_to(b"?", (DIRECTOR_IP, PORT)).unwrap();
-        let question = hear_until(&lab.tap, |frame| ethernet::ethertype(frame.bytes()) == ethernet::ETHERTYPE_ARP);
+        let question =
+            hear_until(&lab.tap, |frame| ethernet::ethertype(frame.bytes()) == ethernet::ETHERTYPE_ARP);
         let mut answer = question.last().unwrap().bytes().to_vec();
         // The request, turned into its reply.
         answer[21] = 2;
