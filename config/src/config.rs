@@ -71,6 +71,8 @@ pub struct Interface {
     pub io: DeviceIo,
     /// The bridge a TAP is plugged into.
     pub bridge: Option<Bridge>,
+    /// The link a TAP exchanges frames with directly, in place of a bridge.
+    pub direct: Option<Direct>,
     /// The host kernel's side of a TUN.
     pub host: Option<Host>,
     /// Where it stands.
@@ -120,6 +122,13 @@ pub struct Bridge {
     pub name: String,
     /// Devices plugged into it beside the TAP.
     pub ports: Vec<String>,
+}
+
+/// `attach = "tcx"`: programs in the kernel carry frames between the TAP and a link; they go with the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// The network card or veth of the host.
+    pub link: String,
 }
 
 /// What the host's kernel is told about a TUN device; undone on exit.

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use uvs_director::PortId;
 use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec};
 
-use crate::config::{Bridge, Host, Interface, Neighbor};
+use crate::config::{Bridge, Direct, Host, Interface, Neighbor};
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
 
 pub(crate) const INTERFACE: Keys =
-    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "bridge", "host"];
+    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "attach", "link", "bridge", "host"];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
 pub(crate) const HOST: Keys =
     &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
@@ -28,6 +28,13 @@ const MTU_MIN_V6: u32 = 1280;
 enum Device {
     Tap,
     Tun,
+}
+
+/// How a TAP's frames get to a link of the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attach {
+    Bridge,
+    Tcx,
 }
 
 /// How to reach an address.
@@ -321,6 +328,7 @@ impl Network {
                 doc.error(at, format!("a second interface {name}"), fix);
             }
         }
+        self.check_direct(doc, &names);
         let mut plugged: HashMap<&str, &str> = HashMap::new();
         for interface in &self.interfaces {
             let Some(bridge) = &interface.bridge else { continue };
@@ -339,6 +347,28 @@ impl Network {
                     let what = format!("{port} is a port of two bridges, {other} and {}", bridge.name);
                     doc.error(at, what, "leave it to one of them");
                 }
+            }
+        }
+    }
+
+    /// Each link of the host belongs to one interface alone, and to no bridge of ours.
+    fn check_direct(&self, doc: &Doc<'_>, names: &HashMap<&str, usize>) {
+        let mut attached: HashMap<&str, &str> = HashMap::new();
+        for interface in &self.interfaces {
+            let Some(Direct { link }) = &interface.direct else { continue };
+            let (at, name) = (&interface.location, interface.spec.name.as_str());
+            if names.contains_key(link.as_str()) {
+                let what = format!("{link} cannot be the link of {name}: it is an interface of the director");
+                doc.error(at, what, "name a network card or a veth of the host, as in link = \"eth0\"");
+            } else if let Some(other) = attached.insert(link, name) {
+                let what = format!("{link} is the link of two interfaces, {other} and {name}");
+                doc.error(at, what, "give each its own, or give one interface the addresses of both");
+            }
+            let uses = |bridge: &Bridge| bridge.name == *link || bridge.ports.contains(link);
+            let bridges = || self.interfaces.iter().filter_map(|it| it.bridge.as_ref());
+            if let Some(bridge) = bridges().find(|bridge| uses(bridge)) {
+                let what = format!("{link} is the link of {name} and belongs to bridge {}", bridge.name);
+                doc.error(at, what, "leave it to one of them: a bridge takes all frames of its ports");
             }
         }
     }
@@ -401,7 +431,10 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     if let Some(device) = &device {
         let (keys, why): (&[&str], &str) = match device.value {
             Device::Tap => (&["host"], "a TAP (layer 2) has no side in the host's kernel, it takes a bridge"),
-            Device::Tun => (&["mac", "bridge"], "a TUN (layer 3) has no MAC address and takes no bridge"),
+            Device::Tun => (
+                &["mac", "bridge", "attach", "link"],
+                "a TUN (layer 3) has no MAC address and takes no bridge",
+            ),
         };
         for key in keys.iter().filter(|key| table.has(key)) {
             let other = if tap { "tun" } else { "tap" };
@@ -414,6 +447,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     }
     let io = device_io(table);
     let bridge = table.section("bridge", BRIDGE).and_then(|bridge| read_bridge(&bridge));
+    let direct = read_direct(table, tap);
     let (host, host_addresses) = table.section("host", HOST).map(|host| read_host(&host)).unzip();
     let Ok(port) = u16::try_from(index).map(PortId) else {
         doc.error(&table.at, "more than 65536 interfaces", "remove some");
@@ -425,13 +459,43 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         Device::Tun => Link::Ip,
     };
     let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
-    let interface = Interface { spec, io, bridge, host, location: table.at.clone() };
+    let interface = Interface { spec, io, bridge, direct, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })
 }
 
 fn read_bridge(table: &Table<'_>) -> Option<Bridge> {
     let name = table.required_string("name", "br0").filter(|name| is_device_name(table.doc, "bridge", name));
     Some(Bridge { name: name?.value.to_owned(), ports: devices(table, "ports") })
+}
+
+fn read_direct(table: &Table<'_>, tap: bool) -> Option<Direct> {
+    let doc = table.doc;
+    let attach = table.choice("attach", &[("bridge", Attach::Bridge), ("tcx", Attach::Tcx)], &[]);
+    let link = table.string("link", "eth0").filter(|link| is_device_name(doc, "link", link));
+    if !tap {
+        return None; // which was said
+    }
+    match attach.as_ref().map(|attach| attach.value) {
+        Some(Attach::Tcx) => {
+            if table.has("bridge") {
+                let what = "bridge does not go with attach = \"tcx\": the frames take no bridge";
+                let fix = "remove bridge and name the network card: link = \"eth0\"; or remove attach";
+                doc.error(&table.place("bridge"), what, fix);
+            }
+            table.require("link", "\"eth0\", the network card or veth that the frames come in on");
+            Some(Direct { link: link?.value.to_owned() })
+        }
+        _ => {
+            // Without an attach that can be read, nothing is known about it.
+            if table.has("link") && (attach.is_some() || !table.has("attach")) {
+                let what = "link does not go with a bridge";
+                let fix =
+                    "add attach = \"tcx\", or name it in bridge = { name = \"br0\", ports = [\"eth0\"] }";
+                doc.error(&table.place("link"), what, fix);
+            }
+            None
+        }
+    }
 }
 
 fn devices(table: &Table<'_>, key: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uvs_director::spec::Limits;
@@ -27,6 +27,8 @@ pub struct Live {
     pub limits: Limits,
     /// Names of the interfaces, by port.
     pub interfaces: Vec<String>,
+    /// Interfaces attached directly, their links, and whether they are.
+    pub attached: Vec<(String, String, AtomicBool)>,
     /// What the data plane counts.
     pub lanes: Arc<[Lane]>,
     /// When the process started, in seconds since 1970.
@@ -49,6 +51,11 @@ impl Live {
             schedulers: self.scheduler_samples(),
             interfaces: interfaces
                 .map(|(port, name)| (name.clone(), traffic::sum(self.lanes.iter(), port)))
+                .collect(),
+            attached: self
+                .attached
+                .iter()
+                .map(|(interface, link, now)| (interface.clone(), link.clone(), now.load(Relaxed)))
                 .collect(),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),

@@ -124,6 +124,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
         (now.spec.mtu != then.spec.mtu, "MTU"),
         (now.io != then.io, "offload or number of queues"),
         (now.bridge != then.bridge, "bridge"),
+        (now.direct != then.direct, "attachment"),
         (now.host != then.host, "host's side"),
     ]
     .into_iter()

@@ -1,8 +1,8 @@
 //! `uvs run`: from a configuration to a running director, and back to nothing.
 //!
 //! ```text
-//!   check > take the metrics address > open devices > set the host up > apply > announce > workers > ready
-//!   stop workers > undo the host's set-up > close devices
+//!   check > take the metrics address > open devices > set the host up > attach > apply > announce > workers > ready
+//!   detach > stop workers > close devices > undo the host's set-up
 //! ```
 //! Whatever fails, or ends the director, takes the lower line from where it stands.
 
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
+use uvs_attach::{Attachments, Pair};
 use uvs_config::Config;
 use uvs_device::host::HostState;
 use uvs_director::Director;
@@ -39,6 +40,9 @@ use crate::{check, http, logging, notify, reload, setup};
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
 /// How often the links are asked for claimants of our addresses, the first time at once.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the links of directly attached interfaces are looked after.
+const ATTACHMENTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the director until a signal or a failure ends it.
 ///
@@ -102,6 +106,10 @@ async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> an
     };
     let devices = setup::open_devices(&config)?;
     let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
+    let attachments = match setup::direct(&config) {
+        pairs if pairs.is_empty() => None,
+        pairs => Some(Attachments::new(pairs).await?),
+    };
     let plane = DataPlane {
         director: Arc::new(Director::new(config.limits, random_seed(), schedulers.clone())),
         clock: Clock::start(),
@@ -109,7 +117,7 @@ async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> an
         lanes: event_loop::lanes(&devices),
         devices,
     };
-    let served = serve(file, config, schedulers, plane, listener, signals).await;
+    let served = serve(file, config, schedulers, plane, attachments, listener, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
     match (served, host.undo().await) {
         (served, Ok(())) => served,
@@ -131,6 +139,7 @@ async fn serve(
     config: Config,
     schedulers: Arc<Schedulers>,
     plane: DataPlane,
+    attachments: Option<Attachments>,
     listener: Option<TcpListener>,
     signals: Signals,
 ) -> anyhow::Result<()> {
@@ -143,6 +152,7 @@ async fn serve(
         schedulers,
         limits: config.limits,
         interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
+        attached: attachments.iter().flat_map(Attachments::states).map(attached_now).collect(),
         lanes: Arc::clone(&plane.lanes),
         started: pages::unix_time(),
         reloads_done: 0.into(),
@@ -158,7 +168,7 @@ async fn serve(
         tokio::spawn(http::serve(listener, Arc::clone(&live)))
     });
     ready(&config);
-    let result = until_the_end(file, config, &live, &plane, ended, signals).await;
+    let result = until_the_end(file, config, &live, &plane, attachments, ended, signals).await;
     notify::notify(notify::STOPPING);
     if let Some(server) = server {
         server.abort();
@@ -183,6 +193,7 @@ async fn until_the_end(
     mut config: Config,
     live: &Arc<Live>,
     plane: &DataPlane,
+    mut attachments: Option<Attachments>,
     mut ended: mpsc::UnboundedReceiver<Ended>,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
@@ -190,6 +201,8 @@ async fn until_the_end(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ask = tokio::time::interval(PROBE_EVERY);
     ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut attend = tokio::time::interval(ATTACHMENTS_EVERY);
+    attend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = HashSet::new();
     loop {
         tokio::select! {
@@ -205,6 +218,9 @@ async fn until_the_end(
                 info!("SIGTERM: stopping");
                 return Ok(());
             }
+            _ = attend.tick() => if let Some(attachments) = &mut attachments {
+                look_after(attachments, live, plane).await;
+            },
             _ = ask.tick() => plane.probe(),
             _ = look.tick() => warn_of_conflicts(live, &mut known),
             _ = signals.hangup.recv() => {
@@ -213,6 +229,21 @@ async fn until_the_end(
                 notify::notify(notify::READY);
             }
         }
+    }
+}
+
+/// As it is shown.
+fn attached_now((pair, attached): (&Pair, bool)) -> (String, String, AtomicBool) {
+    (pair.device.clone(), pair.link.clone(), attached.into())
+}
+
+/// Attaches again what has come back, and tells that link's stations who we are.
+async fn look_after(attachments: &mut Attachments, live: &Live, plane: &DataPlane) {
+    if attachments.check().await {
+        plane.announce();
+    }
+    for ((_, attached), (.., shown)) in attachments.states().zip(&live.attached) {
+        shown.store(attached, Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tracing::{info, warn};
+use uvs_attach::Pair;
 use uvs_config::{Config, Interface, OffloadWish};
 use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
@@ -68,6 +69,7 @@ pub fn host_plan(config: &Config) -> HostPlan {
         if let Some(bridge) = &interface.bridge {
             plug_in(&mut plan.bridges, bridge, device);
         }
+        plan.up.extend(interface.direct.iter().map(|direct| direct.link.clone()));
         let Some(side) = &interface.host else { continue };
         plan.addresses.extend(side.addresses.iter().map(|address| (device.clone(), *address)));
         plan.routes.extend(side.routes.iter().map(|route| (*route, device.clone())));
@@ -98,6 +100,20 @@ pub fn host_plan(config: &Config) -> HostPlan {
         }
     }
     plan
+}
+
+/// Which interfaces exchange frames with a link directly, without a bridge.
+pub fn direct(config: &Config) -> Vec<Pair> {
+    let pair = |interface: &Interface| match (&interface.direct, interface.spec.link) {
+        (Some(direct), Link::Ethernet(mac)) => Some(Pair {
+            device: interface.spec.name.clone(),
+            mac,
+            mtu: interface.spec.mtu,
+            link: direct.link.clone(),
+        }),
+        _ => None,
+    };
+    config.interfaces.iter().filter_map(pair).collect()
 }
 
 /// Several TAPs may share a bridge: it is made once, with the ports of all.
@@ -183,6 +199,32 @@ mod tests {
             let offload = open_device(&config.interfaces[0], kernel).unwrap();
             assert_eq!(offload, !wish.contains("off'"), "{wish} on a kernel that has it");
         }
+    }
+
+    #[test]
+    fn a_tap_is_attached_to_a_link_that_is_up() {
+        let config = Config::parse(
+            r#"
+            [[interface]]
+            name = "uvs0"
+            device = "tap"
+            mac = "02:00:00:00:00:07"
+            addresses = ["192.0.2.1/24"]
+            attach = "tcx"
+            link = "eth0"
+
+            [[interface]]
+            name = "uvs1"
+            device = "tap"
+            addresses = ["198.51.100.1/24"]
+            "#,
+            "test.toml",
+        )
+        .unwrap();
+        let mac = "02:00:00:00:00:07".parse().unwrap();
+        let pair = Pair { device: "uvs0".to_owned(), mac, mtu: 1500, link: "eth0".to_owned() };
+        assert_eq!(direct(&config), [pair]);
+        assert_eq!(host_plan(&config), HostPlan { up: vec!["eth0".to_owned()], ..HostPlan::default() });
     }
 
     #[test]

@@ -435,6 +435,95 @@ error: bridge has no name
 "#,
         ),
         (
+            "attach on a TUN device",
+            replaced("device = 'tun'", "device = 'tun'\nattach = 'tcx'\nlink = 'eth0'"),
+            r#"
+error: attach does not go with this device: a TUN (layer 3) has no MAC address and takes no bridge
+  where: edge.toml:8, interface uvs1
+  fix:   remove attach, or use device = "tap"
+error: link does not go with this device: a TUN (layer 3) has no MAC address and takes no bridge
+  where: edge.toml:9, interface uvs1
+  fix:   remove link, or use device = "tap"
+"#,
+        ),
+        (
+            "attach by tcx to nothing",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tcx'"),
+            r#"
+error: interface uvs0 has no link
+  where: edge.toml:1, interface uvs0
+  fix:   add link = "eth0", the network card or veth that the frames come in on
+"#,
+        ),
+        (
+            "attach by tcx with a bridge",
+            replaced(
+                "device = 'tap'",
+                "device = 'tap'\nattach = 'tcx'\nlink = 'eth0'\nbridge = { name = 'br0' }",
+            ),
+            r#"
+error: bridge does not go with attach = "tcx": the frames take no bridge
+  where: edge.toml:6, interface uvs0
+  fix:   remove bridge and name the network card: link = "eth0"; or remove attach
+"#,
+        ),
+        (
+            "link without attach",
+            replaced("device = 'tap'", "device = 'tap'\nlink = 'eth0'"),
+            r#"
+error: link does not go with a bridge
+  where: edge.toml:4, interface uvs0
+  fix:   add attach = "tcx", or name it in bridge = { name = "br0", ports = ["eth0"] }
+"#,
+        ),
+        (
+            "attach by something else",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tc'\nlink = 'eth0'"),
+            r#"
+error: unknown attach "tc"
+  where: edge.toml:4, interface uvs0
+  fix:   did you mean "tcx"? It is one of "bridge", "tcx"
+"#,
+        ),
+        (
+            "link with a name no device can have",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tcx'\nlink = 'eth 0'"),
+            r#"
+error: link name "eth 0" has ' ' in it
+  where: edge.toml:5, interface uvs0
+  fix:   use letters, digits and - _ . @ + only
+"#,
+        ),
+        (
+            "link that is an interface of the director",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tcx'\nlink = 'uvs1'"),
+            r#"
+error: uvs1 cannot be the link of uvs0: it is an interface of the director
+  where: edge.toml:1, interface uvs0
+  fix:   name a network card or a veth of the host, as in link = "eth0"
+"#,
+        ),
+        (
+            "one link for two interfaces",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tcx'\nlink = 'eth0'")
+                .replace("device = 'tun'", "device = 'tap'\nattach = 'tcx'\nlink = 'eth0'"),
+            r#"
+error: eth0 is the link of two interfaces, uvs0 and uvs1
+  where: edge.toml:7, interface uvs1
+  fix:   give each its own, or give one interface the addresses of both
+"#,
+        ),
+        (
+            "link that is a port of a bridge, too",
+            replaced("device = 'tap'", "device = 'tap'\nattach = 'tcx'\nlink = 'eth0'")
+                .replace("device = 'tun'", "device = 'tap'\nbridge = { name = 'br0', ports = ['eth0'] }"),
+            r#"
+error: eth0 is the link of uvs0 and belongs to bridge br0
+  where: edge.toml:1, interface uvs0
+  fix:   leave it to one of them: a bridge takes all frames of its ports
+"#,
+        ),
+        (
             "unknown key in an inline table",
             replaced("device = 'tap'", "device = 'tap'\nbridge = { name = 'br0', port = ['eth0'] }"),
             r#"

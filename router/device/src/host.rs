@@ -1,8 +1,8 @@
 //! What the host has to look like around the director's devices, made and unmade.
 //!
 //! ```text
-//!   apply:  bridges > addresses > forwarding > routes > rules     each step noted when done
-//!                                 forwarding.rs         steer.rs
+//!   apply:  bridges > links up > addresses > forwarding > routes > rules   each step noted when done
+//!                                            forwarding.rs      steer.rs
 //!   undo:   the notes, last first; what has gone meanwhile is passed over
 //! ```
 //! What was there before is used and left: an existing bridge, an address or a route that is as wanted.
@@ -68,6 +68,8 @@ pub struct LocalNode {
 pub struct HostPlan {
     /// Bridges.
     pub bridges: Vec<Bridge>,
+    /// Links that have to be up.
+    pub up: Vec<String>,
     /// Addresses: link and address.
     pub addresses: Vec<(String, Prefix)>,
     /// Routes out of a device, such as that of a VIP into a TUN device.
@@ -216,6 +218,9 @@ impl HostState {
     async fn carry_out(&mut self, plan: &HostPlan) -> Result<(), NetError> {
         for bridge in &plan.bridges {
             self.make_bridge(bridge).await?;
+        }
+        for name in &plan.up {
+            self.bring_up(name).await?;
         }
         for (name, address) in &plan.addresses {
             self.add_address(name, *address).await?;

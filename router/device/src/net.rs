@@ -55,6 +55,10 @@ pub struct LinkState {
     pub master: Option<u32>,
     /// Whether it is a bridge.
     pub is_bridge: bool,
+    /// Whether it is one end of a veth pair.
+    pub is_veth: bool,
+    /// How many want it to take frames that are for others, too.
+    pub promiscuity: u32,
 }
 
 /// One route of any table.

@@ -58,6 +58,23 @@ impl Net<'_> {
         self.call(async |net| net.set_mtu(name, mtu).await)
     }
 
+    /// Sets the MAC address of an interface.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refuses.
+    pub fn set_mac(self, name: &str, mac: MacAddr) -> Result<()> {
+        self.call(async |net| net.set_mac(name, mac).await)
+    }
+
+    /// Moves an interface to another host, where it is down and without addresses.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refuses.
+    pub fn move_to(self, name: &str, host: &Host) -> Result<()> {
+        let there = host.keeper_id().as_raw().unsigned_abs();
+        self.call(async |net| net.move_to_pid(name, there).await)
+    }
+
     /// Plugs an interface into a bridge.
     ///
     /// # Errors

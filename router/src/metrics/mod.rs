@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub schedulers: Vec<SchedulerSample>,
     /// Names and counts of the interfaces.
     pub interfaces: Vec<(String, InterfaceCounts)>,
+    /// Interfaces attached directly, their links, and whether they are at this moment.
+    pub attached: Vec<(String, String, bool)>,
     /// Reloads of the configuration.
     pub reloads: Reloads,
 }
@@ -89,6 +91,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     connections(&mut page, snapshot);
     schedulers(&mut page, &snapshot.schedulers);
     interfaces(&mut page, &snapshot.interfaces);
+    attached(&mut page, &snapshot.attached);
     conflicts(&mut page, snapshot);
     page.into_text()
 }
@@ -398,6 +401,17 @@ fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
                 );
             }
         }
+    }
+}
+
+fn attached(page: &mut Page, attached: &[(String, String, bool)]) {
+    let mut family = page.family(
+        "uvs_interface_attached",
+        Kind::Gauge,
+        "Whether an interface with attach = \"tcx\" is attached to its link: 0 while the link is not there.",
+    );
+    for (interface, link, now) in attached {
+        family.sample(&[("interface", interface), ("link", link)], u64::from(*now));
     }
 }
 

@@ -64,6 +64,7 @@ fn busy() -> Snapshot {
             ..SchedulerSample::default()
         }],
         interfaces: vec![("uvs0".to_owned(), interface)],
+        attached: vec![("uvs0".to_owned(), "eth0".to_owned(), true)],
         reloads: Reloads { done: 2, failed: 1 },
     }
 }
@@ -74,6 +75,7 @@ fn every_figure_is_on_the_page() {
     let wanted = [
         r#"uvs_build_info{version="0.1.0",commit="abc",contract="uvs:scheduler@0.1.0",wasmtime="48.0.0"} 1"#,
         "uvs_start_time_seconds 1000.5",
+        r#"uvs_interface_attached{interface="uvs0",link="eth0"} 1"#,
         r#"uvs_config_reloads_total{result="failed"} 1"#,
         "uvs_scheduled_connections_total 3",
         r#"uvs_packets_total{direction="in"} 40"#,

@@ -14,7 +14,7 @@ use crate::stage::{Running, eventually, topology, turn};
 
 /// What of a host a director changes while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Shape {
+pub(crate) struct Shape {
     links: Vec<LinkState>,
     addresses: Vec<(u32, Prefix)>,
     routes: Vec<RouteState>,
@@ -24,7 +24,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(host: &Host) -> Self {
+    pub(crate) fn of(host: &Host) -> Self {
         host.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
             runtime.block_on(async {

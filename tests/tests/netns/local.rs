@@ -199,7 +199,7 @@ fn at(address: &str, port: u16) -> SocketAddr {
 }
 
 /// Whether its addresses can be used, which takes those of IPv6 a moment.
-fn has_its_addresses(host: &Host) -> bool {
+pub(crate) fn has_its_addresses(host: &Host) -> bool {
     let (addresses, routes) =
         ask(host, async |net| (net.addresses().await.unwrap(), net.routes().await.unwrap()));
     addresses.iter().all(|(_, address)| routes.iter().any(|route| route.to == Prefix::host(address.addr())))

@@ -17,6 +17,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod arp;
+mod attach;
 mod broken;
 mod demo;
 mod icmp;

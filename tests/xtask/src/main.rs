@@ -1,5 +1,6 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
+mod bpf;
 mod packages;
 mod tally;
 mod test;
@@ -13,6 +14,7 @@ usage: cargo xtask COMMAND
 
   test                         checks everything; `cargo xtask test --help` tells more
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
+  bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "test" => test::run(rest),
         "wasm" => wasm::run(rest),
+        "bpf" => bpf::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -8,10 +8,14 @@ use anyhow::{Context, Result, ensure};
 use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
-/// Programs that tests start, and the packages they come in.
-const NEEDED: [(&str, &str); 1] = [
+/// Programs that are started (or a file that is read), and the packages they come in.
+const NEEDED: [(&str, &str); 4] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
+    // Compile the programs of the direct attach.
+    ("clang", "clang"),
+    ("llvm-strip", "llvm"),
+    ("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
 ];
 
 /// Whether this process is root's.
@@ -57,7 +61,8 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program is in a folder of the search path, or where root's programs are.
+/// Whether a program is in a folder of the search path, or where root's programs are; a file with its whole path is
+/// looked for there alone.
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));

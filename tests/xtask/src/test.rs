@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all that has to hold for a commit to be good, what is cheap to find out first.
 //!
 //! ```text
-//!   packages > fmt > light crates, dev profile > wasm --check > clippy > everything, release > doc tests
+//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > clippy > everything, release > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -16,12 +16,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{packages, toolchain};
+use crate::{bpf, packages, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
 
-Checks formatting and lints, rebuilds the shipped schedulers and compares them, and runs every test.
+Checks formatting and lints, rebuilds the shipped schedulers and the programs for the kernel and compares
+them, and runs every test.
 As root on Debian and its kin it installs the packages it needs and finds missing.
 
 environment:
@@ -36,6 +37,8 @@ exit status: 0 all passed, 1 something failed, 2 wrong usage
 const REQUIRE_ROOT: &str = "UVS_REQUIRE_ROOT_TESTS";
 /// Names the folder of rebuilt schedulers that the tests of the plug-in host run in place of the committed ones.
 const REBUILT: &str = "UVS_TEST_MODULES";
+/// Names the object of the direct attach that its tests load in place of the committed one.
+const REBUILT_OBJECT: &str = "UVS_TEST_BPF";
 
 /// The one step that is never nextest's.
 const DOC_TESTS: &str = "doc tests";
@@ -82,6 +85,8 @@ struct Session {
     require_root: Option<&'static str>,
     /// Schedulers that another compiler than the recorded one built.
     rebuilt: Option<TempDir>,
+    /// The object of the direct attach that another compiler than the recorded one compiled.
+    rebuilt_object: Option<TempDir>,
     steps: Vec<Step>,
     notes: Vec<String>,
 }
@@ -110,7 +115,17 @@ impl Session {
         }
         let root = root()?;
         let target = target(&root)?;
-        Ok(Self { root, target, in_ci, nextest, require_root, rebuilt: None, steps: Vec::new(), notes })
+        Ok(Self {
+            root,
+            target,
+            in_ci,
+            nextest,
+            require_root,
+            rebuilt: None,
+            rebuilt_object: None,
+            steps: Vec::new(),
+            notes,
+        })
     }
 
     /// Takes the steps; not in CI, the first that fails is the last.
@@ -119,9 +134,11 @@ impl Session {
             && self.plain("formatting", cargo(&["fmt", "--all", "--check"]))
             && self.light_crates()
             && self.shipped_schedulers()
+            && self.kernel_programs()
             && self.lints()
             && self.everything()
             && self.rebuilt_schedulers()
+            && self.rebuilt_programs()
             && self.counted(DOC_TESTS, self.locked(&["test", "--release", "--workspace", "--doc"]))
     }
 
@@ -165,8 +182,34 @@ impl Session {
 
     /// What is wrong with the committed modules, if anything.
     fn check_modules(&mut self) -> Result<Option<String>> {
+        let (failure, rebuilt) = self.check_built("wasm", "the shipped schedulers", toolchain::ADVICE)?;
+        self.rebuilt = rebuilt;
+        Ok(failure)
+    }
+
+    /// Compiles the programs of the direct attach and compares them with the committed ones.
+    fn kernel_programs(&mut self) -> GoOn {
+        let started = Instant::now();
+        let failure = match self.check_built("bpf", "the programs of the direct attach", bpf::ADVICE) {
+            Ok((failure, rebuilt)) => {
+                self.rebuilt_object = rebuilt;
+                failure
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        self.end("programs for the kernel", started, Tally::default(), failure)
+    }
+
+    /// Has a chore build and compare what is committed. What is wrong with that, if anything, and the folder of what was
+    /// built where another compiler than the recorded one did it.
+    fn check_built(
+        &mut self,
+        chore: &str,
+        what: &str,
+        advice: &str,
+    ) -> Result<(Option<String>, Option<TempDir>)> {
         let folder = tempfile::Builder::new().prefix("uvs-rebuilt-").tempdir()?;
-        let mut check = cargo(&["xtask", "wasm", "--check", "--out"]);
+        let mut check = cargo(&["xtask", chore, "--check", "--out"]);
         check.arg(folder.path());
         let mut compared = true;
         let status = self.piped(check, |line| {
@@ -174,18 +217,13 @@ impl Session {
             true
         })?;
         match status {
-            Some(0) if compared => Ok(None),
-            Some(0) => {
-                self.rebuilt = Some(folder);
-                Ok(None)
-            }
-            // No compiler for wasm32: the committed modules serve.
+            Some(0) => Ok((None, (!compared).then_some(folder))),
+            // No such compiler: what is committed serves.
             Some(3) if !self.in_ci => {
-                let note = format!("skipped: rebuilding the shipped schedulers; {}", toolchain::ADVICE);
-                self.notes.push(note);
-                Ok(None)
+                self.notes.push(format!("skipped: rebuilding {what}; {advice}"));
+                Ok((None, None))
             }
-            code => Ok(Some(exit_text(code))),
+            code => Ok((Some(exit_text(code)), None)),
         }
     }
 
@@ -204,6 +242,22 @@ impl Session {
         }
         tests.env(REBUILT, folder.path());
         self.counted("plug-in host, rebuilt schedulers", tests)
+    }
+
+    /// The same with the programs of the direct attach: the kernel has to take them, and they have to work.
+    fn rebuilt_programs(&mut self) -> GoOn {
+        let Some(folder) = self.rebuilt_object.take() else { return true };
+        self.notes.push(
+            "another compiler than the recorded one compiled the programs of the direct attach: not compared byte \
+             for byte, but loaded and run through their tests"
+                .into(),
+        );
+        let mut tests = self.release_tests();
+        if self.nextest {
+            tests.args(["--filterset", "package(uvs-attach)"]);
+        }
+        tests.env(REBUILT_OBJECT, folder.path().join(bpf::OBJECT));
+        self.counted("direct attach, rebuilt programs", tests)
     }
 
     /// `cargo`, in CI with a lock file that has to be up to date.

@@ -111,6 +111,8 @@ pub(super) fn link_state(message: LinkMessage) -> LinkState {
         up: message.header.flags.contains(LinkFlags::Up),
         master: None,
         is_bridge: false,
+        is_veth: false,
+        promiscuity: 0,
     };
     for attribute in message.attributes {
         match attribute {
@@ -118,8 +120,10 @@ pub(super) fn link_state(message: LinkMessage) -> LinkState {
             LinkAttribute::Address(mac) => state.mac = <[u8; 6]>::try_from(mac).ok().map(MacAddr),
             LinkAttribute::Mtu(mtu) => state.mtu = mtu,
             LinkAttribute::Controller(index) => state.master = Some(index),
+            LinkAttribute::Promiscuity(count) => state.promiscuity = count,
             LinkAttribute::LinkInfo(infos) => {
-                state.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge))
+                state.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                state.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
             }
             _ => {}
         }

@@ -1,0 +1,221 @@
+//! Which interface is attached to which link, now.
+
+use tracing::{error, info, warn};
+use uvs_device::net::{Cause, LinkState, Net, NetError};
+use uvs_director::spec::MacAddr;
+
+use crate::error::AttachError;
+use crate::membership::Membership;
+use crate::program::{Hooks, OBJECT, Port, Programs};
+
+/// What is to be attached: an interface of the director and a link of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The TAP device, which must exist.
+    pub device: String,
+    /// The director's MAC address on it.
+    pub mac: MacAddr,
+    /// The director's MTU on it, in bytes.
+    pub mtu: u32,
+    /// The network card or veth.
+    pub link: String,
+}
+
+/// The programs on all links. Dropped, it takes them away.
+pub struct Attachments {
+    net: Net,
+    programs: Programs,
+    attached: Vec<Attachment>,
+}
+
+struct Attachment {
+    pair: Pair,
+    tap: u32,
+    /// `None`: the link is not there, or cannot be attached to.
+    held: Option<Held>,
+    /// What was said last about why it is not held.
+    told: Option<String>,
+}
+
+/// What ties an interface to a link.
+struct Held {
+    port: Port,
+    hooks: Hooks,
+    _membership: Option<Membership>,
+}
+
+impl Attachments {
+    /// Attaches all pairs, in the network namespace of the calling thread. Call it within a tokio runtime with I/O
+    /// enabled, and use what it gives on this thread.
+    ///
+    /// # Errors
+    /// The first that cannot be attached; nothing is attached then.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn new(pairs: Vec<Pair>) -> Result<Self, AttachError> {
+        Self::with_object(pairs, OBJECT).await
+    }
+
+    /// The same with the programs of another object, for the test of one that was just compiled.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    ///
+    /// # Panics
+    /// As [`Self::new`], and when the object is not made of `bpf/attach.bpf.c`.
+    pub async fn with_object(pairs: Vec<Pair>, object: &[u8]) -> Result<Self, AttachError> {
+        let first = pairs.first().expect("who attaches nothing loads nothing");
+        let programs = Programs::load(object).map_err(|refusal| AttachError::refused(first, refusal))?;
+        let net = Net::new().map_err(|cause| link_error(first, cause))?;
+        let mut all = Self { net, programs, attached: Vec::new() };
+        for pair in pairs {
+            let net = &all.net;
+            let tap = net.link(&pair.device).await.map_err(|cause| link_error(&pair, cause))?;
+            let link = net.link(&pair.link).await.map_err(|cause| link_error(&pair, cause))?;
+            let held = all.programs.hold(&pair, tap.index, &link)?;
+            info!(interface = pair.device, link = pair.link, "attached by tcx");
+            if link.mtu < pair.mtu {
+                warn!(
+                    interface = pair.device,
+                    link = pair.link,
+                    "the link's MTU is {}, the interface's {}: longer packets are lost; set mtu = {} on the interface",
+                    link.mtu,
+                    pair.mtu,
+                    link.mtu
+                );
+            }
+            all.attached.push(Attachment { pair, tap: tap.index, held: Some(held), told: None });
+        }
+        Ok(all)
+    }
+
+    /// Each pair, and whether it is attached.
+    pub fn states(&self) -> impl Iterator<Item = (&Pair, bool)> {
+        self.attached.iter().map(|attachment| (&attachment.pair, attachment.held.is_some()))
+    }
+
+    /// Looks whether all is as it should be, mends what can be mended and logs what it finds. A link that has gone is
+    /// attached again when one of its name comes back; a link's new MAC address is told to the programs.
+    ///
+    /// True: an interface was attached again, and its neighbours may have forgotten it. To be called every
+    /// second or so.
+    pub async fn check(&mut self) -> bool {
+        let mut again = false;
+        for attachment in &mut self.attached {
+            match self.net.link(&attachment.pair.link).await {
+                Ok(link) => again |= attachment.follow(&mut self.programs, &link),
+                Err(cause) if matches!(cause.cause(), Cause::NoLink(_)) => {
+                    attachment.let_go(&mut self.programs);
+                    attachment.tell("the link has gone: waiting for one of its name".to_owned());
+                }
+                // Nothing is known, so nothing is changed.
+                Err(cause) => attachment.tell(cause.to_string()),
+            }
+        }
+        again
+    }
+}
+
+impl Attachment {
+    /// Holds on to the link as it is now. True: it had to be attached anew.
+    fn follow(&mut self, programs: &mut Programs, link: &LinkState) -> bool {
+        if self.held.as_ref().is_some_and(|held| held.port.link != link.index) {
+            // The link of that name is another one by now.
+            self.let_go(programs);
+        }
+        if let Some(held) = self.held.take() {
+            self.held = held.renewed(programs, link);
+            if self.held.is_some() {
+                return false;
+            }
+            warn!(interface = self.pair.device, link = self.pair.link, "somebody has detached the programs");
+        }
+        match programs.hold(&self.pair, self.tap, link) {
+            Ok(held) => {
+                self.held = Some(held);
+                self.told = None;
+                info!(interface = self.pair.device, link = self.pair.link, "attached again");
+                true
+            }
+            Err(error) => {
+                self.tell(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn let_go(&mut self, programs: &mut Programs) {
+        if let Some(held) = self.held.take() {
+            programs.forget(held.port.link);
+        }
+    }
+
+    /// Logs what keeps it from being attached, once.
+    fn tell(&mut self, what: String) {
+        if self.told.as_ref() != Some(&what) {
+            error!(interface = self.pair.device, link = self.pair.link, "{what}");
+            self.told = Some(what);
+        }
+    }
+}
+
+impl Held {
+    /// The same if the programs are still in their places.
+    fn renewed(self, programs: &mut Programs, link: &LinkState) -> Option<Self> {
+        let hooks = programs.renew(self.hooks)?;
+        let mut port = self.port;
+        if let Some(host) = link.mac.filter(|host| *host != port.host && *host != port.director) {
+            port.host = host;
+            programs.set_port(&port).ok()?;
+            info!(link = link.name, %host, "the link has another MAC address");
+        }
+        Some(Self { port, hooks, ..self })
+    }
+}
+
+impl Programs {
+    /// Ties an interface to a link.
+    fn hold(&mut self, pair: &Pair, tap: u32, link: &LinkState) -> Result<Held, AttachError> {
+        let host = check_kind(pair, link)?;
+        let membership = match Membership::join(link.index, pair.mac) {
+            Ok(membership) => Some(membership),
+            // One that takes everything needs not be told.
+            Err(_) if link.is_veth || link.promiscuity > 0 => None,
+            Err(cause) => return Err(AttachError::Filtered { link: pair.link.clone(), cause }),
+        };
+        let port = Port { tap, link: link.index, director: pair.mac, host };
+        let refused = |refusal| AttachError::refused(pair, refusal);
+        self.set_port(&port).map_err(refused)?;
+        let hooks = self.attach(&pair.device, &pair.link).map_err(refused)?;
+        Ok(Held { port, hooks, _membership: membership })
+    }
+}
+
+/// The link's own address, if it is one that frames can be exchanged with.
+fn check_kind(pair: &Pair, link: &LinkState) -> Result<MacAddr, AttachError> {
+    if link.is_bridge {
+        let fix = format!(
+            "plug the interface into it, without attach and link: bridge = {{ name = \"{}\" }}",
+            link.name
+        );
+        return Err(AttachError::unfit(pair, format!("{} is a bridge", link.name), fix));
+    }
+    if link.master.is_some() {
+        let why = format!("{} is a port of a bridge or part of a bond", link.name);
+        let fix = "name the bridge in bridge = { name = \"...\" } instead, or the bond as the link";
+        return Err(AttachError::unfit(pair, why, fix));
+    }
+    let Some(host) = link.mac.filter(|mac| *mac != MacAddr([0; 6])) else {
+        let why = format!("{} carries no Ethernet", link.name);
+        return Err(AttachError::unfit(pair, why, "name a network card or a veth"));
+    };
+    if host == pair.mac {
+        return Err(AttachError::SameMac { device: pair.device.clone(), link: pair.link.clone(), mac: host });
+    }
+    Ok(host)
+}
+
+fn link_error(pair: &Pair, cause: NetError) -> AttachError {
+    AttachError::Link { device: pair.device.clone(), link: pair.link.clone(), cause }
+}

@@ -1,0 +1,29 @@
+//! The direct attach: frames between the director's TAP devices and links of the host, without a bridge.
+//!
+//! ```text
+//!   wire -- link (eth0) ---- the host's own stack, unharmed
+//!             |      ^
+//!        tcx programs (bpf/attach.bpf.c)
+//!             v      |
+//!           TAP (uvs0) ---- the director
+//! ```
+//! A frame to the director's MAC address goes to the TAP instead of the host, whether it comes from the wire or from the
+//! host; one to everybody goes to both, as far as the director has a use for it; what the director writes goes out
+//! over the link, or to the host. The link keeps its addresses.
+//!
+//! - [`Attachments`]: the programs on all links, kept there while links come and go.
+//! - [`AttachError`]: why it cannot be, and what to do about it.
+//!
+//! Everything hangs on file descriptors of this process (links of BPF, a packet socket), so nothing is left behind
+//! however it ends. CAP_BPF and CAP_NET_ADMIN are needed, for a link that filters what it receives (not a veth)
+//! CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
+
+mod attachments;
+mod capabilities;
+mod error;
+mod membership;
+mod program;
+
+pub use attachments::{Attachments, Pair};
+pub use error::AttachError;
+pub use program::OBJECT;

@@ -1,0 +1,180 @@
+//! `cargo xtask bpf`: compiles the programs of the direct attach.
+//!
+//! What comes out depends on the source, the compiler and what it takes from the system's headers, on nothing else: paths
+//! of the checkout are mapped away, and only the types (BTF) stay of what is known for debuggers.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::toolchain::output;
+use crate::wasm::root;
+
+const USAGE: &str = "\
+usage: cargo xtask bpf [--check] [--out DIR]
+
+Compiles router/attach/bpf/attach.bpf.c and writes the object with SHA256SUMS and TOOLCHAIN (what
+compiled it) to router/attach/prebuilt, or to DIR. CLANG and LLVM_STRIP name other programs than
+clang and llvm-strip.
+
+  --check    compares what is compiled with router/attach/prebuilt, byte for byte, and writes nothing there
+  --out DIR  where the result goes
+
+exit status: 0 done, or the same, or not compared because another compiler compiled it (it says so);
+             1 they differ, or the compiler failed; 2 wrong usage; 3 there is no compiler for BPF
+";
+
+/// How to get a compiler.
+pub(crate) const ADVICE: &str = "install clang, llvm and libbpf-dev: apt-get install clang llvm libbpf-dev";
+
+const SOURCES: &str = "router/attach/bpf";
+const PREBUILT: &str = "router/attach/prebuilt";
+/// The name of the object in its folder.
+pub(crate) const OBJECT: &str = "attach.bpf.o";
+const SUMS: &str = "SHA256SUMS";
+const RECORD: &str = "TOOLCHAIN";
+
+/// Runs the command.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    let (mut check, mut out) = (false, None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.as_slice().first()) {
+            ("--check", _) => check = true,
+            ("--out", Some(folder)) => {
+                out = Some(PathBuf::from(folder));
+                args.next();
+            }
+            ("-h" | "--help", _) => {
+                print!("{USAGE}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            (other, _) => {
+                eprint!("error: {other:?} is not known, or lacks a folder\n\n{USAGE}");
+                return Ok(ExitCode::from(2));
+            }
+        }
+    }
+    let root = root()?;
+    let compiler = match Compiler::find(&root) {
+        Ok(compiler) => compiler,
+        Err(error) => {
+            eprintln!("error: there is no compiler for BPF\n  where: {error:#}\n  fix:   {ADVICE}");
+            return Ok(ExitCode::from(3));
+        }
+    };
+    let built = compiler.build(&root)?;
+    if check {
+        return compare(&root, &compiler, &built, out.as_deref());
+    }
+    let out = out.unwrap_or_else(|| root.join(PREBUILT));
+    write(&out, &built, &compiler.identity)?;
+    println!("compiled {} ({} bytes) with\n{}", out.join(OBJECT).display(), built.len(), compiler.identity);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells whether what was compiled is what is committed.
+fn compare(root: &Path, compiler: &Compiler, built: &[u8], out: Option<&Path>) -> Result<ExitCode> {
+    let prebuilt = root.join(PREBUILT);
+    let read = |name| fs::read(prebuilt.join(name)).with_context(|| format!("cannot read {PREBUILT}/{name}"));
+    let committed = read(OBJECT)?;
+    let mut wrong = Vec::new();
+    if read(SUMS)? != sums(&committed).as_bytes() {
+        wrong.push(format!("{SUMS} does not fit {OBJECT}"));
+    }
+    let recorded = String::from_utf8_lossy(&read(RECORD)?).into_owned();
+    let same_compiler = recorded == compiler.identity;
+    if same_compiler && committed != built {
+        wrong.push(format!("{OBJECT} is not what the source gives"));
+    }
+    if let Some(out) = out {
+        write(out, built, &compiler.identity)?;
+    }
+    if !wrong.is_empty() {
+        eprintln!(
+            "error: the committed object is not as it should be\n  where: {PREBUILT}: {}",
+            wrong.join(", ")
+        );
+        eprintln!("  fix:   run `cargo xtask bpf` and commit what it writes");
+        return Ok(ExitCode::FAILURE);
+    }
+    if same_compiler {
+        println!("{PREBUILT} is what the source gives");
+    } else {
+        println!("compiled by\n{}recorded\n{recorded}not compared", compiler.identity);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(folder: &Path, object: &[u8], identity: &str) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let files = [(OBJECT, object), (SUMS, sums(object).as_bytes()), (RECORD, identity.as_bytes())]
+        .map(|(name, bytes)| (folder.join(name), bytes.to_vec()));
+    for (path, bytes) in files {
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// As `sha256sum attach.bpf.o` prints it.
+fn sums(object: &[u8]) -> String {
+    format!("{}  {OBJECT}\n", hex(object))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The programs that compile, and what they are.
+struct Compiler {
+    clang: OsString,
+    strip: OsString,
+    /// Their versions, and a sum over all that comes out of the headers: what the object depends on beside the source.
+    identity: String,
+}
+
+impl Compiler {
+    fn find(root: &Path) -> Result<Self> {
+        let program = |variable, name: &str| std::env::var_os(variable).unwrap_or_else(|| name.into());
+        let (clang, strip) = (program("CLANG", "clang"), program("LLVM_STRIP", "llvm-strip"));
+        let version = |program: &OsString| -> Result<String> {
+            let text = output(Command::new(program).arg("--version"))?;
+            let line = text.lines().map(str::trim).find(|line| line.contains("version"));
+            Ok(line.with_context(|| format!("{} says no version", program.display()))?.to_owned())
+        };
+        let versions = format!("clang: {}\nllvm-strip: {}\n", version(&clang)?, version(&strip)?);
+        let mut headers = clang_command(&clang, root);
+        headers.args(["-E", "-P", "headers.h"]);
+        let headers = output(&mut headers).context("the headers of Linux and libbpf cannot be read")?;
+        Ok(Self { identity: format!("{versions}headers: {}\n", hex(headers.as_bytes())), clang, strip })
+    }
+
+    fn build(&self, root: &Path) -> Result<Vec<u8>> {
+        let folder = tempfile::Builder::new().prefix("uvs-bpf-").tempdir()?;
+        let object = folder.path().join(OBJECT);
+        let mut compile = clang_command(&self.clang, root);
+        compile.args(["-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]);
+        compile.arg(format!("-fdebug-compilation-dir=/uvs/{SOURCES}"));
+        compile.args(["-c", "attach.bpf.c", "-o"]).arg(&object);
+        let mut strip = Command::new(&self.strip);
+        strip.arg("-g").arg(&object);
+        for command in [&mut compile, &mut strip] {
+            let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+            ensure!(status.success(), "{command:?} failed ({status})");
+        }
+        fs::read(&object).with_context(|| format!("cannot read {}", object.display()))
+    }
+}
+
+/// The compiler in the folder of the sources.
+fn clang_command(clang: &OsString, root: &Path) -> Command {
+    let mut command = Command::new(clang);
+    command.current_dir(root.join(SOURCES)).args(["-target", "bpf"]);
+    // Debian has what differs from machine to machine (asm/types.h) in a folder that clang does not look into for BPF.
+    command.arg(format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH));
+    command
+}
