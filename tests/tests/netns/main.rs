@@ -16,8 +16,10 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod adm;
 mod arp;
 mod broken;
+mod control;
 mod demo;
 mod icmp;
 mod layer3;
