@@ -89,6 +89,7 @@ fn full_plan() -> HostPlan {
             Bridge { name: "new".into(), ports: vec!["wan".into()], taps: vec!["tap0".into()] },
             Bridge { name: "spare".into(), ports: vec!["wan-peer".into()], taps: vec![] },
         ],
+        up: vec!["old".into(), "lan".into()],
         addresses: vec![
             ("new".into(), "10.3.0.1/24".parse().unwrap()),
             ("lan".into(), "10.2.0.1/24".parse().unwrap()),
@@ -116,6 +117,7 @@ fn a_plan_is_carried_out_and_undone_to_the_last_setting() {
             let state = HostState::apply(&full_plan()).await.unwrap();
             let bridge = net.link("new").await.unwrap();
             assert!(bridge.is_bridge && bridge.up);
+            assert!(net.link("old").await.unwrap().up, "it was down");
             for port in ["wan", "tap0"] {
                 assert_eq!(net.link(port).await.unwrap().master, Some(bridge.index), "{port}");
             }
@@ -146,7 +148,8 @@ fn a_plan_that_fails_midway_leaves_the_host_as_it_was() {
         net.add_route("198.51.100.0/24".parse().unwrap(), None, Some("lan")).await.unwrap();
         let before = snapshot(&net).await;
         type Spoil = fn(&mut HostPlan);
-        let cases: [(Spoil, &str); 13] = [
+        let cases: [(Spoil, &str); 14] = [
+            (|p| p.up.push("eth9".into()), "there is no link eth9"),
             (|p| p.bridges[0].ports.push("eth9".into()), "plug eth9 into bridge new: there is no link eth9"),
             (|p| p.bridges[1].name = "lan".into(), "the link lan exists and is not a bridge"),
             (|p| p.bridges[1].ports.push("old".into()), "plug old into bridge spare: the link old cannot"),

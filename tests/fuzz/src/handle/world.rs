@@ -45,6 +45,7 @@ pub(crate) fn limits(byte: u8) -> Limits {
         fragment_bytes: small(4, 4000, usual.fragment_bytes),
         fragmented_packets: small(5, 2, usual.fragmented_packets),
         fragments_per_packet: small(6, 4, usual.fragments_per_packet),
+        evict: usual.evict,
     }
 }
 
