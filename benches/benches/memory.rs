@@ -1,9 +1,15 @@
-//! Bytes of heap per connection at 1M connections: entry, both indexes and timers, as the allocator counts them.
+//! The table at 1M and 10M connections: bytes of heap for each (entry, both indexes, timers, as the allocator counts
+//! them), how long the slowest calls of `handle` took while it grew, and what a hit costs then.
+//!
+//! `cargo bench -p uvs-bench --bench memory [-- METHOD]`
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant as Clock;
 
-use uvs_bench::{METHODS, director, establish};
+use uvs_bench::{CLIENT_SIDE, METHODS, SERVER_SIDE, director, request, shuffled};
+use uvs_director::{Frame, Instant, Outbox, Verdict};
+use uvs_wire::tcp::{ACK, SYN};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
@@ -28,14 +34,77 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// How many of the connections are served again at the end, at random.
+const SAMPLE: usize = 1_000_000;
+
+/// Nanoseconds, in steps of an eighth of a power of two.
+struct Histogram([u64; 512]);
+
+impl Histogram {
+    fn add(&mut self, nanos: u64) {
+        let nanos = nanos.max(8);
+        let log = nanos.ilog2();
+        let step = (nanos >> (log - 3)) & 7;
+        self.0[(log as u64 * 8 + step) as usize] += 1;
+    }
+
+    /// The lower bound of the step that holds this part of all.
+    fn at(&self, part: f64) -> u64 {
+        let all: u64 = self.0.iter().sum();
+        let mut left = (all as f64 * (1.0 - part)) as u64;
+        for (index, count) in self.0.iter().enumerate().rev() {
+            if *count > left {
+                return (8 + index as u64 % 8) << (index / 8 - 3);
+            }
+            left -= count;
+        }
+        0
+    }
+}
+
 fn main() {
+    let args: Vec<String> = std::env::args().collect();
     // `cargo test --benches` runs this too; a smaller table will do there.
-    let connections = if std::env::args().any(|arg| arg == "--bench") { 1_000_000 } else { 10_000 };
-    for (name, forwarding) in METHODS {
-        let director = director(forwarding, connections);
-        let before = LIVE.load(Relaxed);
-        establish(&director, connections);
-        let bytes = LIVE.load(Relaxed) - before;
-        println!("memory/{name}/{connections}: {:.0} B per connection", bytes as f64 / connections as f64);
+    let sizes: &[usize] =
+        if args.iter().any(|arg| arg == "--bench") { &[1_000_000, 10_000_000] } else { &[10_000] };
+    let wanted = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
+    for &connections in sizes {
+        for (name, forwarding) in METHODS {
+            if wanted.is_some_and(|wanted| wanted != name) {
+                continue;
+            }
+            let director = director(forwarding, connections);
+            let (mut frame, mut out) = (Frame::new(), Outbox::new());
+            let mut handle = |bytes: &[u8]| {
+                frame.fill(bytes);
+                let start = Clock::now();
+                let verdict = director.handle(CLIENT_SIDE, &mut frame, Instant::ZERO, &mut out);
+                let nanos = start.elapsed().as_nanos() as u64;
+                assert_eq!(verdict, Verdict::Transmit(SERVER_SIDE));
+                nanos
+            };
+            let before = LIVE.load(Relaxed);
+            let (mut growing, mut serving, mut longest) = (Histogram([0; 512]), Histogram([0; 512]), 0);
+            for client in 0..connections {
+                let nanos = handle(&request(client, SYN, 0));
+                growing.add(nanos);
+                longest = longest.max(nanos);
+                handle(&request(client, ACK, 0));
+            }
+            let bytes = LIVE.load(Relaxed) - before;
+            for client in shuffled(connections).take(SAMPLE) {
+                serving.add(handle(&request(client, ACK, 64)));
+            }
+            assert_eq!(director.status().connections, connections, "all are held");
+            println!(
+                "memory/{name}/{connections}: {:.0} B per connection; new: median {} ns, p99.9 {} us, longest {} us; \
+                 hit, each timed alone: median {} ns",
+                bytes as f64 / connections as f64,
+                growing.at(0.5),
+                growing.at(0.999) / 1000,
+                longest / 1000,
+                serving.at(0.5),
+            );
+        }
     }
 }

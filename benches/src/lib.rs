@@ -1,16 +1,17 @@
 //! Scenarios that benches share: a director with a service of each method, and the packets that hit it.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use uvs_director::scheduler::{Flow, NativeOnly};
+use uvs_director::scheduler::{Flow, NativeOnly, SchedulerFactory};
 use uvs_director::spec::{
-    Change, DestinationSpec, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol, SchedulerSpec,
+    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol, SchedulerSpec,
     ServiceKey, ServiceSpec, Tunnel,
 };
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
-use uvs_wire::ipv4::{HEADER_LEN, Ipv4Repr};
-use uvs_wire::{Packet, ethernet, tcp};
+use uvs_wire::ipv4::Ipv4Repr;
+use uvs_wire::ipv6::Ipv6Repr;
+use uvs_wire::{Packet, ethernet, ipv4, ipv6, tcp};
 
 /// Where clients are.
 pub const CLIENT_SIDE: PortId = PortId(0);
@@ -24,18 +25,44 @@ const RS_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 0x11]);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const RIP: Ipv4Addr = Ipv4Addr::new(192, 168, 10, 11);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
+const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
+const RIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0x10, 0, 0, 0, 0x11);
+
+/// Both families with the name that benches print.
+pub const FAMILIES: [(&str, Family); 2] = [("v4", Family::V4), ("v6", Family::V6)];
 
 /// A forwarding method with the name that benches print.
 pub const METHODS: [(&str, Forwarding); 3] =
     [("nat", Forwarding::Nat), ("dr", Forwarding::Direct), ("tun", Forwarding::Tunnel(Tunnel::Ipip))];
 
-/// A director with one TCP service on VIP:80 and one destination, reached by `forwarding`.
+fn of_family<T>(family: Family, v4: impl Into<T>, v6: impl Into<T>) -> T {
+    match family {
+        Family::V4 => v4.into(),
+        Family::V6 => v6.into(),
+    }
+}
+
+/// A director with one TCP service on VIP:80 and one destination of IPv4, reached by `forwarding`.
 ///
 /// # Panics
 /// When the director refuses its own configuration.
 pub fn director(forwarding: Forwarding, connections: usize) -> Director {
+    director_with(Family::V4, forwarding, connections, Arc::new(NativeOnly))
+}
+
+/// The same of either family, whose scheduler `schedulers` makes.
+///
+/// # Panics
+/// When the director refuses its own configuration.
+pub fn director_with(
+    family: Family,
+    forwarding: Forwarding,
+    connections: usize,
+    schedulers: Arc<dyn SchedulerFactory>,
+) -> Director {
     let limits = Limits { connections, ..Limits::default() };
-    let director = Director::new(limits, 1, Arc::new(NativeOnly));
+    let director = Director::new(limits, 1, schedulers);
     let interface = |port, name: &str, mac, addresses: &[&str]| InterfaceSpec {
         port,
         name: name.into(),
@@ -43,24 +70,27 @@ pub fn director(forwarding: Forwarding, connections: usize) -> Director {
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
     };
-    let route = uvs_director::spec::RouteSpec {
-        to: "0.0.0.0/0".parse().expect("a prefix"),
-        via: Some(GATEWAY.into()),
+    let route = |to: &str, via: IpAddr| uvs_director::spec::RouteSpec {
+        to: to.parse().expect("a prefix"),
+        via: Some(via),
         port: CLIENT_SIDE,
     };
-    let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
+    let (vip, rip): (IpAddr, IpAddr) = (of_family(family, VIP, VIP_V6), of_family(family, RIP, RIP_V6));
+    let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(vip, 80));
+    let client_side = ["10.0.0.1/24", "10.0.0.100/32", "2001:db8::1/64", "2001:db8::100/128"];
     let changes = [
         Change::SetNetwork {
             interfaces: vec![
-                interface(CLIENT_SIDE, "c0", C0_MAC, &["10.0.0.1/24", "10.0.0.100/32"]),
-                interface(SERVER_SIDE, "r0", R0_MAC, &["192.168.10.1/24"]),
+                interface(CLIENT_SIDE, "c0", C0_MAC, &client_side),
+                interface(SERVER_SIDE, "r0", R0_MAC, &["192.168.10.1/24", "2001:db8:0:10::1/64"]),
             ],
-            routes: vec![route],
+            routes: vec![route("0.0.0.0/0", GATEWAY.into()), route("::/0", GATEWAY_V6.into())],
         },
         Change::SetNeighbor { port: CLIENT_SIDE, addr: GATEWAY.into(), mac: CLIENT_MAC },
-        Change::SetNeighbor { port: SERVER_SIDE, addr: RIP.into(), mac: RS_MAC },
+        Change::SetNeighbor { port: CLIENT_SIDE, addr: GATEWAY_V6.into(), mac: CLIENT_MAC },
+        Change::SetNeighbor { port: SERVER_SIDE, addr: rip, mac: RS_MAC },
         Change::AddService(ServiceSpec::new(key, SchedulerSpec::named("wlc"))),
-        Change::AddDestination(key, DestinationSpec::new(SocketAddr::new(RIP.into(), 80), forwarding)),
+        Change::AddDestination(key, DestinationSpec::new(SocketAddr::new(rip, 80), forwarding)),
     ];
     for change in changes {
         director.apply(change, Instant::ZERO).expect("a valid change");
@@ -74,38 +104,78 @@ pub fn client(n: usize) -> (Ipv4Addr, u16) {
     (Ipv4Addr::from_bits(0x1000_0000 + n / 60_000), u16::try_from(1024 + n % 60_000).expect("a port"))
 }
 
+fn client_of(family: Family, n: usize) -> (IpAddr, u16) {
+    let (addr, port) = client(n);
+    // 2001:db8:1::/48, each client in a network of its own.
+    let v6 = 0x2001_0db8_0001 << 80 | u128::from(addr.to_bits()) << 48 | 1;
+    (of_family(family, addr, Ipv6Addr::from_bits(v6)), port)
+}
+
 /// An Ethernet frame with a TCP segment from the `n`th client to VIP:80, `len` bytes of payload.
 pub fn request(n: usize, flags: u8, len: usize) -> Vec<u8> {
-    segment(client(n), (VIP, 80), flags, len, (C0_MAC, CLIENT_MAC))
+    request_of(Family::V4, n, flags, len)
+}
+
+/// The same of either family.
+pub fn request_of(family: Family, n: usize, flags: u8, len: usize) -> Vec<u8> {
+    let to = (of_family(family, VIP, VIP_V6), 80);
+    segment(client_of(family, n), to, flags, len, (C0_MAC, CLIENT_MAC))
 }
 
 /// An Ethernet frame with the destination's answer to the `n`th client.
 pub fn reply(n: usize, flags: u8, len: usize) -> Vec<u8> {
-    segment((RIP, 80), client(n), flags, len, (R0_MAC, RS_MAC))
+    reply_of(Family::V4, n, flags, len)
+}
+
+/// The same of either family.
+pub fn reply_of(family: Family, n: usize, flags: u8, len: usize) -> Vec<u8> {
+    let from = (of_family(family, RIP, RIP_V6), 80);
+    segment(from, client_of(family, n), flags, len, (R0_MAC, RS_MAC))
 }
 
 fn segment(
-    (src, sport): (Ipv4Addr, u16),
-    (dst, dport): (Ipv4Addr, u16),
+    (src, sport): (IpAddr, u16),
+    (dst, dport): (IpAddr, u16),
     flags: u8,
     len: usize,
     (to, from): (MacAddr, MacAddr),
 ) -> Vec<u8> {
     const IP: usize = ethernet::HEADER_LEN;
-    const TCP: usize = IP + HEADER_LEN;
-    let mut frame = vec![0; TCP + tcp::HEADER_LEN + len];
-    ethernet::write(&mut frame, to.0, from.0, ethernet::ETHERTYPE_IPV4);
     let payload_len = u16::try_from(tcp::HEADER_LEN + len).expect("fits into a packet");
-    let header = Ipv4Repr { src, dst, protocol: 6, ttl: 64, tos: 0, id: 1, dont_fragment: true, payload_len };
-    header.emit(&mut frame[IP..]);
-    frame[TCP..TCP + 2].copy_from_slice(&sport.to_be_bytes());
-    frame[TCP + 2..TCP + 4].copy_from_slice(&dport.to_be_bytes());
-    frame[TCP + 12] = 5 << 4;
-    frame[TCP + 13] = flags;
+    let mut frame = vec![0; IP + ipv6::HEADER_LEN + tcp::HEADER_LEN + len];
+    let header_len = match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            ethernet::write(&mut frame, to.0, from.0, ethernet::ETHERTYPE_IPV4);
+            let dont_fragment = true;
+            let header = Ipv4Repr { src, dst, protocol: 6, ttl: 64, tos: 0, id: 1, dont_fragment, payload_len };
+            header.emit(&mut frame[IP..]);
+            ipv4::HEADER_LEN
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            ethernet::write(&mut frame, to.0, from.0, ethernet::ETHERTYPE_IPV6);
+            let header =
+                Ipv6Repr { src, dst, next_header: 6, hop_limit: 64, traffic_class: 0, payload_len };
+            header.emit(&mut frame[IP..]);
+            ipv6::HEADER_LEN
+        }
+        _ => unreachable!("both ends are of one family"),
+    };
+    let at = IP + header_len;
+    frame.truncate(at + tcp::HEADER_LEN + len);
+    frame[at..at + 2].copy_from_slice(&sport.to_be_bytes());
+    frame[at + 2..at + 4].copy_from_slice(&dport.to_be_bytes());
+    frame[at + 12] = 5 << 4;
+    frame[at + 13] = flags;
     let packet = Packet::parse(&frame[IP..]).expect("a valid packet");
     let sum = uvs_wire::checksum::transport(&frame[IP..], &packet).finish();
-    frame[TCP + 16..TCP + 18].copy_from_slice(&sum.to_be_bytes());
+    frame[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
     frame
+}
+
+/// Clients below `n` in an order that no cache can guess, one after the other.
+pub fn shuffled(n: usize) -> impl Iterator<Item = usize> {
+    // A prime, and no divisor of any table's size.
+    (0..n).map(move |i| i * 611_953 % n)
 }
 
 /// Establishes connections of clients `0..n`.
@@ -113,10 +183,18 @@ fn segment(
 /// # Panics
 /// When one is refused.
 pub fn establish(director: &Director, n: usize) {
+    establish_of(Family::V4, director, n);
+}
+
+/// The same of either family.
+///
+/// # Panics
+/// When one is refused.
+pub fn establish_of(family: Family, director: &Director, n: usize) {
     let (mut frame, mut out) = (Frame::new(), Outbox::new());
     for client in 0..n {
         for flags in [tcp::SYN, tcp::ACK] {
-            frame.fill(&request(client, flags, 0));
+            frame.fill(&request_of(family, client, flags, 0));
             let verdict = director.handle(CLIENT_SIDE, &mut frame, Instant::ZERO, &mut out);
             assert_eq!(verdict, Verdict::Transmit(SERVER_SIDE), "client {client}");
         }

@@ -1,0 +1,109 @@
+//! Instructions of one packet, counted by callgrind: the judge between two commits where clocks are noisy.
+//!
+//! `cargo run --release -p uvs-bench --example instructions [PART OF A NAME]` runs itself under valgrind (package
+//! `valgrind`), twice for each scenario; the difference of the two runs is what the packets between them cost, copying
+//! the frame into its buffer included.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use uvs_bench::{CLIENT_SIDE, FAMILIES, METHODS, SERVER_SIDE, director_with, establish_of, reply_of, request_of};
+use uvs_director::scheduler::NativeOnly;
+use uvs_director::spec::Forwarding;
+use uvs_director::{Frame, Instant, Outbox, Verdict};
+use uvs_wire::tcp::{ACK, SYN};
+use uvs_wire::{Packet, ethernet};
+
+const CONNECTIONS: usize = 1000;
+const FEW: usize = 1000;
+const MANY: usize = 11_000;
+const RUN: &str = "--run";
+
+fn names() -> Vec<String> {
+    let mut names: Vec<String> = FAMILIES.iter().map(|(family, _)| format!("parse/{family}")).collect();
+    for kind in ["hit", "reply", "miss"] {
+        for (method, forwarding) in METHODS {
+            for (family, _) in FAMILIES {
+                if kind != "reply" || forwarding == Forwarding::Nat {
+                    names.push(format!("{kind}/{method}/{family}"));
+                }
+            }
+        }
+    }
+    names
+}
+
+/// Handles `packets` packets of a scenario.
+fn run(name: &str, packets: usize) {
+    let parts: Vec<&str> = name.split('/').collect();
+    let family_name = parts.last().expect("a name has parts");
+    let (_, family) = FAMILIES.into_iter().find(|(name, _)| name == family_name).expect("a known family");
+    if parts[0] == "parse" {
+        let frame = request_of(family, 1, ACK, 64);
+        for _ in 0..packets {
+            let ip = std::hint::black_box(&frame[ethernet::HEADER_LEN..]);
+            std::hint::black_box(Packet::parse(ip)).expect("a packet");
+        }
+        return;
+    }
+    let (_, forwarding) = METHODS.into_iter().find(|(name, _)| *name == parts[1]).expect("a known method");
+    let is_miss = parts[0] == "miss";
+    let director = director_with(family, forwarding, CONNECTIONS + MANY, Arc::new(NativeOnly));
+    establish_of(family, &director, CONNECTIONS);
+    let (from, to) = if parts[0] == "reply" { (SERVER_SIDE, CLIENT_SIDE) } else { (CLIENT_SIDE, SERVER_SIDE) };
+    // As many whatever `packets` is, so that making them drops out of the difference.
+    let frames: Vec<Vec<u8>> = match parts[0] {
+        "hit" => (0..CONNECTIONS).map(|n| request_of(family, n, ACK, 64)).collect(),
+        "reply" => (0..CONNECTIONS).map(|n| reply_of(family, n, ACK, 64)).collect(),
+        _ => (CONNECTIONS..CONNECTIONS + MANY).map(|n| request_of(family, n, SYN, 0)).collect(),
+    };
+    assert!(!is_miss || packets <= frames.len(), "each miss is another client's");
+    let (mut frame, mut out) = (Frame::new(), Outbox::new());
+    for n in 0..packets {
+        frame.fill(&frames[n % frames.len()]);
+        let verdict = director.handle(from, &mut frame, Instant::ZERO, &mut out);
+        assert_eq!(verdict, Verdict::Transmit(to));
+    }
+    // Taking the table down costs what it holds: not part of this.
+    std::mem::forget(director);
+}
+
+/// Instructions of one run under callgrind.
+fn count(name: &str, packets: usize) -> Result<u64, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(this)
+        .args([RUN, name, &packets.to_string()])
+        .stdout(Stdio::null())
+        .output()
+        .map_err(|error| format!("valgrind cannot be started ({error}); apt-get install valgrind"))?;
+    if !output.status.success() {
+        return Err(format!("{name} failed:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let counted = said.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, n)| n.trim());
+    counted.and_then(|n| n.parse().ok()).ok_or_else(|| format!("callgrind did not count {name}:\n{said}"))
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, name, packets] = &args[..]
+        && first == RUN
+    {
+        run(name, packets.parse().expect("a number of packets"));
+        return ExitCode::SUCCESS;
+    }
+    let wanted = args.first().map_or("", String::as_str);
+    for name in names().iter().filter(|name| name.contains(wanted)) {
+        let counted = count(name, FEW).and_then(|few| Ok(count(name, MANY)? - few));
+        match counted {
+            Ok(instructions) => println!("{name:16} {:5}", instructions / (MANY - FEW) as u64),
+            Err(problem) => {
+                eprintln!("error: {problem}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
