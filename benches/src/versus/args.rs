@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// How often each figure is taken; the result is the median [default: 3, with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
-    /// How long each figure is measured, in seconds, 0.1 to 600 [default: 1.5, with --quick 1]
+    /// How long each figure is measured, in seconds, 0.1 to 600 [default: 1.5, with --quick 0.8]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
     /// One short round: two minutes, and a rough result
@@ -62,7 +62,7 @@ impl Args {
 
     /// How long each figure is measured.
     pub(crate) fn timing(&self) -> Timing {
-        let seconds = self.seconds.unwrap_or(if self.quick { 1.0 } else { 1.5 });
+        let seconds = self.seconds.unwrap_or(if self.quick { 0.8 } else { 1.5 });
         let warm_up = (seconds / 4.0).min(0.3);
         Timing { warm_up: Duration::from_secs_f64(warm_up), window: Duration::from_secs_f64(seconds) }
     }

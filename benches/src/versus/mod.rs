@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Args) -> Result<ExitCode> {
 
 /// Starts everybody, peers first, and drops those that harm data.
 fn start(arguments: &Args, modes: &[Mode]) -> Result<(Vec<Contestant>, Vec<String>)> {
-    let mut contestants = Vec::new();
+    let (mut contestants, mut failures) = (Vec::new(), Vec::new());
     for peer in peers(arguments)? {
         contestants.push(Contestant::peer(peer).with_context(|| format!("peer {peer}"))?);
     }
@@ -102,16 +102,16 @@ fn start(arguments: &Args, modes: &[Mode]) -> Result<(Vec<Contestant>, Vec<Strin
                 eprintln!("skipped: {mode}: this uvs has no attach {}: {why}", mode.attach);
                 continue;
             }
-            let contestant = Contestant::uvs(mode, &uvs, &arguments.interface_key);
-            contestants.push(contestant.with_context(|| format!("uvs, {mode}"))?);
+            match Contestant::uvs(mode, &uvs, &arguments.interface_key) {
+                Ok(contestant) => contestants.push(contestant),
+                Err(error) => fail(&mut failures, format!("uvs {mode} does not start: {error:#}")),
+            }
         }
     }
-    let mut failures = Vec::new();
     contestants.retain(|contestant| match verify::verify(contestant) {
         Ok(()) => true,
         Err(error) => {
-            failures.push(format!("{}: data is harmed, so it is not measured: {error:#}", contestant.name));
-            eprintln!("{}", failures.last().map_or("", String::as_str));
+            fail(&mut failures, format!("{} harms data and is not measured: {error:#}", contestant.name));
             false
         }
     });
@@ -120,6 +120,12 @@ fn start(arguments: &Args, modes: &[Mode]) -> Result<(Vec<Contestant>, Vec<Strin
     }
     eprintln!("data arrives unharmed with {}", names(&contestants));
     Ok((contestants, failures))
+}
+
+/// Says at once what is said again at the end.
+fn fail(failures: &mut Vec<String>, what: String) {
+    eprintln!("failed: {what}");
+    failures.push(what);
 }
 
 fn names(contestants: &[Contestant]) -> String {
@@ -178,10 +184,7 @@ fn measure_all(
                     results.add(name, metric, reading);
                 }
             }
-            Err(error) => {
-                failures.push(format!("round {}, {name}, {load:?}: {error:#}", round + 1));
-                eprintln!("{}", failures.last().map_or("", String::as_str));
-            }
+            Err(error) => fail(failures, format!("round {}, {name}, {load:?}: {error:#}", round + 1)),
         }
     }
 }

@@ -188,50 +188,104 @@ impl Results {
         Some(row)
     }
 
-    /// The table for people.
+    /// The table for people: a block for the peers, and one for each way to run uvs.
     pub(crate) fn table(&self) -> String {
-        let mut text = String::new();
-        let rounds = if self.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", self.rounds) };
-        // Writing to a string never fails.
-        let _ = writeln!(
-            text,
-            "Medians of {rounds}, (least to most), ratio of uvs to the peer; CPU time of the whole machine."
+        let rounds =
+            if self.rounds == 1 { "one round".to_owned() } else { format!("{} rounds", self.rounds) };
+        let mut text = format!(
+            "Medians of {rounds}, least and most in brackets; CPU time is the whole machine's; \
+             ratios are uvs by the peer.\n"
         );
-        for mode in self.modes() {
-            let _ = write!(text, "\n{:<28}{:>28}  {:>8}", format!("uvs {mode}"), "uvs", "CPU");
-            for peer in self.peers() {
-                let _ = write!(text, "  {:>32} {:>6}", peer.to_string(), "ratio");
+        let peers = self.peers();
+        let measured = |names: &[Name]| -> Vec<Metric> {
+            let by_any = |metric: &Metric| names.iter().any(|&name| self.summary(name, *metric).is_some());
+            self.metrics.iter().copied().filter(by_any).collect()
+        };
+        let names: Vec<Name> = peers.iter().map(|&peer| Name::Peer(peer)).collect();
+        let metrics = measured(&names);
+        if !metrics.is_empty() {
+            let mut block = vec![vec!["peers".to_owned()]];
+            for peer in &peers {
+                head(&mut block).extend([peer.to_string(), String::new(), "CPU".to_owned()]);
             }
-            text.push('\n');
-            for row in self.metrics.iter().filter_map(|&metric| self.row(mode, metric)) {
-                let _ = write!(text, "{:<28}", format!("{} {}", row.metric, row.unit));
-                let cell = |label: &str, median: f64| {
-                    let spread = row
-                        .spread
-                        .get(label)
-                        .map(|[min, max]| format!("({} to {})", number(*min), number(*max)));
-                    format!("{} {}", number(median), spread.unwrap_or_default())
-                };
-                let cpu = row.cpu.get("uvs").copied().unwrap_or_default();
-                let _ = write!(text, "{:>28}  {:>8}", cell("uvs", row.uvs), short(cpu));
-                for peer in self.peers() {
-                    let label = peer.to_string();
-                    match (row.peers.get(&label), row.ratio.get(&label)) {
-                        (Some(&median), Some(ratio)) => {
-                            let cpu = row.cpu.get(&label).copied().unwrap_or_default();
-                            let cell = format!("{} {}", cell(&label, median), short(cpu));
-                            let _ = write!(text, "  {cell:>32} {ratio:>6.2}");
-                        }
-                        _ => {
-                            let _ = write!(text, "  {:>32} {:>6}", "-", "-");
-                        }
-                    }
+            for metric in metrics {
+                let mut line = vec![format!("{metric}, {}", metric.unit())];
+                for &name in &names {
+                    line.extend(self.cells(name, metric));
                 }
-                let _ = writeln!(text, "  {}", row.cpu_unit);
+                line.push(metric.cpu_unit().to_owned());
+                block.push(line);
             }
+            text.push_str(&aligned(&block));
+        }
+        for mode in self.modes() {
+            let mut block = vec![vec![mode.to_string(), "uvs".to_owned(), String::new(), "CPU".to_owned()]];
+            head(&mut block).push(String::new());
+            head(&mut block).extend(peers.iter().map(|peer| format!("by {peer}")));
+            for metric in measured(&[Name::Uvs(mode)]) {
+                let mut line = vec![format!("{metric}, {}", metric.unit())];
+                line.extend(self.cells(Name::Uvs(mode), metric));
+                line.push(metric.cpu_unit().to_owned());
+                let ratios = self.row(mode, metric).map(|row| row.ratio).unwrap_or_default();
+                for peer in &peers {
+                    let ratio = ratios.get(&peer.to_string()).map(|ratio| format!("{ratio:.2}"));
+                    line.push(ratio.unwrap_or_else(|| "-".to_owned()));
+                }
+                block.push(line);
+            }
+            text.push_str(&aligned(&block));
         }
         text
     }
+
+    /// Median, spread and CPU time of a contestant.
+    fn cells(&self, name: Name, metric: Metric) -> [String; 3] {
+        let cpu = Summary::of(self.readings(name, metric).map(|reading| reading.cpu));
+        match self.summary(name, metric).zip(cpu) {
+            Some((it, cpu)) => {
+                let spread = if self.rounds == 1 {
+                    String::new()
+                } else {
+                    format!("({} to {})", number(it.min), number(it.max))
+                };
+                [number(it.median), spread, short(cpu.median)]
+            }
+            None => ["-".to_owned(), String::new(), "-".to_owned()],
+        }
+    }
+}
+
+fn head(block: &mut [Vec<String>]) -> &mut Vec<String> {
+    block.first_mut().expect("a block begins with its head")
+}
+
+/// Lines with their columns under one another, the first to the left, all others to the right.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::from("\n");
+    for line in lines {
+        let mut row = String::new();
+        for (place, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            // Writing to a string never fails.
+            let _ = match place {
+                0 => write!(row, "{cell:<width$}"),
+                _ if width == 0 => Ok(()),
+                _ => write!(row, "  {cell:>width$}"),
+            };
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// A figure with three digits that count, or with thousands set apart.
@@ -310,6 +364,28 @@ mod tests {
         ] {
             assert_eq!(row[key].to_string(), want, "{key}");
         }
+    }
+
+    #[test]
+    fn the_table_has_a_block_for_everybody() {
+        let mode = Mode { method: Method::Dr, device: Device::Tap, attach: Attach::Tcx };
+        let mut results = Results::new(vec![Metric::Tcp1, Metric::Udp1], 2);
+        for value in [1.0, 3.0] {
+            results.add(Name::Uvs(mode), Metric::Tcp1, reading(value));
+            results.add(Name::Uvs(mode), Metric::Udp1, reading(value));
+            results.add(Name::Peer(Peer::Haproxy), Metric::Tcp1, reading(value * 2.0));
+        }
+        let want = "\
+Medians of 2 rounds, least and most in brackets; CPU time is the whole machine's; ratios are uvs by the peer.
+
+peers         haproxy                    CPU
+tcp1, Gbit/s     4.00  (2.00 to 6.00)  0.400  ns/byte
+
+dr tap tcx        uvs                    CPU             by haproxy
+tcp1, Gbit/s     2.00  (1.00 to 3.00)  0.200    ns/byte        0.50
+udp1, packets/s  2.00  (1.00 to 3.00)  0.200  us/packet           -
+";
+        assert_eq!(results.table(), want);
     }
 
     #[test]
