@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::{SysconfVar, sysconf};
 use uvs_director::spec::Prefix;
 use uvs_lab::director::{Decapsulator, Director};
@@ -304,24 +304,40 @@ fn start_haproxy(director: &Host) -> Result<Process> {
     Ok(process)
 }
 
-/// The program that a peer needs.
+/// The program that a peer needs; nothing for one that needs none.
 ///
 /// # Errors
 /// It is not installed; the message names the package.
 pub(crate) fn find(peer: Peer) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where root's programs are, whatever the path.
+    find_in(peer, std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)))
+}
+
+fn find_in(peer: Peer, mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf> {
     let (program, package) = match peer {
         Peer::Nft => ("nft", "nftables"),
         Peer::Haproxy => ("haproxy", "haproxy"),
         Peer::Route => return Ok(PathBuf::new()),
     };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Where root's programs are, whatever the path.
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));
-    match folders.map(|folder| folder.join(program)).find(|file| file.is_file()) {
-        Some(file) => Ok(file),
-        None => bail!(
+    folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_file())).with_context(|| {
+        format!(
             "there is no {program} here, which the peer {peer} needs\n  \
              fix: apt-get install {package}, or leave {peer} out of --peers"
-        ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_installed_is_named_with_its_package() {
+        for (peer, package) in [(Peer::Nft, "nftables"), (Peer::Haproxy, "haproxy")] {
+            let error = find_in(peer, ["/nowhere".into()].into_iter()).unwrap_err().to_string();
+            assert!(error.contains(&format!("apt-get install {package}")), "{error}");
+        }
+        assert!(find_in(Peer::Route, std::iter::empty()).is_ok(), "the kernel is always there");
     }
 }
