@@ -14,7 +14,7 @@ const BAR: f64 = 16.0;
 const GAP: f64 = 4.0;
 const HEAD: f64 = 34.0;
 /// Room for the figure to the right of the longest bar.
-const FIGURE: f64 = 120.0;
+const FIGURE: f64 = 150.0;
 
 /// The plot as a document.
 pub(crate) fn svg(results: &Results) -> String {
