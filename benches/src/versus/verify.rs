@@ -16,7 +16,7 @@ use super::pattern::{Bytes, CHUNK};
 use super::world::{COMPARE, ECHO, RIPS, World};
 
 /// Connections that carry data at once.
-const STREAMS: u64 = 6;
+const STREAMS: usize = 6;
 /// Bytes in each direction of each of them, odd so that the last segment is, too.
 const LENGTH: u64 = (2 << 20) + 12_345;
 /// Payloads of UDP datagrams, to the largest that an MTU of 1500 lets through without fragments.
@@ -31,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// # Errors
 /// Something is lost, or not what was sent, or a real server gets nothing.
 pub(crate) fn verify(contestant: &Contestant) -> Result<()> {
-    let pairs = matched(bulk::connect(&contestant.world, COMPARE, STREAMS as usize)?)?;
+    let pairs = matched(bulk::connect(&contestant.world, COMPARE, STREAMS)?)?;
     let served: BTreeSet<_> =
         pairs.iter().filter_map(|(_, server)| server.local_addr().ok()).map(|it| it.ip()).collect();
     if contestant.spreads_addresses() {
