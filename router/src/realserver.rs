@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use uvs_device::net::{Net, read_sysctl, write_sysctl};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind, Poller, Queue, StopHandle};
 use uvs_director::spec::Prefix;
@@ -90,6 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     refuse_second_decapsulator(&runtime)?;
     let socket = open_socket(&args)?;
+    let _taker = open_taker(&args)?;
     // Dropped, it takes the device, and the addresses on it, away.
     let device = open_device(&args.device)?;
     let_any_source_in(&args.device)?;
@@ -262,6 +263,16 @@ fn open_socket(args: &Args) -> Result<Socket> {
             .with_context(|| format!("--bind {rip}: is it an address of this host?"))?;
     }
     Ok(socket)
+}
+
+/// A socket that takes every tunnelled packet and keeps none. To a packet that no raw socket takes, because the only one is full,
+/// the kernel answers "protocol unreachable", and clients would give up where a lost packet is all they should notice.
+fn open_taker(args: &Args) -> Result<Socket> {
+    /// The BPF instruction `ret #k`: with 0, nothing is kept.
+    const RETURN: u16 = 0x06;
+    let taker = open_socket(args)?;
+    taker.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).context("cannot attach a filter to a socket")?;
+    Ok(taker)
 }
 
 /// Two ends of one tunnel would deliver every packet twice.

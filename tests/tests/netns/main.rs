@@ -28,6 +28,7 @@ mod lifecycle;
 mod local;
 mod modes;
 mod noise;
+mod overload;
 mod packet;
 mod path_mtu;
 mod peer;

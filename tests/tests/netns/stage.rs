@@ -67,7 +67,8 @@ pub(crate) struct Stage {
     director: Running,
     /// The servers, in the order of the real servers.
     pub(crate) peers: Vec<Peer>,
-    _decapsulators: Vec<Decapsulator>,
+    /// `uvs realserver` of each real server (TUN).
+    pub(crate) decapsulators: Vec<Decapsulator>,
     pub(crate) topology: Topology,
 }
 
@@ -96,7 +97,7 @@ impl Stage {
             Method::Nat | Method::Direct => Vec::new(),
         };
         let director = Running::start(&topology.director, config);
-        Self { director, peers, _decapsulators: decapsulators, topology }
+        Self { director, peers, decapsulators, topology }
     }
 
     /// The first client.

@@ -9,13 +9,16 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 6] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
     // Compile the programs of the direct attach.
     ("clang", "clang"),
     ("llvm-strip", "llvm"),
     ("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
+    // What `uvs-bench versus` compares uvs with.
+    ("nft", "nftables"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Whether this process is root's.

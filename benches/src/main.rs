@@ -1,0 +1,26 @@
+//! `uvs-bench`: runs that are too large for a micro bench.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod versus;
+
+/// Benches of uvs that need a network; the micro benches are `cargo bench -p uvs-bench`
+#[derive(Debug, Parser)]
+#[command(name = "uvs-bench")]
+enum Cli {
+    /// Measures uvs and its peers side by side, in network namespaces
+    Versus(versus::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli::Versus(arguments) = Cli::parse();
+    match versus::run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
