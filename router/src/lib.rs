@@ -28,7 +28,7 @@ pub mod version;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Sched};
 
 /// Does what the command line says.
 ///
@@ -40,6 +40,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Realserver(arguments) => realserver::run(arguments),
+        Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),
         Command::Version => {
             println!("{}", version::Build::current());
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,36 @@
+//! `uvs sched` for authors of schedulers: everything that needs neither a running director nor any rights.
+//!
+//! ```text
+//!   new --> (a project) --> component --> inspect --> test --> bench --> simulate, compare
+//!                                            `-- all through uvs-plugin, as the director calls a module
+//! ```
+//! Time and random numbers are arguments: with the same seed every command but `bench` says the same again.
+
+mod anatomy;
+mod bench;
+mod inspect;
+mod service;
+mod subject;
+mod text;
+
+use std::process::ExitCode;
+
+/// What to do.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Tell what a module is, what it wants, and whether uvs takes it
+    Inspect(inspect::Args),
+    /// Measure what a pick costs, beside a native scheduler
+    Bench(bench::Args),
+}
+
+/// Does it.
+///
+/// # Errors
+/// What went wrong, for a person to read.
+pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}
