@@ -180,12 +180,13 @@ impl Report {
             key = "";
         }
         key = "imports";
-        if self.imports.is_empty() {
+        let functions: Vec<_> = self.imports.iter().filter(|import| import.r#type != "type").collect();
+        if functions.is_empty() {
             line(key, "none");
         }
-        for import in &self.imports {
+        for import in functions {
             let note = if import.granted { "granted" } else { "NOT GRANTED" };
-            line(key, &format!("{:<10}{} {note}", import.name, import.r#type).replace("  ", " "));
+            line(key, &format!("{:<10}{}  {note}", format!("{} ", import.name), import.r#type));
             key = "";
         }
         let max = self
@@ -248,7 +249,8 @@ impl Import {
     fn new(item: &Item) -> Self {
         let types =
             item.name.strip_prefix(PACKAGE).is_some_and(|rest| rest == "types" || rest.starts_with("types@"));
-        let granted = types || IMPORTS.contains(&item.name.as_str());
+        // A type is nothing that could be called; components repeat those of the world.
+        let granted = types || item.signature == "type" || IMPORTS.contains(&item.name.as_str());
         Self { name: item.name.clone(), r#type: item.signature.clone(), granted }
     }
 }

@@ -8,6 +8,8 @@
 
 mod anatomy;
 mod bench;
+mod component;
+mod conform;
 mod inspect;
 mod service;
 mod subject;
@@ -20,6 +22,10 @@ use std::process::ExitCode;
 pub enum Command {
     /// Tell what a module is, what it wants, and whether uvs takes it
     Inspect(inspect::Args),
+    /// Make the core module that a compiler wrote a component
+    Component(component::Args),
+    /// Try whether a module keeps the contract
+    Test(conform::Args),
     /// Measure what a pick costs, beside a native scheduler
     Bench(bench::Args),
 }
@@ -31,6 +37,8 @@ pub enum Command {
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Inspect(args) => inspect::run(args),
+        Command::Component(args) => component::run(args),
+        Command::Test(args) => conform::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
