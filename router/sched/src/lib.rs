@@ -8,10 +8,12 @@
 
 mod anatomy;
 mod bench;
+mod compare;
 mod component;
 mod conform;
 mod inspect;
 mod service;
+mod simulate;
 mod subject;
 mod text;
 
@@ -28,6 +30,10 @@ pub enum Command {
     Test(conform::Args),
     /// Measure what a pick costs, beside a native scheduler
     Bench(bench::Args),
+    /// Run policies side by side in virtual time: shares, imbalance, disruption
+    Simulate(Box<simulate::Args>),
+    /// Show where two policies differ on the same connections
+    Compare(Box<compare::Args>),
 }
 
 /// Does it.
@@ -40,5 +46,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Component(args) => component::run(args),
         Command::Test(args) => conform::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Compare(args) => compare::run(args),
     }
 }
