@@ -12,6 +12,7 @@ mod compare;
 mod component;
 mod conform;
 mod inspect;
+mod new;
 mod service;
 mod simulate;
 mod subject;
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
+    /// Make a project for a new scheduler
+    New(new::Args),
     /// Tell what a module is, what it wants, and whether uvs takes it
     Inspect(inspect::Args),
     /// Make the core module that a compiler wrote a component
@@ -42,6 +45,7 @@ pub enum Command {
 /// What went wrong, for a person to read.
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::New(args) => new::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Component(args) => component::run(args),
         Command::Test(args) => conform::run(args),

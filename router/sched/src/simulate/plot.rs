@@ -29,8 +29,8 @@ const BARS: usize = 72;
 /// Draws it.
 pub(super) fn svg(plan: &Plan, lanes: &[Lane]) -> String {
     let bars = plan.weights.len() * lanes.len() <= BARS;
-    let (top, bottom) = (112.0, 392.0);
-    let height = if bars { 676.0 } else { 452.0 };
+    let (top, bottom) = (128.0, 404.0);
+    let height = if bars { 688.0 } else { 452.0 };
     let mut page = Page(String::new());
     let _ = write!(
         page.0,
@@ -42,7 +42,7 @@ pub(super) fn svg(plan: &Plan, lanes: &[Lane]) -> String {
     legend(&mut page, lanes);
     lines(&mut page, plan, lanes, top, bottom);
     if bars {
-        shares(&mut page, plan, lanes, 488.0, 612.0);
+        shares(&mut page, plan, lanes, 500.0, 628.0);
     }
     page.0 + "</svg>\n"
 }
@@ -63,13 +63,10 @@ fn subtitle(plan: &Plan) -> String {
 fn legend(page: &mut Page, lanes: &[Lane]) {
     let mut x = LEFT;
     for (lane, colour) in lanes.iter().zip(COLOURS) {
-        let label = format!("{}  {}", lane.name, percent(lane.outcome.imbalance_mean()));
+        let mean = format!("mean {}", percent(lane.outcome.imbalance_mean()));
         page.line((x, 82.0), (x + 20.0, 82.0), colour, 3.0, "");
-        page.text((x + 27.0, 86.5), "start", 13.0, INK, "600", &lane.name);
-        let name_width = width(&lane.name, 13.0);
-        let mean = percent(lane.outcome.imbalance_mean());
-        page.text((x + 33.0 + name_width, 86.5), "start", 13.0, SOFT, "400", &mean);
-        x += 54.0 + width(&label, 13.0);
+        page.title((x + 27.0, 86.5), 13.0, &lane.name, &mean);
+        x += 52.0 + width(&lane.name, 13.0) + width(&mean, 13.0);
     }
 }
 
@@ -100,7 +97,7 @@ fn lines(page: &mut Page, plan: &Plan, lanes: &[Lane], top: f64, bottom: f64) {
         page.text((LEFT - 10.0, y(grid) + 4.0), "end", 12.0, SOFT, "400", &format!("{} %", number(grid)));
         grid += step;
     }
-    let (tick, _) = scale(plan.end);
+    let (tick, _) = scale(plan.end / 1.4);
     let mut at = 0.0;
     while at <= plan.end + 1e-9 {
         page.line((x(at), bottom), (x(at), bottom + 5.0), "#9aa2ab", 1.0, "");
@@ -111,14 +108,14 @@ fn lines(page: &mut Page, plan: &Plan, lanes: &[Lane], top: f64, bottom: f64) {
     let mut last = f64::NEG_INFINITY;
     let mut row = 0.0;
     for change in plan.changes.iter().filter(|change| change.at < plan.end) {
-        page.line((x(change.at), top), (x(change.at), bottom), "#8a8170", 1.0, "4 3");
-        // Names side by side where there is room, else below each other.
+        // Names side by side above the lines where there is room, else inside, below each other.
         row = if x(change.at) - last < 110.0 { row + 15.0 } else { 0.0 };
         last = x(change.at);
+        page.line((x(change.at), top - 16.0), (x(change.at), bottom), "#8a8170", 1.0, "4 3");
         let near_end = x(change.at) > RIGHT - 90.0;
         let (place, anchor) =
             if near_end { (x(change.at) - 5.0, "end") } else { (x(change.at) + 5.0, "start") };
-        page.text((place, top + 13.0 + row), anchor, 12.0, "#6b6250", "400", &change.title());
+        page.text((place, top - 7.0 + row), anchor, 12.0, "#6b6250", "400", &change.title());
     }
     for (points, colour) in curves.iter().zip(COLOURS) {
         let path: Vec<String> =
@@ -148,16 +145,19 @@ fn curve(outcome: &Outcome) -> Vec<(f64, f64)> {
 /// Bars for each destination, and a mark where its weight would have them.
 #[expect(clippy::cast_precision_loss, reason = "a few destinations")]
 fn shares(page: &mut Page, plan: &Plan, lanes: &[Lane], top: f64, bottom: f64) {
-    page.text((LEFT, top - 34.0), "start", 15.0, INK, "600", "Share of connections");
-    let note = "the line across the bars is the share by weight";
-    page.text((LEFT + 166.0, top - 34.0), "start", 12.5, SOFT, "400", note);
+    page.title(
+        (LEFT, top - 30.0),
+        15.0,
+        "Share of connections",
+        "the line across the bars is the share by weight",
+    );
     let share = |lane: &Lane, number: usize| lane.outcome.share_percent(number);
     let ideal = |number: usize| lanes.first().map_or(0.0, |lane| lane.outcome.ideal_percent(number));
     let count = plan.weights.len();
     let most = (0..count)
         .flat_map(|n| lanes.iter().map(move |lane| share(lane, n)).chain([ideal(n)]))
         .fold(1.0, f64::max);
-    let (step, ceiling) = scale(most);
+    let (step, ceiling) = scale(most * 1.05);
     let y = |percent: f64| bottom - (bottom - top) * percent / ceiling;
     let mut grid = 0.0;
     while grid <= ceiling + 1e-9 {
@@ -213,17 +213,31 @@ fn number(value: f64) -> String {
 /// About how wide a text is: there is no font to ask.
 #[expect(clippy::cast_precision_loss, reason = "a short text")]
 fn width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * 0.56
+    text.chars().count() as f64 * size * 0.62
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 struct Page(String);
 
 impl Page {
     fn text(&mut self, (x, y): (f64, f64), anchor: &str, size: f64, colour: &str, weight: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let text = escaped(text);
         let _ = writeln!(
             self.0,
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" font-weight=\"{weight}\" fill=\"{colour}\">{text}</text>"
+        );
+    }
+
+    /// Strong words and, in the same line, soft ones: the renderer knows how wide the first are.
+    fn title(&mut self, (x, y): (f64, f64), size: f64, strong: &str, soft: &str) {
+        let [strong, soft] = [strong, soft].map(escaped);
+        let small = size.min(13.0);
+        let _ = writeln!(
+            self.0,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" font-weight=\"600\" fill=\"{INK}\">{strong}<tspan dx=\"8\" font-size=\"{small}\" font-weight=\"400\" fill=\"{SOFT}\">{soft}</tspan></text>"
         );
     }
 
