@@ -372,12 +372,17 @@ fn memory(context: &Context<'_>) -> Outcome {
     };
     let before = run(&mut trial, 0)?;
     let after = run(&mut trial, PICKS)?;
-    let limit = size(context.module.host().policy().memory_bytes as u64);
+    let allowed = context.module.host().policy().memory_bytes;
+    let limit = size(allowed as u64);
     let [held, then] = [before, after].map(|bytes| size(bytes as u64));
     if after > before {
         return Err(trial.broken(&format!(
             "it held {held} after {PICKS} picks and {then} after as many more: it will reach its limit of {limit}"
         )));
+    }
+    if after > allowed / 4 * 3 {
+        // One that has come to its limit grows no more, and fails soon.
+        return Err(trial.broken(&format!("it holds {then}, and the limit is {limit}")));
     }
     pass(format!("it holds {then} of {limit}"))
 }

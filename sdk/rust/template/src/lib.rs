@@ -68,17 +68,40 @@ uvs_sdk::export!({{type}});
 
 #[cfg(test)]
 mod tests {
+    use core::net::Ipv4Addr;
+
     use super::*;
-    use uvs_sdk::testing::Lab;
+    use uvs_sdk::{Protocol, testing::Lab};
+
+    fn client(n: u8) -> Flow {
+        Flow {
+            protocol: Protocol::Tcp,
+            client: Ipv4Addr::new(198, 51, 100, n).into(),
+            client_port: 40_000,
+            virtual_addr: Ipv4Addr::new(192, 0, 2, 10).into(),
+            virtual_port: 443,
+            mark: 0,
+        }
+    }
 
     #[test]
     fn a_client_sticks_until_its_destination_is_quiesced() {
         let mut lab = Lab::<{{type}}>::new("");
         lab.add(1, 1).add(2, 1);
-        let first = lab.connect().expect("both are free");
-        assert_eq!(lab.connect(), Some(first), "the same client");
+        let first = lab.connect_by(&client(7)).expect("both are free");
+        assert_eq!(lab.connect_by(&client(8)), Some(3 - first), "another client, the one with fewer connections");
+        assert_eq!(lab.connect_by(&client(7)), Some(first), "the same client");
         lab.edit(first, 0);
-        assert_eq!(lab.connect(), Some(3 - first), "the other one");
+        assert_eq!(lab.connect_by(&client(7)), Some(3 - first), "the only one left");
+    }
+
+    #[test]
+    fn a_client_that_stays_away_is_forgotten() {
+        let mut lab = Lab::<{{type}}>::new("30");
+        lab.add(1, 1).add(2, 1);
+        let first = lab.connect_by(&client(7)).expect("both are free");
+        lab.host.now_ms += 40_000;
+        assert_eq!(lab.connect_by(&client(7)), Some(3 - first), "the one with fewer connections");
     }
 
     #[test]
