@@ -1,5 +1,6 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
+mod docs;
 mod packages;
 mod tally;
 mod test;
@@ -12,6 +13,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test                         checks everything; `cargo xtask test --help` tells more
+  docs [--check]               writes the reference of the scheduler contract from its WIT file
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
 ";
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     };
     let result = match command.as_str() {
         "test" => test::run(rest),
+        "docs" => docs::run(rest),
         "wasm" => wasm::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");

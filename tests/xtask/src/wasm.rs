@@ -349,7 +349,7 @@ fn clean_cargo(root: &Path) -> Command {
 }
 
 /// The root of the checkout.
-fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     // cargo tells where this package is now; a program started by hand knows where it was built.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let root = PathBuf::from(package).join("../..");
