@@ -46,8 +46,19 @@ pub enum Command {
     Status(client::status::Args),
     /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
     Realserver(realserver::Args),
+    /// Write, try, measure and compare scheduler modules
+    #[command(subcommand)]
+    Sched(Sched),
     /// Print the versions of uvs, the scheduler contract and wasmtime
     Version,
+}
+
+/// `uvs sched`.
+#[derive(Debug, Subcommand)]
+pub enum Sched {
+    /// For authors: offline, no rights needed.
+    #[command(flatten)]
+    Author(uvs_sched::Command),
 }
 
 /// `uvs run`.

@@ -33,7 +33,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Sched};
 
 /// Does what `uvs` is told under the name of ipvsadm, as which a link may call it. `None`: it has another name.
 ///
@@ -56,6 +56,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
         Command::Realserver(arguments) => realserver::run(arguments),
+        Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),
         Command::Version => {
             println!("{}", version::Build::current());
             Ok(ExitCode::SUCCESS)

@@ -143,6 +143,16 @@ impl Instance {
         self.budget - self.store.get_fuel().expect("the engine counts fuel")
     }
 
+    /// What its linear memories hold.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
+    /// Where its random numbers stand.
+    pub(crate) fn random_state(&self) -> u64 {
+        self.store.data().random
+    }
+
     /// Log lines left out since the last time this was asked.
     #[inline]
     pub(crate) fn take_log_suppressed(&mut self) -> u64 {

@@ -141,6 +141,23 @@ impl Plugin {
         }
     }
 
+    /// Bytes of linear memory that the instance holds, all its memories together; `None` while none lives.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        match &self.state {
+            State::Live { instance, .. } => Some(instance.memory_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Where the module's random numbers stand: a plugin that starts with this as its seed draws those that this
+    /// one would draw next. `None` while no instance lives.
+    pub fn random_state(&self) -> Option<u64> {
+        match &self.state {
+            State::Live { instance, .. } => Some(instance.random_state()),
+            _ => None,
+        }
+    }
+
     /// The module's answer, checked; `None`: it failed, and that is dealt with.
     fn ask(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<Option<u32>> {
         if !matches!(self.state, State::Live { .. }) {

@@ -1,6 +1,7 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
 mod bpf;
+mod docs;
 mod packages;
 mod tally;
 mod test;
@@ -13,6 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test                         checks everything; `cargo xtask test --help` tells more
+  docs [--check]               writes the reference of the scheduler contract from its WIT file
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
 ";
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     };
     let result = match command.as_str() {
         "test" => test::run(rest),
+        "docs" => docs::run(rest),
         "wasm" => wasm::run(rest),
         "bpf" => bpf::run(rest),
         "help" | "-h" | "--help" => {
