@@ -1,7 +1,9 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
 mod bpf;
+mod component;
 mod packages;
+mod sdk;
 mod tally;
 mod test;
 mod toolchain;
@@ -15,6 +17,8 @@ usage: cargo xtask COMMAND
   test                         checks everything; `cargo xtask test --help` tells more
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
+  sdk [--lang LIST]            builds and tests the example of each SDK; `cargo xtask sdk --help` tells more
+  component CORE.wasm -o FILE  makes a core module a scheduler
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +31,8 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "wasm" => wasm::run(rest),
         "bpf" => bpf::run(rest),
+        "sdk" => sdk::run(rest),
+        "component" => component::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
