@@ -60,6 +60,14 @@ uvs_affinity *uvs_affinity_new(uint32_t capacity, uint64_t ttl_ms) {
     return a;
 }
 
+void uvs_affinity_free(uvs_affinity *a) {
+    if (a != NULL) {
+        free(a->heads);
+        free(a->entries);
+        free(a);
+    }
+}
+
 /* A mix whose every bit depends on every bit of address and key. */
 static uint32_t chain(const uvs_affinity *a, uvs_address client) {
     uint64_t hash = (client.hi ^ a->key[0]) * 0xff51afd7ed558ccdu;
@@ -68,8 +76,10 @@ static uint32_t chain(const uvs_affinity *a, uvs_address client) {
     return (uint32_t)(hash >> 32) & (a->chains - 1);
 }
 
-/* A time that is still to come was another director's, and the difference is large: it says nothing. */
-static bool is_fresh(const uvs_affinity *a, const entry *e) { return a->now_ms - e->used_ms < a->ttl_ms; }
+/* A time that is still to come was another director's: it says nothing. */
+static bool is_fresh(const uvs_affinity *a, const entry *e) {
+    return e->used_ms <= a->now_ms && a->now_ms - e->used_ms < a->ttl_ms;
+}
 
 static uint32_t find(const uvs_affinity *a, uvs_address client) {
     uint32_t at = a->heads[chain(a, client)];

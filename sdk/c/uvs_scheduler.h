@@ -115,6 +115,8 @@ typedef struct uvs_affinity uvs_affinity;
 
 /* Remembers nobody yet. To be called from uvs_init or later, with a capacity from 1 to 1000000. */
 uvs_affinity *uvs_affinity_new(uint32_t capacity, uint64_t ttl_ms);
+/* Gives its memory back. */
+void uvs_affinity_free(uvs_affinity *affinity);
 /* Sets the clock and forgets up to two clients whose time is over; to be called at the beginning of each pick. */
 void uvs_affinity_tick(uvs_affinity *affinity);
 /* The destination id of a client into `id`; false: it is not known, or its time is over. Does not count as a use. */

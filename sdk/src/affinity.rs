@@ -148,7 +148,7 @@ impl Affinity {
 
     /// A time that is still to come was another director's: it says nothing.
     fn is_fresh(&self, entry: &Entry) -> bool {
-        self.now_ms.wrapping_sub(entry.used_ms) < self.ttl_ms
+        self.now_ms.checked_sub(entry.used_ms).is_some_and(|age| age < self.ttl_ms)
     }
 
     fn insert(&mut self, client: Address, id: u32, used_ms: u64) {
