@@ -129,3 +129,18 @@ uint32_t uvs_position_of(const uvs_table *all, uint32_t id) {
     }
     return UVS_NONE;
 }
+
+uint32_t uvs_least(const uvs_table *all, uint32_t (*load)(const uvs_destination *destination)) {
+    uint32_t best = UVS_NONE, best_load = 0;
+    for (uint32_t position = 0; position < all->len; position++) {
+        const uvs_destination *it = &all->list[position];
+        if (uvs_eligible(it)) {
+            uint32_t its_load = load(it);
+            if (best == UVS_NONE || uvs_less(its_load, it->weight, best_load, all->list[best].weight)) {
+                best = position;
+                best_load = its_load;
+            }
+        }
+    }
+    return best;
+}

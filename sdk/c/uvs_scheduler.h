@@ -108,6 +108,10 @@ static inline bool uvs_less(uint32_t load, uint32_t weight, uint32_t other_load,
 /* Where the destination with this id is, or UVS_NONE; walks the list. */
 uint32_t uvs_position_of(const uvs_table *table, uint32_t id);
 
+/* The eligible destination with the least load for its weight, the first in list order among equals; UVS_NONE where none is
+ * eligible. `load` says what a destination carries. */
+uint32_t uvs_least(const uvs_table *table, uint32_t (*load)(const uvs_destination *destination));
+
 /* Remembers where clients were sent lately: at most `capacity` of them, each for `ttl_ms` after it came last. When it is
  * full, the client that stayed away longest makes room. All SDKs have it, with one layout of the saved state
  * (sdk/README.md). */

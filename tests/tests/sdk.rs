@@ -29,7 +29,6 @@ const CAPACITY: u32 = 10_000;
 fn policy(language: &str) -> Policy {
     let default = Policy::default();
     match language {
-        "js" => Policy { fuel_setup: 1_000_000_000, fuel_schedule: 100_000_000, ..default },
         "python" => Policy {
             module_bytes: 32 << 20,
             fuel_setup: 4_000_000_000,
@@ -408,7 +407,7 @@ fn figures() {
                     // One destination's load comes with each pick, as when each connection counts.
                     let changed = [(n % count, Load { active: (n * 7 + round) % 90, ..Load::default() })];
                     let pick = plugin.schedule(
-                        &flow(n % 5_000),
+                        &flow(round * picks + n),
                         &changed,
                         Instant::ZERO + Duration::from_millis(u64::from(n)),
                     );

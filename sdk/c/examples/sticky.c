@@ -16,17 +16,7 @@ const char *uvs_init(const char *service, const char *options) {
     return NULL;
 }
 
-/* The eligible destination with the fewest connections for its weight, the first in list order among equals. */
-static uint32_t fewest(const uvs_table *table) {
-    const uvs_destination *best = NULL;
-    for (const uvs_destination *it = table->list; it < table->list + table->len; it++) {
-        if (uvs_eligible(it) && (best == NULL || uvs_less(it->active + it->inactive, it->weight,
-                                                          best->active + best->inactive, best->weight))) {
-            best = it;
-        }
-    }
-    return best == NULL ? UVS_NONE : (uint32_t)(best - table->list);
-}
+static uint32_t connections(const uvs_destination *destination) { return destination->active + destination->inactive; }
 
 uint32_t uvs_schedule(const uvs_flow *flow, const uvs_table *table) {
     uvs_affinity_tick(clients);
@@ -35,7 +25,7 @@ uint32_t uvs_schedule(const uvs_flow *flow, const uvs_table *table) {
         position = uvs_position_of(table, id);
     }
     if (position == UVS_NONE || !uvs_eligible(&table->list[position])) {
-        position = fewest(table);
+        position = uvs_least(table, connections);
     }
     if (position != UVS_NONE) {
         uvs_affinity_put(clients, flow->client, table->list[position].id);

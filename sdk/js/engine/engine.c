@@ -19,9 +19,8 @@ static JSContext *ctx;
 /* The module's functions, undefined where it exports none. */
 static JSValue js_update, js_schedule, js_save, js_restore;
 
-/* The table as the module sees it: its list, and the objects in it once more. */
+/* The table as the module sees it; uvs_host_objects are the objects in its list once more. */
 static JSValue js_table;
-static JSValue *js_list;
 static uint32_t js_list_len;
 
 static struct {
@@ -204,12 +203,12 @@ static void set_load(JSValueConst object, const uvs_destination *destination) {
 void uvs_update(const uvs_table *table) {
     uvs_host_current = table;
     for (uint32_t at = 0; at < js_list_len; at++) {
-        JS_FreeValue(ctx, js_list[at]);
+        JS_FreeValue(ctx, uvs_host_objects[at]);
     }
-    free(js_list);
+    free(uvs_host_objects);
     js_list_len = table->len;
-    js_list = malloc(table->len > 0 ? table->len * sizeof *js_list : 1);
-    if (js_list == NULL) {
+    uvs_host_objects = malloc(table->len > 0 ? table->len * sizeof *uvs_host_objects : 1);
+    if (uvs_host_objects == NULL) {
         abort();
     }
     JSValue list = checked(JS_NewArray(ctx));
@@ -221,7 +220,7 @@ void uvs_update(const uvs_table *table) {
         set(object, name.address, uvs_host_address(ctx, destination->address));
         set(object, name.port, JS_NewInt32(ctx, destination->port));
         set_load(object, destination);
-        js_list[at] = JS_DupValue(ctx, object);
+        uvs_host_objects[at] = JS_DupValue(ctx, object);
         if (JS_SetPropertyUint32(ctx, list, at, object) < 0) {
             fail(thrown());
         }
@@ -239,7 +238,7 @@ uint32_t uvs_schedule(const uvs_flow *from, const uvs_table *table) {
     JSValue changed = checked(JS_NewArray(ctx));
     for (uint32_t at = 0; at < table->changed_len; at++) {
         uint32_t position = table->changed[at];
-        set_load(js_list[position], &table->list[position]);
+        set_load(uvs_host_objects[position], &table->list[position]);
         if (JS_SetPropertyUint32(ctx, changed, at, JS_NewUint32(ctx, position)) < 0) {
             fail(thrown());
         }

@@ -311,6 +311,7 @@ JSModuleDef *uvs_host_module(JSContext *ctx) {
 }
 
 const uvs_table *uvs_host_current;
+JSValue *uvs_host_objects;
 
 static JSValue table_position_of(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv) {
     (void)self;
@@ -325,8 +326,35 @@ static JSValue table_position_of(JSContext *ctx, JSValueConst self, int argc, JS
     return position == UVS_NONE ? JS_UNDEFINED : JS_NewUint32(ctx, position);
 }
 
+static JSValue table_least(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv) {
+    (void)self;
+    if (argc == 0 || !JS_IsFunction(ctx, argv[0])) {
+        return JS_ThrowTypeError(ctx, "least takes a function that says what a destination carries");
+    }
+    const uvs_table *table = uvs_host_current;
+    uint32_t best = UVS_NONE, best_load = 0;
+    for (uint32_t position = 0; table != NULL && position < table->len; position++) {
+        const uvs_destination *it = &table->list[position];
+        if (!uvs_eligible(it)) {
+            continue;
+        }
+        JSValue load = JS_Call(ctx, argv[0], JS_UNDEFINED, 1, &uvs_host_objects[position]);
+        uint32_t its_load;
+        if (JS_IsException(load) || JS_ToUint32(ctx, &its_load, load) < 0) {
+            return JS_EXCEPTION;
+        }
+        JS_FreeValue(ctx, load);
+        if (best == UVS_NONE || uvs_less(its_load, it->weight, best_load, table->list[best].weight)) {
+            best = position;
+            best_load = its_load;
+        }
+    }
+    return best == UVS_NONE ? JS_UNDEFINED : JS_NewUint32(ctx, best);
+}
+
 JSValue uvs_host_table(JSContext *ctx) {
     JSValue table = JS_NewObject(ctx);
+    JS_SetPropertyStr(ctx, table, "least", JS_NewCFunction(ctx, table_least, "least", 1));
     JS_SetPropertyStr(ctx, table, "positionOf", JS_NewCFunction(ctx, table_position_of, "positionOf", 1));
     return table;
 }

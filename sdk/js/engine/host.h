@@ -11,9 +11,10 @@ void uvs_host_classes(JSContext *ctx);
 JSModuleDef *uvs_host_module(JSContext *ctx);
 /* An Address. */
 JSValue uvs_host_address(JSContext *ctx, uvs_address address);
-/* The director's table, which positionOf looks at. */
+/* The director's table, and its destinations as objects, which the table's functions look at. */
 extern const uvs_table *uvs_host_current;
-/* A table without destinations, which has positionOf. */
+extern JSValue *uvs_host_objects;
+/* A table without destinations, which has functions only. */
 JSValue uvs_host_table(JSContext *ctx);
 
 #endif

@@ -3,7 +3,7 @@
 // A client that came within the last 30 s goes where it went then, if that destination is still there and eligible. Any other
 // goes where the fewest connections are for the weight.
 
-import { Affinity, less } from "uvs-scheduler";
+import { Affinity } from "uvs-scheduler";
 
 const clients = new Affinity(10_000, 30_000);
 
@@ -11,21 +11,10 @@ export function init(service, options) {
   if (options) throw "sticky takes no options";
 }
 
-// The eligible destination with the fewest connections for its weight, the first in list order among equals.
-function fewest(table) {
-  let best;
-  for (const [position, it] of table.list.entries()) {
-    if (!it.eligible) continue;
-    const least = table.list[best];
-    if (!least || less(it.active + it.inactive, it.weight, least.active + least.inactive, least.weight)) best = position;
-  }
-  return best;
-}
-
 export function schedule(flow, table) {
   clients.tick();
   let position = table.positionOf(clients.get(flow.client));
-  if (!table.list[position]?.eligible) position = fewest(table);
+  if (!table.list[position]?.eligible) position = table.least((it) => it.active + it.inactive);
   if (position !== undefined) clients.put(flow.client, table.list[position].id);
   return position;
 }
