@@ -1,20 +1,24 @@
-//! `cargo xtask component`: makes a core WebAssembly module a component of the contract.
+//! `cargo xtask component`: makes a source file, or a core WebAssembly module, a component of the contract.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::sdk::{self, Language};
+
 const USAGE: &str = "\
-usage: cargo xtask component CORE.wasm -o SCHEDULER.wasm
+usage: cargo xtask component SOURCE -o SCHEDULER.wasm
 
-Makes a core module that a C, Zig or AssemblyScript compiler built a component of the world in wit/scheduler.wit.
+Builds a scheduler with the SDK of its language, which the ending of SOURCE tells: .c, .js, .zig, .py, or .ts
+(AssemblyScript). A core module (.wasm) that another build made becomes a component. Toolchains that are missing
+and come from npm, PyPI or crates.io are put into the user's cache, those of the machine are asked for.
 
-exit status: 0 done, 1 the module does not fit the contract, 2 wrong usage
+exit status: 0 done, 1 the build failed or the module does not fit the contract, 2 wrong usage
 ";
 
 /// The contract.
@@ -22,19 +26,29 @@ pub(crate) const WIT: &str = include_str!("../../../wit/scheduler.wit");
 
 /// Runs the command.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
-    let (core, out) = match args {
+    let (source, out) = match args {
         [help] if help == "-h" || help == "--help" => {
             print!("{USAGE}");
             return Ok(ExitCode::SUCCESS);
         }
-        [core, o, out] if o == "-o" => (PathBuf::from(core), PathBuf::from(out)),
+        [source, o, out] if o == "-o" => (PathBuf::from(source), PathBuf::from(out)),
         _ => {
             eprint!("{USAGE}");
             return Ok(ExitCode::from(2));
         }
     };
-    let bytes = fs::read(&core).with_context(|| format!("cannot read {}", core.display()))?;
-    let made = component(&bytes).with_context(|| format!("{} does not become a scheduler", core.display()))?;
+    let made = match source.extension().and_then(|extension| extension.to_str()) {
+        Some("wasm") => {
+            let core = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+            component(&core)
+        }
+        Some(extension) => match Language::of_extension(extension) {
+            Some(language) => sdk::build(language, &source),
+            None => bail!("there is no SDK for files that end in .{extension}"),
+        },
+        None => bail!("{} has no ending that tells its language", source.display()),
+    };
+    let made = made.with_context(|| format!("{} does not become a scheduler", source.display()))?;
     fs::write(&out, &made).with_context(|| format!("cannot write {}", out.display()))?;
     println!("{} {} bytes", out.display(), made.len());
     Ok(ExitCode::SUCCESS)
@@ -81,7 +95,9 @@ mod tests {
 
     #[test]
     fn what_is_no_core_module_is_refused() {
-        for (bytes, what) in [(&b""[..], "nothing"), (b"\0asm\x0d\0\x01\0", "a component"), (b"int main", "C")] {
+        for (bytes, what) in
+            [(&b""[..], "nothing"), (b"\0asm\x0d\0\x01\0", "a component"), (b"int main", "C")]
+        {
             assert!(component(bytes).unwrap_err().to_string().contains("no core WebAssembly"), "{what}");
         }
     }

@@ -18,7 +18,7 @@ usage: cargo xtask COMMAND
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
   sdk [--lang LIST]            builds and tests the example of each SDK; `cargo xtask sdk --help` tells more
-  component CORE.wasm -o FILE  makes a core module a scheduler
+  component SOURCE -o FILE     builds a scheduler with the SDK of its language
 ";
 
 fn main() -> ExitCode {

@@ -419,7 +419,7 @@ fn root() -> Result<PathBuf> {
 }
 
 /// Where cargo builds.
-fn target(root: &Path) -> Result<PathBuf> {
+pub(crate) fn target(root: &Path) -> Result<PathBuf> {
     let mut metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&toolchain::output(metadata.current_dir(root))?)?;
     let target = metadata["target_directory"].as_str().context("cargo metadata names the target folder")?;
