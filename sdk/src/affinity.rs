@@ -35,7 +35,7 @@ pub struct Affinity {
     capacity: usize,
     ttl_ms: u64,
     now_ms: u64,
-    /// Keys the hash, so that clients cannot choose addresses that collide; `None` before the first tick.
+    /// Keys the hash, so that clients cannot choose addresses that collide; `None` while nobody is remembered.
     key: Option<[u64; 2]>,
     /// The first entry of each chain; a power of two of them.
     heads: Vec<u32>,
@@ -135,12 +135,24 @@ impl Affinity {
         if !rest.is_empty() || clients.len() > self.capacity {
             return false;
         }
-        let mut fresh = Self { key: self.key, now_ms: self.now_ms, ..Self::new(self.capacity, self.ttl_ms) };
+        let word = |client: &[u8; SAVED], at: usize| {
+            u64::from_le_bytes(client[at..at + 8].try_into().expect("eight bytes"))
+        };
+        // Before the first tick there are no random numbers, and a pick has no time to put all into other chains: who came
+        // when is what clients do not know.
+        let key = self.key.or_else(|| {
+            (!clients.is_empty()).then(|| {
+                clients.iter().fold([0, 1], |key, client| {
+                    let hash = siphash13(key, &[word(client, 0), word(client, 8), word(client, 16)], 0, 0);
+                    [key[1], hash]
+                })
+            })
+        });
+        let mut fresh = Self { key, now_ms: self.now_ms, ..Self::new(self.capacity, self.ttl_ms) };
         fresh.make_chains();
         for client in clients {
-            let word = |at: usize| u64::from_le_bytes(client[at..at + 8].try_into().expect("eight bytes"));
             let id = u32::from_le_bytes(client[24..].try_into().expect("four bytes"));
-            fresh.insert(Address { hi: word(0), lo: word(8) }, id, word(16));
+            fresh.insert(Address { hi: word(client, 0), lo: word(client, 8) }, id, word(client, 16));
         }
         *self = fresh;
         true
@@ -173,6 +185,9 @@ impl Affinity {
     fn add(&mut self, client: Address) -> u32 {
         if self.len == self.capacity {
             self.remove_oldest();
+        }
+        if self.heads.is_empty() {
+            self.make_chains();
         }
         let chain = self.chain(client);
         let next = self.heads[chain];

@@ -16,13 +16,10 @@ pub(super) fn build(place: &Place, source: &Path) -> Result<Vec<u8>> {
     let python = place.python(&zig.join("requirements.txt"))?;
     let folder = scratch()?;
     let core = folder.path().join("core.wasm");
-    let root = zig.join("uvs_scheduler.zig");
     let mut compiler = Command::new(python);
     compiler.args(["-m", "ziglang", "build-exe", "-target", "wasm32-freestanding", "-O", "ReleaseFast"]);
-    compiler.args(["-fno-entry", "-rdynamic", "-fstrip", "--dep", "uvs", "--dep", "policy"]);
-    // The SDK is the root, for it has the exports; the policy is a module that uses it.
-    compiler.arg(named("-Mroot=", &zig.join("component.zig")));
-    compiler.args(["--dep", "uvs"]).arg(named("-Mpolicy=", source)).arg(named("-Muvs=", &root));
+    compiler.args(["-fno-entry", "-rdynamic", "-fstrip", "--dep", "uvs"]);
+    compiler.arg(named("-Mroot=", source)).arg(named("-Muvs=", &zig.join("uvs_scheduler.zig")));
     compiler.arg(named("-femit-bin=", &core));
     // Its caches, too, belong to the folder of this build.
     compiler.env("ZIG_LOCAL_CACHE_DIR", folder.path()).env("ZIG_GLOBAL_CACHE_DIR", place.cache.join("zig"));
