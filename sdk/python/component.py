@@ -32,7 +32,7 @@ class WitWorld(wit_world.WitWorld):
     """The exports of the world."""
 
     _policy: Scheduler
-    _table = Table()
+    _table = Table([])
 
     def init(self, service: str, options: str) -> None:
         try:
@@ -42,13 +42,10 @@ class WitWorld(wit_world.WitWorld):
 
     @_told
     def update(self, destinations: List[types.Destination]) -> None:
-        table = WitWorld._table
-        table.list = [
-            Destination(it.id, it.weight, it.address_hi << 64 | it.address_lo, it.port) for it in destinations
-        ]
-        table.positions = {it.id: position for position, it in enumerate(table.list)}
-        table.changed = []
-        WitWorld._policy.update(table)
+        WitWorld._table = Table(
+            [Destination(it.id, it.weight, it.address_hi << 64 | it.address_lo, it.port) for it in destinations]
+        )
+        WitWorld._policy.update(WitWorld._table)
 
     @_told
     def schedule(self, flow: types.Flow, changed: List[int]) -> Optional[int]:

@@ -8,7 +8,7 @@ picks by its own scheduler meanwhile and starts a fresh one.
 import ipaddress
 import struct
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Callable, Optional
 
@@ -83,16 +83,18 @@ class Destination:
         return self.available and self.weight > 0
 
 
-@dataclass(slots=True)
 class Table:
     """The destinations in the kernel's list order: the one added last comes first. A position is an index into `list`; it is
     good until the next `update`."""
 
-    list: list[Destination] = field(default_factory=list)
-    changed: list[int] = field(default_factory=list)
-    """The positions whose load came with this pick, in no special order."""
-    positions: dict[int, int] = field(default_factory=dict)
-    """Where the destination with an id is."""
+    __slots__ = ("list", "changed", "positions")
+
+    def __init__(self, destinations: "list[Destination]") -> None:
+        self.list = destinations
+        self.changed: "list[int]" = []
+        """The positions whose load came with this pick, in no special order."""
+        self.positions = {it.id: position for position, it in enumerate(destinations)}
+        """Where the destination with an id is."""
 
     def least(self, load: Callable[[Destination], int]) -> Optional[int]:
         """The eligible destination with the least load for its weight, the first in list order among equals. `load` says what

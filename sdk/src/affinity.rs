@@ -9,6 +9,8 @@ const END: u32 = u32::MAX;
 
 /// What a saved state starts with; `sdk/README.md` tells what follows.
 const MAGIC: &[u8; 8] = b"UVSAFF01";
+/// How many clients there is room for from the beginning.
+const ROOM: usize = 1 << 16;
 /// Bytes of a client in a saved state.
 const SAVED: usize = 28;
 
@@ -252,6 +254,8 @@ impl Affinity {
     /// Puts all entries into chains by the key.
     fn make_chains(&mut self) {
         self.heads.clear();
+        // Growing copies, which is more than a pick should have to pay for.
+        self.entries.reserve_exact(self.capacity.min(ROOM));
         self.heads.resize((self.capacity / 2).next_power_of_two(), END);
         let mut at = self.oldest;
         while at != END {

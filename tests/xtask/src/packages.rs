@@ -16,6 +16,15 @@ const NEEDED: [(&str, &str); 4] = [
     ("clang", "clang"),
     ("llvm-strip", "llvm"),
     ("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
+/// Programs that tests start, and the packages they come in.
+const NEEDED: [(&str, &str); 4] = [
+    // Links every test, and compiles the little C there is in wasmtime.
+    ("cc", "gcc"),
+    // Build the example of the C SDK, and QuickJS for that in JavaScript.
+    ("clang", "clang"),
+    ("wasm-ld", "lld"),
+    // A file and no program.
+    ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];
 
 /// Whether this process is root's.

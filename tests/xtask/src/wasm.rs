@@ -239,6 +239,11 @@ fn build(root: &Path, cache: &Path, toolchain: &Toolchain) -> Result<Files> {
     Ok(Files::new(modules, format!("{}wit-bindgen: {}\n", toolchain.identity, workspace.wit_bindgen)))
 }
 
+/// Why there is no compiler for wasm32, if there is none.
+pub(crate) fn missing() -> Option<anyhow::Error> {
+    cache_folder("wasm-toolchain").and_then(|cache| toolchain::find(&cache, None)).err()
+}
+
 /// The package in a folder of the workspace as a component.
 pub(crate) fn build_example(folder: &Path) -> Result<Vec<u8>> {
     let name = folder.file_name().and_then(OsStr::to_str).context("an example has a name")?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Place, read, scratch};
 use crate::component::{component, contract};
+use crate::test::succeeds;
 use crate::toolchain::output;
 
 /// What a C build needs beside clang, on Debian and its kin.
@@ -27,6 +28,18 @@ pub(super) fn build(place: &Place, source: &Path) -> Result<Vec<u8>> {
     clang.arg(source);
     link(place, &mut clang, &core)?;
     component(&read(&core)?)
+}
+
+/// What this machine lacks for C.
+pub(super) fn missing() -> Option<String> {
+    let lacks = |what: &str| Some(format!("there is no {what}; {ADVICE}"));
+    if !succeeds(Command::new("clang").arg("--version")) {
+        return lacks("clang");
+    }
+    if !succeeds(Command::new("wasm-ld").arg("--version")) {
+        return lacks("wasm-ld");
+    }
+    if Path::new(LIBC).exists() { None } else { lacks(LIBC) }
 }
 
 /// The compiler with what every file is compiled with.
