@@ -9,21 +9,14 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 6] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
-    // Compile the programs of the direct attach.
+    // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
     ("clang", "clang"),
     ("llvm-strip", "llvm"),
     ("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
-/// Programs that tests start, and the packages they come in.
-const NEEDED: [(&str, &str); 4] = [
-    // Links every test, and compiles the little C there is in wasmtime.
-    ("cc", "gcc"),
-    // Build the example of the C SDK, and QuickJS for that in JavaScript.
-    ("clang", "clang"),
     ("wasm-ld", "lld"),
-    // A file and no program.
     ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];
 

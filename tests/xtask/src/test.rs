@@ -1,8 +1,8 @@
 //! `cargo xtask test`: all that has to hold for a commit to be good, what is cheap to find out first.
 //!
 //! ```text
-//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > clippy > everything, release > doc tests
-//!   packages > fmt > light crates, dev profile > wasm --check > sdk > clippy > everything, release > doc tests
+//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
+//!   > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -17,8 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{bpf, packages, toolchain};
-use crate::{packages, sdk, toolchain};
+use crate::{bpf, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
