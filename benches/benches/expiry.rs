@@ -66,7 +66,10 @@ fn main() {
             done.store(true, Relaxed);
             let during = serving.join().expect("it serves");
             tell(&format!("expiry/{name}/{expiring}"), &during);
-            println!("expiry/{name}/{expiring}: {:.0} ns for each that expired", took.as_nanos() as f64 / expiring as f64);
+            println!(
+                "expiry/{name}/{expiring}: {:.0} ns for each that expired",
+                took.as_nanos() as f64 / expiring as f64
+            );
         });
         assert_eq!(director.status().connections, STAYING, "all others are gone");
     }

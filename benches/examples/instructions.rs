@@ -7,7 +7,9 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-use uvs_bench::{CLIENT_SIDE, FAMILIES, METHODS, SERVER_SIDE, director_with, establish_of, reply_of, request_of};
+use uvs_bench::{
+    CLIENT_SIDE, FAMILIES, METHODS, SERVER_SIDE, director_with, establish_of, reply_of, request_of,
+};
 use uvs_director::scheduler::NativeOnly;
 use uvs_director::spec::Forwarding;
 use uvs_director::{Frame, Instant, Outbox, Verdict};
@@ -50,7 +52,8 @@ fn run(name: &str, packets: usize) {
     let is_miss = parts[0] == "miss";
     let director = director_with(family, forwarding, CONNECTIONS + MANY, Arc::new(NativeOnly));
     establish_of(family, &director, CONNECTIONS);
-    let (from, to) = if parts[0] == "reply" { (SERVER_SIDE, CLIENT_SIDE) } else { (CLIENT_SIDE, SERVER_SIDE) };
+    let (from, to) =
+        if parts[0] == "reply" { (SERVER_SIDE, CLIENT_SIDE) } else { (CLIENT_SIDE, SERVER_SIDE) };
     // As many whatever `packets` is, so that making them drops out of the difference.
     let frames: Vec<Vec<u8>> = match parts[0] {
         "hit" => (0..CONNECTIONS).map(|n| request_of(family, n, ACK, 64)).collect(),

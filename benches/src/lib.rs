@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uvs_director::scheduler::{Flow, NativeOnly, SchedulerFactory};
 use uvs_director::spec::{
-    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol, SchedulerSpec,
-    ServiceKey, ServiceSpec, Tunnel,
+    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol,
+    SchedulerSpec, ServiceKey, ServiceSpec, Tunnel,
 };
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
 use uvs_wire::ipv4::Ipv4Repr;
@@ -147,14 +147,14 @@ fn segment(
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             ethernet::write(&mut frame, to.0, from.0, ethernet::ETHERTYPE_IPV4);
             let dont_fragment = true;
-            let header = Ipv4Repr { src, dst, protocol: 6, ttl: 64, tos: 0, id: 1, dont_fragment, payload_len };
+            let header =
+                Ipv4Repr { src, dst, protocol: 6, ttl: 64, tos: 0, id: 1, dont_fragment, payload_len };
             header.emit(&mut frame[IP..]);
             ipv4::HEADER_LEN
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             ethernet::write(&mut frame, to.0, from.0, ethernet::ETHERTYPE_IPV6);
-            let header =
-                Ipv6Repr { src, dst, next_header: 6, hop_limit: 64, traffic_class: 0, payload_len };
+            let header = Ipv6Repr { src, dst, next_header: 6, hop_limit: 64, traffic_class: 0, payload_len };
             header.emit(&mut frame[IP..]);
             ipv6::HEADER_LEN
         }

@@ -30,6 +30,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! What most schedulers need is here, too: [`Tournament`] finds the least loaded of many destinations without looking at
+//! them all, [`Affinity`] and [`AddressCache`] remember addresses within bounds. `examples/sticky` uses the first two.
+//!
 //! Built for `wasm32-unknown-unknown` as a `cdylib`, that is a component of the world in `wit/scheduler.wit`.
 //! Built for the machine at hand, [`export!`] adds nothing, and the very same type is tested with
 //! [`Runner`] or, with less to write, with [`testing::Lab`].
@@ -38,6 +41,7 @@
 
 extern crate alloc;
 
+mod affinity;
 mod cache;
 mod flags;
 mod hash;
@@ -55,6 +59,7 @@ pub mod wasm;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use affinity::Affinity;
 pub use cache::AddressCache;
 pub use flags::Flags;
 pub use hash::{hash_32, siphash13};

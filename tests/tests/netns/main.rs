@@ -33,6 +33,7 @@ mod packet;
 mod path_mtu;
 mod peer;
 mod removal;
+mod sdk;
 mod stage;
 mod station;
 mod transfer;

@@ -1,8 +1,10 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
 mod bpf;
+mod component;
 mod docs;
 mod packages;
+mod sdk;
 mod tally;
 mod test;
 mod toolchain;
@@ -17,6 +19,8 @@ usage: cargo xtask COMMAND
   docs [--check]               writes the reference of the scheduler contract from its WIT file
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
+  sdk [--lang LIST]            builds and tests the example of each SDK; `cargo xtask sdk --help` tells more
+  component SOURCE -o FILE     builds a scheduler with the SDK of its language
 ";
 
 fn main() -> ExitCode {
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
         "docs" => docs::run(rest),
         "wasm" => wasm::run(rest),
         "bpf" => bpf::run(rest),
+        "sdk" => sdk::run(rest),
+        "component" => component::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -9,16 +9,18 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 8] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
-    // Compile the programs of the direct attach.
+    // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
     ("clang", "clang"),
     ("llvm-strip", "llvm"),
     ("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
     // What `uvs-bench versus` compares uvs with.
     ("nft", "nftables"),
     ("haproxy", "haproxy"),
+    ("wasm-ld", "lld"),
+    ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];
 
 /// Whether this process is root's.

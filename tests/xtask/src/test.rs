@@ -1,7 +1,8 @@
 //! `cargo xtask test`: all that has to hold for a commit to be good, what is cheap to find out first.
 //!
 //! ```text
-//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > clippy > everything, release > doc tests
+//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
+//!   > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{bpf, packages, toolchain};
+use crate::{bpf, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
@@ -45,7 +46,8 @@ const DOC_TESTS: &str = "doc tests";
 
 /// The crates without wasmtime and devices. The dev profile has assertions on overflow, which the release profile,
 /// where all crates are tested, has not.
-const LIGHT: [&str; 6] = ["uvs-wire", "uvs-director", "uvs-config", "uvs-adm", "uvs-sdk", "uvs-scheduler-*"];
+const LIGHT: [&str; 7] =
+    ["uvs-wire", "uvs-director", "uvs-config", "uvs-adm", "uvs-sdk", "uvs-scheduler-*", "uvs-example-*"];
 
 /// Runs the command.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
@@ -87,6 +89,8 @@ struct Session {
     rebuilt: Option<TempDir>,
     /// The object of the direct attach that another compiler than the recorded one compiled.
     rebuilt_object: Option<TempDir>,
+    /// The examples of the SDKs.
+    examples: Option<TempDir>,
     steps: Vec<Step>,
     notes: Vec<String>,
 }
@@ -123,6 +127,7 @@ impl Session {
             require_root,
             rebuilt: None,
             rebuilt_object: None,
+            examples: None,
             steps: Vec::new(),
             notes,
         })
@@ -135,6 +140,7 @@ impl Session {
             && self.light_crates()
             && self.shipped_schedulers()
             && self.kernel_programs()
+            && self.sdk_examples()
             && self.lints()
             && self.everything()
             && self.rebuilt_schedulers()
@@ -227,6 +233,38 @@ impl Session {
         }
     }
 
+    /// Builds the examples of the SDKs whose toolchains are at hand, for the tests.
+    fn sdk_examples(&mut self) -> GoOn {
+        self.notes.push(format!(
+            "skipped: the examples of other SDKs than {}, whose toolchains come from npm and PyPI; `cargo xtask sdk --all` builds \
+             and tests them",
+            sdk::IN_CI
+        ));
+        if let Some(missing) = sdk::missing().filter(|_| !self.in_ci) {
+            self.notes.push(format!("skipped: the examples of the SDKs: {missing}"));
+            return true;
+        }
+        let started = Instant::now();
+        let failure = self.build_examples().unwrap_or_else(|error| Some(format!("{error:#}")));
+        self.end("examples of the SDKs", started, Tally::default(), failure)
+    }
+
+    /// What is wrong with them, if anything.
+    fn build_examples(&mut self) -> Result<Option<String>> {
+        let folder = tempfile::Builder::new().prefix("uvs-sdk-").tempdir()?;
+        let check = cargo(&["xtask", "sdk", "--bindings", "--check"]);
+        let mut build = cargo(&["xtask", "sdk", "--no-test", "--out"]);
+        build.arg(folder.path());
+        for command in [check, build] {
+            match self.piped(command, |_| true)? {
+                Some(0) => {}
+                code => return Ok(Some(exit_text(code))),
+            }
+        }
+        self.examples = Some(folder);
+        Ok(None)
+    }
+
     /// Where another compiler than the recorded one rebuilt the schedulers, their bytes say nothing: the tests of the
     /// plug-in host are run with them.
     fn rebuilt_schedulers(&mut self) -> GoOn {
@@ -289,6 +327,9 @@ impl Session {
         let mut tests = self.tests(&["--release", "--workspace"]);
         // It is built together with them. A test that had cargo build it alone would wait for wasmtime, too.
         tests.env("UVS_BIN", self.target.join("release/uvs"));
+        if let Some(examples) = &self.examples {
+            tests.env(sdk::MODULES, examples.path());
+        }
         tests
     }
 
@@ -419,7 +460,7 @@ fn root() -> Result<PathBuf> {
 }
 
 /// Where cargo builds.
-fn target(root: &Path) -> Result<PathBuf> {
+pub(crate) fn target(root: &Path) -> Result<PathBuf> {
     let mut metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&toolchain::output(metadata.current_dir(root))?)?;
     let target = metadata["target_directory"].as_str().context("cargo metadata names the target folder")?;

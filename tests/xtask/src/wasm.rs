@@ -83,7 +83,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
 
-    let cache = cache()?;
+    let cache = cache_folder("wasm-toolchain")?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     // One run at a time: they share the unpacked compiler and the target folder.
     let lock = fs::File::create(cache.join("lock"))?;
@@ -230,6 +230,42 @@ impl Files {
 /// Builds every scheduler of the workspace.
 fn build(root: &Path, cache: &Path, toolchain: &Toolchain) -> Result<Files> {
     let workspace = Workspace::read(root)?;
+    let packages: Vec<&str> = workspace.schedulers.iter().map(|(_, package)| package.as_str()).collect();
+    let built = compile(root, cache, toolchain, &workspace, &packages)?;
+    let mut modules = BTreeMap::new();
+    for ((name, _), bytes) in workspace.schedulers.iter().zip(built) {
+        modules.insert(format!("{name}.wasm"), bytes);
+    }
+    Ok(Files::new(modules, format!("{}wit-bindgen: {}\n", toolchain.identity, workspace.wit_bindgen)))
+}
+
+/// Why there is no compiler for wasm32, if there is none.
+pub(crate) fn missing() -> Option<anyhow::Error> {
+    cache_folder("wasm-toolchain").and_then(|cache| toolchain::find(&cache, None)).err()
+}
+
+/// The package in a folder of the workspace as a component.
+pub(crate) fn build_example(folder: &Path) -> Result<Vec<u8>> {
+    let name = folder.file_name().and_then(OsStr::to_str).context("an example has a name")?;
+    let (root, cache) = (root()?, cache_folder("wasm-toolchain")?);
+    let lock = fs::File::create(cache.join("lock"))?;
+    lock.lock()?;
+    let recorded = fs::read_to_string(root.join(PREBUILT).join(RECORD)).ok();
+    let toolchain = toolchain::find(&cache, recorded.as_deref())
+        .with_context(|| format!("there is no compiler for {TARGET}\n  fix:   {}", toolchain::ADVICE))?;
+    let package = format!("uvs-example-{name}");
+    let mut built = compile(&root, &cache, &toolchain, &Workspace::read(&root)?, &[&package])?;
+    built.pop().context("one package gives one component")
+}
+
+/// Builds packages of the workspace as components.
+fn compile(
+    root: &Path,
+    cache: &Path,
+    toolchain: &Toolchain,
+    workspace: &Workspace,
+    packages: &[&str],
+) -> Result<Vec<Vec<u8>>> {
     let compiler =
         Sha256::digest(&toolchain.identity).iter().take(4).fold(0u32, |id, &b| id << 8 | u32::from(b));
     let target = cache.join(format!("target-{compiler:08x}"));
@@ -265,7 +301,7 @@ fn build(root: &Path, cache: &Path, toolchain: &Toolchain) -> Result<Files> {
     if toolchain.build_std {
         build.arg("-Zbuild-std=core,alloc,panic_abort");
     }
-    for (_, package) in &workspace.schedulers {
+    for package in packages {
         clean.args(["-p", package]);
         build.args(["-p", package]);
     }
@@ -274,15 +310,15 @@ fn build(root: &Path, cache: &Path, toolchain: &Toolchain) -> Result<Files> {
         ensure!(status.success(), "the build of the schedulers failed ({status})");
     }
 
-    let mut modules = BTreeMap::new();
-    for (name, package) in &workspace.schedulers {
+    let mut built = Vec::new();
+    for package in packages {
         let path = target.join(TARGET).join("guest").join(package.replace('-', "_")).with_extension("wasm");
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // The layer field of the header: 0 is a core module, 1 a component.
         ensure!(bytes.get(..8) == Some(b"\0asm\x0d\0\x01\0"), "{} is not a component", path.display());
-        modules.insert(format!("{name}.wasm"), bytes);
+        built.push(bytes);
     }
-    Ok(Files::new(modules, format!("{}wit-bindgen: {}\n", toolchain.identity, workspace.wit_bindgen)))
+    Ok(built)
 }
 
 fn join<const N: usize>(parts: [&OsStr; N]) -> OsString {
@@ -356,8 +392,8 @@ pub(crate) fn root() -> Result<PathBuf> {
     fs::canonicalize(&root).with_context(|| format!("there is no {}", root.display()))
 }
 
-/// Where the compiler and the target folder are kept: `$UVS_CACHE`, else the user's cache.
-fn cache() -> Result<PathBuf> {
+/// A folder for compilers and what they make: in `$UVS_CACHE`, else the user's cache.
+pub(crate) fn cache_folder(name: &str) -> Result<PathBuf> {
     let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = path("UVS_CACHE")
         .or_else(|| Some(path("XDG_CACHE_HOME")?.join("uvs")))
@@ -365,7 +401,7 @@ fn cache() -> Result<PathBuf> {
     let Some(base) = base else {
         bail!("no place for the cache\n  fix:   set HOME, XDG_CACHE_HOME or UVS_CACHE");
     };
-    let cache = std::path::absolute(base)?.join("wasm-toolchain");
+    let cache = std::path::absolute(base)?.join(name);
     // Its real path is what the compiler knows of, and what has to be taken out of the modules: homes are
     // often behind a link.
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;

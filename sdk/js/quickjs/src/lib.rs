@@ -1,0 +1,1 @@
+//! Pins the sources of QuickJS; see `Cargo.toml`.
