@@ -1,0 +1,115 @@
+//! `status`: how the director does, in figures.
+
+use serde::{Deserialize, Serialize};
+
+/// Asks for everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {}
+
+/// The director at one moment. Counters begin at its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The version of uvs.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since its start, in seconds.
+    pub uptime_s: f64,
+    /// The configuration file, as it was given.
+    pub config: String,
+    /// In the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// Sorted by name.
+    pub services: Vec<Service>,
+    /// The modules that serve, one for each service.
+    pub schedulers: Vec<Scheduler>,
+    /// What is bounded, and how much of it is used.
+    pub limits: Vec<Limit>,
+    /// Frames dropped, by reason; reasons that have not occurred are left out.
+    pub drops: Vec<Drops>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The device.
+    pub name: String,
+    /// Frames and bytes that came in.
+    pub received: Flow,
+    /// Frames and bytes that went out.
+    pub transmitted: Flow,
+}
+
+/// One direction of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Frames; a train of segments counts as one.
+    pub frames: u64,
+    /// Bytes, Ethernet headers included.
+    pub bytes: u64,
+    /// Reads or writes that failed.
+    pub errors: u64,
+}
+
+/// One virtual service. Rates are smoothed over some seconds, as ipvsadm's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// As in messages: `tcp 192.0.2.10:80`, `fwmark 1`.
+    pub name: String,
+    /// The name of its scheduler.
+    pub scheduler: String,
+    /// Destinations that take new connections.
+    pub available: u32,
+    /// All of them.
+    pub destinations: u32,
+    /// Active connections.
+    pub active: u64,
+    /// Other connections.
+    pub inactive: u64,
+    /// Scheduled so far.
+    pub connections: u64,
+    /// New connections in a second.
+    pub connections_per_s: u64,
+    /// Bytes from clients in a second.
+    pub bytes_in_per_s: u64,
+    /// Bytes from destinations in a second, where they pass the director.
+    pub bytes_out_per_s: u64,
+}
+
+/// The scheduler of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// Of which service.
+    pub service: String,
+    /// Its name.
+    pub scheduler: String,
+    /// Who picks now: `module`, or `fallback` while the module is set aside.
+    pub serving: String,
+    /// Picks so far.
+    pub picks: u64,
+    /// Failures of the module so far, all causes together.
+    pub failures: u64,
+    /// How often the module was set aside.
+    pub ejections: u64,
+}
+
+/// One bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name in `[limits]`.
+    pub name: String,
+    /// Now.
+    pub used: u64,
+    /// At most.
+    pub max: u64,
+}
+
+/// Drops of one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// The label in `uvs_drops_total`.
+    pub reason: String,
+    /// So far.
+    pub frames: u64,
+}
