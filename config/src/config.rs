@@ -1,6 +1,6 @@
 //! What a config says, parsed and valid.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -10,6 +10,7 @@ use uvs_director::spec::{
 };
 use uvs_director::{Duration, PortId};
 
+use crate::control::{self, Control};
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, Table};
 use crate::{diff, marks, network, scheduler, service, settings, workers};
@@ -38,6 +39,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
     pub metrics: Option<SocketAddr>,
+    /// Where the running director takes requests.
+    pub control: Control,
     /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.
     pub limits: Limits,
     /// How long idle connections are kept.
@@ -69,6 +72,8 @@ pub struct Interface {
     pub spec: InterfaceSpec,
     /// How frames pass between its device and the workers.
     pub io: DeviceIo,
+    /// The addresses of the file alone.
+    pub own: Vec<Prefix>,
     /// The bridge a TAP is plugged into.
     pub bridge: Option<Bridge>,
     /// The link a TAP exchanges frames with directly, in place of a bridge.
@@ -234,6 +239,7 @@ impl Config {
         })?;
         let root = Table::root(&doc, tree.get_ref(), ROOT);
         let metrics = settings::metrics(&root);
+        let control = control::control(&root);
         let limits = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
@@ -244,17 +250,14 @@ impl Config {
         let schedulers = scheduler::schedulers(&root);
         let services = service::services(&root, &network, &schedulers);
         marks::check(&doc, &marks, &services);
-        let vips = services.iter().filter_map(|service| match service.spec.key {
-            ServiceKey::Address { addr, .. } => Some(addr.ip()),
-            ServiceKey::Mark { .. } => None,
-        });
-        network.own_vips(vips);
+        network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
         let warnings = doc.finish()?;
         let network::Network { interfaces, routes, .. } = network;
         let file = path.to_owned();
         Ok(Self {
             file,
             metrics,
+            control,
             limits,
             timeouts,
             options,
@@ -275,9 +278,28 @@ impl Config {
         diff::diff(old, new)
     }
 
+    /// The interfaces as the engine has to have them while exactly these services are there: with the addresses of the
+    /// file and the VIPs that lie in their subnets.
+    pub fn interfaces_for(&self, services: impl IntoIterator<Item = ServiceKey>) -> Vec<InterfaceSpec> {
+        let mut interfaces: Vec<InterfaceSpec> = self
+            .interfaces
+            .iter()
+            .map(|interface| InterfaceSpec { addresses: interface.own.clone(), ..interface.spec.clone() })
+            .collect();
+        network::own_vips(&mut interfaces, services.into_iter().filter_map(vip));
+        interfaces
+    }
+
     /// An error at a place in this config, for checks that are made elsewhere.
     pub fn problem(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) -> Problem {
         Problem::new(&self.file, at, what, fix)
+    }
+}
+
+fn vip(service: ServiceKey) -> Option<IpAddr> {
+    match service {
+        ServiceKey::Address { addr, .. } => Some(addr.ip()),
+        ServiceKey::Mark { .. } => None,
     }
 }
 
@@ -285,6 +307,7 @@ impl Config {
 pub(crate) const ROOT: &[&str] = &[
     "compat",
     "metrics",
+    "control",
     "limits",
     "timeouts",
     "options",

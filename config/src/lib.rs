@@ -46,6 +46,7 @@
 //!   compares them.
 
 mod config;
+mod control;
 mod destination;
 mod diff;
 mod marks;
@@ -63,18 +64,22 @@ pub use config::{
     Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
     Neighbor, OffloadWish, SHIPPED, Scheduler, Service, Workers,
 };
+pub use control::{Control, Socket, parse_socket};
 pub use problem::{Location, Problem, Problems, Severity};
 
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
-    use crate::{config, destination, marks, network, scheduler, service, settings, tunnel, workers};
+    use crate::{
+        config, control, destination, marks, network, scheduler, service, settings, tunnel, workers,
+    };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
         let tables: [(&str, Keys); 16] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
+            ("[control]", control::CONTROL),
             ("[limits]", settings::LIMITS),
             ("[timeouts]", settings::TIMEOUTS),
             ("[options]", settings::OPTIONS),

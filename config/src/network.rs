@@ -276,14 +276,10 @@ impl Network {
 
     /// Gives each VIP to the interface whose subnet holds it, unless an interface has it as an address already.
     pub(crate) fn own_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
-        for vip in vips {
-            let known = |it: &Interface| it.spec.addresses.iter().any(|prefix| prefix.addr() == vip);
-            if self.interfaces.iter().any(known) {
-                continue;
-            }
-            if let Some((port, _)) = self.connected(vip) {
-                self.interfaces[usize::from(port.0)].spec.addresses.push(Prefix::host(vip));
-            }
+        let mut specs: Vec<InterfaceSpec> = self.interfaces.iter().map(|it| it.spec.clone()).collect();
+        own_vips(&mut specs, vips);
+        for (interface, spec) in self.interfaces.iter_mut().zip(specs) {
+            interface.spec = spec;
         }
     }
 
@@ -297,12 +293,7 @@ impl Network {
 
     /// The longest connected subnet around `addr`.
     pub(crate) fn connected(&self, addr: IpAddr) -> Option<(PortId, Prefix)> {
-        let subnets = self.interfaces.iter().filter_map(|interface| {
-            let subnet = longest(interface.spec.addresses.iter().copied(), addr)?;
-            Some((interface.spec.port, subnet))
-        });
-        // The first of equals, as in the file.
-        subnets.reduce(|best, next| if next.1.prefix_len() > best.1.prefix_len() { next } else { best })
+        connected(self.interfaces.iter().map(|interface| &interface.spec), addr)
     }
 
     /// The way to `addr`: the longest prefix, a connected subnet among equals.
@@ -459,7 +450,8 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         Device::Tun => Link::Ip,
     };
     let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
-    let interface = Interface { spec, io, bridge, direct, host, location: table.at.clone() };
+    let own = spec.addresses.clone();
+    let interface = Interface { spec, own, io, bridge, direct, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })
 }
 
@@ -538,6 +530,31 @@ fn has_ipv6(interface: &Interface) -> bool {
 
 fn values(prefixes: &[At<Prefix>]) -> Vec<Prefix> {
     prefixes.iter().map(|prefix| prefix.value).collect()
+}
+
+/// Gives each VIP to the interface whose subnet holds it, unless an interface has it as an address already.
+pub(crate) fn own_vips(interfaces: &mut [InterfaceSpec], vips: impl IntoIterator<Item = IpAddr>) {
+    for vip in vips {
+        let known = |it: &InterfaceSpec| it.addresses.iter().any(|prefix| prefix.addr() == vip);
+        if interfaces.iter().any(known) {
+            continue;
+        }
+        if let Some((port, _)) = connected(interfaces.iter(), vip) {
+            interfaces[usize::from(port.0)].addresses.push(Prefix::host(vip));
+        }
+    }
+}
+
+fn connected<'i>(
+    interfaces: impl Iterator<Item = &'i InterfaceSpec>,
+    addr: IpAddr,
+) -> Option<(PortId, Prefix)> {
+    let subnets = interfaces.filter_map(|interface| {
+        let subnet = longest(interface.addresses.iter().copied(), addr)?;
+        Some((interface.port, subnet))
+    });
+    // The first of equals, as in the file.
+    subnets.reduce(|best, next| if next.1.prefix_len() > best.1.prefix_len() { next } else { best })
 }
 
 fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefix> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{demo, realserver};
+use crate::{client, control, demo, realserver};
 
 /// Everything `uvs` can be told.
 #[derive(Debug, Parser)]
@@ -27,6 +27,7 @@ Examples:
   uvs demo                            NAT, DR and TUN at work in network namespaces, in a minute
   uvs check edge.toml                 is the configuration right? (exit status 2 if not)
   uvs run --config edge.toml          be the director, until Ctrl-C or SIGTERM; SIGHUP reads the file again
+  uvs adm -Ln                         the services of the running director; all of ipvsadm's options work
 
 Exit status: 0 done, 1 failed, 2 wrong usage or wrong configuration.";
 
@@ -39,6 +40,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Show NAT, DR and TUN at work in network namespaces, and check every answer
     Demo(demo::Args),
+    /// Speak ipvsadm's language to the running director: list, add, change, remove, save, restore
+    Adm(client::adm::Args),
+    /// Show how the running director does: interfaces, services, schedulers, limits
+    Status(client::status::Args),
     /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
     Realserver(realserver::Args),
     /// Print the versions of uvs, the scheduler contract and wasmtime
@@ -57,6 +62,10 @@ pub struct RunArgs {
     /// Interfaces, routes, schedulers and virtual services, in TOML
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Where to take the requests of uvs adm and uvs status; `none`: nowhere [default: what the configuration says, else
+    /// /run/uvs.sock]
+    #[arg(long, value_name = "PATH", value_parser = control::parse_where)]
+    pub socket: Option<uvs_config::Socket>,
     /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL, separated by commas
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = logging::parse_filter)]
     pub log: String,
@@ -93,13 +102,19 @@ mod tests {
         };
         assert_eq!(
             run(&["--config", "a.toml"]),
-            RunArgs { config: "a.toml".into(), log: "info".to_owned(), log_format: LogFormat::Text },
+            RunArgs {
+                config: "a.toml".into(),
+                socket: None,
+                log: "info".to_owned(),
+                log_format: LogFormat::Text
+            },
             "defaults"
         );
         assert_eq!(
-            run(&["-c", "a.toml", "--log", "warn,uvs_plugin=debug", "--log-format", "json"]),
+            run(&["-c", "a.toml", "--socket=/s", "--log", "warn,uvs_plugin=debug", "--log-format", "json"]),
             RunArgs {
                 config: "a.toml".into(),
+                socket: Some(uvs_config::Socket::At("/s".into())),
                 log: "warn,uvs_plugin=debug".to_owned(),
                 log_format: LogFormat::Json
             }

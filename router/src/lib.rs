@@ -4,6 +4,7 @@
 //!   cli --> check --> run --> setup       devices, bridges, routes; undone in the end
 //!            |         |----> event_loop  threads: device -> Director -> device
 //!            |         |----> http        /metrics, /services, /connections
+//!            |         |----> control     the socket of `uvs adm` and `uvs status` (client)
 //!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
 //!            `-- a configuration, and the modules it names, judged before anything is touched
 //! ```
@@ -11,7 +12,9 @@
 
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod control;
 pub mod demo;
 pub mod event_loop;
 pub mod http;
@@ -26,9 +29,20 @@ pub mod setup;
 pub mod traffic;
 pub mod version;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
+
+/// Does what `uvs` is told under the name of ipvsadm, as which a link may call it. `None`: it has another name.
+///
+/// # Errors
+/// No director answers.
+pub fn run_as_ipvsadm(arguments: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
+    let (name, arguments) = arguments.split_first()?;
+    (Path::new(name).file_name()? == "ipvsadm").then(|| client::adm::run(arguments, true))
+}
 
 /// Does what the command line says.
 ///
@@ -39,6 +53,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
+        Command::Status(arguments) => client::status::run(&arguments),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Version => {
             println!("{}", version::Build::current());

@@ -64,7 +64,7 @@ impl Live {
         }
     }
 
-    fn scheduler_samples(&self) -> Vec<SchedulerSample> {
+    pub(crate) fn scheduler_samples(&self) -> Vec<SchedulerSample> {
         // While a service's scheduler is being replaced, both may be alive: the later one counts, for two
         // series of one name would void the whole page.
         let by_name: BTreeMap<_, _> = self

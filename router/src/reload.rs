@@ -15,6 +15,7 @@ use uvs_plugin::Schedulers;
 
 use crate::check;
 use crate::clock::Clock;
+use crate::control::adm::same_addresses;
 
 /// What a reload came to.
 #[derive(Debug)]
@@ -111,6 +112,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.workers != wanted.workers {
         refusals.push(refuse("[workers]"));
     }
+    if running.control != wanted.control {
+        refusals.push(refuse("[control]"));
+    }
     if running.metrics != wanted.metrics {
         refusals.push(refuse("`listen` of [metrics]"));
     }
@@ -132,7 +136,11 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
     .collect()
 }
 
-/// The running configuration with the services and settings that the director really has.
+fn running_keys(running: &Config) -> impl Iterator<Item = uvs_director::spec::ServiceKey> + '_ {
+    running.services.iter().map(|service| service.spec.key)
+}
+
+/// The running configuration with the network, the services and settings that the director really has.
 fn as_it_runs(running: &Config, director: &Director) -> Config {
     let services = director
         .services()
@@ -148,7 +156,15 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
             }
         })
         .collect();
+    let mut interfaces = running.interfaces.clone();
+    let (there, remembered) = (director.interfaces(), running.interfaces_for(running_keys(running)));
+    if !same_addresses(&there, &remembered) {
+        for (interface, spec) in interfaces.iter_mut().zip(there) {
+            interface.spec = spec;
+        }
+    }
     Config {
+        interfaces,
         services,
         marks: director.marks(),
         timeouts: director.timeouts(),

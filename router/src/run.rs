@@ -1,7 +1,7 @@
 //! `uvs run`: from a configuration to a running director, and back to nothing.
 //!
 //! ```text
-//!   check > take the metrics address > open devices > set the host up > attach > apply > announce > workers > ready
+//!   check > take the metrics address and the control socket > open devices > set the host up > attach > apply > announce > workers > ready
 //!   detach > stop workers > close devices > undo the host's set-up
 //! ```
 //! Whatever fails, or ends the director, takes the lower line from where it stands.
@@ -31,10 +31,11 @@ use uvs_plugin::Schedulers;
 
 use crate::cli::RunArgs;
 use crate::clock::Clock;
+use crate::control::ControlSocket;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
 use crate::pages::{self, Live};
 use crate::reload::Outcome;
-use crate::{check, http, logging, notify, reload, setup};
+use crate::{check, control, http, logging, notify, reload, setup};
 
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
@@ -63,7 +64,7 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the control runtime cannot be made")?;
-    let result = runtime.block_on(control(&arguments.config, config, Arc::new(schedulers)));
+    let result = runtime.block_on(control(arguments, config, Arc::new(schedulers)));
     // A page that is being written is not waited for.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
@@ -96,7 +97,7 @@ impl Signals {
     }
 }
 
-async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
+async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
     // First of all: a signal that comes while the director starts is answered once it has.
     let signals = Signals::new()?;
     // Before anything is done to the host.
@@ -104,6 +105,7 @@ async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> an
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
+    let socket = control::open(arguments.socket.as_ref(), &config.control)?.map(Arc::new);
     let devices = setup::open_devices(&config)?;
     let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
     let attachments = match setup::direct(&config) {
@@ -117,7 +119,8 @@ async fn control(file: &Path, config: Config, schedulers: Arc<Schedulers>) -> an
         lanes: event_loop::lanes(&devices),
         devices,
     };
-    let served = serve(file, config, schedulers, plane, attachments, listener, signals).await;
+    let doors = Doors { listener, socket };
+    let served = serve(&arguments.config, config, schedulers, plane, attachments, doors, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
     match (served, host.undo().await) {
         (served, Ok(())) => served,
@@ -133,6 +136,14 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one("uvs")
 }
 
+/// Where others come in; both were taken before anything was done to the host.
+struct Doors {
+    /// For metrics.
+    listener: Option<TcpListener>,
+    /// For requests.
+    socket: Option<Arc<ControlSocket>>,
+}
+
 /// From a configured host to the end. Closes the devices.
 async fn serve(
     file: &Path,
@@ -140,7 +151,7 @@ async fn serve(
     schedulers: Arc<Schedulers>,
     plane: DataPlane,
     attachments: Option<Attachments>,
-    listener: Option<TcpListener>,
+    Doors { listener, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
     for change in Config::diff(None, &config) {
@@ -167,9 +178,20 @@ async fn serve(
         info!(address, "metrics are served");
         tokio::spawn(http::serve(listener, Arc::clone(&live)))
     });
+    let (handle, jobs) = control::Handle::new(Arc::clone(&live), file);
+    let control_server = socket.map(|socket| {
+        info!(socket = %socket.path().display(), "requests are taken");
+        tokio::spawn(control::serve(socket, handle))
+    });
     ready(&config);
-    let result = until_the_end(file, config, &live, &plane, attachments, ended, signals).await;
+    let events = Events { attachments, ended, signals, jobs };
+    let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
+    if let Some(control_server) = control_server {
+        // With its task goes the socket's file.
+        control_server.abort();
+        let _ = control_server.await;
+    }
     if let Some(server) = server {
         server.abort();
     }
@@ -187,15 +209,24 @@ fn ready(config: &Config) {
     notify::notify(notify::READY);
 }
 
-/// Answers signals until one of them, or the death of a worker, ends the director.
+/// What the control loop waits for.
+struct Events {
+    /// Hosts' interfaces that come and go.
+    attachments: Option<Attachments>,
+    /// Threads of the data plane that are over.
+    ended: mpsc::UnboundedReceiver<Ended>,
+    signals: Signals,
+    /// Requests that change something.
+    jobs: mpsc::Receiver<control::Job>,
+}
+
+/// Answers signals and requests until one of them, or the death of a worker, ends the director.
 async fn until_the_end(
     file: &Path,
     mut config: Config,
     live: &Arc<Live>,
     plane: &DataPlane,
-    mut attachments: Option<Attachments>,
-    mut ended: mpsc::UnboundedReceiver<Ended>,
-    mut signals: Signals,
+    Events { mut attachments, mut ended, mut signals, mut jobs }: Events,
 ) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(CONFLICTS_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,6 +252,9 @@ async fn until_the_end(
             _ = attend.tick() => if let Some(attachments) = &mut attachments {
                 look_after(attachments, live, plane).await;
             },
+            Some(job) = jobs.recv() => {
+                control::work(job, &mut control::Desk { config: &mut config, live, plane }).await;
+            }
             _ = ask.tick() => plane.probe(),
             _ = look.tick() => warn_of_conflicts(live, &mut known),
             _ = signals.hangup.recv() => {

@@ -7,6 +7,7 @@ use uvs_director::Duration;
 use uvs_director::spec::{Change, ServiceKey};
 
 use crate::format::Layout;
+use crate::settings::Setting;
 
 /// A command line that was refused: what ipvsadm prints on standard error, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,10 +71,33 @@ pub enum Command {
     StartDaemon(DaemonSpec),
     /// `--stop-daemon`.
     StopDaemon(DaemonRole),
+    /// `--sysctl`, which is not ipvsadm's: settings to show, or with a value to set, all or none.
+    Settings(Vec<(&'static Setting, Option<u32>)>),
     /// `-h`.
     Help,
     /// `-v`.
     Version,
+}
+
+impl Command {
+    /// Whether it changes the director, or would.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Change(_)
+            | Self::SetTimeouts { .. }
+            | Self::Restore
+            | Self::StartDaemon(_)
+            | Self::StopDaemon(_) => true,
+            Self::Settings(settings) => settings.iter().any(|(_, value)| value.is_some()),
+            Self::List { .. }
+            | Self::ListConnections { .. }
+            | Self::ListTimeouts
+            | Self::ListDaemons
+            | Self::Save(_)
+            | Self::Help
+            | Self::Version => false,
+        }
+    }
 }
 
 /// Which half of connection synchronisation.

@@ -7,6 +7,7 @@ use uvs_director::{ApplyError, Director, Instant};
 use crate::command::{Command, Failure, Output};
 use crate::format;
 use crate::parse::{parse, try_help};
+use crate::settings::{self, Setting, Settings};
 
 pub(crate) const SCHEDULER_NOT_FOUND: &str = "Scheduler or persistence engine not found";
 const NO_SUCH_SERVICE: &str = "No such service";
@@ -57,9 +58,31 @@ pub fn execute(command: &Command, input: &str, director: &Director, now: Instant
         ))
         .into(),
         Command::StopDaemon(_) => Failure::minus_one("No daemon is running").into(),
+        Command::Settings(settings) => set(settings, director, now),
         Command::Help => Output::text(format::usage()),
         Command::Version => Output::text(format::version()),
     }
+}
+
+/// Shows settings, and changes those that have a value before: all of them or none.
+fn set(named: &[(&'static Setting, Option<u32>)], director: &Director, now: Instant) -> Output {
+    let before = Settings { options: director.options(), timeouts: director.timeouts() };
+    let after = settings::changed(before, named);
+    if after.options != before.options {
+        let output = apply(Change::SetOptions(after.options), director, now);
+        if output.code != 0 {
+            return output;
+        }
+    }
+    if after.timeouts != before.timeouts {
+        let output = apply(Change::SetTimeouts(after.timeouts), director, now);
+        if output.code != 0 {
+            // Options were valid a moment ago.
+            let _ = apply(Change::SetOptions(before.options), director, now);
+            return output;
+        }
+    }
+    Output::text(settings::show(&after, named))
 }
 
 /// The engine lists connections in no order; people like the same one each time.
@@ -107,6 +130,8 @@ impl Refused {
             ApplyError::NoSuchService(_) => NO_SUCH_SERVICE.to_owned(),
             ApplyError::DestinationExists(..) => "Destination already exists".to_owned(),
             ApplyError::NoSuchDestination(..) => "No such destination".to_owned(),
+            // ipvsadm knows no modules in files: what is wrong with one is said in full.
+            ApplyError::Scheduler { name, reason } if name.ends_with(".wasm") => reason.clone(),
             ApplyError::Scheduler { .. } => SCHEDULER_NOT_FOUND.to_owned(),
             // Where libipvs can only say "Invalid operation", the engine knows why.
             ApplyError::Invalid(reason) => reason.clone(),

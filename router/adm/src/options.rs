@@ -105,6 +105,8 @@ pub(crate) struct BadOption {
 /// The options of a command line, one after the other.
 pub(crate) struct Options<'a> {
     words: std::slice::Iter<'a, &'a str>,
+    /// How many words there are.
+    all: usize,
     /// What is left of a cluster, and the word it is in.
     cluster: &'a str,
     cluster_word: &'a str,
@@ -115,7 +117,19 @@ pub(crate) struct Options<'a> {
 
 impl<'a> Options<'a> {
     pub(crate) fn new(words: &'a [&'a str]) -> Self {
-        Self { words: words.iter(), cluster: "", cluster_word: "", ended: false, leftover: Vec::new() }
+        Self {
+            words: words.iter(),
+            all: words.len(),
+            cluster: "",
+            cluster_word: "",
+            ended: false,
+            leftover: Vec::new(),
+        }
+    }
+
+    /// How many words were taken so far. The value of the option that came last ends the last of them.
+    pub(crate) fn taken(&self) -> usize {
+        self.all - self.words.len()
     }
 
     /// Words that are no options; whole once [`Self::next`] has returned `None`.

@@ -13,6 +13,7 @@ use crate::command::{Command, DaemonRole, DaemonSpec, Failure};
 use crate::format::{Columns, Layout, scheduler_flags};
 use crate::legal::{Given, GivenSet, TunnelKind, Verb};
 use crate::options::{Name, Options};
+use crate::settings;
 
 /// A month: the longest timeout ipvsadm takes.
 const TIMEOUT_MAX: i64 = 86_400 * 31;
@@ -21,7 +22,7 @@ const PERSISTENCE_DEFAULT: Duration = Duration::from_secs(360);
 
 /// Reads the arguments after the program's name.
 ///
-/// None at all lists the table with names, as ipvsadm does.
+/// None at all lists the table with names, as ipvsadm does. `--sysctl` in front is not ipvsadm's, but `sysctl`'s work.
 ///
 /// # Errors
 /// With ipvsadm's own text and exit status: 2 for a wrong combination or value, 255 for an unknown option.
@@ -29,6 +30,9 @@ pub fn parse(args: &[&str]) -> Result<Command, Failure> {
     if args.is_empty() {
         let layout = Layout { numeric: false, ..Layout::default() };
         return Ok(Command::List { service: None, layout });
+    }
+    if args[0] == settings::OPTION {
+        return settings::parse(&args[1..]).map(Command::Settings);
     }
     let mut options = Options::new(args);
     let mut line = Line::default();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::connection::{Connection, PROTOCOL_IP};
 use crate::director::{Director, Scene};
 use crate::service::{Counted, lock};
-use crate::spec::{MacAddr, MarkRule, Options, Protocol, Timeouts};
+use crate::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, Timeouts};
 use crate::time::Instant;
 use crate::view::{AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status};
 use uvs_wire::Address;
@@ -74,6 +74,11 @@ impl Director {
     /// The timeouts in force.
     pub fn timeouts(&self) -> Timeouts {
         self.snapshot.load().timeouts
+    }
+
+    /// The interfaces with all addresses of the director: its own and VIPs.
+    pub fn interfaces(&self) -> Vec<InterfaceSpec> {
+        self.snapshot.load().network.interfaces().to_vec()
     }
 
     /// The mark rules in force.

@@ -1,10 +1,12 @@
 //! Starting `uvs run` and `uvs realserver` on hosts, as a user would, and asking a running director.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ use crate::topology::{METRICS, RealServer};
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the metrics server may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running `uvs run`. Dropped, it ends.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub struct Director {
     host: Host,
     process: Process,
     metrics: SocketAddr,
+    socket: PathBuf,
 }
 
 impl Director {
@@ -50,6 +55,9 @@ impl Director {
     }
 
     fn launch(host: &Host, mut command: Command, config: Option<&str>) -> Result<Self> {
+        // Hosts of a lab share their files, and directors run on several of them.
+        let socket = free_socket();
+        command.arg("--socket").arg(&socket);
         command.env("NO_COLOR", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = host.exec(command)?;
         if let Some(config) = config {
@@ -61,7 +69,7 @@ impl Director {
             }
         }
         let metrics = METRICS.parse().context("METRICS is an address")?;
-        let mut director = Self { host: host.clone(), process, metrics };
+        let mut director = Self { host: host.clone(), process, metrics, socket };
         let deadline = Instant::now() + START_TIMEOUT;
         while let Err(error) = director.get("/metrics") {
             director.process.check()?;
@@ -77,6 +85,11 @@ impl Director {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The process, to signal it.
@@ -142,6 +155,22 @@ impl Director {
             })?
             .with_context(|| format!("cannot get {path} of the director"))
     }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        // One that is killed leaves its socket, and nobody comes after it to replace it.
+        if self.process.terminate(STOP_TIMEOUT).is_err() || self.socket.exists() {
+            let _ = fs::remove_file(&self.socket);
+        }
+    }
+}
+
+/// A path for a control socket that no other director of a lab has.
+fn free_socket() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("uvs-lab-{}-{number}.sock", std::process::id()))
 }
 
 /// A running `uvs realserver`. Dropped, it ends.

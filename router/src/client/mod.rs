@@ -1,0 +1,26 @@
+//! Commands that ask a running director: `uvs adm` and `uvs status`.
+
+pub mod adm;
+pub mod status;
+
+use std::path::PathBuf;
+
+use uvs_control::{Client, ClientError, PATIENCE, SOCKET_VARIABLE, socket_path};
+
+/// Which director is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Which {
+    /// The control socket of the director [default: $UVS_SOCKET, else /run/uvs.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl Which {
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// It does not run, or may not be asked.
+    pub fn connect(&self) -> Result<Client, ClientError> {
+        Client::connect(&socket_path(self.socket.clone(), std::env::var_os(SOCKET_VARIABLE)), PATIENCE)
+    }
+}

@@ -1,0 +1,256 @@
+//! `uvs status`: how the director does, on one page.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use uvs_control::status::{Answer as Status, Flow, Interface, Request};
+use uvs_control::{Answer, Client};
+
+use super::Which;
+
+/// Between the two looks that the interfaces' rates are made of.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// `uvs status`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Args {
+    /// Which director
+    #[command(flatten)]
+    pub which: Which,
+    /// Print it as JSON, for programs (docs/control.md says what is in it)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+/// No director answers.
+pub fn run(arguments: &Args) -> anyhow::Result<ExitCode> {
+    let mut client = arguments.which.connect()?;
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&ask(&mut client)?)? + "\n"
+    } else {
+        let (before, began) = (ask(&mut client)?, Instant::now());
+        thread::sleep(INTERVAL);
+        let now = ask(&mut client)?;
+        page(&before, &now, began.elapsed())
+    };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("standard output cannot be written")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(client: &mut Client) -> anyhow::Result<Status> {
+    match client.ask(&uvs_control::Request::Status(Request {}))? {
+        Answer::Status(status) => Ok(*status),
+        other => bail!("the director answered something else: {other:?}"),
+    }
+}
+
+/// The page: what it is, how full, what passes, whom it serves, what goes wrong.
+fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(format!("uvs {}, pid {}, up {}, {}", now.version, now.pid, duration(now.uptime_s), now.config));
+    for limit in &now.limits {
+        line(format!("{:12} {} of {}", limit.name, limit.used, limit.max));
+    }
+    line(String::new());
+    line(format!(
+        "{:16} {:>12} {:>12} {:>12} {:>12} {:>8}",
+        "Interface", "in f/s", "in bit/s", "out f/s", "out bit/s", "errors"
+    ));
+    for (index, interface) in now.interfaces.iter().enumerate() {
+        let zero = Interface::default();
+        let old = before.interfaces.get(index).unwrap_or(&zero);
+        let rate = |flow: Flow, old: Flow| {
+            (per_second(flow.frames, old.frames, elapsed), 8 * per_second(flow.bytes, old.bytes, elapsed))
+        };
+        let (received, transmitted) =
+            (rate(interface.received, old.received), rate(interface.transmitted, old.transmitted));
+        line(format!(
+            "{:16} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            interface.name,
+            received.0,
+            short(received.1),
+            transmitted.0,
+            short(transmitted.1),
+            interface.received.errors + interface.transmitted.errors
+        ));
+    }
+    line(String::new());
+    line(format!(
+        "{:32} {:10} {:>9} {:>8} {:>8} {:>8}",
+        "Service", "scheduler", "available", "active", "inactive", "conn/s"
+    ));
+    if now.services.is_empty() {
+        line("(none)".to_owned());
+    }
+    for service in &now.services {
+        line(format!(
+            "{:32} {:10} {:>9} {:>8} {:>8} {:>8}",
+            service.name,
+            scheduler_name(&service.scheduler),
+            format!("{}/{}", service.available, service.destinations),
+            service.active,
+            service.inactive,
+            service.connections_per_s
+        ));
+    }
+    let trouble: Vec<_> = now
+        .schedulers
+        .iter()
+        .filter(|scheduler| scheduler.failures > 0 || scheduler.serving != "module")
+        .collect();
+    if !trouble.is_empty() {
+        line(String::new());
+        line("Schedulers that failed".to_owned());
+        for scheduler in trouble {
+            line(format!(
+                "{:32} {:10} {}, {} failures in {} picks, set aside {} times",
+                scheduler.service,
+                scheduler_name(&scheduler.scheduler),
+                match scheduler.serving.as_str() {
+                    "module" => "at work again",
+                    "given_up" => "given up, the fallback picks",
+                    _ => "set aside, the fallback picks",
+                },
+                scheduler.failures,
+                scheduler.picks,
+                scheduler.ejections
+            ));
+        }
+    }
+    if !now.drops.is_empty() {
+        line(String::new());
+        let drops: Vec<String> =
+            now.drops.iter().map(|drops| format!("{} {}", drops.reason, drops.frames)).collect();
+        line(format!("Dropped so far: {}", drops.join(", ")));
+    }
+    text
+}
+
+/// Of a path, the file's name.
+fn scheduler_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate for people; what is no number or too large ends at the bounds"
+)]
+fn per_second(now: u64, before: u64, elapsed: Duration) -> u64 {
+    (now.saturating_sub(before) as f64 / elapsed.as_secs_f64()).round() as u64
+}
+
+/// A number with three digits and a letter: 1234567 is 1.23M.
+#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn short(number: u64) -> String {
+    let mut value = number as f64;
+    for unit in ["", "k", "M", "G", "T"] {
+        if value < 999.5 {
+            let decimals = match value {
+                _ if unit.is_empty() => 0,
+                value if value < 9.995 => 2,
+                value if value < 99.95 => 1,
+                _ => 0,
+            };
+            return format!("{value:.decimals$}{unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.0}P")
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds of a run")]
+fn duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let mut text = String::new();
+    if days > 0 {
+        write!(text, "{days} d ").expect("a String takes everything");
+    }
+    write!(text, "{hours:02}:{minutes:02}:{:02}", seconds % 60).expect("a String takes everything");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use uvs_control::status::{Drops, Limit, Scheduler, Service};
+
+    use super::*;
+
+    #[test]
+    fn the_page_tells_what_matters() {
+        let status = |bytes: u64| Status {
+            version: "0.1.0".into(),
+            pid: 7,
+            uptime_s: 90_061.5,
+            config: "edge.toml".into(),
+            interfaces: vec![Interface {
+                name: "uvs0".into(),
+                received: Flow { frames: bytes / 1000, bytes, errors: 1 },
+                transmitted: Flow::default(),
+            }],
+            services: vec![Service {
+                name: "tcp 192.0.2.10:80".into(),
+                scheduler: "/etc/uvs/mine.wasm".into(),
+                available: 2,
+                destinations: 3,
+                active: 5,
+                ..Service::default()
+            }],
+            schedulers: vec![
+                Scheduler {
+                    service: "tcp 192.0.2.10:80".into(),
+                    scheduler: "/etc/uvs/mine.wasm".into(),
+                    serving: "ejected".into(),
+                    picks: 100,
+                    failures: 9,
+                    ejections: 1,
+                },
+                Scheduler { serving: "module".into(), ..Scheduler::default() },
+            ],
+            limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
+            drops: vec![Drops { reason: "martian".into(), frames: 3 }],
+        };
+        let text = page(&status(1_000_000), &status(2_000_000), Duration::from_millis(500));
+        let want = [
+            "uvs 0.1.0, pid 7, up 1 d 01:01:01, edge.toml",
+            "connections  12 of 1000",
+            "uvs0                     2000        16.0M            0            0        1",
+            "tcp 192.0.2.10:80                mine.wasm        2/3        5        0        0",
+            "set aside, the fallback picks, 9 failures in 100 picks, set aside 1 times",
+            "Dropped so far: martian 3",
+        ];
+        for part in want {
+            assert!(text.lines().any(|line| line.contains(part)), "{part:?} is in\n{text}");
+        }
+        assert_eq!(text.matches("failures").count(), 1, "who does well is not listed:\n{text}");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.00k"),
+            (12_345, "12.3k"),
+            (999_499, "999k"),
+            (999_500, "1.00M"),
+            (1_234_567_890, "1.23G"),
+        ];
+        for (number, want) in cases {
+            assert_eq!(short(number), want);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The control socket: who may speak, what is answered, and where it is done.
+//!
+//! ```text
+//!   socket --> server --> Handle::answer --+--> looks: beside others, off the control thread
+//!    (peer checked,                        `--> changes: Job --> control loop --> work, one at a time
+//!     lines bounded)
+//! ```
+//! A family of requests is a file here: it says which of its requests only look, and does both kinds. Changes get a
+//! [`Desk`], which nobody else has meanwhile, so that they and reloads never mix.
+
+pub(crate) mod adm;
+mod peer;
+mod server;
+mod socket;
+mod status;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use uvs_config::Config;
+use uvs_control::{Answer, Error, ErrorKind, Request};
+
+pub use peer::Peer;
+pub use server::{CLIENTS_MAX, serve};
+pub use socket::{ControlSocket, open, parse_where};
+
+use crate::event_loop::DataPlane;
+use crate::pages::Live;
+
+/// What a change works on. There is one, and the control loop has it.
+pub struct Desk<'a> {
+    /// The configuration in force; what it says of services, timeouts and options may have been changed since.
+    pub config: &'a mut Config,
+    /// The running director.
+    pub live: &'a Arc<Live>,
+    /// Its devices.
+    pub plane: &'a DataPlane,
+}
+
+/// A request that changes something, on its way to the control loop.
+#[derive(Debug)]
+pub struct Job {
+    request: Request,
+    peer: Peer,
+    reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// Whoever answers clients has one.
+#[derive(Clone)]
+pub struct Handle {
+    live: Arc<Live>,
+    config_file: Arc<Path>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Handle {
+    /// A handle, and the end of the queue that belongs to the control loop.
+    pub fn new(live: Arc<Live>, config_file: &Path) -> (Self, mpsc::Receiver<Job>) {
+        // A client waits for its answer before it asks again: the queue never has to make one wait.
+        let (jobs, queue) = mpsc::channel(CLIENTS_MAX);
+        (Self { live, config_file: config_file.into(), jobs }, queue)
+    }
+
+    /// Answers a request of `peer`, at once or when its turn comes.
+    pub(crate) async fn answer(&self, request: Request, peer: &Peer) -> Result<Answer, Error> {
+        match request {
+            Request::Adm(request) if adm::only_looks(&request) => {
+                let live = Arc::clone(&self.live);
+                blocking(move || adm::look(&request, &live)).await.map(Answer::Adm)
+            }
+            Request::Status(status) => {
+                let (live, file) = (Arc::clone(&self.live), Arc::clone(&self.config_file));
+                let answer = blocking(move || status::answer(status, &live, &file)).await?;
+                Ok(Answer::Status(Box::new(answer)))
+            }
+            change @ Request::Adm(_) => self.in_turn(change, peer).await,
+        }
+    }
+
+    async fn in_turn(&self, request: Request, peer: &Peer) -> Result<Answer, Error> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Error::new(ErrorKind::Stopping, "the director is stopping; ask again once it runs");
+        self.jobs.send(Job { request, peer: *peer, reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}
+
+/// Does a change. For the control loop.
+pub async fn work(job: Job, desk: &mut Desk<'_>) {
+    let result = match job.request {
+        Request::Adm(request) => adm::change(request, &job.peer, desk).await.map(Answer::Adm),
+        Request::Status(_) => Err(Error::new(ErrorKind::Malformed, "status changes nothing")),
+    };
+    // A client that has gone meanwhile hears nothing; what it asked for is done.
+    let _ = job.reply.send(result);
+}
+
+/// Runs what may take its time where nobody waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a request on the control socket died");
+        Error::new(ErrorKind::Failed, "the director failed while it answered; see its log")
+    })
+}

@@ -1,0 +1,103 @@
+//! Clients of the control socket: a few at a time, and none of them for ever.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+use uvs_control::{Error, ErrorKind, REQUEST_MAX, decode_request, encode_answer};
+
+use super::peer::Peer;
+use super::{ControlSocket, Handle, blocking};
+
+/// Clients served at one time; more wait in the kernel's backlog.
+pub const CLIENTS_MAX: usize = 16;
+/// How long a client may take to send a request, and to think of the next one.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to read its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long telling a stranger may take.
+const DENIAL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Serves until it is dropped.
+///
+/// # Errors
+/// The socket cannot be handed to the runtime.
+pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Result<Infallible> {
+    let (listener, admission) = socket.listener()?;
+    let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        let mut stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Most likely out of file descriptors, which does not pass in an instant.
+                warn!(%error, "a client of the control socket could not be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        match admission.judge(&stream) {
+            Ok(peer) => {
+                let handle = handle.clone();
+                tokio::spawn(async move {
+                    talk(stream, &peer, &handle).await;
+                    drop(slot);
+                });
+            }
+            Err(reason) => {
+                info!(reason, "a client of the control socket was refused");
+                let line = encode_answer(Err(Error::new(ErrorKind::Denied, reason)));
+                // It fits into the empty buffer of the connection: the stranger makes nobody wait.
+                let _ = timeout(DENIAL_TIMEOUT, stream.write_all(&line)).await;
+            }
+        }
+    }
+}
+
+/// Answers a client until it leaves, or has to.
+async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut stream).take(REQUEST_MAX as u64);
+        let read = timeout(REQUEST_TIMEOUT, bounded.read_until(b'\n', &mut line)).await;
+        let last = match read {
+            Ok(Ok(_)) if line.last() == Some(&b'\n') => None,
+            Ok(Ok(_)) if line.len() >= REQUEST_MAX => {
+                let message = format!("a request has {REQUEST_MAX} bytes at most; send it in parts");
+                Some(Error::new(ErrorKind::TooLong, message))
+            }
+            // Closed, perhaps in the middle of a line: nobody is left to be told.
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => {
+                debug!(pid = peer.pid, %error, "a client of the control socket failed");
+                return;
+            }
+            Err(_) => {
+                let message = format!("no request within {} s", REQUEST_TIMEOUT.as_secs());
+                Some(Error::new(ErrorKind::Timeout, message))
+            }
+        };
+        let ends = last.is_some();
+        let result = match last {
+            Some(error) => Err(error),
+            None => match blocking(move || decode_request(&line)).await.flatten() {
+                Ok(request) => handle.answer(request, peer).await,
+                Err(error) => Err(error),
+            },
+        };
+        let Ok(answer) = blocking(move || encode_answer(result)).await else { return };
+        match timeout(ANSWER_TIMEOUT, stream.get_mut().write_all(&answer)).await {
+            Ok(Ok(())) if !ends => {}
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return debug!(pid = peer.pid, %error, "an answer was not read"),
+            Err(_) => return debug!(pid = peer.pid, "an answer was read too slowly"),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `status`: the running director in figures.
+
+use std::path::Path;
+
+use uvs_control::status::{Answer, Drops, Flow, Interface, Limit, Request, Scheduler, Service};
+use uvs_director::PortId;
+use uvs_director::view::{DestinationView, ServiceView, Status};
+
+use crate::pages::Live;
+use crate::traffic::{self, FlowCounts};
+use crate::version::Build;
+
+/// The answer at this moment.
+pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
+    let status = live.director.status();
+    Answer {
+        version: Build::current().version.to_owned(),
+        pid: std::process::id(),
+        uptime_s: live.clock.now().since(uvs_director::Instant::ZERO).as_secs_f64(),
+        config: config_file.display().to_string(),
+        interfaces: interfaces(live),
+        services: live.director.services().iter().map(service).collect(),
+        schedulers: schedulers(live),
+        limits: limits(live, &status),
+        drops: status
+            .drops
+            .iter()
+            .filter(|(_, frames)| *frames > 0)
+            .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
+            .collect(),
+    }
+}
+
+fn interfaces(live: &Live) -> Vec<Interface> {
+    let flow = |counts: &FlowCounts| Flow {
+        frames: counts.frames,
+        bytes: counts.bytes,
+        errors: counts.errors.iter().sum(),
+    };
+    (0u16..)
+        .map(PortId)
+        .zip(&live.interfaces)
+        .map(|(port, name)| {
+            let counts = traffic::sum(live.lanes.iter(), port);
+            Interface {
+                name: name.clone(),
+                received: flow(&counts.received),
+                transmitted: flow(&counts.transmitted),
+            }
+        })
+        .collect()
+}
+
+fn service(view: &ServiceView) -> Service {
+    let available = |destination: &&DestinationView| destination.spec.weight > 0 && !destination.overloaded;
+    let destinations = &view.destinations;
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Service {
+        name: view.spec.key.to_string(),
+        scheduler: view.spec.scheduler.name.clone(),
+        available: number(destinations.iter().filter(available).count()),
+        destinations: number(destinations.len()),
+        active: destinations.iter().map(|destination| u64::from(destination.active)).sum(),
+        inactive: destinations.iter().map(|destination| u64::from(destination.inactive)).sum(),
+        connections: view.counters.connections,
+        connections_per_s: view.rates.connections,
+        bytes_in_per_s: view.rates.bytes_in,
+        bytes_out_per_s: view.rates.bytes_out,
+    }
+}
+
+fn schedulers(live: &Live) -> Vec<Scheduler> {
+    live.scheduler_samples()
+        .into_iter()
+        .map(|sample| Scheduler {
+            service: sample.service,
+            scheduler: sample.scheduler,
+            serving: sample.serving.to_owned(),
+            picks: sample.picks,
+            failures: sample.failures.iter().map(|(_, count)| count).sum(),
+            ejections: sample.ejections,
+        })
+        .collect()
+}
+
+fn limits(live: &Live, status: &Status) -> Vec<Limit> {
+    let limit = |name: &str, used: usize, max: usize| Limit {
+        name: name.to_owned(),
+        used: used as u64,
+        max: max as u64,
+    };
+    vec![
+        limit("connections", status.connections, status.connections_max),
+        limit("neighbors", status.neighbors, live.limits.neighbors),
+    ]
+}
