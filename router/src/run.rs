@@ -1,7 +1,7 @@
 //! `uvs run`: from a configuration to a running director, and back to nothing.
 //!
 //! ```text
-//!   check > take the metrics address and the control socket > open devices > set the host up > attach > apply > announce > workers > ready
+//!   check > take the control socket and the metrics address > open devices > set the host up > attach > apply > announce > workers > ready
 //!   detach > stop workers > close devices > undo the host's set-up
 //! ```
 //! Whatever fails, or ends the director, takes the lower line from where it stands.
@@ -100,12 +100,12 @@ impl Signals {
 async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
     // First of all: a signal that comes while the director starts is answered once it has.
     let signals = Signals::new()?;
-    // Before anything is done to the host.
+    // Before anything is done to the host; the socket first, because it says most clearly that another director runs.
+    let socket = control::open(arguments.socket.as_ref(), &config.control)?.map(Arc::new);
     let listener = match config.metrics {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let socket = control::open(arguments.socket.as_ref(), &config.control)?.map(Arc::new);
     let devices = setup::open_devices(&config)?;
     let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
     let attachments = match setup::direct(&config) {

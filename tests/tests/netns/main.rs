@@ -16,9 +16,11 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod adm;
 mod arp;
 mod attach;
 mod broken;
+mod control;
 mod demo;
 mod icmp;
 mod layer3;

@@ -18,26 +18,26 @@ use crate::stage::{Stage, eventually, turn, with_weight, without};
 /// Between two new connections of a load.
 const PACE: Duration = Duration::from_millis(20);
 /// Connections of a load in each phase of a test.
-const ENOUGH: usize = 40;
+pub(crate) const ENOUGH: usize = 40;
 /// Nothing heard for this long, while the client's kernel sends again and again, is silence.
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// Clients that come one after the other, each with a connection of its own, until told to stop.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     results: mpsc::Receiver<Try>,
     all: Vec<Try>,
 }
 
 /// One connection of a load.
-struct Try {
+pub(crate) struct Try {
     began: Instant,
     ended: Instant,
-    result: Result<String>,
+    pub(crate) result: Result<String>,
 }
 
 impl Load {
-    fn start(client: &Host, service: SocketAddr) -> Self {
+    pub(crate) fn start(client: &Host, service: SocketAddr) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let (sender, results) = mpsc::channel();
         let stopped = Arc::clone(&stop);
@@ -62,7 +62,7 @@ impl Load {
     }
 
     /// Waits until so many more have ended that began from now on, well or not.
-    fn go_on(&mut self, count: usize) {
+    pub(crate) fn go_on(&mut self, count: usize) {
         let now = Instant::now();
         let mut more = 0;
         while more < count {
@@ -73,7 +73,7 @@ impl Load {
     }
 
     /// Ends it, and returns all.
-    fn end(mut self) -> Vec<Try> {
+    pub(crate) fn end(mut self) -> Vec<Try> {
         self.stop.store(true, Ordering::Relaxed);
         // It ends with the last of the threads that send.
         self.all.extend(self.results.iter());
