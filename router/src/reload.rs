@@ -4,7 +4,8 @@
 //!   file --> check --> refusals? --> diff(what runs, what is wanted) --> Director::apply
 //!                          `-- then nothing is touched
 //! ```
-//! What runs is asked of the director, not remembered: a change that failed is tried again by the next reload.
+//! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`), or could not be done,
+//! a reload brings it to what the file says. A change that fails takes those before it back.
 
 use std::path::Path;
 
@@ -31,7 +32,7 @@ pub enum Outcome {
     },
     /// Nothing was touched, for these reasons.
     Refused(Vec<String>),
-    /// Some changes failed, for these reasons; the others are in force.
+    /// A change failed, and so did taking others back, for these reasons; some are in force.
     Failed(Vec<String>),
 }
 
@@ -48,7 +49,7 @@ pub fn reload(
         Ok(wanted) => {
             let refusals = needs_restart(running, &wanted);
             if refusals.is_empty() {
-                return apply(running, wanted, director, clock);
+                return apply(running, wanted, director, schedulers, clock);
             }
             refusals
         }
@@ -60,25 +61,47 @@ pub fn reload(
     Outcome::Refused(refusals)
 }
 
-fn apply(running: &Config, wanted: Config, director: &Director, clock: Clock) -> Outcome {
-    let changes = Config::diff(Some(&as_it_runs(running, director)), &wanted);
+fn apply(
+    running: &Config,
+    wanted: Config,
+    director: &Director,
+    schedulers: &Schedulers,
+    clock: Clock,
+) -> Outcome {
+    let before = as_it_runs(running, director);
+    let changes = Config::diff(Some(&before), &wanted);
     let announce = changes.iter().any(|change| matches!(change, Change::SetNetwork { .. }));
-    let (mut done, mut failed) = (0, Vec::new());
+    let done = changes.len();
     for change in changes {
         let text = format!("{change:?}");
-        match director.apply(change, clock.now()) {
-            Ok(()) => {
-                tracing::debug!(change = text, "applied");
-                done += 1;
-            }
-            Err(error) => failed.push(error.to_string()),
+        if let Err(error) = director.apply(change, clock.now()) {
+            return take_back(&before, &wanted, error.to_string(), director, schedulers, clock);
         }
+        tracing::debug!(change = text, "applied");
     }
-    if failed.is_empty() {
-        Outcome::Done { config: Box::new(wanted), changes: done, announce }
-    } else {
-        Outcome::Failed(failed)
+    Outcome::Done { config: Box::new(wanted), changes: done, announce }
+}
+
+/// Brings the director back to what it was before a change failed.
+fn take_back(
+    before: &Config,
+    wanted: &Config,
+    reason: String,
+    director: &Director,
+    schedulers: &Schedulers,
+    clock: Clock,
+) -> Outcome {
+    // The old names first: schedulers are made by them.
+    let mut reasons = vec![reason];
+    let mut failures: Vec<String> = check::define(before, schedulers).err().into_iter().collect();
+    for change in Config::diff(Some(&as_it_runs(wanted, director)), before) {
+        failures.extend(director.apply(change, clock.now()).err().map(|error| error.to_string()));
     }
+    if failures.is_empty() {
+        return Outcome::Refused(reasons);
+    }
+    reasons.append(&mut failures);
+    Outcome::Failed(reasons)
 }
 
 /// What is set up once, before the first frame.
@@ -170,5 +193,103 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
         timeouts: director.timeouts(),
         options: director.options(),
         ..running.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uvs_director::scheduler::{Scheduler, SchedulerFactory};
+    use uvs_director::spec::{Limits, SchedulerSpec};
+
+    use super::*;
+
+    /// Real schedulers, but for one whose file has gone since it was checked.
+    struct Vanishing(Schedulers);
+
+    impl SchedulerFactory for Vanishing {
+        fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
+            if spec.name == "sh" { Err("it is gone".into()) } else { self.0.create(spec, service) }
+        }
+    }
+
+    const NETWORK: &str = "[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n";
+
+    fn config(text: &str) -> Config {
+        Config::parse(&format!("{NETWORK}{text}"), "test.toml").unwrap()
+    }
+
+    fn service(port: u16, scheduler: &str, server: u8) -> String {
+        format!(
+            "[[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:{port}'\nscheduler = '{scheduler}'\nforward = 'dr'\n\
+             destination = [{{ address = '192.0.2.{server}:{port}' }}]\n"
+        )
+    }
+
+    fn state(director: &Director) -> String {
+        let services: Vec<_> = director
+            .services()
+            .into_iter()
+            .map(|view| (view.spec, view.destinations.iter().map(|one| one.spec).collect::<Vec<_>>()))
+            .collect();
+        format!("{services:?} {:?} {:?} {:?}", director.interfaces(), director.timeouts(), director.options())
+    }
+
+    #[test]
+    fn a_change_that_fails_takes_the_others_back() {
+        let running = config(&(service(80, "rr", 21) + &service(81, "rr", 22)));
+        let schedulers = || check::schedulers().unwrap();
+        let director = Director::new(Limits::default(), 1, Arc::new(Vanishing(schedulers())));
+        let clock = Clock::start();
+        for change in Config::diff(None, &running) {
+            director.apply(change, clock.now()).unwrap();
+        }
+        let before = state(&director);
+        let settings = "[options]\nsloppy_tcp = true\n[timeouts]\ntcp = 5\n";
+        let wanted = config(
+            &(settings.to_owned()
+                + &service(80, "wlc", 23)
+                + &service(82, "rr", 22)
+                + &service(83, "sh", 22)),
+        );
+        match apply(&running, wanted, &director, &schedulers(), clock) {
+            Outcome::Refused(reasons) => {
+                assert_eq!(reasons, ["scheduler \"sh\": it is gone"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(state(&director), before);
+    }
+
+    #[test]
+    fn what_was_done_by_hand_is_undone() {
+        let running = config(&service(80, "rr", 21));
+        let director = Director::new(Limits::default(), 1, Arc::new(check::schedulers().unwrap()));
+        let clock = Clock::start();
+        for change in Config::diff(None, &running) {
+            director.apply(change, clock.now()).unwrap();
+        }
+        let before = state(&director);
+        for line in [
+            "-D -t 192.0.2.10:80",
+            "-A -u 192.0.2.11:53 -s sh -p",
+            "--sysctl sloppy_tcp=1 drop_packet=3",
+            "--set 1 2 3",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let output = uvs_adm::run(&words, "", &director, clock.now());
+            assert_eq!(output.code, 0, "{line}: {output:?}");
+        }
+        let interfaces =
+            running.interfaces_for(director.services().into_iter().map(|service| service.spec.key));
+        assert_ne!(interfaces, director.interfaces(), "another VIP");
+        director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, clock.now()).unwrap();
+        let schedulers = check::schedulers().unwrap();
+        match apply(&running, running.clone(), &director, &schedulers, clock) {
+            Outcome::Done { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(state(&director), before);
     }
 }

@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn lines_end_where_they_should() {
-        let cases: &[(&[u8], Result<&[u8], &str>, &str)] = &[
+        type Case<'a> = (&'a [u8], Result<&'a [u8], &'a str>, &'a str);
+        let cases: &[Case<'_>] = &[
             (b"abc\n", Ok(b"abc"), "a line"),
             (b"abc\ndef\n", Ok(b"abc"), "the first of two"),
             (b"\n", Ok(b""), "an empty line"),
