@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 16] = [
+        let tables: [(&str, Keys); 17] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),

@@ -185,8 +185,8 @@ async fn serve(
         tokio::spawn(control::serve(socket, handle))
     });
     ready(&config);
-    let events = Events { ended, signals, jobs };
-    let result = until_the_end(file, config, &live, &plane, attachments, events).await;
+    let events = Events { attachments, ended, signals, jobs };
+    let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
     if let Some(control_server) = control_server {
         // With its task goes the socket's file.
@@ -212,6 +212,8 @@ fn ready(config: &Config) {
 
 /// What the control loop waits for.
 struct Events {
+    /// Hosts' interfaces that come and go.
+    attachments: Option<Attachments>,
     /// Threads of the data plane that are over.
     ended: mpsc::UnboundedReceiver<Ended>,
     signals: Signals,
@@ -225,8 +227,7 @@ async fn until_the_end(
     mut config: Config,
     live: &Arc<Live>,
     plane: &DataPlane,
-    mut attachments: Option<Attachments>,
-    Events { mut ended, mut signals, mut jobs }: Events,
+    Events { mut attachments, mut ended, mut signals, mut jobs }: Events,
 ) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(CONFLICTS_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
