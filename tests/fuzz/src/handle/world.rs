@@ -39,7 +39,6 @@ pub(crate) fn limits(byte: u8) -> Limits {
     let small = |bit: u8, small: usize, usual: usize| if byte >> bit & 1 == 1 { small } else { usual };
     Limits {
         connections: small(0, 6, usual.connections),
-        evict: usual.evict,
         neighbors: small(1, 20, usual.neighbors),
         neighbor_queue: small(2, 1, usual.neighbor_queue),
         icmp_errors_per_second: if byte >> 3 & 1 == 1 { 20 } else { 0 },
