@@ -44,15 +44,6 @@ pub fn run_as_ipvsadm(arguments: &[OsString]) -> Option<anyhow::Result<ExitCode>
     (Path::new(name).file_name()? == "ipvsadm").then(|| client::adm::run(arguments, true))
 }
 
-/// Does what `uvs` is told under the name of ipvsadm, as which a link may call it. `None`: it has another name.
-///
-/// # Errors
-/// No director answers.
-pub fn run_as_ipvsadm(arguments: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
-    let (name, arguments) = arguments.split_first()?;
-    (Path::new(name).file_name()? == "ipvsadm").then(|| client::adm::run(arguments, true))
-}
-
 /// Does what the command line says.
 ///
 /// # Errors

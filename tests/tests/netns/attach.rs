@@ -30,7 +30,7 @@ const LENGTH: u64 = 10 << 20;
 const HOST_PORT: u16 = 9000;
 
 /// A config of the lab with each bridge's card attached directly.
-fn without_bridge(config: &str) -> String {
+pub(crate) fn without_bridge(config: &str) -> String {
     let line = |line: &str| match line.strip_prefix("bridge = ") {
         Some(bridge) => {
             let card = bridge.split('"').nth(3).expect("a bridge of the lab has one port");

@@ -1,4 +1,5 @@
-//! The core of forwarding in every mode: TAP and TUN devices, one queue and several, with offload and without.
+//! The core of forwarding in every mode: TAP and TUN devices, TAPs in bridges and attached directly, one queue and several,
+//! with offload and without.
 //!
 //! ```text
 //!                        .-- rs1 10.0.0.11, fd00::11, VIPs on lo, `uvs realserver`      DR :81, TUN :82 (IPv4)
@@ -21,6 +22,7 @@ use uvs_lab::topology::{METRICS, RealServer, mac};
 use uvs_lab::{Host, topology};
 use uvs_wire::{Packet, checksum, gue, ipv4};
 
+use crate::attach::without_bridge;
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
 use crate::stage::{Running, SOON, eventually, turn, uvs};
 
@@ -52,6 +54,8 @@ struct Network {
     _switches: Vec<Host>,
     /// The keys of the director's interfaces but the mode's.
     tap: bool,
+    /// Whether the cards are attached directly, without bridges.
+    attached: bool,
 }
 
 fn end<'a>(host: &'a Host, name: &'a str, segment: u8, last: u8) -> End<'a> {
@@ -75,7 +79,7 @@ impl Network {
                 host.set_sysctl(&format!("net.ipv4.conf.{which}.rp_filter"), "0").unwrap();
             }
         }
-        let mut network = Self { client, director, direct, nat, _switches: Vec::new(), tap };
+        let mut network = Self { client, director, direct, nat, _switches: Vec::new(), tap, attached: false };
         if tap {
             network.lay_segments(one, two);
         } else {
@@ -166,7 +170,7 @@ impl Network {
                 );
             }
         }
-        config
+        if self.attached { without_bridge(&config) } else { config }
     }
 
     /// Address, port, method and real server of each service.
@@ -267,9 +271,18 @@ fn keys(queues: u16, offload: &str) -> String {
     format!("queues = {queues}\noffload = \"{offload}\"")
 }
 
-fn mode(tap: bool, queues: u16, [client_side, server_side]: [&str; 2], completes: Completes) {
+fn mode(tap: bool, queues: u16, offload: [&str; 2], completes: Completes) {
     let Some(_turn) = turn() else { return };
-    let network = Network::new(tap);
+    mode_on(&Network::new(tap), queues, offload, completes);
+}
+
+fn mode_without_bridge(queues: u16, offload: [&str; 2], completes: Completes) {
+    let Some(_turn) = turn() else { return };
+    mode_on(&Network { attached: true, ..Network::new(true) }, queues, offload, completes);
+}
+
+fn mode_on(network: &Network, queues: u16, [client_side, server_side]: [&str; 2], completes: Completes) {
+    let tap = network.tap;
     let cards: &[(&Host, &str)] = match completes {
         Completes::Nobody => &[],
         Completes::Ends => &[(&network.client, "eth0"), (&network.nat, "eth0"), (&network.direct, "eth0")],
@@ -284,7 +297,7 @@ fn mode(tap: bool, queues: u16, [client_side, server_side]: [&str; 2], completes
     let trains_come = client_side == "on" && completes != Completes::Ends;
     let bulk = if trains_come && server_side == "on" { BULK } else { BULK_WITHOUT_OFFLOAD };
     let [one, two] = [keys(queues, client_side), keys(queues, server_side)];
-    let running = everything_passes(&network, [&one, &two], bulk);
+    let running = everything_passes(network, [&one, &two], bulk);
     let count = |name: &str, interface: &str, direction: &str| {
         running.metric(name, &[("interface", interface), ("direction", direction)])
     };
@@ -341,6 +354,31 @@ fn tap_with_offload_to_clients_only() {
 #[test]
 fn tap_with_offload_to_real_servers_only() {
     mode(true, 2, ["off", "on"], Completes::Director);
+}
+
+#[test]
+fn attached_with_one_queue() {
+    mode_without_bridge(1, ["on", "on"], Completes::Director);
+}
+
+#[test]
+fn attached_with_two_queues() {
+    mode_without_bridge(2, ["on", "on"], Completes::Nobody);
+}
+
+#[test]
+fn attached_with_complete_checksums_from_both_ends() {
+    mode_without_bridge(1, ["on", "on"], Completes::Ends);
+}
+
+#[test]
+fn attached_without_offload() {
+    mode_without_bridge(1, ["off", "off"], Completes::Director);
+}
+
+#[test]
+fn attached_with_offload_to_clients_only() {
+    mode_without_bridge(2, ["on", "off"], Completes::Director);
 }
 
 #[test]

@@ -81,8 +81,14 @@ impl Lab {
         wire.net().add_bridge("br0", MacAddr([2, 0, 0, 0, 0, 0xff])).unwrap();
         plug_card(&wire, &host);
         let open = |on: &Host, name: &str, mac, offload| {
-            let spec =
-                DeviceSpec { name: name.to_owned(), kind: Kind::Tap { mac }, mtu: 1500, queues: 1, offload };
+            let spec = DeviceSpec {
+                name: name.to_owned(),
+                kind: Kind::Tap { mac },
+                mtu: 1500,
+                queues: 1,
+                offload,
+                tunnel_trains: false,
+            };
             on.run(|| Device::open(&spec).unwrap()).unwrap()
         };
         let station = open(&wire, "station", STATION, false);
