@@ -117,7 +117,9 @@ impl Memo {
     fn place(port: PortId, addr: Address) -> usize {
         let (hi, lo) = addr.halves();
         let spread = (hi ^ lo ^ u64::from(port.0) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (spread >> (u64::BITS - PLACES.trailing_zeros())) as usize
+        #[allow(clippy::cast_possible_truncation, reason = "six bits")]
+        let place = (spread >> (u64::BITS - PLACES.trailing_zeros())) as usize;
+        place
     }
 
     /// The MAC address of a neighbour that was sent to a moment ago. `version`: of the neighbour table now.

@@ -92,7 +92,9 @@ fn upper(hash: u64) -> u32 {
 
 #[inline]
 fn shard_of(client: u64) -> usize {
-    (client >> (u64::BITS - SHARDS.trailing_zeros())) as usize
+    #[allow(clippy::cast_possible_truncation, reason = "six bits")]
+    let shard = (client >> (u64::BITS - SHARDS.trailing_zeros())) as usize;
+    shard
 }
 
 /// A shard, locked for one client.
@@ -235,17 +237,13 @@ impl Table {
             }
         }
         connection.destination.attach(connection.counted);
-        match shard.insert(&self.keys, connection) {
-            Ok(()) => {
-                self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
-                Ok(true)
-            }
-            Err(connection) => {
-                connection.destination.detach(connection.counted);
-                self.len.fetch_sub(1, Relaxed);
-                Err(Full)
-            }
+        if let Some(refused) = shard.insert(&self.keys, connection) {
+            refused.destination.detach(refused.counted);
+            self.len.fetch_sub(1, Relaxed);
+            return Err(Full);
         }
+        self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
+        Ok(true)
     }
 
     /// Takes the oldest embryonic entry out of a shard.
@@ -370,7 +368,7 @@ impl Table {
         };
         // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
         let placed = to.find_request(to_hash, key).map(|id| to.remove(&self.keys, id));
-        let refused = to.insert(&self.keys, connection).err();
+        let refused = to.insert(&self.keys, connection);
         self.open.fetch_sub(1, Relaxed);
         let claimed = refused.is_none();
         for gone in placed.into_iter().chain(refused) {

@@ -58,6 +58,13 @@ impl Add<Duration> for Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(u32);
 
+impl Timeout {
+    #[inline]
+    fn as_nanos(self) -> u64 {
+        u64::from(self.0) * 1_000_000
+    }
+}
+
 impl From<Duration> for Timeout {
     #[inline]
     fn from(duration: Duration) -> Self {
@@ -71,7 +78,7 @@ impl Add<Timeout> for Instant {
     type Output = Self;
     #[inline]
     fn add(self, rhs: Timeout) -> Self {
-        Self(self.0.saturating_add(u64::from(rhs.0) * 1_000_000))
+        Self(self.0.saturating_add(rhs.as_nanos()))
     }
 }
 

@@ -42,7 +42,7 @@ fn unpack(slot: u64) -> (u32, u32) {
 /// Where in a segment the search for a hash starts: by its lower bits, since the upper ones chose the segment.
 #[inline]
 fn home(hash: u32) -> usize {
-    (hash & 0xffff) as usize * SLOTS >> 16
+    ((hash & 0xffff) as usize * SLOTS) >> 16
 }
 
 #[inline]
@@ -96,7 +96,9 @@ impl Index {
 
     #[inline]
     fn place(&self, hash: u32) -> usize {
-        (u64::from(hash) >> (32 - self.depth)) as usize
+        #[allow(clippy::cast_possible_truncation, reason = "at most 16 bits")]
+        let place = (u64::from(hash) >> (32 - self.depth)) as usize;
+        place
     }
 
     /// The first entry with that hash that `is_it`.

@@ -118,24 +118,24 @@ impl Shard {
         assert!(inserted, "there is room where one was taken out, or a keyed hash makes some");
     }
 
-    /// Returns the entry when there is no room for it.
-    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Result<(), Connection> {
+    /// Inserts an entry; gives it back when there is no room for it.
+    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Option<Connection> {
         let deadline = connection.expires_at;
         let (request, reply) = hashes(keys, &connection);
         let index = self.slab.insert(connection);
         if !self.requests.insert(request, index) {
-            return Err(self.slab.remove(index));
+            return Some(self.slab.remove(index));
         }
         if let Some(reply) = reply
             && !self.replies.insert(reply, index)
         {
             self.requests.remove(request, index);
-            return Err(self.slab.remove(index));
+            return Some(self.slab.remove(index));
         }
         self.wheel.arm(&mut self.slab, index, deadline);
         self.due.fetch_min(deadline.as_nanos(), Relaxed);
         self.settle(EntryId(index));
-        Ok(())
+        None
     }
 
     pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {

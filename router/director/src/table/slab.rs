@@ -47,7 +47,7 @@ impl Slab {
     fn grow(&mut self) {
         let first = u32::try_from(self.chunks.len() * CHUNK).expect("the connection limit is below 2^32");
         let slot = |next: u32| Slot::Free { next };
-        let mut chunk: Vec<Slot> = (1..CHUNK as u32).map(|i| slot(first + i)).collect();
+        let mut chunk: Vec<Slot> = (first + 1..).take(CHUNK - 1).map(slot).collect();
         chunk.push(slot(self.free));
         let chunk = chunk.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("it has that many"));
         self.chunks.push(chunk);

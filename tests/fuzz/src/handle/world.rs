@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use uvs_director::spec::{
-    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, MarkRule, Options,
-    Persistence, Protocol, RouteSpec, SchedulerSpec, ServiceKey, ServiceSpec, Timeouts, Tunnel,
+    Change, DestinationSpec, Evict, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, MarkRule,
+    Options, Persistence, Protocol, RouteSpec, SchedulerSpec, ServiceKey, ServiceSpec, Timeouts, Tunnel,
     TunnelChecksum,
 };
 use uvs_director::{Director, Duration, Instant, PortId};
@@ -39,13 +39,13 @@ pub(crate) fn limits(byte: u8) -> Limits {
     let small = |bit: u8, small: usize, usual: usize| if byte >> bit & 1 == 1 { small } else { usual };
     Limits {
         connections: small(0, 6, usual.connections),
+        evict: if byte >> 7 == 1 { Evict::None } else { Evict::Embryonic },
         neighbors: small(1, 20, usual.neighbors),
         neighbor_queue: small(2, 1, usual.neighbor_queue),
         icmp_errors_per_second: if byte >> 3 & 1 == 1 { 20 } else { 0 },
         fragment_bytes: small(4, 4000, usual.fragment_bytes),
         fragmented_packets: small(5, 2, usual.fragmented_packets),
         fragments_per_packet: small(6, 4, usual.fragments_per_packet),
-        evict: usual.evict,
     }
 }
 
