@@ -211,8 +211,14 @@ fn decapsulate<'p>(outer: &'p mut [u8], vips: &[Ipv4Addr]) -> Result<&'p [u8], D
 
 /// The TUN device, which completes checksums if the kernel is not too old for that.
 fn open_device(name: &str) -> Result<Device, DeviceError> {
-    let spec =
-        DeviceSpec { name: name.to_owned(), kind: Kind::Tun, mtu: INNER_MTU, queues: 1, offload: true };
+    let spec = DeviceSpec {
+        name: name.to_owned(),
+        kind: Kind::Tun,
+        mtu: INNER_MTU,
+        queues: 1,
+        offload: true,
+        tunnel_trains: false,
+    };
     match Device::open(&spec) {
         Err(DeviceError::NoOffload { .. }) => Device::open(&DeviceSpec { offload: false, ..spec }),
         opened => opened,

@@ -7,7 +7,7 @@ use uvs_attach::Pair;
 use uvs_config::{Config, Interface, OffloadWish};
 use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
-use uvs_director::spec::{Family, Link};
+use uvs_director::spec::{Family, Forwarding, Link, Tunnel};
 
 /// Queues of an interface whose config does not say.
 const QUEUES_DEFAULT: u16 = 1;
@@ -18,13 +18,28 @@ const QUEUES_DEFAULT: u16 = 1;
 /// # Errors
 /// The first device that cannot be opened; those before it are gone again.
 pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
+    let tunnel_trains = has_udp_tunnels(config);
     let open = |interface| {
-        let device = open_device(interface, Device::open)?;
-        let (queues, offload) = (device.queues().len(), device.offload());
-        info!(interface = device.name(), queues, offload, udp_trains = device.udp_trains(), "device opened");
+        let device =
+            open_device(interface, |spec| Device::open(&DeviceSpec { tunnel_trains, ..spec.clone() }))?;
+        info!(
+            interface = device.name(),
+            queues = device.queues().len(),
+            offload = device.offload(),
+            udp_trains = device.udp_trains(),
+            tunnel_trains = device.tunnel_trains(),
+            "device opened"
+        );
         Ok(device)
     };
     config.interfaces.iter().map(open).collect()
+}
+
+/// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over trains in tunnels; after a
+/// reload that brings the first, trains are cut instead.
+fn has_udp_tunnels(config: &Config) -> bool {
+    let is_udp = |forwarding| matches!(forwarding, Forwarding::Tunnel(Tunnel::Gue { .. }));
+    config.services.iter().flat_map(|it| &it.destinations).any(|it| is_udp(it.forwarding))
 }
 
 /// `open` is [`Device::open`].
@@ -58,6 +73,7 @@ fn device_spec(interface: &Interface) -> DeviceSpec {
         mtu: spec.mtu,
         queues: interface.io.queues.unwrap_or(QUEUES_DEFAULT),
         offload: interface.io.offload != OffloadWish::Off,
+        tunnel_trains: false,
     }
 }
 

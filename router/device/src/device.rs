@@ -10,7 +10,8 @@ use uvs_director::spec::MacAddr;
 
 use crate::error::DeviceError;
 use crate::net::write_sysctl;
-use crate::queue::Queue;
+use crate::queue::{Framing, Queue};
+use crate::tunnel;
 
 /// The smallest MTU, that of IPv4 (RFC 791).
 pub const MTU_MIN: u32 = 68;
@@ -55,6 +56,8 @@ pub struct DeviceSpec {
     /// Whether frames come and go with a virtio header: trains of up to 64 KiB and partial checksums, as told by
     /// `Frame::offload`.
     pub offload: bool,
+    /// Of a TAP with `offload`: whether trains pass it inside UDP tunnels too (GUE, VXLAN) where the kernel has that.
+    pub tunnel_trains: bool,
 }
 
 /// An open TUN or TAP device. The kernel removes the link when this is dropped.
@@ -65,6 +68,7 @@ pub struct Device {
     queues: Vec<Queue>,
     offload: bool,
     udp_trains: bool,
+    tunnel_trains: bool,
 }
 
 impl Device {
@@ -129,12 +133,19 @@ impl Device {
             Kind::Tun => 0,
         };
         let udp_trains = first.udp_gso();
+        let wanted = spec.tunnel_trains && spec.offload && udp_trains && link_len > 0;
+        let tunnel_trains = wanted && tunnel::enable(&first);
+        let framing = match spec.offload {
+            false => Framing::Plain,
+            true if tunnel_trains => Framing::Tunnels,
+            true => Framing::Trains,
+        };
         let queues = std::iter::once(first)
             .chain(clones)
-            .map(|inner| Queue::new(inner, spec.offload, link_len))
+            .map(|inner| Queue::new(inner, framing, link_len))
             .collect::<io::Result<_>>()
             .map_err(failed("make it non-blocking"))?;
-        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_trains })
+        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_trains, tunnel_trains })
     }
 
     /// The link's name.
@@ -155,6 +166,11 @@ impl Device {
     /// Whether trains of UDP datagrams (USO) pass it too, which takes Linux 6.2.
     pub fn udp_trains(&self) -> bool {
         self.udp_trains
+    }
+
+    /// Whether trains inside UDP tunnels pass it too, which takes Linux 6.17 and a TAP.
+    pub fn tunnel_trains(&self) -> bool {
+        self.tunnel_trains
     }
 
     /// Its queues, as many as were asked for.
@@ -240,7 +256,14 @@ mod tests {
 
     fn spec() -> DeviceSpec {
         let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-        DeviceSpec { name: "uvs0".into(), kind: Kind::Tap { mac }, mtu: 1500, queues: 1, offload: false }
+        DeviceSpec {
+            name: "uvs0".into(),
+            kind: Kind::Tap { mac },
+            mtu: 1500,
+            queues: 1,
+            offload: false,
+            tunnel_trains: false,
+        }
     }
 
     #[test]

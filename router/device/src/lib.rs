@@ -10,7 +10,7 @@
 //! The packet path (`Queue`, `Poller`) is for plain threads and does not know tokio; `net` and `host` talk
 //! rtnetlink and are async. All of it acts in the network namespace of the calling thread.
 //!
-//! This crate is the one that may use `unsafe`; so far it needs none.
+//! `unsafe` is used for two requests to the TUN/TAP driver (`tunnel`), and nowhere else.
 
 mod device;
 mod error;
@@ -18,6 +18,7 @@ pub mod host;
 pub mod net;
 mod poller;
 mod queue;
+mod tunnel;
 mod virtio;
 
 pub use device::{Device, DeviceSpec, Kind, MTU_MIN, QUEUES_MAX};

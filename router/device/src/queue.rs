@@ -8,29 +8,50 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tun_rs::SyncDevice;
 use uvs_director::Frame;
 
-use crate::virtio::{self, HEADER_LEN, NO_HEADER};
+use crate::tunnel::{self, TUNNEL_HEADER_LEN};
+use crate::virtio::HEADER_LEN;
 
 /// A train of UDP datagrams, and what may be added to the type of one of TCP segments (virtio 1.2, 5.1.6).
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
+/// What stands in front of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Nothing.
+    Plain,
+    /// The virtio header.
+    Trains,
+    /// The longer one, for trains in tunnels.
+    Tunnels,
+}
+
+impl Framing {
+    fn header_len(self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Trains => HEADER_LEN,
+            Self::Tunnels => TUNNEL_HEADER_LEN,
+        }
+    }
+}
+
 /// One queue of a [`Device`](crate::Device). A worker polls it ([`crate::Poller`]) and drains it until it is empty.
 ///
 /// All methods take `&self`; what one queue's calls cost does not depend on other queues.
 pub struct Queue {
-    /// Non-blocking, and opened with `IFF_VNET_HDR` exactly when `offload` is set.
+    /// Non-blocking, and opened with the header that `framing` says.
     inner: SyncDevice,
-    offload: bool,
+    framing: Framing,
     /// Bytes in front of the IP header.
     link_len: usize,
     unreadable: AtomicU64,
 }
 
 impl Queue {
-    /// `inner` must have been opened with the virtio header exactly when `offload` is set.
-    pub(crate) fn new(inner: SyncDevice, offload: bool, link_len: usize) -> io::Result<Self> {
+    pub(crate) fn new(inner: SyncDevice, framing: Framing, link_len: usize) -> io::Result<Self> {
         inner.set_nonblocking(true)?;
-        Ok(Self { inner, offload, link_len, unreadable: AtomicU64::new(0) })
+        Ok(Self { inner, framing, link_len, unreadable: AtomicU64::new(0) })
     }
 
     /// Reads the next frame into `frame`, replacing what was there. False: there is none right now, and `frame`
@@ -44,14 +65,16 @@ impl Queue {
     /// counted in [`Self::unreadable`]; go on with the next. Anything else means the device is out of
     /// service, as when somebody deleted it (`EBADFD`).
     pub fn receive(&self, frame: &mut Frame) -> io::Result<bool> {
-        let mut header = [0; HEADER_LEN];
-        let header_len = if self.offload { HEADER_LEN } else { 0 };
+        let mut header = [0; TUNNEL_HEADER_LEN];
+        let header_len = self.framing.header_len();
         let room = frame.reset();
         let room_len = room.len();
-        let read = if self.offload {
-            self.inner.recv_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(room)])
-        } else {
-            self.inner.recv(room)
+        let read = match self.framing {
+            Framing::Plain => self.inner.recv(room),
+            _ => {
+                let parts = &mut [IoSliceMut::new(&mut header[..header_len]), IoSliceMut::new(room)];
+                self.inner.recv_vectored(parts)
+            }
         };
         let len = match read {
             Ok(len) => len,
@@ -65,8 +88,8 @@ impl Queue {
             return Err(self.lost(format!("a frame does not fit into a buffer of {room_len} bytes")));
         }
         frame.set_len(frame_len);
-        if self.offload {
-            frame.offload = virtio::decode(&header);
+        if self.framing != Framing::Plain {
+            frame.offload = tunnel::decode(&header);
         }
         Ok(true)
     }
@@ -87,12 +110,18 @@ impl Queue {
     /// with no `raw_os_error`: the frame claims to be a train, and is none that could be cut.
     pub fn send(&self, frame: &Frame) -> io::Result<usize> {
         let bytes = frame.bytes();
-        if frame.offload.gso_type != 0 && !self.takes_train(frame.offload.gso_type, frame.offload.inner_start)
-        {
+        let in_tunnel = frame.offload.inner_start != 0;
+        let outer_udp = match self.framing {
+            Framing::Tunnels if in_tunnel => tunnel::outer_udp(frame, self.link_len),
+            _ => None,
+        };
+        let is_train = frame.offload.gso_type != 0;
+        if is_train && (in_tunnel && outer_udp.is_none() || !self.takes(frame.offload.gso_type)) {
             return self.send_cut(frame);
         }
-        if self.offload {
-            self.write(&[IoSlice::new(&virtio::encode(&frame.offload)), IoSlice::new(bytes)])?;
+        if self.framing != Framing::Plain {
+            let header = tunnel::encode(&frame.offload, outer_udp);
+            self.write(&[IoSlice::new(&header[..self.framing.header_len()]), IoSlice::new(bytes)])?;
         } else if let Some((at, sum)) = frame.missing_checksum() {
             self.write(&[IoSlice::new(&bytes[..at]), IoSlice::new(&sum), IoSlice::new(&bytes[at + 2..])])?;
         } else {
@@ -101,25 +130,21 @@ impl Queue {
         Ok(1)
     }
 
-    /// Whether the kernel takes such a train here. It drops, without a word, one in IP-in-IP and GRE.
-    fn takes_train(&self, gso_type: u8, inner_start: u16) -> bool {
-        self.offload && inner_start == 0 && (self.inner.udp_gso() || gso_type & !GSO_ECN != GSO_UDP_L4)
+    /// Whether the kernel takes such a train here. (One in IP-in-IP or GRE it would drop without a word.)
+    fn takes(&self, gso_type: u8) -> bool {
+        self.framing != Framing::Plain && (self.inner.udp_gso() || gso_type & !GSO_ECN != GSO_UDP_L4)
     }
 
     /// Writes a train packet by packet.
     fn send_cut(&self, frame: &Frame) -> io::Result<usize> {
         let mut cut = frame
-            .cut(self.link_len, self.offload)
+            .cut(self.link_len, self.framing != Framing::Plain)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let mut writes = 0;
         while let Some(piece) = cut.next() {
-            let header = if self.offload { virtio::encode(&piece.offload) } else { NO_HEADER };
-            let skipped = if self.offload { 0 } else { HEADER_LEN };
-            self.write(&[
-                IoSlice::new(&header[skipped..]),
-                IoSlice::new(piece.headers),
-                IoSlice::new(piece.data),
-            ])?;
+            let header = tunnel::encode(&piece.offload, None);
+            let header = &header[..self.framing.header_len()];
+            self.write(&[IoSlice::new(header), IoSlice::new(piece.headers), IoSlice::new(piece.data)])?;
             writes += 1;
         }
         Ok(writes)
@@ -154,7 +179,7 @@ impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue")
             .field("fd", &self.as_fd())
-            .field("offload", &self.offload)
+            .field("framing", &self.framing)
             .field("unreadable", &self.unreadable())
             .finish()
     }

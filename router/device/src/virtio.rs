@@ -14,9 +14,6 @@ use uvs_director::Offload;
 /// Length of the header: the kernel's default for a TUN/TAP device, without `num_buffers`.
 pub(crate) const HEADER_LEN: usize = 10;
 
-/// That of a plain frame.
-pub(crate) const NO_HEADER: [u8; HEADER_LEN] = [0; HEADER_LEN];
-
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
 

@@ -260,7 +260,7 @@ impl Director {
         if let Some(was) = helped {
             self.ftp_reply(scene, frame, packet, was)?;
         }
-        let sum = sum_of(frame.offload.needs_checksum);
+        let sum = sum_of(frame, packet);
         rewrite::source(frame.bytes_mut(), packet, addr, port, sum);
         add_missing_checksum(frame, packet);
         Ok(())
@@ -313,10 +313,15 @@ pub(crate) fn count_out(shard: usize, destination: &Destination, bytes: u64) {
     }
 }
 
-/// What the L4 checksum field of a frame holds.
+/// What the L4 checksum field of a packet holds. (Of a packet in a packet the inner one's may be what is partial.)
 #[inline]
-pub(crate) fn sum_of(partial: bool) -> L4Sum {
-    if partial { L4Sum::Partial } else { L4Sum::Complete }
+pub(crate) fn sum_of(frame: &Frame, packet: &Packet) -> L4Sum {
+    let offload = &frame.offload;
+    if offload.needs_checksum && offload.checksum_start == packet.header_len {
+        L4Sum::Partial
+    } else {
+        L4Sum::Complete
+    }
 }
 
 /// Computes the checksum of a translated UDP packet that came without one, as the recorded kernel does.

@@ -43,7 +43,7 @@ impl Director {
                     return verdict;
                 }
                 let asked_for = (packet.dst, packet.dst_port);
-                let sum = sum_of(frame.offload.needs_checksum);
+                let sum = sum_of(frame, packet);
                 rewrite::destination(frame.bytes_mut(), packet, hit.destination, hit.port, sum);
                 add_missing_checksum(frame, packet);
                 self.output(scene, frame, &hop, Some(asked_for))
@@ -169,10 +169,9 @@ impl Director {
     }
 }
 
-/// Whether each packet that a train makes fits the link. Those in a tunnel do, or would not be there as a train.
+/// Whether each packet that a train makes fits the link.
 fn fits_cut(frame: &Frame, hop: &Hop) -> bool {
-    frame.offload.inner_start != 0
-        || Packet::parse(frame.bytes()).is_ok_and(|packet| wire_len(frame, &packet) <= hop.mtu)
+    Packet::parse(frame.bytes()).is_ok_and(|packet| wire_len(frame, &packet) <= hop.mtu)
 }
 
 /// Whether a packet is too big for the link, or came in as fragments and leaves as such.

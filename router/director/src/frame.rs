@@ -42,7 +42,7 @@ pub struct Offload {
     /// Where the sum is stored, counted from `checksum_start`.
     pub checksum_offset: u16,
     /// Of a train inside a tunnel: where the IP header of the train itself starts, behind those of the tunnel; 0 of
-    /// any other. No device says this of what it hands in, and few take such a train: see [`Frame::cut`].
+    /// any other. Few devices know such trains, and then only some tunnels: see [`Frame::cut`].
     pub inner_start: u16,
 }
 

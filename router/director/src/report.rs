@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use uvs_wire::icmp::{self, v4, v6};
-use uvs_wire::{Packet, ipv6};
+use uvs_wire::{Packet, ipv6, vnet};
 
 use crate::balance::count_out;
 use crate::connection::RequestKey;
@@ -156,7 +156,7 @@ impl Director {
         let Waiting { mut frame, asked_for } = waiting;
         let Ok(mut packet) = Packet::parse(frame.bytes()) else { return };
         if let Some((addr, port)) = asked_for {
-            let sum = crate::balance::sum_of(frame.offload.needs_checksum);
+            let sum = crate::balance::sum_of(&frame, &packet);
             uvs_wire::rewrite::destination(frame.bytes_mut(), &mut packet, addr, port, sum);
         }
         self.report(scene, frame.bytes(), &packet, Report::HostUnreachable);
@@ -221,6 +221,17 @@ impl Director {
 pub(crate) fn wire_len(frame: &Frame, packet: &Packet) -> u32 {
     if frame.offload.gso_type == 0 {
         return packet.total_len;
+    }
+    if frame.offload.inner_start != 0 {
+        // In a tunnel: in front of the data there is everything up to the inner transport header's end.
+        let transport = u32::from(frame.offload.checksum_start);
+        let at = usize::from(frame.offload.checksum_start) + 12;
+        let header = match frame.offload.gso_type & !vnet::GSO_ECN {
+            vnet::GSO_UDP_L4 => 8,
+            _ => frame.bytes().get(at).map_or(20, |byte| u32::from(byte >> 4) * 4),
+        };
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        return (transport + header + u32::from(frame.offload.segment_size)).min(len);
     }
     let transport_header = match Protocol::from_number(packet.protocol) {
         Some(Protocol::Tcp) => {

@@ -16,7 +16,6 @@ use foldhash::fast::FixedState;
 use uvs_wire::icmp::{self, v4, v6};
 use uvs_wire::ipv4::{self, Ipv4Repr};
 use uvs_wire::ipv6::{self, Ipv6Repr};
-use uvs_wire::segment::Segments;
 use uvs_wire::{Address, Packet, ethernet, gre, gue, tcp, udp, vnet};
 
 use crate::connection::RequestKey;
@@ -131,10 +130,10 @@ impl Director {
                 frame.offload.gso_type = vnet::GSO_NONE;
                 self.encapsulate_one(scene, frame, packet, way, None)
             }
-            _ if wire_len(frame, packet) + overhead <= hop.mtu => {
+            _ if frame.offload.inner_start == 0 && wire_len(frame, packet) + overhead <= hop.mtu => {
                 self.encapsulate_whole(scene, frame, packet, way)
             }
-            _ => self.encapsulate_train(scene, frame, packet, way),
+            _ => self.encapsulate_train(scene, frame, way),
         }
     }
 
@@ -158,7 +157,13 @@ impl Director {
         let protocol = emit_shim(shim, packet, way, None);
         let dont_fragment = self.outer_dont_fragment(scene, packet);
         let id = if dont_fragment { 0 } else { self.next_ip_id.fetch_add(count, Relaxed) };
-        emit_outer(frame.bytes_mut(), packet, way, (protocol, 0), (id, dont_fragment));
+        // The lengths of the whole, for a device that takes such a train. There may be more than they can say.
+        let told = u16::try_from(frame.len() - outer_len).ok();
+        let told = told.filter(|told| told.checked_add(ipv4::HEADER_LEN as u16).is_some()).unwrap_or(0);
+        if protocol == udp::PROTOCOL {
+            frame.bytes_mut()[outer_len + 4..outer_len + 6].copy_from_slice(&told.to_be_bytes());
+        }
+        emit_outer(frame.bytes_mut(), packet, way, (protocol, told), (id, dont_fragment));
         self.output(scene, frame, &way.hop, None)
     }
 
@@ -166,15 +171,12 @@ impl Director {
         packet.is_v4() && packet.dont_fragment && scene.snapshot.options.pmtu_disc
     }
 
-    /// The packets of a train, one by one, where they have to go in fragments.
-    fn encapsulate_train(&self, scene: &mut Scene<'_>, frame: &Frame, packet: &Packet, way: Way) -> Verdict {
-        let Ok(mut segments) = Segments::new(frame.bytes(), packet, frame.offload.segment_size) else {
-            return Verdict::Drop(DropReason::Malformed);
-        };
-        loop {
-            let mut segment = Frame::with_capacity(segments.max_len());
-            let Some(len) = segments.write_next(segment.reset()) else { return Verdict::Consume };
-            segment.set_len(len);
+    /// The packets of a train, one by one: where they have to go in fragments, and where they are in a tunnel already.
+    fn encapsulate_train(&self, scene: &mut Scene<'_>, frame: &Frame, way: Way) -> Verdict {
+        let Ok(mut cut) = frame.cut(0, false) else { return Verdict::Drop(DropReason::Malformed) };
+        while let Some(piece) = cut.next() {
+            let mut segment = Frame::from_bytes(piece.headers);
+            segment.append(piece.data);
             let Ok(packet) = Packet::parse(segment.bytes()) else {
                 return Verdict::Drop(DropReason::Malformed);
             };
@@ -184,6 +186,7 @@ impl Director {
                 Verdict::Drop(reason) => return Verdict::Drop(reason),
             }
         }
+        Verdict::Consume
     }
 
     fn encapsulate_one(

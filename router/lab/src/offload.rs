@@ -20,7 +20,15 @@ struct Value {
     data: u32,
 }
 
-nix::ioctl_readwrite_bad!(ethtool, SIOCETHTOOL, libc::ifreq);
+/// The request itself.
+mod request {
+    nix::ioctl_readwrite_bad!(
+        /// ioctl(2) with SIOCETHTOOL.
+        ethtool,
+        super::SIOCETHTOOL,
+        nix::libc::ifreq
+    );
+}
 
 /// Has the kernel complete all checksums, and cut all trains, before they leave by this interface, as
 /// `ethtool -K NAME tx off` does. On a veth nobody would ever look at a checksum otherwise.
@@ -48,6 +56,6 @@ fn set_tx_checksum(socket: libc::c_int, name: &str) -> Result<()> {
     }
     // SAFETY: the request names an interface by a text that ends with a zero, for `name` is shorter than the field, and
     // points to a value of the layout that the command asks for; both outlive the call.
-    unsafe { ethtool(socket, &raw mut request) }?;
+    unsafe { request::ethtool(socket, &raw mut request) }?;
     Ok(())
 }

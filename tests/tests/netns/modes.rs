@@ -19,6 +19,7 @@ use uvs_lab::net::{End, connect};
 use uvs_lab::offload::tx_checksum_off;
 use uvs_lab::topology::{METRICS, RealServer, mac};
 use uvs_lab::{Host, topology};
+use uvs_wire::{Packet, checksum, gue, ipv4};
 
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
 use crate::stage::{Running, SOON, eventually, turn, uvs};
@@ -360,6 +361,55 @@ fn tun_without_offload() {
 #[test]
 fn tun_without_offload_with_two_queues() {
     mode(false, 2, ["off", "off"], Completes::Nobody);
+}
+
+/// A train into a GUE tunnel, as the real server's UDP socket gets it: packet by packet, each with headers and checksums
+/// of its own, whether the kernel cut it (Linux 6.17, TAP) or the director.
+#[test]
+fn trains_go_into_a_udp_tunnel() {
+    let Some(_turn) = turn() else { return };
+    for (sum, may_stay_whole) in [("none", true), ("full", false)] {
+        let network = Network::new(true);
+        for card in ["eth0", "eth1"] {
+            tx_checksum_off(&network.director, card).unwrap();
+        }
+        let service = SocketAddr::from((VIP, 83));
+        let config = network.config([&keys(1, "on"), &keys(1, "on")])
+            + &format!(
+                "[[service]]\nprotocol = \"udp\"\naddress = \"{service}\"\nforward = \"tun\"\n\
+                 tunnel = {{ type = \"gue\", port = 6080, checksum = \"{sum}\" }}\n\
+                 destination = [{{ address = \"10.0.0.11\" }}]\n"
+            );
+        let running = Running::start(&network.director, &config);
+        let tunnel = network.direct.run(|| UdpSocket::bind("10.0.0.11:6080").unwrap()).unwrap();
+        tunnel.set_read_timeout(Some(PATIENCE)).unwrap();
+        let train: Vec<u8> = (0..30u8).flat_map(|n| vec![n; if n == 29 { 500 } else { 1300 }]).collect();
+        network
+            .client
+            .run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                setsockopt(&socket, sockopt::UdpGsoSegment, &1300).unwrap();
+                socket.send_to(&train, service).unwrap();
+            })
+            .unwrap();
+        let mut buffer = vec![0; 65_536];
+        for (n, want) in train.chunks(1300).enumerate() {
+            let length =
+                tunnel.recv(&mut buffer).unwrap_or_else(|error| panic!("{sum}, packet {n}: {error}"));
+            let (protocol, header) = gue::parse(&buffer[..length]).unwrap();
+            assert_eq!(protocol, 4);
+            let inner = &buffer[header..length];
+            let packet = Packet::parse(inner).unwrap();
+            assert!(ipv4::header_checksum_ok(inner), "{sum}, packet {n}");
+            assert_eq!(checksum::transport(inner, &packet).finish(), 0, "{sum}, packet {n}: UDP checksum");
+            assert_eq!((packet.dst.to_ip(), packet.dst_port), (service.ip(), service.port()));
+            assert_eq!(&inner[usize::from(packet.header_len) + 8..], want, "{sum}, packet {n}");
+        }
+        let whole = running.get().log().contains("tunnel_trains=true") && may_stay_whole;
+        let cut = running.metric("uvs_interface_cut_trains_total", &[("interface", "c0")]);
+        assert_eq!(cut == 0, whole, "{sum}: {cut} trains cut");
+        assert_eq!(running.metric("uvs_interface_errors_total", &[]), 0);
+    }
 }
 
 /// A worker that cannot go on ends the director, with several queues as with one.

@@ -36,7 +36,14 @@ pub(crate) fn isolated(body: impl AsyncFnOnce(Net) + Send + 'static) {
 }
 
 pub(crate) fn tap(name: &str) -> DeviceSpec {
-    DeviceSpec { name: name.into(), kind: Kind::Tap { mac: MAC }, mtu: 1500, queues: 1, offload: false }
+    DeviceSpec {
+        name: name.into(),
+        kind: Kind::Tap { mac: MAC },
+        mtu: 1500,
+        queues: 1,
+        offload: false,
+        tunnel_trains: false,
+    }
 }
 
 pub(crate) fn tun(name: &str) -> DeviceSpec {
