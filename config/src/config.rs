@@ -185,6 +185,17 @@ pub struct Module {
     pub path: PathBuf,
     /// The native scheduler (of [`NATIVE`]) that picks when the module fails.
     pub fallback: String,
+    /// The largest file that is taken for it, in MiB, where that is not the usual.
+    pub module_mib: Option<u32>,
+    /// How many times the usual fuel its calls get.
+    pub fuel: u32,
+}
+
+impl Module {
+    /// The component in `path` with the defaults.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, fallback: DEFAULT_FALLBACK.to_owned(), module_mib: None, fuel: 1 }
+    }
 }
 
 /// A virtual service with its destinations.

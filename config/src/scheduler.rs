@@ -7,10 +7,25 @@ use uvs_director::spec::SchedulerSpec;
 
 use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, SHIPPED, Scheduler};
 use crate::problem::Location;
-use crate::read::{At, Doc, Keys, Table};
+use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 
-pub(crate) const SCHEDULER: Keys = &["name", "module", "options", "fallback"];
+pub(crate) const SCHEDULER: Keys = &["name", "module", "options", "fallback", "module_mib", "fuel"];
+
+const MODULE_MIB: Integer = Integer {
+    key: "module_mib",
+    label: "module_mib",
+    min: 1,
+    max: 64,
+    note: " MiB; 16 is enough for compiled languages",
+};
+const FUEL: Integer = Integer {
+    key: "fuel",
+    label: "fuel",
+    min: 1,
+    max: 1000,
+    note: " times the usual fuel; 1 is enough for compiled languages",
+};
 
 /// The scheduler modules with a name of their own.
 pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
@@ -41,14 +56,21 @@ pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
         // What is broken here keeps its name, so that the services that use it are not called wrong as well.
         let Some(name) = name else { continue };
         let fallback = fallback.map_or(DEFAULT_FALLBACK, |fallback| fallback.value).to_owned();
+        let module = Module::new(path.unwrap_or_default());
+        let module_mib = small(table, &MODULE_MIB);
+        let fuel = small(table, &FUEL).unwrap_or(module.fuel);
         schedulers.push(Scheduler {
             name: name.value.to_owned(),
-            module: Module { path: path.unwrap_or_default(), fallback },
+            module: Module { fallback, module_mib, fuel, ..module },
             options,
             location: table.at.clone(),
         });
     }
     schedulers
+}
+
+fn small(table: &Table<'_>, key: &Integer) -> Option<u32> {
+    table.integer(key).and_then(|number| u32::try_from(number.value).ok())
 }
 
 fn is_scheduler_name(doc: &Doc<'_>, name: &At<&str>) -> bool {
@@ -122,7 +144,7 @@ pub(crate) fn of_service(
     if word.contains('/') || word.ends_with(".wasm") {
         let path = find_module(table.doc, &named)?;
         let name = path.to_str().expect("find_module takes UTF-8 paths only").to_owned();
-        let module = Module { path, fallback: DEFAULT_FALLBACK.to_owned() };
+        let module = Module::new(path);
         return Some((spec(&name, options), Some(module), named.at));
     }
     let known = || SHIPPED.iter().copied().chain(schedulers.iter().map(|it| it.name.as_str()));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use uvs_config::{Config, Location, Module, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, Host, Policy, Schedulers};
+use uvs_plugin::{Definition, Host, Limits, Policy, Schedulers};
 
 use crate::cli::CheckArgs;
 
@@ -71,9 +71,12 @@ pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
         .schedulers
         .iter()
         .map(|scheduler| {
-            let Module { path, fallback } = scheduler.module.clone();
+            let Module { path, fallback, module_mib, fuel } = scheduler.module.clone();
             let options = scheduler.options.clone();
-            (scheduler.name.clone(), Definition { path, options, fallback })
+            (
+                scheduler.name.clone(),
+                Definition { path, options, fallback, limits: Limits { module_mib, fuel } },
+            )
         })
         .collect();
     schedulers.set_compat_ipvs(config.options.compat_ipvs);

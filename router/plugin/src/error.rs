@@ -101,7 +101,10 @@ impl LoadReason {
                 "check the path; it is taken relative to where uvs was started".into()
             }
             Self::Unreadable(_) => "give a regular file that uvs may read".into(),
-            Self::TooLarge { .. } => "strip it: build with opt-level \"s\", lto, strip = true".into(),
+            Self::TooLarge { .. } => {
+                "strip it: build with opt-level \"s\", lto, strip = true; or let it be larger: `module_mib` of its [[scheduler]]"
+                    .into()
+            },
             Self::NotWasm { text: true, .. } => "turn it into a binary with `wasm-tools parse`".into(),
             Self::NotWasm { .. } => "give the .wasm file that a build of the scheduler makes".into(),
             Self::CoreModule => {

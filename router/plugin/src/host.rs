@@ -14,7 +14,7 @@ use wasmtime::{Config, Engine, OperatorCost, OptLevel};
 use crate::bindings::SchedulerPre;
 use crate::error::{LoadError, LoadReason, StartError};
 use crate::instance::{Guest, Instance};
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 
 /// The version of the contract (the package `uvs:scheduler`) that this host speaks.
 pub const CONTRACT: &str = "0.1.0";
@@ -69,6 +69,13 @@ impl Host {
         let mut linker = Linker::new(&engine);
         crate::instance::grant(&mut linker, &policy).map_err(fail)?;
         Ok(Self { shared: Arc::new(Shared { engine, linker, policy }) })
+    }
+
+    /// The same engine with `limits` on modules.
+    pub fn limited(&self, limits: Limits) -> Self {
+        let Shared { engine, linker, policy } = &*self.shared;
+        let (engine, linker, policy) = (engine.clone(), linker.clone(), policy.with(limits));
+        Self { shared: Arc::new(Shared { engine, linker, policy }) }
     }
 
     /// The bounds on modules.

@@ -36,7 +36,7 @@ pub use error::{LoadError, LoadReason, StartError};
 pub use host::{CONTRACT, Host, Module};
 pub use native::{NATIVE, native};
 pub use plugin::{MAX_DESTINATIONS, Plugin};
-pub use policy::Policy;
+pub use policy::{Limits, Policy};
 pub use schedulers::{Definition, FALLBACK, LiveStats, SHIPPED, Schedulers};
 pub use stats::{
     Cause, Failure, LATENCY_BOUNDS_NS, LATENCY_SAMPLE, Latency, SchedulerStats, Serving, Snapshot,

@@ -79,7 +79,37 @@ impl Default for Policy {
     }
 }
 
+/// What the configuration grants one module: those that carry an interpreter need more than the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest file in MiB, if not that of the policy.
+    pub module_mib: Option<u32>,
+    /// How many times the fuel of the policy each call gets.
+    pub fuel: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { module_mib: None, fuel: 1 }
+    }
+}
+
 impl Policy {
+    /// The policy with `limits`; the rest stays.
+    pub fn with(self, limits: Limits) -> Self {
+        let times = |fuel: u64| fuel.saturating_mul(limits.fuel.into());
+        Self {
+            module_bytes: limits
+                .module_mib
+                .map_or(self.module_bytes, |module_mib| (module_mib as usize).saturating_mul(1 << 20)),
+            fuel_schedule: times(self.fuel_schedule),
+            fuel_schedule_per_destination: times(self.fuel_schedule_per_destination),
+            fuel_setup: times(self.fuel_setup),
+            fuel_setup_per_destination: times(self.fuel_setup_per_destination),
+            ..self
+        }
+    }
+
     /// Fuel of one `schedule` over `destinations`.
     pub(crate) fn schedule_fuel(&self, destinations: usize) -> u64 {
         scaled(self.fuel_schedule, self.fuel_schedule_per_destination, destinations)

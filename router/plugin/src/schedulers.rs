@@ -15,6 +15,7 @@ use crate::host::{Host, Module};
 use crate::instance::splitmix64;
 use crate::native::native;
 use crate::plugin::Plugin;
+use crate::policy::Limits;
 use crate::stats::SchedulerStats;
 
 /// The components that are built into uvs.
@@ -53,12 +54,19 @@ pub struct Definition {
     pub options: String,
     /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)).
     pub fallback: String,
+    /// What it is granted beyond what others are.
+    pub limits: Limits,
 }
 
 impl Definition {
     /// The component in `path` without options, with [`FALLBACK`] behind it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), options: String::new(), fallback: FALLBACK.to_owned() }
+        Self {
+            path: path.into(),
+            options: String::new(),
+            fallback: FALLBACK.to_owned(),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -135,8 +143,8 @@ impl Schedulers {
     /// A sentence: an unknown name, or what is wrong with the module.
     pub fn module(&self, name: &str) -> Result<Module, String> {
         match self.resolve(name)? {
-            Source::Shipped(bytes) => self.compile(name, bytes),
-            Source::File(definition) => self.load(&definition.path),
+            Source::Shipped(bytes) => self.compile(&self.host, name, bytes),
+            Source::File(definition) => self.load(&definition),
         }
         .map_err(|error| error.sentence())
     }
@@ -179,10 +187,10 @@ impl Schedulers {
         let source = self.resolve(&spec.name)?;
         let shipped = matches!(source, Source::Shipped(_));
         let (module, options, fallback) = match source {
-            Source::Shipped(bytes) => (self.compile(&spec.name, bytes), String::new(), FALLBACK.to_owned()),
-            Source::File(definition) => {
-                (self.load(&definition.path), definition.options, definition.fallback)
+            Source::Shipped(bytes) => {
+                (self.compile(&self.host, &spec.name, bytes), String::new(), FALLBACK.to_owned())
             }
+            Source::File(definition) => (self.load(&definition), definition.options, definition.fallback),
         };
         let module = module.map_err(|error| format!("scheduler {:?}: {}", spec.name, error.sentence()))?;
         let mut options = if spec.options.is_empty() { options } else { spec.options.clone() };
@@ -201,20 +209,24 @@ impl Schedulers {
         Ok(Box::new(plugin))
     }
 
-    fn load(&self, path: &Path) -> Result<Module, LoadError> {
+    fn load(&self, definition: &Definition) -> Result<Module, LoadError> {
+        let (path, host) = (&definition.path, self.host.limited(definition.limits));
         let origin = path.display().to_string();
-        let bytes = self.host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
-        self.compile(&origin, &bytes)
+        let bytes = host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
+        self.compile(&host, &origin, &bytes)
     }
 
-    fn compile(&self, origin: &str, bytes: &[u8]) -> Result<Module, LoadError> {
+    fn compile(&self, host: &Host, origin: &str, bytes: &[u8]) -> Result<Module, LoadError> {
         let digest: [u8; 32] = Sha256::digest(bytes).into();
         // The lock is held while compiling, so that many services with one module compile it once.
         let mut compiled = lock(&self.compiled);
-        if let Some(module) = compiled.get(origin).filter(|module| module.digest() == digest) {
+        if let Some(module) = compiled
+            .get(origin)
+            .filter(|module| module.digest() == digest && module.host().policy() == host.policy())
+        {
             return Ok(module.clone());
         }
-        let module = self.host.compile(origin, bytes)?;
+        let module = host.compile(origin, bytes)?;
         compiled.insert(origin.to_owned(), module.clone());
         Ok(module)
     }
