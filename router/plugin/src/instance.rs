@@ -155,13 +155,17 @@ impl Instance {
         self.budget - self.store.get_fuel().expect("the engine counts fuel")
     }
 
+    /// What its linear memories hold.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
     /// Where its random numbers stand.
-    #[inline]
-    pub(crate) fn random(&self) -> u64 {
+    pub(crate) fn random_state(&self) -> u64 {
         self.store.data().random
     }
 
-    /// Puts random numbers and clock where they were when a pick was recorded.
+    /// Puts its random numbers where they were when a pick was recorded.
     pub(crate) fn rewind(&mut self, random: u64) {
         self.store.data_mut().random = random;
     }

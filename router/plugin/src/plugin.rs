@@ -11,6 +11,7 @@ use crate::dump::{DumpSink, Role};
 use crate::error::StartError;
 use crate::history::Pick;
 use crate::host::Module;
+use crate::instance::Instance;
 use crate::seat::{Post, Seat};
 use crate::stats::SchedulerStats;
 use crate::trial::{Mode, Trial};
@@ -127,7 +128,18 @@ impl Plugin {
 
     /// Fuel that the instance's last call took, about one a wasm instruction; `None` while none lives.
     pub fn fuel_used(&self) -> Option<u64> {
-        self.seat.fuel_used()
+        self.seat.instance().map(Instance::fuel_used)
+    }
+
+    /// Bytes of linear memory that the instance holds, all its memories together; `None` while none lives.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        self.seat.instance().map(Instance::memory_bytes)
+    }
+
+    /// Where the module's random numbers stand: a plugin that starts with this as its seed draws those that this
+    /// one would draw next. `None` while no instance lives.
+    pub fn random_state(&self) -> Option<u64> {
+        self.seat.instance().map(Instance::random_state)
     }
 
     /// What a newcomer is prepared with, while this one goes on.

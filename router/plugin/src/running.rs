@@ -468,7 +468,8 @@ fn start_refusal(name: &str, error: &StartError) -> Refusal {
 fn audition(post: &Post, survey: &Survey, newcomer: &Newcomer) -> Result<(u64, u64), Refusal> {
     let made_up;
     let picks = if survey.picks.is_empty() {
-        made_up = imagined(survey.now);
+        // Without destinations there is nothing to pick.
+        made_up = if survey.candidates.is_empty() { Vec::new() } else { imagined(survey.now) };
         &made_up
     } else {
         &survey.picks

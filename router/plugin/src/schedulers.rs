@@ -300,6 +300,18 @@ impl Schedulers {
         changes
     }
 
+    /// Writes down which of the running modules could not be loaded from their files as these are now. For whoever
+    /// refuses a configuration because of them.
+    pub fn note_broken_files(&self, by: By) {
+        for running in self.running() {
+            let _turn = lock(&running.turn);
+            let source = running.remember(|record| record.source.clone());
+            if let Err(refusal) = self.fetch(&source) {
+                let _ = note(&running, by, Err(refusal)); // said and counted there
+            }
+        }
+    }
+
     /// What a file holds now. One that is not there is no change as long as nobody asks for it: it is about to be
     /// replaced, or not needed any more.
     fn digest_of(&self, path: &Path, by: By) -> Option<[u8; 32]> {

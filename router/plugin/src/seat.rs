@@ -112,10 +112,10 @@ impl Seat {
         matches!(self.state, State::Live { .. })
     }
 
-    /// Fuel that the last call took.
-    pub(crate) fn fuel_used(&self) -> Option<u64> {
+    /// The instance, if one lives.
+    pub(crate) fn instance(&self) -> Option<&Instance> {
         match &self.state {
-            State::Live { instance, .. } => Some(instance.fuel_used()),
+            State::Live { instance, .. } => Some(instance),
             _ => None,
         }
     }
@@ -189,7 +189,7 @@ impl Seat {
             self.words.extend(missed.map(|(position, c)| word(position, c.load)));
             self.missed.clear();
         }
-        self.history.ask(flow, now, instance.random(), &self.words);
+        self.history.ask(flow, now, instance.random_state(), &self.words);
         let answer = instance.schedule(wire_flow(flow), &self.words, candidates.len(), now);
         let suppressed = instance.take_log_suppressed();
         if suppressed > 0 {

@@ -314,7 +314,7 @@ fn a_canary_places_its_share_and_a_failing_one_costs_nothing() {
     let path = dir.path().join("canary.wasm");
     std::fs::write(&path, FOUR.component()).unwrap();
     let mut lab = Lab::with(Guest::GOOD, trial(path.to_str().unwrap(), Mode::Canary { percent: 25 }));
-    let mut by_port = |lab: &mut Lab, port: u16| {
+    let by_port = |lab: &mut Lab, port: u16| {
         lab.scheduler.schedule(
             &uvs_director::scheduler::Flow { client_port: port, ..flow(0) },
             &[],
@@ -521,7 +521,7 @@ fn resident() -> usize {
 
 #[test]
 fn a_thousand_reloads_under_picks_lose_none_and_leak_nothing() {
-    let mut lab = Lab::new(COUNTS);
+    let lab = Lab::new(COUNTS);
     let (one, two) = (lab.path(), lab.file("two.wasm", &FOUR.component()));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut scheduler = lab.scheduler;
