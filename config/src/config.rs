@@ -11,6 +11,7 @@ use uvs_director::spec::{
 use uvs_director::{Duration, PortId};
 
 use crate::control::{self, Control};
+use crate::modules::{self, Modules};
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, Table};
 use crate::{diff, marks, network, scheduler, service, settings, workers};
@@ -23,6 +24,9 @@ pub const SHIPPED: &[&str] = &[
 
 /// Those of them that exist as native code too, and can therefore stand in for a module that fails: all.
 pub const NATIVE: &[&str] = SHIPPED;
+
+/// The fallback that is none: connections are refused while the module fails.
+pub const REFUSE: &str = "refuse";
 
 /// What stands in for a module that fails where the config does not say.
 pub const DEFAULT_FALLBACK: &str = "wlc";
@@ -49,6 +53,8 @@ pub struct Config {
     pub options: Options,
     /// The threads that carry frames.
     pub workers: Workers,
+    /// How scheduler modules are looked after.
+    pub modules: Modules,
     /// In the order of the file, which is that of their ports.
     pub interfaces: Vec<Interface>,
     /// Beside the connected subnets.
@@ -172,6 +178,8 @@ pub struct Scheduler {
     pub name: String,
     /// The component and what stands in for it.
     pub module: Module,
+    /// What the SHA-256 of its file has to be.
+    pub sha256: Option<[u8; 32]>,
     /// Given to it by services without `options` of their own.
     pub options: String,
     /// Where it stands.
@@ -183,7 +191,7 @@ pub struct Scheduler {
 pub struct Module {
     /// Its absolute path.
     pub path: PathBuf,
-    /// The native scheduler (of [`NATIVE`]) that picks when the module fails.
+    /// The native scheduler (of [`NATIVE`]) that picks when the module fails, or [`REFUSE`].
     pub fallback: String,
     /// The largest file that is taken for it, in MiB, where that is not the usual.
     pub module_mib: Option<u32>,
@@ -198,6 +206,19 @@ impl Module {
     }
 }
 
+/// A scheduler on trial.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Its name, as in [`SchedulerSpec`](uvs_director::spec::SchedulerSpec).
+    pub scheduler: String,
+    /// The component behind that name; `None` for a shipped scheduler.
+    pub module: Option<Module>,
+    /// The share of new connections that it places, in per cent; `None`: none, it is a shadow.
+    pub percent: Option<u8>,
+    /// Where it stands.
+    pub location: Location,
+}
+
 /// A virtual service with its destinations.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -206,6 +227,8 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// The component behind that name; `None` for a shipped scheduler.
     pub module: Option<Module>,
+    /// What is tried beside its scheduler.
+    pub trial: Option<Trial>,
     /// In the order of the file.
     pub destinations: Vec<DestinationSpec>,
     /// Where it stands.
@@ -255,6 +278,7 @@ impl Config {
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
+        let modules = modules::modules(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
         let marks = marks::marks(&root, &network);
@@ -273,6 +297,7 @@ impl Config {
             timeouts,
             options,
             workers,
+            modules,
             interfaces,
             routes,
             neighbors,
@@ -323,6 +348,7 @@ pub(crate) const ROOT: &[&str] = &[
     "timeouts",
     "options",
     "workers",
+    "modules",
     "interface",
     "route",
     "neighbor",

@@ -50,6 +50,7 @@ mod control;
 mod destination;
 mod diff;
 mod marks;
+mod modules;
 mod network;
 mod problem;
 mod read;
@@ -62,9 +63,10 @@ mod workers;
 
 pub use config::{
     Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
-    Neighbor, OffloadWish, SHIPPED, Scheduler, Service, Workers,
+    Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
 };
 pub use control::{Control, Socket, parse_socket};
+pub use modules::{Folder, Modules};
 pub use problem::{Location, Problem, Problems, Severity};
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use uvs_director::spec::SchedulerSpec;
 
-use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, SHIPPED, Scheduler};
+use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, REFUSE, SHIPPED, Scheduler, Trial};
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 
-pub(crate) const SCHEDULER: Keys = &["name", "module", "options", "fallback", "module_mib", "fuel"];
+pub(crate) const SCHEDULER: Keys = &["name", "module", "options", "fallback", "module_mib", "fuel", "sha256"];
 
 const MODULE_MIB: Integer = Integer {
     key: "module_mib",
@@ -45,14 +45,17 @@ pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
         let module = table.required_string("module", "mine.wasm");
         let path = module.and_then(|module| find_module(doc, &module));
         let fallback = table.string("fallback", DEFAULT_FALLBACK);
-        if let Some(fallback) = fallback.as_ref().filter(|fallback| !NATIVE.contains(&fallback.value)) {
+        if let Some(fallback) =
+            fallback.as_ref().filter(|it| it.value != REFUSE && !NATIVE.contains(&it.value))
+        {
             doc.error(
                 &fallback.at,
                 format!("fallback {:?} is no native scheduler", fallback.value),
-                format!("use one of {}", NATIVE.join(", ")),
+                format!("use one of {}, or {REFUSE}", NATIVE.join(", ")),
             );
         }
         let options = table.string("options", "").map_or(String::new(), |options| options.value.to_owned());
+        let sha256 = table.parsed("sha256", "64 hexadecimal digits", parse_sha256).map(|pin| pin.value);
         // What is broken here keeps its name, so that the services that use it are not called wrong as well.
         let Some(name) = name else { continue };
         let fallback = fallback.map_or(DEFAULT_FALLBACK, |fallback| fallback.value).to_owned();
@@ -62,6 +65,7 @@ pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
         schedulers.push(Scheduler {
             name: name.value.to_owned(),
             module: Module { fallback, module_mib, fuel, ..module },
+            sha256,
             options,
             location: table.at.clone(),
         });
@@ -118,6 +122,15 @@ fn find_module(doc: &Doc<'_>, module: &At<&str>) -> Option<PathBuf> {
     Some(path)
 }
 
+/// A scheduler as a service names it.
+struct Named {
+    name: String,
+    /// The component behind the name; `None` for a shipped one.
+    module: Option<Module>,
+    /// Of its definition.
+    options: Option<String>,
+}
+
 /// Who picks for a service: what the engine is told, the module behind it, and where it is named.
 pub(crate) fn of_service(
     table: &Table<'_>,
@@ -129,23 +142,61 @@ pub(crate) fn of_service(
         let spec = SchedulerSpec { name: DEFAULT_SCHEDULER.to_owned(), options: options.unwrap_or_default() };
         return Some((spec, None, table.at.clone()));
     };
-    let word = named.value;
-    let spec = |name: &str, options: Option<String>| SchedulerSpec {
-        name: name.to_owned(),
-        options: options.unwrap_or_default(),
+    let found = find(table.doc, schedulers, &named)?;
+    let spec = SchedulerSpec { name: found.name, options: options.or(found.options).unwrap_or_default() };
+    Some((spec, found.module, named.at))
+}
+
+pub(crate) const CANARY: Keys = &["module", "percent"];
+
+/// What is tried beside it: `shadow` or `canary`.
+pub(crate) fn trial(table: &Table<'_>, schedulers: &[Scheduler]) -> Option<Trial> {
+    let shadow = table.string("shadow", "mine.wasm");
+    let canary = if table.has("canary") { table.section("canary", CANARY) } else { None };
+    if let (Some(_), Some(canary)) = (&shadow, &canary) {
+        let fix = "remove one of them: first let it be a shadow, then a canary";
+        table.doc.error(
+            &canary.at,
+            "a service tries one scheduler at a time, and has shadow and canary",
+            fix,
+        );
+        return None;
+    }
+    let (named, percent) = match (shadow, canary) {
+        (Some(named), _) => (named, None),
+        (None, Some(canary)) => {
+            canary.require("percent", "5");
+            let percent = canary.integer(&Integer {
+                key: "percent",
+                label: "percent of a canary",
+                min: 1,
+                max: 100,
+                note: " of the new connections",
+            });
+            let named = canary.required_string("module", "mine.wasm")?;
+            (named, Some(u8::try_from(percent?.value).ok()?))
+        }
+        (None, None) => return None,
     };
+    let found = find(table.doc, schedulers, &named)?;
+    Some(Trial { scheduler: found.name, module: found.module, percent, location: named.at })
+}
+
+/// The scheduler of that name, shipped, defined or a path; an error is noted where there is none.
+fn find(doc: &Doc<'_>, schedulers: &[Scheduler], named: &At<&str>) -> Option<Named> {
+    let word = named.value;
     if SHIPPED.contains(&word) {
-        return Some((spec(word, options), None, named.at));
+        return Some(Named { name: word.to_owned(), module: None, options: None });
     }
     if let Some(known) = schedulers.iter().find(|scheduler| scheduler.name == word) {
-        let options = options.or_else(|| Some(known.options.clone()));
-        return Some((spec(word, options), Some(known.module.clone()), named.at));
+        let (module, options) = (Some(known.module.clone()), Some(known.options.clone()));
+        return Some(Named { name: word.to_owned(), module, options });
     }
     if word.contains('/') || word.ends_with(".wasm") {
-        let path = find_module(table.doc, &named)?;
+        let path = find_module(doc, named)?;
         let name = path.to_str().expect("find_module takes UTF-8 paths only").to_owned();
         let module = Module::new(path);
-        return Some((spec(&name, options), Some(module), named.at));
+        return Some(Named { name, module: Some(module), options: None });
     }
     let known = || SHIPPED.iter().copied().chain(schedulers.iter().map(|it| it.name.as_str()));
     let list = known().collect::<Vec<_>>().join(", ");
@@ -153,6 +204,16 @@ pub(crate) fn of_service(
         Some(near) => format!("did you mean {near:?}? Use one of {list}, or the path of a .wasm file"),
         None => format!("use one of {list}, or the path of a .wasm file"),
     };
-    table.doc.error(&named.at, format!("unknown scheduler {word:?}"), fix);
+    doc.error(&named.at, format!("unknown scheduler {word:?}"), fix);
     None
+}
+
+/// 64 hexadecimal digits.
+fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let bytes: Option<Vec<u8>> =
+        text.as_bytes().chunks(2).map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| format!("sha256 {text:?} is not 64 hexadecimal digits, as sha256sum prints them"))
 }

@@ -20,6 +20,8 @@ pub(crate) const SERVICE: Keys = &[
     "family",
     "scheduler",
     "options",
+    "shadow",
+    "canary",
     "persistent",
     "netmask",
     "one_packet",
@@ -145,12 +147,14 @@ impl ServiceReader<'_> {
         }
         let way = Way::read(table);
         let scheduler = scheduler::of_service(table, self.schedulers);
+        let trial = scheduler::trial(table, self.schedulers);
         let (network, vips) = (self.network, self.vips);
         let destinations = Destinations { table, network, vips, front, way }.read();
         let (scheduler, module, scheduler_location) = scheduler?;
         Some(Service {
             spec: ServiceSpec { persistence, one_packet, ..ServiceSpec::new(key?, scheduler) },
             module,
+            trial,
             destinations,
             location: table.at.clone(),
             scheduler_location,

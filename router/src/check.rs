@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use uvs_config::{Config, Location, Module, Problem, Problems};
+use uvs_config::{Config, Location, Module, Modules, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, Host, Limits, Policy, Schedulers};
+use uvs_plugin::{Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
 
 use crate::cli::CheckArgs;
 
@@ -18,7 +18,7 @@ pub const STATUS_WRONG: u8 = 2;
 /// # Errors
 /// The wasm engine does not start.
 pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let schedulers = schedulers()?;
+    let schedulers = schedulers(&modules(&arguments.file))?;
     Ok(match load(&arguments.file, &schedulers) {
         Ok(config) => {
             for warning in &config.warnings {
@@ -39,12 +39,19 @@ pub fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(STATUS_WRONG)
 }
 
-/// The shipped schedulers, with the default bounds on modules.
+/// How the configuration wants modules looked after; the defaults where it cannot be read, for then it will be
+/// refused in a moment anyway.
+pub fn modules(path: &Path) -> Modules {
+    Config::load(path).map(|config| config.modules).unwrap_or_default()
+}
+
+/// The shipped schedulers, with the default bounds on modules but for their size.
 ///
 /// # Errors
 /// The wasm engine does not start on this machine.
-pub fn schedulers() -> anyhow::Result<Schedulers> {
-    let host = Host::new(Policy::default()).map_err(anyhow::Error::msg)?;
+pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
+    let policy = Policy { module_bytes: modules.size_limit, ..Policy::default() };
+    let host = Host::new(policy).map_err(anyhow::Error::msg)?;
     Ok(Schedulers::new(host))
 }
 
@@ -73,12 +80,17 @@ pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
         .map(|scheduler| {
             let Module { path, fallback, module_mib, fuel } = scheduler.module.clone();
             let options = scheduler.options.clone();
-            (
-                scheduler.name.clone(),
-                Definition { path, options, fallback, limits: Limits { module_mib, fuel } },
-            )
+            let limits = Limits { module_mib, fuel };
+            let definition = Definition { path, options, fallback, limits, sha256: scheduler.sha256 };
+            (scheduler.name.clone(), definition)
         })
         .collect();
+    let trials = config.services.iter().filter_map(|service| {
+        let trial = service.trial.as_ref()?;
+        let mode = trial.percent.map_or(Mode::Shadow, |percent| Mode::Canary { percent });
+        Some((service.spec.key.to_string(), TrialSpec { scheduler: trial.scheduler.clone(), mode }))
+    });
+    schedulers.define_trials(trials.collect());
     schedulers.set_compat_ipvs(config.options.compat_ipvs);
     schedulers.define(definitions)
 }
@@ -105,6 +117,13 @@ fn check_schedulers(config: &Config, schedulers: &Schedulers) -> Vec<Problem> {
         }
         let (module, location) = (service.module.as_ref(), &service.scheduler_location);
         problems.extend(check_one(config, schedulers, spec, module, location));
+    }
+    for trial in config.services.iter().filter_map(|service| service.trial.as_ref()) {
+        let spec = SchedulerSpec::named(&trial.scheduler);
+        if broken.contains(&spec.name) || !tried.insert((spec.name.clone(), spec.options.clone())) {
+            continue;
+        }
+        problems.extend(check_one(config, schedulers, &spec, trial.module.as_ref(), &trial.location));
     }
     problems
 }

@@ -27,6 +27,7 @@ Examples:
   uvs demo                            NAT, DR and TUN at work in network namespaces, in a minute
   uvs check edge.toml                 is the configuration right? (exit status 2 if not)
   uvs run --config edge.toml          be the director, until Ctrl-C or SIGTERM; SIGHUP reads the file again
+  uvs sched load SERVICE mine.wasm    another scheduler module for a service, while it serves
   uvs adm -Ln                         the services of the running director; all of ipvsadm's options work
 
 Exit status: 0 done, 1 failed, 2 wrong usage or wrong configuration.";
@@ -46,7 +47,7 @@ pub enum Command {
     Status(client::status::Args),
     /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
     Realserver(realserver::Args),
-    /// Write, try, measure and compare scheduler modules
+    /// Write, try, measure and compare scheduler modules; load them into the running director
     #[command(subcommand)]
     Sched(Sched),
     /// Print the versions of uvs, the scheduler contract and wasmtime
@@ -59,6 +60,9 @@ pub enum Sched {
     /// For authors: offline, no rights needed.
     #[command(flatten)]
     Author(uvs_sched::Command),
+    /// For operators: the modules of a running director.
+    #[command(flatten)]
+    Live(client::sched::Command),
 }
 
 /// `uvs run`.

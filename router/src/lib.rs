@@ -55,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
+        Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),
         Command::Version => {

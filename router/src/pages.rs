@@ -49,6 +49,7 @@ impl Live {
             status: self.director.status(),
             services: self.director.services(),
             schedulers: self.scheduler_samples(),
+            modules: self.schedulers.status(),
             interfaces: interfaces
                 .map(|(port, name)| (name.clone(), traffic::sum(self.lanes.iter(), port)))
                 .collect(),

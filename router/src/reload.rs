@@ -12,7 +12,7 @@ use std::path::Path;
 use uvs_config::{Config, Interface, Location, Problems, Service};
 use uvs_director::Director;
 use uvs_director::spec::Change;
-use uvs_plugin::Schedulers;
+use uvs_plugin::{By, Schedulers};
 
 use crate::check;
 use crate::clock::Clock;
@@ -53,7 +53,10 @@ pub fn reload(
             }
             refusals
         }
-        Err(Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
+        Err(Problems(problems)) => {
+            schedulers.note_broken_files(By::Configuration);
+            problems.iter().map(ToString::to_string).collect()
+        }
     };
     // The check made the new names known. The old ones were good, so they are good again.
     let restored = check::define(running, schedulers);
@@ -79,6 +82,11 @@ fn apply(
         }
         tracing::debug!(change = text, "applied");
     }
+    // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
+    // the service's status and in the log: the module before serves on.
+    let loaded = schedulers.refresh(By::Configuration, true).into_iter().filter(|(_, it)| it.is_ok()).count();
+    schedulers.follow();
+    let done = done + loaded;
     Outcome::Done { config: Box::new(wanted), changes: done, announce }
 }
 
@@ -138,6 +146,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.control != wanted.control {
         refusals.push(refuse("[control]"));
     }
+    if running.modules != wanted.modules {
+        refusals.push(refuse("[modules]"));
+    }
     if running.metrics != wanted.metrics {
         refusals.push(refuse("`listen` of [metrics]"));
     }
@@ -172,6 +183,7 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
             let known = running.services.iter().find(|service| service.spec.key == view.spec.key);
             Service {
                 module: known.and_then(|service| service.module.clone()),
+                trial: known.and_then(|service| service.trial.clone()),
                 spec: view.spec,
                 destinations: view.destinations.iter().map(|destination| destination.spec).collect(),
                 location: Location::default(),
@@ -200,6 +212,7 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
 mod tests {
     use std::sync::Arc;
 
+    use uvs_config::Modules;
     use uvs_director::scheduler::{Scheduler, SchedulerFactory};
     use uvs_director::spec::{Limits, SchedulerSpec};
 
@@ -239,7 +252,7 @@ mod tests {
     #[test]
     fn a_change_that_fails_takes_the_others_back() {
         let running = config(&(service(80, "rr", 21) + &service(81, "rr", 22)));
-        let schedulers = || check::schedulers().unwrap();
+        let schedulers = || check::schedulers(&Modules::default()).unwrap();
         let director = Director::new(Limits::default(), 1, Arc::new(Vanishing(schedulers())));
         let clock = Clock::start();
         for change in Config::diff(None, &running) {
@@ -265,7 +278,8 @@ mod tests {
     #[test]
     fn what_was_done_by_hand_is_undone() {
         let running = config(&service(80, "rr", 21));
-        let director = Director::new(Limits::default(), 1, Arc::new(check::schedulers().unwrap()));
+        let director =
+            Director::new(Limits::default(), 1, Arc::new(check::schedulers(&Modules::default()).unwrap()));
         let clock = Clock::start();
         for change in Config::diff(None, &running) {
             director.apply(change, clock.now()).unwrap();
@@ -285,7 +299,7 @@ mod tests {
             running.interfaces_for(director.services().into_iter().map(|service| service.spec.key));
         assert_ne!(interfaces, director.interfaces(), "another VIP");
         director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, clock.now()).unwrap();
-        let schedulers = check::schedulers().unwrap();
+        let schedulers = check::schedulers(&Modules::default()).unwrap();
         match apply(&running, running.clone(), &director, &schedulers, clock) {
             Outcome::Done { .. } => {}
             other => panic!("{other:?}"),

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,12 +23,12 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 use uvs_attach::{Attachments, Pair};
-use uvs_config::Config;
+use uvs_config::{Config, Modules};
 use uvs_device::host::HostState;
 use uvs_director::Director;
 use uvs_director::spec::MacAddr;
 use uvs_director::view::AddressConflict;
-use uvs_plugin::Schedulers;
+use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
 use crate::cli::RunArgs;
 use crate::clock::Clock;
@@ -40,6 +40,8 @@ use crate::{check, control, http, logging, notify, reload, setup};
 
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
+/// How often the files of modules are looked at. A change counts when two looks have seen the same.
+const MODULES_EVERY: Duration = Duration::from_millis(500);
 /// How often the links are asked for claimants of our addresses, the first time at once.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
@@ -53,7 +55,9 @@ const ATTACHMENTS_EVERY: Duration = Duration::from_secs(1);
 pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     logging::init(&arguments.log, arguments.log_format)?;
     log_panics();
-    let schedulers = check::schedulers()?;
+    let modules = check::modules(&arguments.config);
+    let schedulers = check::schedulers(&modules)?;
+    use_cache(&modules, &schedulers);
     let config = match check::load(&arguments.config, &schedulers) {
         Ok(config) => config,
         Err(problems) => return Ok(check::refuse(&problems)),
@@ -65,10 +69,31 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the control runtime cannot be made")?;
+    keep(&modules, &schedulers);
     let result = runtime.block_on(control(arguments, config, Arc::new(schedulers)));
     // A page that is being written is not waited for.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Gives dumps of failing calls their folder.
+fn keep(modules: &Modules, schedulers: &Schedulers) {
+    let usual = std::env::var_os("STATE_DIRECTORY").map(|folder| Path::new(&folder).join("dumps"));
+    if let Some(folder) = modules.dumps.resolve(usual)
+        && let Err(error) = schedulers.dump_to(folder)
+    {
+        warn!("calls of schedulers that fail are not dumped: {error}");
+    }
+}
+
+/// Gives compiled modules their folder, before the first one is compiled.
+fn use_cache(modules: &Modules, schedulers: &Schedulers) {
+    let usual = std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
+    let Some(folder) = modules.cache.resolve(usual) else { return };
+    match CodeCache::open(&folder) {
+        Ok(cache) => schedulers.host().use_cache(cache),
+        Err(reason) => warn!("modules are compiled at each start: {reason}"),
+    }
 }
 
 /// A panic is a line in the log like others, with where it happened.
@@ -235,6 +260,9 @@ async fn until_the_end(
     ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut attend = tokio::time::interval(ATTACHMENTS_EVERY);
     attend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut files = tokio::time::interval(MODULES_EVERY);
+    files.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::default();
     let mut known = HashSet::new();
     loop {
         tokio::select! {
@@ -257,6 +285,13 @@ async fn until_the_end(
                 control::work(job, &mut control::Desk { config: &mut config, live, plane }).await;
             }
             _ = ask.tick() => plane.probe(),
+            _ = files.tick(), if config.modules.watch => {
+                if !watch.look(&live.schedulers.files()).is_empty() {
+                    let schedulers = Arc::clone(&live.schedulers);
+                    // To compile a module may take seconds; what it comes to is in the log and in its status.
+                    tokio::task::spawn_blocking(move || schedulers.refresh(By::Watch, false));
+                }
+            }
             _ = look.tick() => warn_of_conflicts(live, &mut known),
             _ = signals.hangup.recv() => {
                 notify::notify(&notify::reloading());

@@ -174,6 +174,15 @@ impl Destinations {
         self.list.iter().enumerate().map(|(position, destination)| (position as u32, destination))
     }
 
+    /// All with their positions, from `first` on and then from the start of the list. To begin there costs nothing; one
+    /// beyond the end begins at the start.
+    #[expect(clippy::cast_possible_truncation, reason = "the contract has 65536 positions")]
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = (u32, &Destination)> + Clone {
+        let (before, after) = self.list.split_at(first.min(self.list.len()));
+        let after = (first as u32..).zip(after);
+        after.chain((0..).zip(before))
+    }
+
     /// Whether there is a destination at `position` that a new connection may go to.
     pub fn eligible(&self, position: u32) -> bool {
         self.get(position).is_some_and(Destination::is_eligible)
@@ -285,6 +294,19 @@ mod tests {
         ];
         for (address, want, why) in cases {
             assert_eq!(Address::from(address.parse::<IpAddr>().unwrap()).fold(), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_walk_from_somewhere_comes_round() {
+        let ip: IpAddr = "10.0.0.1".parse().unwrap();
+        let list: Vec<_> = (10..14).map(|id| Destination::new(id, 1, ip, 80)).collect();
+        let mut table = Destinations::default();
+        table.replace(list.into_iter());
+        for (first, want) in [(0, [0, 1, 2, 3]), (3, [3, 0, 1, 2]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])] {
+            let walk: Vec<_> = table.iter_from(first).collect();
+            assert_eq!(walk.iter().map(|(position, _)| *position).collect::<Vec<_>>(), want, "from {first}");
+            assert!(walk.iter().all(|(position, d)| d.id == position + 10), "each with its own position");
         }
     }
 

@@ -24,8 +24,7 @@ pub mod generated {
 use generated::uvs::scheduler::types;
 
 #[cfg(feature = "runtime")]
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+mod memory;
 
 #[cfg(feature = "runtime")]
 #[panic_handler]

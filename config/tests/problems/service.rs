@@ -211,7 +211,34 @@ error: scheduler name "a/b" is not one
             r#"
 error: fallback "best" is no native scheduler
   where: edge.toml:21, scheduler x
-  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl
+  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, or refuse
+"#,
+        ),
+        (
+            "pin of another length",
+            added("[[scheduler]]\nname = 'x'\nmodule = 'Cargo.toml'\nsha256 = 'abc'"),
+            r#"
+error: sha256 "abc" is not 64 hexadecimal digits, as sha256sum prints them
+  where: edge.toml:21, scheduler x
+  fix:   write sha256 = "64 hexadecimal digits"
+"#,
+        ),
+        (
+            "shadow and canary",
+            added_to_service("shadow = 'rr'\ncanary = { module = 'lc', percent = 5 }"),
+            r#"
+error: a service tries one scheduler at a time, and has shadow and canary
+  where: edge.toml:13, service tcp 192.0.2.10:443 canary
+  fix:   remove one of them: first let it be a shadow, then a canary
+"#,
+        ),
+        (
+            "canary of everything and more",
+            added_to_service("canary = { module = 'lc', percent = 101 }"),
+            r#"
+error: percent of a canary 101 is out of range
+  where: edge.toml:12, service tcp 192.0.2.10:443 canary
+  fix:   use 1 to 100 of the new connections
 "#,
         ),
         (

@@ -14,6 +14,7 @@ pub mod adm;
 mod client;
 mod line;
 mod message;
+pub mod sched;
 pub mod status;
 
 pub use client::{Client, ClientError, PATIENCE};

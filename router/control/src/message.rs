@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, status};
+use crate::{VERSION, adm, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub enum Request {
     Adm(adm::Request),
     /// How the director does.
     Status(status::Request),
+    /// The schedulers of services: what they do, and other modules for them.
+    Sched(sched::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -22,6 +24,8 @@ pub enum Answer {
     Adm(adm::Answer),
     /// To [`Request::Status`].
     Status(Box<status::Answer>),
+    /// To [`Request::Sched`].
+    Sched(sched::Answer),
 }
 
 /// Why there is no answer.
@@ -214,7 +218,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "unknown variant `reboot`, expected `adm` or `status`",
+                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`",
                 "an unknown request",
             ),
             (

@@ -4,7 +4,7 @@ use core::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
@@ -12,6 +12,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OperatorCost, OptLevel};
 
 use crate::bindings::SchedulerPre;
+use crate::cache::CodeCache;
 use crate::error::{LoadError, LoadReason, StartError};
 use crate::instance::{Guest, Instance};
 use crate::policy::{Limits, Policy};
@@ -33,6 +34,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<Guest>,
     policy: Policy,
+    cache: Arc<OnceLock<CodeCache>>,
 }
 
 impl fmt::Debug for Host {
@@ -68,14 +70,19 @@ impl Host {
         let engine = Engine::new(&config).map_err(fail)?;
         let mut linker = Linker::new(&engine);
         crate::instance::grant(&mut linker, &policy).map_err(fail)?;
-        Ok(Self { shared: Arc::new(Shared { engine, linker, policy }) })
+        Ok(Self { shared: Arc::new(Shared { engine, linker, policy, cache: Arc::default() }) })
+    }
+
+    /// Keeps compiled modules in `cache` from now on. Once is for good: a later call changes nothing.
+    pub fn use_cache(&self, cache: CodeCache) {
+        let _ = self.shared.cache.set(cache);
     }
 
     /// The same engine with `limits` on modules.
     pub fn limited(&self, limits: Limits) -> Self {
-        let Shared { engine, linker, policy } = &*self.shared;
+        let Shared { engine, linker, policy, cache } = &*self.shared;
         let (engine, linker, policy) = (engine.clone(), linker.clone(), policy.with(limits));
-        Self { shared: Arc::new(Shared { engine, linker, policy }) }
+        Self { shared: Arc::new(Shared { engine, linker, policy, cache: Arc::clone(cache) }) }
     }
 
     /// The bounds on modules.
@@ -140,8 +147,8 @@ impl Host {
             return Err(LoadReason::TooLarge { bytes: Some(bytes.len() as u64), limit });
         }
         check_preamble(bytes)?;
-        let component = Component::from_binary(&self.shared.engine, bytes)
-            .map_err(|error| LoadReason::Invalid(one_line(&error)))?;
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        let (component, cached) = self.translate(bytes, &sha256)?;
         self.check_contract(&component)?;
         let pre = self
             .shared
@@ -155,7 +162,8 @@ impl Host {
                 pre,
                 name: origin.to_owned(),
                 bytes: bytes.len(),
-                sha256: Sha256::digest(bytes).into(),
+                sha256,
+                cached,
             }),
         };
         // Types are compared when an instance is made: make one, so that a misfit shows here.
@@ -164,6 +172,21 @@ impl Host {
             Err(crash) if crash.link => Err(LoadReason::Mismatch(crash.message)),
             Err(crash) => Err(LoadReason::Start { cause: crash.cause, message: crash.message }),
         }
+    }
+
+    /// The component's code, out of the cache if it is there; whether it was.
+    fn translate(&self, bytes: &[u8], sha256: &[u8; 32]) -> Result<(Component, bool), LoadReason> {
+        let engine = &self.shared.engine;
+        let cache = self.shared.cache.get();
+        if let Some(component) = cache.and_then(|cache| cache.load(engine, sha256)) {
+            return Ok((component, true));
+        }
+        let component =
+            Component::from_binary(engine, bytes).map_err(|error| LoadReason::Invalid(one_line(&error)))?;
+        if let Some(cache) = cache {
+            cache.store(engine, sha256, &component);
+        }
+        Ok((component, false))
     }
 
     fn check_contract(&self, component: &Component) -> Result<(), LoadReason> {
@@ -215,6 +238,7 @@ struct Inner {
     name: String,
     bytes: usize,
     sha256: [u8; 32],
+    cached: bool,
 }
 
 impl fmt::Debug for Module {
@@ -240,7 +264,12 @@ impl Module {
 
     /// SHA-256 of the component, in hex.
     pub fn sha256(&self) -> String {
-        self.inner.sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::dump::hex(&self.inner.sha256)
+    }
+
+    /// Whether its code came out of the cache instead of the compiler.
+    pub fn was_cached(&self) -> bool {
+        self.inner.cached
     }
 
     /// The engine it was compiled by.

@@ -34,6 +34,17 @@ pub(crate) struct Crash {
     pub(crate) message: String,
     /// Whether the host refused to link it, before any code of the module ran.
     pub(crate) link: bool,
+    /// The functions it was in, the innermost first.
+    pub(crate) frames: Vec<String>,
+    /// Fuel it was given, and took.
+    pub(crate) fuel: Option<(u64, u64)>,
+}
+
+impl Crash {
+    /// A failure that is none of the instance's: a bad answer, a start that failed.
+    pub(crate) fn of(cause: Cause, message: String) -> Self {
+        Self { cause, message, link: false, frames: Vec::new(), fuel: None }
+    }
 }
 
 /// A live instance.
@@ -126,8 +137,9 @@ impl Instance {
         self.finish(answer)
     }
 
+    /// Connections wait while a module writes down its state: it gets what a pick gets, some times over.
     pub(crate) fn save(&mut self, destinations: usize) -> Result<Vec<u8>, Crash> {
-        self.prepare(self.policy().setup_fuel(destinations));
+        self.prepare(self.policy().save_fuel(destinations));
         let answer = self.world.call_save(&mut self.store);
         self.finish(answer)
     }
@@ -153,6 +165,11 @@ impl Instance {
         self.store.data().random
     }
 
+    /// Puts its random numbers where they were when a pick was recorded.
+    pub(crate) fn rewind(&mut self, random: u64) {
+        self.store.data_mut().random = random;
+    }
+
     /// Log lines left out since the last time this was asked.
     #[inline]
     pub(crate) fn take_log_suppressed(&mut self) -> u64 {
@@ -172,7 +189,10 @@ impl Instance {
 
     #[inline]
     fn finish<T>(&self, answer: wasmtime::Result<T>) -> Result<T, Crash> {
-        answer.map_err(|error| crash(&error, self.store.data()))
+        answer.map_err(|error| Crash {
+            fuel: Some((self.budget, self.fuel_used())),
+            ..crash(&error, self.store.data())
+        })
     }
 }
 
@@ -201,7 +221,22 @@ fn crash(error: &wasmtime::Error, guest: &Guest) -> Crash {
             guest.memory_bytes, guest.policy.memory_bytes
         ));
     }
-    Crash { cause, message: printable(&message), link: false }
+    Crash { frames: frames(error), ..Crash::of(cause, printable(&message)) }
+}
+
+/// Enough to see what an endless recursion goes round in.
+const FRAMES_MAX: usize = 32;
+
+fn frames(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let frame = |frame: &wasmtime::FrameInfo| {
+        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), printable);
+        match frame.module_offset() {
+            Some(offset) => format!("{name} at {offset:#x}"),
+            None => name,
+        }
+    };
+    trace.frames().iter().take(FRAMES_MAX).map(frame).collect()
 }
 
 impl ResourceLimiter for Guest {

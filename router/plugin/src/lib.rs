@@ -22,22 +22,39 @@ mod bindings {
     pub(crate) use uvs::scheduler::types::Protocol;
 }
 
+mod cache;
+mod dump;
 mod error;
 mod health;
+mod history;
 mod host;
 mod instance;
 mod native;
 mod plugin;
 mod policy;
+mod replay;
+mod running;
 mod schedulers;
+mod seat;
 mod stats;
+mod status;
+mod translate;
+mod trial;
+mod watch;
 
+pub use cache::CodeCache;
+pub use dump::{Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick, Role};
 pub use error::{LoadError, LoadReason, StartError};
 pub use host::{CONTRACT, Host, Module};
 pub use native::{NATIVE, native};
 pub use plugin::{MAX_DESTINATIONS, Plugin};
 pub use policy::{Limits, Policy};
-pub use schedulers::{Definition, FALLBACK, LiveStats, SHIPPED, Schedulers};
+pub use replay::{Replay, Replayed, format_sha256, parse_sha256, replay};
+pub use running::{By, LoadReport, Refusal, Step, TrialSpec};
+pub use schedulers::{Change, Definition, FALLBACK, LiveStats, REFUSE, SHIPPED, Schedulers};
 pub use stats::{
-    Cause, Failure, LATENCY_BOUNDS_NS, LATENCY_SAMPLE, Latency, SchedulerStats, Serving, Snapshot,
+    Cause, Failure, LATENCY_BOUNDS_NS, LATENCY_SAMPLE, Latency, SchedulerStats, Serving, Snapshot, TrialStats,
 };
+pub use status::{AttemptStatus, ModuleStatus, Status, TrialStatus, Work};
+pub use trial::Mode;
+pub use watch::Watch;

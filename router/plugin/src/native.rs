@@ -6,7 +6,8 @@ use uvs_director::spec::Protocol;
 use uvs_sdk::{Destination, Host, Level, Runner, SlowStart};
 
 use crate::instance::splitmix64;
-use crate::plugin::{MAX_DESTINATIONS, word};
+use crate::plugin::MAX_DESTINATIONS;
+use crate::translate::word;
 
 /// Makes a native scheduler, or says why it refuses its options.
 type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;
@@ -51,7 +52,20 @@ pub fn native(name: &str, service: &str, options: &str, seed: u64) -> Result<Box
     match TWINS.iter().find(|(twin, _)| *twin == name) {
         Some((_, make)) => make(service, options, seed)
             .map_err(|message| format!("scheduler {name} refuses its options {options:?}: {message}")),
-        None => Err(format!("there is no native scheduler {name:?}; there are {}", NATIVE.join(", "))),
+        None => {
+            Err(format!("there is no native scheduler {name:?}; there are {}, and refuse", NATIVE.join(", ")))
+        }
+    }
+}
+
+/// Stands in for a module by picking nobody: connections are refused rather than placed otherwise.
+pub(crate) struct Refuse;
+
+impl Scheduler for Refuse {
+    fn update(&mut self, _: &[Candidate]) {}
+
+    fn schedule(&mut self, _: &Flow, _: &[(u32, Load)], _: Instant) -> Option<u32> {
+        None
     }
 }
 

@@ -21,7 +21,9 @@ pub struct Policy {
     pub fuel_schedule: u64,
     /// ... this much for each destination: 2 000.
     pub fuel_schedule_per_destination: u64,
-    /// Fuel of the calls off the packet path (instantiation, `init`, `update`, `save`, `restore`): 50 000 000,
+    /// `save` is called while connections wait; it gets the fuel of this many picks: 10.
+    pub save_picks: u64,
+    /// Fuel of the calls off the packet path (instantiation, `init`, `update`, `restore`): 50 000 000,
     /// and ...
     pub fuel_setup: u64,
     /// ... this much for each destination: 100 000.
@@ -62,6 +64,7 @@ impl Default for Policy {
             stack_bytes: 256 << 10,
             fuel_schedule: 1_000_000,
             fuel_schedule_per_destination: 2_000,
+            save_picks: 10,
             fuel_setup: 50_000_000,
             fuel_setup_per_destination: 100_000,
             fuel_per_import: 500,
@@ -113,6 +116,11 @@ impl Policy {
     /// Fuel of one `schedule` over `destinations`.
     pub(crate) fn schedule_fuel(&self, destinations: usize) -> u64 {
         scaled(self.fuel_schedule, self.fuel_schedule_per_destination, destinations)
+    }
+
+    /// Fuel of one `save` over `destinations`.
+    pub(crate) fn save_fuel(&self, destinations: usize) -> u64 {
+        self.schedule_fuel(destinations).saturating_mul(self.save_picks)
     }
 
     /// Fuel of one call off the packet path, over `destinations`.

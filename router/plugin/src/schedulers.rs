@@ -1,22 +1,30 @@
 //! Schedulers by name: the shipped ones, those the configuration names, files.
 
+use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
+use tracing::warn;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 
-use crate::error::LoadError;
+use crate::dump::DumpSink;
+use crate::error::{LoadError, LoadReason};
 use crate::host::{Host, Module};
 use crate::instance::splitmix64;
-use crate::native::native;
+use crate::native::{Refuse, native};
 use crate::plugin::Plugin;
 use crate::policy::Limits;
+use crate::running::{
+    Attempt, By, Handle, LoadReport, Newcomer, Previous, Refusal, Running, Source, Step, TrialSpec,
+};
 use crate::stats::SchedulerStats;
+use crate::status::Status;
 
 /// The components that are built into uvs.
 pub const SHIPPED: [(&str, &[u8]); 17] = [
@@ -45,6 +53,9 @@ const PAST_THRESHOLD: &str = "past-threshold";
 /// What stands in for a module unless the configuration says otherwise.
 pub const FALLBACK: &str = "wlc";
 
+/// The fallback that is none: without the module, connections are refused.
+pub const REFUSE: &str = "refuse";
+
 /// A scheduler that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
@@ -52,10 +63,12 @@ pub struct Definition {
     pub path: PathBuf,
     /// Passed to `init` where the service gives no options of its own.
     pub options: String,
-    /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)).
+    /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)), or [`REFUSE`].
     pub fallback: String,
     /// What it is granted beyond what others are.
     pub limits: Limits,
+    /// What the SHA-256 of the file has to be.
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl Definition {
@@ -66,23 +79,50 @@ impl Definition {
             options: String::new(),
             fallback: FALLBACK.to_owned(),
             limits: Limits::default(),
+            sha256: None,
         }
+    }
+
+    fn source(&self) -> Source {
+        Source::File { path: self.path.clone(), pin: self.sha256, limits: self.limits }
     }
 }
 
 /// What a running service's module does: service, scheduler's name, figures.
 pub type LiveStats = (String, String, Arc<SchedulerStats>);
 
-/// Makes the scheduler of each service.
-#[derive(Debug)]
+/// What became of a file that changed: the service, and what took over or why not.
+pub type Change = (String, Result<LoadReport, Refusal>);
+
+/// Makes the scheduler of each service, and looks after those that run.
 pub struct Schedulers {
     host: Host,
     seed: u64,
+    seeds: AtomicU64,
     compat_ipvs: AtomicBool,
     defined: Mutex<BTreeMap<String, Definition>>,
+    /// By service.
+    trials: Mutex<BTreeMap<String, TrialSpec>>,
     /// The latest module of each origin.
     compiled: Mutex<HashMap<String, Module>>,
-    live: Mutex<Vec<(String, String, Weak<SchedulerStats>)>>,
+    live: Mutex<Vec<Weak<Running>>>,
+    dumps: OnceLock<DumpSink>,
+}
+
+impl fmt::Debug for Schedulers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schedulers")
+            .field("host", &self.host)
+            .field("names", &self.names())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A module, what it is told, and who stands in for it.
+struct Made {
+    source: Source,
+    options: String,
+    fallback: String,
 }
 
 impl Schedulers {
@@ -96,11 +136,24 @@ impl Schedulers {
         Self {
             host,
             seed,
+            seeds: AtomicU64::new(seed),
             compat_ipvs: AtomicBool::new(false),
             defined: Mutex::default(),
+            trials: Mutex::default(),
             compiled: Mutex::default(),
             live: Mutex::default(),
+            dumps: OnceLock::new(),
         }
+    }
+
+    /// Writes calls that fail to files in `dir`, for services that come from now on. Once is for good.
+    ///
+    /// # Errors
+    /// The thread that writes them cannot be started.
+    pub fn dump_to(&self, dir: PathBuf) -> std::io::Result<()> {
+        let sink = DumpSink::start(dir)?;
+        let _ = self.dumps.set(sink); // a second one ends at once
+        Ok(())
     }
 
     /// Replaces what the configuration names. Services that run keep their modules.
@@ -109,11 +162,17 @@ impl Schedulers {
     /// A sentence: a fallback that does not exist. Nothing is replaced then.
     pub fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
         for (name, definition) in &definitions {
-            native(&definition.fallback, "", "", 0)
+            fallback(&definition.fallback, "", 0)
                 .map_err(|error| format!("fallback of scheduler {name:?}: {error}"))?;
         }
         *lock(&self.defined) = definitions;
         Ok(())
+    }
+
+    /// Replaces what is to be tried, by service. It holds for services that come from now on, and for those that
+    /// run once [`Schedulers::follow`] is called.
+    pub fn define_trials(&self, trials: BTreeMap<String, TrialSpec>) {
+        *lock(&self.trials) = trials;
     }
 
     /// Whether schedulers made from now on pick as the kernel's do to the letter: lblc goes on to use a destination over
@@ -142,11 +201,7 @@ impl Schedulers {
     /// # Errors
     /// A sentence: an unknown name, or what is wrong with the module.
     pub fn module(&self, name: &str) -> Result<Module, String> {
-        match self.resolve(name)? {
-            Source::Shipped(bytes) => self.compile(&self.host, name, bytes),
-            Source::File(definition) => self.load(&definition),
-        }
-        .map_err(|error| error.sentence())
+        self.fetch(&self.resolve(name)?.source).map_err(|refusal| refusal.reason)
     }
 
     /// Does all that [`SchedulerFactory::create`] does but keeps nothing: for checking a configuration.
@@ -159,22 +214,266 @@ impl Schedulers {
 
     /// Figures of all modules that serve now.
     pub fn stats(&self) -> Vec<LiveStats> {
-        let mut live = lock(&self.live);
-        live.retain(|(.., stats)| stats.strong_count() > 0);
-        live.iter()
-            .filter_map(|(service, name, stats)| Some((service.clone(), name.clone(), stats.upgrade()?)))
-            .collect()
+        let row = |it: Arc<Running>| (it.service.clone(), it.scheduler.clone(), Arc::clone(&it.stats));
+        self.running().into_iter().map(row).collect()
     }
 
-    fn resolve(&self, name: &str) -> Result<Source, String> {
-        if let Some(definition) = lock(&self.defined).get(name) {
-            return Ok(Source::File(definition.clone()));
+    /// What is to be said about the scheduler of each service.
+    pub fn status(&self) -> Vec<Status> {
+        self.running().iter().map(|running| Status::new(running)).collect()
+    }
+
+    /// The same of one service.
+    ///
+    /// # Errors
+    /// There is no such service.
+    pub fn status_of(&self, service: &str) -> Result<Status, Refusal> {
+        Ok(Status::new(&*self.find(service)?))
+    }
+
+    /// Puts the component in a file in place of the module that a service runs. Takes as long as the module takes to
+    /// compile; not for a thread that has frames to serve.
+    ///
+    /// # Errors
+    /// Why the one that runs goes on. It is in the service's status, too.
+    pub fn load(&self, service: &str, file: &Path, pin: Option<[u8; 32]>) -> Result<LoadReport, Refusal> {
+        let running = self.find(service)?;
+        let _turn = lock(&running.turn);
+        let limits = self.limits_of(&running.scheduler);
+        let source = Source::File { path: file.to_owned(), pin, limits };
+        self.bring_in(&running, source, By::Load)
+    }
+
+    /// Goes back to the module that a service ran before.
+    ///
+    /// # Errors
+    /// As [`Schedulers::load`]; there may be none.
+    pub fn rollback(&self, service: &str) -> Result<LoadReport, Refusal> {
+        let running = self.find(service)?;
+        let _turn = lock(&running.turn);
+        let outcome = match running.remember(|record| record.previous.clone()) {
+            None => Err(Refusal::new(Step::Find, format!("{} has run no other module yet", running.service))),
+            Some(Previous { module, options, source, state }) => {
+                let seed = self.fresh_seed(service);
+                running.bring_in(Newcomer { module, options, source, state, seed, by: By::Rollback })
+            }
+        };
+        if outcome.is_ok() {
+            // Its file may hold the module that was just left: that is not to come back by itself.
+            running.remember(|record| {
+                record.rejected = record.previous.as_ref().map(|previous| previous.module.digest());
+            });
         }
-        if let Some((_, bytes)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-            return Ok(Source::Shipped(bytes));
+        note(&running, By::Rollback, outcome)
+    }
+
+    /// Lets the module on trial take over.
+    ///
+    /// # Errors
+    /// There is none, or it is not alive.
+    pub fn promote(&self, service: &str) -> Result<LoadReport, Refusal> {
+        let running = self.find(service)?;
+        let _turn = lock(&running.turn);
+        let outcome = running.promote();
+        note(&running, By::Promote, outcome)
+    }
+
+    /// Loads again what has changed in its file, for services that run; what was refused is tried again only if it
+    /// is another content by now, unless `retry`.
+    pub fn refresh(&self, by: By, retry: bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for running in self.running() {
+            let _turn = lock(&running.turn);
+            let (source, trial, rejected) = running
+                .remember(|record| (record.source.clone(), record.trial_source.clone(), record.rejected));
+            let is_new = |new: &[u8; 32], runs: [u8; 32]| *new != runs && (retry || Some(*new) != rejected);
+            if let Source::File { path, pin, .. } = source {
+                let pin = self.pin_of(&running.scheduler, &path, pin);
+                let limits = self.limits_of(&running.scheduler);
+                let runs = running.with(|plugin| plugin.module().digest());
+                if let Some(new) = self.digest_of(&path, limits, by).filter(|new| is_new(new, runs)) {
+                    let outcome = self.bring_in(&running, Source::File { path, pin, limits }, by);
+                    running.remember(|record| record.rejected = outcome.is_err().then_some(new));
+                    changes.push((running.service.clone(), outcome));
+                }
+            }
+            let on_trial = running.with(|plugin| plugin.trial().map(|trial| trial.seat.post.module.digest()));
+            if let (Some(Source::File { path, limits, .. }), Some(runs)) = (trial, on_trial)
+                && let Some(new) = self.digest_of(&path, limits, By::Watch).filter(|new| is_new(new, runs))
+            {
+                let wanted = running.remember(|record| record.wanted.clone());
+                if let Err(refusal) = self.begin_trial(&running, wanted) {
+                    running.remember(|record| record.rejected = Some(new));
+                    changes.push((running.service.clone(), Err(refusal)));
+                }
+            }
+        }
+        changes
+    }
+
+    /// Writes down which of the running modules could not be loaded from their files as these are now. For whoever
+    /// refuses a configuration because of them.
+    pub fn note_broken_files(&self, by: By) {
+        for running in self.running() {
+            let _turn = lock(&running.turn);
+            let source = running.remember(|record| record.source.clone());
+            if let Err(refusal) = self.fetch(&source) {
+                let _ = note(&running, by, Err(refusal)); // said and counted there
+            }
+        }
+    }
+
+    /// What a file holds now. One that is not there is no change as long as nobody asks for it: it is about to be
+    /// replaced, or not needed any more.
+    fn digest_of(&self, path: &Path, limits: Limits, by: By) -> Option<[u8; 32]> {
+        match self.host.limited(limits).read(path) {
+            Ok(bytes) => Some(Sha256::digest(&bytes).into()),
+            Err(LoadReason::Unreadable(_)) if by == By::Watch => None,
+            Err(_) => Some([0; 32]),
+        }
+    }
+
+    /// The files of all modules that run or are on trial.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self
+            .running()
+            .iter()
+            .flat_map(|running| {
+                running.remember(|record| [Some(record.source.clone()), record.trial_source.clone()])
+            })
+            .flatten()
+            .filter_map(|source| match source {
+                Source::File { path, .. } => Some(path),
+                Source::Shipped(_) => None,
+            })
+            .collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// Begins and ends trials of services that run, as [`Schedulers::define_trials`] last said. One that was promoted does
+    /// not begin again.
+    pub fn follow(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for running in self.running() {
+            let _turn = lock(&running.turn);
+            let wanted = lock(&self.trials).get(&running.service).cloned();
+            if running.remember(|record| record.wanted == wanted) {
+                continue;
+            }
+            if wanted.is_none() {
+                running.remember(|record| (record.wanted, record.trial_source) = (None, None));
+                let ended = running.with(Plugin::end_trial);
+                drop(ended); // when nobody waits any more
+            } else if let Err(refusal) = self.begin_trial(&running, wanted) {
+                changes.push((running.service.clone(), Err(refusal)));
+            }
+        }
+        changes
+    }
+
+    fn begin_trial(&self, running: &Running, wanted: Option<TrialSpec>) -> Result<(), Refusal> {
+        let Some(spec) = wanted else { return Ok(()) };
+        let made = self.resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
+        let outcome = made.and_then(|made| {
+            let newcomer = Newcomer {
+                module: self.fetch(&made.source)?,
+                options: made.options.into(),
+                source: made.source,
+                state: None,
+                seed: self.fresh_seed(&running.service),
+                by: By::Configuration,
+            };
+            running.try_out(spec.mode, &newcomer, self.fresh_seed(&running.service))?;
+            Ok(newcomer.source)
+        });
+        running.remember(|record| match outcome {
+            Ok(source) => {
+                (record.wanted, record.trial_source) = (Some(spec), Some(source));
+                Ok(())
+            }
+            Err(refusal) => {
+                warn!(service = running.service, "no trial of {}: {refusal}", spec.scheduler);
+                record.refused[refusal.step as usize] += 1;
+                let outcome = Err(refusal.clone());
+                record.latest = Some(Attempt { at: SystemTime::now(), by: By::Configuration, outcome });
+                Err(refusal)
+            }
+        })
+    }
+
+    fn bring_in(&self, running: &Running, source: Source, by: By) -> Result<LoadReport, Refusal> {
+        let outcome = self.fetch(&source).and_then(|module| {
+            let options = running.with(|plugin| Arc::clone(&plugin.post().options));
+            let seed = self.fresh_seed(&running.service);
+            running.bring_in(Newcomer { module, options, source, state: None, seed, by })
+        });
+        note(running, by, outcome)
+    }
+
+    /// What the configuration grants modules of this name.
+    fn limits_of(&self, scheduler: &str) -> Limits {
+        lock(&self.defined).get(scheduler).map_or_else(Limits::default, |definition| definition.limits)
+    }
+
+    /// The pin that the configuration has for this file now.
+    fn pin_of(&self, scheduler: &str, path: &Path, pin: Option<[u8; 32]>) -> Option<[u8; 32]> {
+        match lock(&self.defined).get(scheduler) {
+            Some(definition) if definition.path == path => definition.sha256,
+            _ => pin,
+        }
+    }
+
+    /// Services that run. While the scheduler of one is being replaced both may be alive: the later one counts.
+    fn running(&self) -> Vec<Arc<Running>> {
+        let mut live = lock(&self.live);
+        live.retain(|running| running.strong_count() > 0);
+        let mut latest: BTreeMap<String, Arc<Running>> = BTreeMap::new();
+        for running in live.iter().filter_map(Weak::upgrade) {
+            latest.insert(running.service.clone(), running);
+        }
+        latest.into_values().collect()
+    }
+
+    fn find(&self, service: &str) -> Result<Arc<Running>, Refusal> {
+        let running = self.running();
+        let plain = |text: &str| text.trim().to_lowercase().replace(['/', '='], " ");
+        let wanted = plain(service);
+        // The protocol may be left out where it is clear.
+        let matches = |name: &str| {
+            let name = plain(name);
+            name == wanted || name.split_once(' ').is_some_and(|(_, address)| address == wanted)
+        };
+        let mut found = running.iter().filter(|it| matches(&it.service));
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(Arc::clone(one)),
+            (Some(one), Some(other)) => {
+                let reason = format!("{service:?} may be {} or {}; say which", one.service, other.service);
+                Err(Refusal::new(Step::Find, reason))
+            }
+            (None, _) => {
+                let names: Vec<_> = running.iter().map(|it| it.service.as_str()).collect();
+                let reason = format!("there is no service {service:?}; there are: {}", names.join(", "));
+                Err(Refusal::new(Step::Find, reason))
+            }
+        }
+    }
+
+    fn resolve(&self, name: &str) -> Result<Made, String> {
+        if let Some(definition) = lock(&self.defined).get(name) {
+            return Ok(Made {
+                source: definition.source(),
+                options: definition.options.clone(),
+                fallback: definition.fallback.clone(),
+            });
+        }
+        let plain = |source| Made { source, options: String::new(), fallback: FALLBACK.to_owned() };
+        if SHIPPED.iter().any(|(shipped, _)| *shipped == name) {
+            return Ok(plain(Source::Shipped(name.to_owned())));
         }
         if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
-            return Ok(Source::File(Definition::new(name)));
+            return Ok(plain(Source::File { path: name.into(), pin: None, limits: Limits::default() }));
         }
         Err(format!(
             "unknown scheduler {name:?}; there are {}, or give the path of a component, which ends in .wasm",
@@ -182,41 +481,57 @@ impl Schedulers {
         ))
     }
 
-    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<Plugin>, String> {
+    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<(Box<Plugin>, Made), String> {
         let seed = self.seed_of(service);
-        let source = self.resolve(&spec.name)?;
-        let shipped = matches!(source, Source::Shipped(_));
-        let (module, options, fallback) = match source {
-            Source::Shipped(bytes) => {
-                (self.compile(&self.host, &spec.name, bytes), String::new(), FALLBACK.to_owned())
-            }
-            Source::File(definition) => (self.load(&definition), definition.options, definition.fallback),
-        };
-        let module = module.map_err(|error| format!("scheduler {:?}: {}", spec.name, error.sentence()))?;
-        let mut options = if spec.options.is_empty() { options } else { spec.options.clone() };
+        let mut made = self.resolve(&spec.name)?;
+        let module = self
+            .fetch(&made.source)
+            .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
+        if !spec.options.is_empty() {
+            made.options.clone_from(&spec.options);
+        }
+        let shipped = matches!(made.source, Source::Shipped(_));
         let past_threshold = shipped && spec.name == "lblc" && self.compat_ipvs.load(Relaxed);
         if past_threshold {
-            let more = if options.is_empty() { "" } else { "," };
-            options.insert_str(0, more);
-            options.insert_str(0, PAST_THRESHOLD);
+            let more = if made.options.is_empty() { "" } else { "," };
+            made.options.insert_str(0, more);
+            made.options.insert_str(0, PAST_THRESHOLD);
         }
-        let fallback = native(&fallback, service, "", seed)?;
-        let mut plugin = Plugin::new(&module, service, &options, fallback, seed)
+        let fallback = fallback(&made.fallback, service, seed)?;
+        let dumps = self.dumps.get().cloned();
+        let mut plugin = Plugin::with_dumps(&module, service, &made.options, fallback, seed, dumps)
             .map_err(|error| format!("scheduler {:?} {error}", spec.name))?;
         if past_threshold {
             plugin.take_overloaded();
         }
-        Ok(Box::new(plugin))
+        Ok((Box::new(plugin), made))
     }
 
-    fn load(&self, definition: &Definition) -> Result<Module, LoadError> {
-        let (path, host) = (&definition.path, self.host.limited(definition.limits));
-        let origin = path.display().to_string();
-        let bytes = host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
-        self.compile(&host, &origin, &bytes)
+    /// Reads, checks and compiles a module.
+    fn fetch(&self, source: &Source) -> Result<Module, Refusal> {
+        match source {
+            Source::Shipped(name) => {
+                let bytes = SHIPPED.iter().find(|(shipped, _)| shipped == name).map(|(_, bytes)| *bytes);
+                self.compile(&self.host, name, bytes.expect("only names that ship become this source"))
+            }
+            Source::File { path, pin, limits } => {
+                let host = self.host.limited(*limits);
+                let origin = path.display().to_string();
+                let bytes = host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
+                let digest: [u8; 32] = Sha256::digest(&bytes).into();
+                if let Some(pin) = pin.filter(|pin| *pin != digest) {
+                    let (is, wanted) = (crate::dump::hex(&digest), crate::dump::hex(&pin));
+                    let reason = format!(
+                        "{origin}: its SHA-256 is {is} and has to be {wanted}; restore the file, or pin the new one"
+                    );
+                    return Err(Refusal::new(Step::Pin, reason));
+                }
+                self.compile(&host, &origin, &bytes)
+            }
+        }
     }
 
-    fn compile(&self, host: &Host, origin: &str, bytes: &[u8]) -> Result<Module, LoadError> {
+    fn compile(&self, host: &Host, origin: &str, bytes: &[u8]) -> Result<Module, Refusal> {
         let digest: [u8; 32] = Sha256::digest(bytes).into();
         // The lock is held while compiling, so that many services with one module compile it once.
         let mut compiled = lock(&self.compiled);
@@ -238,24 +553,48 @@ impl Schedulers {
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         splitmix64(&mut (self.seed ^ name))
     }
+
+    /// Another one each time, for instances that come later.
+    fn fresh_seed(&self, service: &str) -> u64 {
+        let mut turn = self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        splitmix64(&mut turn) ^ self.seed_of(service)
+    }
+}
+
+/// Writes down what an attempt came to.
+fn note(running: &Running, by: By, outcome: Result<LoadReport, Refusal>) -> Result<LoadReport, Refusal> {
+    if let Err(refusal) = &outcome {
+        warn!(service = running.service, "the module that serves goes on, the new one is {refusal}");
+    }
+    running.remember(|record| {
+        match &outcome {
+            Ok(_) => record.loaded += 1,
+            Err(refusal) => record.refused[refusal.step as usize] += 1,
+        }
+        record.latest = Some(Attempt { at: SystemTime::now(), by, outcome: outcome.clone() });
+    });
+    outcome
+}
+
+fn fallback(name: &str, service: &str, seed: u64) -> Result<Box<dyn Scheduler>, String> {
+    if name == REFUSE { Ok(Box::new(Refuse)) } else { native(name, service, "", seed) }
 }
 
 impl SchedulerFactory for Schedulers {
     fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
-        let plugin = self.make(spec, service)?;
+        let (plugin, made) = self.make(spec, service)?;
+        let running = Arc::new(Running::new(service, &spec.name, &made.fallback, *plugin, made.source));
+        let wanted = lock(&self.trials).get(service).cloned();
+        self.begin_trial(&running, wanted)
+            .map_err(|refusal| format!("the trial for {service} is {refusal}"))?;
         let mut live = lock(&self.live);
-        live.retain(|(.., stats)| stats.strong_count() > 0);
-        live.push((service.to_owned(), spec.name.clone(), Arc::downgrade(plugin.stats())));
-        Ok(plugin)
+        live.retain(|running| running.strong_count() > 0);
+        live.push(Arc::downgrade(&running));
+        Ok(Box::new(Handle(running)))
     }
 }
 
-enum Source {
-    Shipped(&'static [u8]),
-    File(Definition),
-}
-
 /// Whoever panicked while it held one of these locks left a whole map behind.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -228,6 +228,11 @@ impl SchedulerStats {
         self.serving.store(code, Ordering::Relaxed);
     }
 
+    /// Another module has taken over: what was said of the one before holds no more.
+    pub(crate) fn start_over(&self) {
+        self.serving.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn fail(&self, failure: Failure) {
         self.failures[failure.cause as usize].add(1);
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -237,6 +242,50 @@ impl SchedulerStats {
         let bucket = LATENCY_BOUNDS_NS.iter().position(|&bound| ns <= bound);
         self.latency[bucket.unwrap_or(LATENCY_BOUNDS_NS.len())].add(1);
         self.latency_sum_ns.add(ns);
+    }
+}
+
+/// What came of a module on trial, beside what its [`SchedulerStats`] say.
+#[derive(Debug, Default)]
+pub struct TrialStats {
+    same: Counter,
+    different: Counter,
+    placed: Counter,
+    passed_on: Counter,
+}
+
+impl TrialStats {
+    pub(crate) fn compared(&self, same: bool) {
+        if same { self.same.add(1) } else { self.different.add(1) }
+    }
+
+    pub(crate) fn placed(&self) {
+        self.placed.add(1);
+    }
+
+    pub(crate) fn passed_on(&self) {
+        self.passed_on.add(1);
+    }
+
+    /// Of a shadow: answers that were those of the module that serves.
+    pub fn same(&self) -> u64 {
+        self.same.get()
+    }
+
+    /// Of a shadow: answers that were others.
+    pub fn different(&self) -> u64 {
+        self.different.get()
+    }
+
+    /// Of a canary: connections it placed.
+    pub fn connections(&self) -> u64 {
+        self.placed.get()
+    }
+
+    /// Of a canary: connections of its share that the module that serves placed, for the canary failed, had no
+    /// answer or was ejected.
+    pub fn passed(&self) -> u64 {
+        self.passed_on.get()
     }
 }
 
@@ -285,6 +334,26 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// An upper bound of what this share of the samples took (the bound of its bucket), in nanoseconds; `None`
+    /// without samples. What is above all bounds counts as ten times the last.
+    pub fn quantile_ns(&self, share: f64) -> Option<u64> {
+        let count = self.count();
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a count"
+        )]
+        let rank = ((count as f64 * share).ceil() as u64).clamp(1, count.max(1));
+        let bounds =
+            LATENCY_BOUNDS_NS.into_iter().chain([LATENCY_BOUNDS_NS[LATENCY_BOUNDS_NS.len() - 1] * 10]);
+        let mut seen = 0;
+        bounds.zip(self.buckets).find_map(|(bound, n)| {
+            seen += n;
+            (count > 0 && seen >= rank).then_some(bound)
+        })
+    }
+
     /// Samples taken.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

@@ -1,6 +1,7 @@
-//! Commands that ask a running director: `uvs adm` and `uvs status`.
+//! Commands that ask a running director: `uvs adm`, `uvs sched` and `uvs status`.
 
 pub mod adm;
+pub mod sched;
 pub mod status;
 
 use std::path::PathBuf;

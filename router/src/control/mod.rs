@@ -10,6 +10,7 @@
 
 pub(crate) mod adm;
 mod peer;
+mod sched;
 mod server;
 mod socket;
 mod status;
@@ -74,6 +75,11 @@ impl Handle {
                 let answer = blocking(move || status::answer(status, &live, &file)).await?;
                 Ok(Answer::Status(Box::new(answer)))
             }
+            Request::Sched(request) => {
+                // Modules take their turn service by service: none waits for another's compilation, nor a reload for it.
+                let (schedulers, peer) = (Arc::clone(&self.live.schedulers), *peer);
+                blocking(move || sched::answer(&request, &schedulers, &peer)).await?.map(Answer::Sched)
+            }
             change @ Request::Adm(_) => self.in_turn(change, peer).await,
         }
     }
@@ -90,7 +96,9 @@ impl Handle {
 pub async fn work(job: Job, desk: &mut Desk<'_>) {
     let result = match job.request {
         Request::Adm(request) => adm::change(request, &job.peer, desk).await.map(Answer::Adm),
-        Request::Status(_) => Err(Error::new(ErrorKind::Malformed, "status changes nothing")),
+        Request::Status(_) | Request::Sched(_) => {
+            Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests"))
+        }
     };
     // A client that has gone meanwhile hears nothing; what it asked for is done.
     let _ = job.reply.send(result);

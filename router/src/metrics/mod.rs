@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceView>,
     /// The module of each service that has one.
     pub schedulers: Vec<SchedulerSample>,
+    /// Which modules there are, and what became of those that were to come.
+    pub modules: Vec<uvs_plugin::Status>,
     /// Names and counts of the interfaces.
     pub interfaces: Vec<(String, InterfaceCounts)>,
     /// Interfaces attached directly, their links, and whether they are at this moment.
@@ -90,6 +92,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     destinations(&mut page, &snapshot.services);
     connections(&mut page, snapshot);
     schedulers(&mut page, &snapshot.schedulers);
+    modules(&mut page, &snapshot.modules);
     interfaces(&mut page, &snapshot.interfaces);
     attached(&mut page, &snapshot.attached);
     conflicts(&mut page, snapshot);
@@ -349,6 +352,89 @@ fn schedulers(page: &mut Page, samples: &[SchedulerSample]) {
     for sample in samples {
         family.histogram(&sample.labels(), &sample.latency, sample.latency_above, sample.latency_sum);
     }
+}
+
+/// What is loaded, what was refused, what is tried.
+fn modules(page: &mut Page, modules: &[uvs_plugin::Status]) {
+    let mut family = page.family(
+        "uvs_scheduler_module_info",
+        Kind::Gauge,
+        "The module that is loaded, by the SHA-256 of its file; the value is always 1.",
+    );
+    for status in modules {
+        let [service, scheduler] = module_labels(status);
+        family.sample(&[service, scheduler, ("sha256", &status.module.sha256)], 1);
+    }
+    let mut family = page.family(
+        "uvs_scheduler_loads_total",
+        Kind::Counter,
+        "Modules that took over from another while the service ran.",
+    );
+    for status in modules {
+        family.sample(&module_labels(status), status.loaded);
+    }
+    let mut family = page.family(
+        "uvs_scheduler_load_refusals_total",
+        Kind::Counter,
+        "Modules that did not take over, by the step they came to; the one before serves on.",
+    );
+    for status in modules {
+        let [service, scheduler] = module_labels(status);
+        for step in uvs_plugin::Step::ALL.map(uvs_plugin::Step::label) {
+            family.sample(
+                &[service, scheduler, ("step", step)],
+                status.refused.get(step).copied().unwrap_or(0),
+            );
+        }
+    }
+    trials(page, modules);
+}
+
+fn trials(page: &mut Page, modules: &[uvs_plugin::Status]) {
+    let on_trial =
+        || modules.iter().filter_map(|status| Some((module_labels(status), status.trial.as_ref()?)));
+    let mut family = page.family(
+        "uvs_scheduler_trial_picks_total",
+        Kind::Counter,
+        "Connections that a module on trial was asked for. same, different: the answers of a shadow beside those of the module \
+         that serves. placed, passed_on: the share of a canary.",
+    );
+    for ([service, scheduler], trial) in on_trial() {
+        let results = [
+            ("same", trial.same),
+            ("different", trial.different),
+            ("placed", trial.placed),
+            ("passed_on", trial.passed_on),
+        ];
+        for (result, n) in results {
+            family.sample(&[service, scheduler, ("mode", &trial.mode), ("result", result)], n);
+        }
+    }
+    let mut family = page.family(
+        "uvs_scheduler_trial_failures_total",
+        Kind::Counter,
+        "Failures of a module on trial. None of them costs a connection.",
+    );
+    for ([service, scheduler], trial) in on_trial() {
+        let failures: u64 = trial.work.failures.values().sum();
+        family.sample(&[service, scheduler, ("mode", &trial.mode)], failures);
+    }
+    let mut family = page.family(
+        "uvs_scheduler_trial_pick_seconds",
+        Kind::Gauge,
+        "What a share of the picks of a module on trial took at most, of one pick in eight.",
+    );
+    for ([service, scheduler], trial) in on_trial() {
+        for (quantile, ns) in [("0.5", trial.work.p50_ns), ("0.99", trial.work.p99_ns)] {
+            #[allow(clippy::cast_precision_loss, reason = "a float is what the format has")]
+            let seconds = ns.unwrap_or(0) as f64 / 1e9;
+            family.sample(&[service, scheduler, ("mode", &trial.mode), ("quantile", quantile)], seconds);
+        }
+    }
+}
+
+fn module_labels(status: &uvs_plugin::Status) -> [LabelPair<'_>; 2] {
+    [("service", &status.service), ("scheduler", &status.scheduler)]
 }
 
 /// The states of [`uvs_plugin::Serving`].

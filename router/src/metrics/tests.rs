@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use uvs_director::PortId;
 use uvs_director::spec::{DestinationSpec, Protocol, SchedulerSpec, ServiceSpec};
 use uvs_director::view::{AddressConflict, Rates};
+use uvs_plugin::{By, ModuleStatus, TrialStatus, Work};
 
 use super::*;
 
@@ -63,9 +66,51 @@ fn busy() -> Snapshot {
             latency_sum: 0.5,
             ..SchedulerSample::default()
         }],
+        modules: vec![module()],
         interfaces: vec![("uvs0".to_owned(), interface)],
         attached: vec![("uvs0".to_owned(), "eth0".to_owned(), true)],
         reloads: Reloads { done: 2, failed: 1 },
+    }
+}
+
+/// A module that took over once, after one was refused, with a shadow beside it.
+fn module() -> uvs_plugin::Status {
+    let module =
+        ModuleStatus { origin: "rr".into(), sha256: "ab".repeat(32), bytes: 9, options: String::new() };
+    let work = Work {
+        serving: "module".into(),
+        picks: 3,
+        none: 0,
+        fallbacks: 1,
+        failures: BTreeMap::from([("trap".to_owned(), 2), ("fuel".to_owned(), 3)]),
+        rebuilds: 1,
+        ejections: 0,
+        p50_ns: Some(400),
+        p99_ns: None,
+        last_failure: None,
+    };
+    uvs_plugin::Status {
+        service: "tcp 192.0.2.10:80".into(),
+        scheduler: "rr".into(),
+        module: module.clone(),
+        since: 0,
+        by: By::Load,
+        fallback: "wlc".into(),
+        work: work.clone(),
+        latest_load: None,
+        loaded: 1,
+        refused: BTreeMap::from([("replay".to_owned(), 4)]),
+        previous: None,
+        trial: Some(TrialStatus {
+            mode: "shadow".into(),
+            percent: None,
+            module,
+            work,
+            same: 7,
+            different: 8,
+            placed: 0,
+            passed_on: 0,
+        }),
     }
 }
 
@@ -102,6 +147,11 @@ fn every_figure_is_on_the_page() {
         r#"uvs_scheduler_serving{service="tcp 192.0.2.10:80",scheduler="rr",state="ejected"} 0"#,
         r#"uvs_scheduler_pick_duration_seconds_bucket{service="tcp 192.0.2.10:80",scheduler="rr",le="0.00001"} 2"#,
         r#"uvs_scheduler_pick_duration_seconds_count{service="tcp 192.0.2.10:80",scheduler="rr"} 3"#,
+        r#"uvs_scheduler_loads_total{service="tcp 192.0.2.10:80",scheduler="rr"} 1"#,
+        r#"uvs_scheduler_load_refusals_total{service="tcp 192.0.2.10:80",scheduler="rr",step="replay"} 4"#,
+        r#"uvs_scheduler_load_refusals_total{service="tcp 192.0.2.10:80",scheduler="rr",step="pin"} 0"#,
+        r#"uvs_scheduler_trial_picks_total{service="tcp 192.0.2.10:80",scheduler="rr",mode="shadow",result="different"} 8"#,
+        r#"uvs_scheduler_trial_failures_total{service="tcp 192.0.2.10:80",scheduler="rr",mode="shadow"} 5"#,
         r#"uvs_interface_frames_total{interface="uvs0",direction="receive"} 70"#,
         r#"uvs_interface_errors_total{interface="uvs0",direction="transmit",reason="link_down"} 4"#,
         r#"uvs_address_conflicts_total{interface="uvs0",address="192.0.2.10",mac="02:00:00:00:00:15"} 6"#,
@@ -117,6 +167,7 @@ fn all_reasons_to_drop_are_there_from_the_start() {
         status: Status::default(),
         services: Vec::new(),
         schedulers: Vec::new(),
+        modules: Vec::new(),
         interfaces: Vec::new(),
         ..busy()
     });

@@ -44,9 +44,7 @@ impl Scheduler for Rr {
 
     fn schedule(&mut self, _: &Flow, table: &Destinations, _: &mut dyn Host) -> Option<u32> {
         let next = self.last.map_or(0, |last| last + 1);
-        let after = table.iter().skip(next);
-        let before = table.iter().take(next);
-        let (position, _) = after.chain(before).find(|(_, destination)| destination.is_eligible())?;
+        let (position, _) = table.iter_from(next).find(|(_, destination)| destination.is_eligible())?;
         self.last = Some(position as usize);
         Some(position)
     }

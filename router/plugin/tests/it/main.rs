@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps, helpers included")]
 
+mod cache;
 mod factory;
 mod guest;
 mod hostile;
+mod live;
 mod load;
 mod parity;
