@@ -40,7 +40,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
             println!("{REFERENCE} is what {WIT} gives");
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("error: {REFERENCE} is out of date\n  where: {WIT} says something else\n  fix:   run `cargo xtask docs` and commit what it writes");
+        eprintln!(
+            "error: {REFERENCE} is out of date\n  where: {WIT} says something else\n  fix:   run `cargo xtask docs` and commit what it writes"
+        );
         return Ok(ExitCode::FAILURE);
     }
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -104,11 +106,20 @@ fn render(wit: &str) -> Result<String> {
 }
 
 fn entry(page: &mut String, resolve: &Resolve, function: &Function) {
-    let params: Vec<_> =
-        function.params.iter().map(|param| format!("{}: {}", param.name, type_name(resolve, &param.ty))).collect();
+    let params: Vec<_> = function
+        .params
+        .iter()
+        .map(|param| format!("{}: {}", param.name, type_name(resolve, &param.ty)))
+        .collect();
     let result = function.result.as_ref().map(|ty| format!(" -> {}", type_name(resolve, ty)));
     let _ = writeln!(page, "\n#### `{}`\n", function.name);
-    let _ = writeln!(page, "```wit\n{}: func({}){}\n```", function.name, params.join(", "), result.unwrap_or_default());
+    let _ = writeln!(
+        page,
+        "```wit\n{}: func({}){}\n```",
+        function.name,
+        params.join(", "),
+        result.unwrap_or_default()
+    );
     prose(page, &function.docs);
 }
 
@@ -117,7 +128,9 @@ fn members(page: &mut String, resolve: &Resolve, kind: &TypeDefKind) {
         TypeDefKind::Record(record) => record
             .fields
             .iter()
-            .map(|field| (format!("`{}`", field.name), format!("`{}`", type_name(resolve, &field.ty)), &field.docs))
+            .map(|field| {
+                (format!("`{}`", field.name), format!("`{}`", type_name(resolve, &field.ty)), &field.docs)
+            })
             .collect(),
         TypeDefKind::Enum(cases) => {
             let names: Vec<_> = cases.cases.iter().map(|case| format!("`{}`", case.name)).collect();
@@ -125,12 +138,16 @@ fn members(page: &mut String, resolve: &Resolve, kind: &TypeDefKind) {
             return;
         }
         TypeDefKind::Variant(variant) => {
-            let of = |ty: &Option<Type>| ty.as_ref().map_or(String::new(), |ty| format!("`{}`", type_name(resolve, ty)));
+            let of = |ty: &Option<Type>| {
+                ty.as_ref().map_or(String::new(), |ty| format!("`{}`", type_name(resolve, ty)))
+            };
             variant.cases.iter().map(|case| (format!("`{}`", case.name), of(&case.ty), &case.docs)).collect()
         }
-        TypeDefKind::Flags(flags) => {
-            flags.flags.iter().map(|flag| (format!("`{}`", flag.name), "flag".to_owned(), &flag.docs)).collect()
-        }
+        TypeDefKind::Flags(flags) => flags
+            .flags
+            .iter()
+            .map(|flag| (format!("`{}`", flag.name), "flag".to_owned(), &flag.docs))
+            .collect(),
         _ => return,
     };
     page.push_str("\n| name | type | meaning |\n| --- | --- | --- |\n");
