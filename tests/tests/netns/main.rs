@@ -23,8 +23,12 @@ mod broken;
 mod control;
 mod demo;
 mod icmp;
+#[allow(dead_code, reason = "the host's own tests use the rest of it")]
+#[path = "../../../router/plugin/tests/it/guest.rs"]
+mod guest;
 mod layer3;
 mod lifecycle;
+mod live;
 mod local;
 mod modes;
 mod noise;
