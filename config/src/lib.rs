@@ -112,7 +112,11 @@ mod tests {
                 assert!(table || section(title).contains(&row), "{title} {key} is in the README");
                 let word = |word: &str| word == *key;
                 let letters = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
-                let used = full.lines().map(|line| line.split('#').next().unwrap_or(""));
+                // A key whose value nobody can guess stands in a comment.
+                let set = |line: &'static str| {
+                    line.strip_prefix("# ").filter(|key| key.contains(" = ")).unwrap_or(line)
+                };
+                let used = full.lines().map(|line| set(line).split('#').next().unwrap_or(""));
                 assert!(used.flat_map(|line| line.split(letters)).any(word), "{title} {key} is in full.toml");
             }
         }

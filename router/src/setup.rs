@@ -32,7 +32,10 @@ pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
         );
         if device.offload() && !device.udp_trains() {
             let interface = device.name();
-            warn!(interface, "the kernel passes no trains of UDP datagrams (USO, Linux 6.2): these come one by one");
+            warn!(
+                interface,
+                "the kernel passes no trains of UDP datagrams (USO, Linux 6.2): these come one by one"
+            );
         }
         Ok(device)
     };

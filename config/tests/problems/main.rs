@@ -52,6 +52,11 @@ fn added(text: &str) -> String {
     format!("{HEAD}{SERVICE}{text}\n")
 }
 
+/// The config with more about its service, from line 16 on.
+fn added_to_service(lines: &str) -> String {
+    replaced("forward = 'nat'\n", &format!("forward = 'nat'\n{lines}\n"))
+}
+
 /// The config with something before it.
 fn prefixed(text: &str) -> String {
     format!("{text}\n{HEAD}{SERVICE}")

@@ -1,6 +1,6 @@
 //! Services, destinations, schedulers.
 
-use super::{Case, added, destination, replaced};
+use super::{Case, added, added_to_service, destination, replaced};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -228,7 +228,7 @@ error: sha256 "abc" is not 64 hexadecimal digits, as sha256sum prints them
             added_to_service("shadow = 'rr'\ncanary = { module = 'lc', percent = 5 }"),
             r#"
 error: a service tries one scheduler at a time, and has shadow and canary
-  where: edge.toml:13, service tcp 192.0.2.10:443 canary
+  where: edge.toml:17, service tcp 192.0.2.10:443 canary
   fix:   remove one of them: first let it be a shadow, then a canary
 "#,
         ),
@@ -237,7 +237,7 @@ error: a service tries one scheduler at a time, and has shadow and canary
             added_to_service("canary = { module = 'lc', percent = 101 }"),
             r#"
 error: percent of a canary 101 is out of range
-  where: edge.toml:12, service tcp 192.0.2.10:443 canary
+  where: edge.toml:16, service tcp 192.0.2.10:443 canary
   fix:   use 1 to 100 of the new connections
 "#,
         ),

@@ -81,8 +81,10 @@ impl Scene {
     /// Ends the load: each of its connections was answered.
     fn end(self) -> Stage {
         let tries = self.load.end();
-        let failed: Vec<String> =
-            tries.iter().filter_map(|one| one.result.as_ref().err().map(|error| format!("{error:#}"))).collect();
+        let failed: Vec<String> = tries
+            .iter()
+            .filter_map(|one| one.result.as_ref().err().map(|error| format!("{error:#}")))
+            .collect();
         assert!(failed.is_empty(), "{} of {} connections failed: {failed:?}", failed.len(), tries.len());
         println!("{} connections, all of them answered", tries.len());
         self.stage
@@ -98,18 +100,37 @@ fn hostile_modules_are_refused_while_clients_connect() {
         wat::parse_str(good.text(&World { version, imports, ..World::default() })).unwrap()
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("an endless loop in schedule", Guest { schedule: "(loop $l (br $l)) unreachable", ..good }.component(), "out of fuel"),
-        ("an endless loop in init", Guest { init: "(loop $l (br $l)) unreachable", ..good }.component(), "out of fuel"),
-        ("an endless loop in update", Guest { update: "(loop $l (br $l))", ..good }.component(), "out of fuel"),
+        (
+            "an endless loop in schedule",
+            Guest { schedule: "(loop $l (br $l)) unreachable", ..good }.component(),
+            "out of fuel",
+        ),
+        (
+            "an endless loop in init",
+            Guest { init: "(loop $l (br $l)) unreachable", ..good }.component(),
+            "out of fuel",
+        ),
+        (
+            "an endless loop in update",
+            Guest { update: "(loop $l (br $l))", ..good }.component(),
+            "out of fuel",
+        ),
         ("a trap", Guest { schedule: "unreachable", ..good }.component(), "trap"),
-        ("a pick out of range", Guest { schedule: "(call $some (i32.const 3))", ..good }.component(), "position 3 of 3"),
+        (
+            "a pick out of range",
+            Guest { schedule: "(call $some (i32.const 3))", ..good }.component(),
+            "position 3 of 3",
+        ),
         ("50 MiB", vec![0; 50 << 20], "the limit is 16777216"),
         ("no component", wat::parse_str("(module)").unwrap(), "core WebAssembly module"),
         ("another world", wat::parse_str("(component)").unwrap(), "does not export init"),
         ("another version", world("0.2.0", ""), "version 0.2.0 of the contract"),
         (
             "a wish for WASI",
-            world(uvs_plugin::CONTRACT, r#"(import "wasi:cli/environment@0.2.0" (instance (export "get" (func))))"#),
+            world(
+                uvs_plugin::CONTRACT,
+                r#"(import "wasi:cli/environment@0.2.0" (instance (export "get" (func))))"#,
+            ),
             "wasi:cli/environment",
         ),
         ("garbage", b"\x00\xff garbage".to_vec(), "is not WebAssembly"),
@@ -125,7 +146,11 @@ fn hostile_modules_are_refused_while_clients_connect() {
     assert!(said.code == Some(1) && said.err.contains("cannot be read"), "{said:?}");
     let status = scene.stage.director().sched_status();
     assert_eq!(status["module"]["origin"], scene.folder.path().join("mine.wasm").to_str().unwrap());
-    assert_eq!((&status["work"]["fallbacks"], &status["work"]["rebuilds"]), (&0.into(), &0.into()), "{status}");
+    assert_eq!(
+        (&status["work"]["fallbacks"], &status["work"]["rebuilds"]),
+        (&0.into(), &0.into()),
+        "{status}"
+    );
     let refused = scene.stage.director().metric("uvs_scheduler_load_refusals_total", &[]);
     assert_eq!(refused, cases.len() as u64 + 1);
     scene.end();
@@ -143,7 +168,11 @@ fn modules_that_turn_hostile_under_load_are_ejected_dumped_and_rolled_back() {
     };
     let cases = [
         ("an endless loop", "fuel", "(loop $l (br $l))"),
-        ("memory without end", "memory", "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"),
+        (
+            "memory without end",
+            "memory",
+            "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable",
+        ),
         ("a stack overflow", "stack", "(call $deep)"),
         ("a trap", "trap", "unreachable"),
         ("a pick out of range", "out_of_range", "(return (call $some (i32.const 99)))"),
@@ -178,11 +207,15 @@ fn modules_that_turn_hostile_under_load_are_ejected_dumped_and_rolled_back() {
     let path = scene.file("first.wasm", &always_first.component());
     assert_eq!(scene.load_module(&path).code, Some(0));
     let first = scene.stage.topology.real_servers[2].address;
-    let edit = format!("-e -t {} -r {first}:{} -m -w 0", scene.stage.topology.service, crate::stage::NAT_PORT);
+    let edit =
+        format!("-e -t {} -r {first}:{} -m -w 0", scene.stage.topology.service, crate::stage::NAT_PORT);
     scene.stage.director().adm(&edit);
     scene.load.go_on(4 * SOME);
     let quiesced = scene.stage.director().metric("uvs_scheduler_failures_total", &[("cause", "quiesced")]);
-    assert!(quiesced >= 5, "{quiesced}: each pick of the quiesced one is refused, until the module is ejected");
+    assert!(
+        quiesced >= 5,
+        "{quiesced}: each pick of the quiesced one is refused, until the module is ejected"
+    );
     assert_eq!(scene.stage.director().sched_status()["work"]["serving"], "ejected");
 
     let dumps: Vec<PathBuf> = eventually("the dumps are written", || {
@@ -223,7 +256,8 @@ fn a_changed_file_a_shadow_a_canary_and_many_reloads() {
     // Written in place, renamed over, removed and put back: the director notices.
     let file = scene.folder.path().join("mine.wasm");
     let sha = |scene: &mut Scene| scene.stage.director().sched_status()["module"]["sha256"].clone();
-    let other = Guest { fields: "(global $n (mut i32) (i32.const 0)) (global $other i32 (i32.const 1))", ..TURNS };
+    let other =
+        Guest { fields: "(global $n (mut i32) (i32.const 0)) (global $other i32 (i32.const 1))", ..TURNS };
     let mut runs = sha(&mut scene);
     for (turn, guest) in [other, TURNS, other].into_iter().enumerate() {
         match turn {
@@ -260,6 +294,9 @@ fn a_changed_file_a_shadow_a_canary_and_many_reloads() {
     }
     scene.load.go_on(SOME);
     let status = scene.stage.director().sched_status();
-    assert_eq!((&status["work"]["fallbacks"], &status["work"]["failures"]), (&0.into(), &serde_json::json!({})));
+    assert_eq!(
+        (&status["work"]["fallbacks"], &status["work"]["failures"]),
+        (&0.into(), &serde_json::json!({}))
+    );
     scene.end();
 }

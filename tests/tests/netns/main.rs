@@ -22,10 +22,10 @@ mod attach;
 mod broken;
 mod control;
 mod demo;
-mod icmp;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]
 mod guest;
+mod icmp;
 mod layer3;
 mod lifecycle;
 mod live;
