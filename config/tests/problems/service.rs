@@ -220,7 +220,7 @@ error: fallback "best" is no native scheduler
             r#"
 error: sha256 "abc" is not 64 hexadecimal digits, as sha256sum prints them
   where: edge.toml:21, scheduler x
-  fix:   write sha256 = "64 hexadecimal digits"
+  fix:   write sha256 as in "64 hexadecimal digits"
 "#,
         ),
         (
@@ -228,7 +228,7 @@ error: sha256 "abc" is not 64 hexadecimal digits, as sha256sum prints them
             added_to_service("shadow = 'rr'\ncanary = { module = 'lc', percent = 5 }"),
             r#"
 error: a service tries one scheduler at a time, and has shadow and canary
-  where: edge.toml:17, service tcp 192.0.2.10:443 canary
+  where: edge.toml:17, service tcp 192.0.2.10:443, canary
   fix:   remove one of them: first let it be a shadow, then a canary
 "#,
         ),
@@ -237,7 +237,7 @@ error: a service tries one scheduler at a time, and has shadow and canary
             added_to_service("canary = { module = 'lc', percent = 101 }"),
             r#"
 error: percent of a canary 101 is out of range
-  where: edge.toml:16, service tcp 192.0.2.10:443 canary
+  where: edge.toml:16, service tcp 192.0.2.10:443, canary
   fix:   use 1 to 100 of the new connections
 "#,
         ),
