@@ -80,7 +80,7 @@ fn template(root: &Path, folder: &Path, code: &mut String) {
 }
 
 fn entry(code: &mut String, file: &Path, to: &Path, fill: bool) {
-    let _ = writeln!(code, "File {{ path: {to:?}, text: include_str!({file:?}), fill: {fill} }},");
+    let _ = writeln!(code, "File {{ path: {to:?}, content: include_bytes!({file:?}), fill: {fill} }},");
 }
 
 /// The files under a folder, and where they go.

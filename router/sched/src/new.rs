@@ -25,7 +25,7 @@ pub(crate) struct Template {
 /// A file of a template.
 pub(crate) struct File {
     pub(crate) path: &'static str,
-    pub(crate) text: &'static str,
+    pub(crate) content: &'static [u8],
     /// Whether it has words in double braces to be replaced.
     pub(crate) fill: bool,
 }
@@ -95,10 +95,21 @@ fn write(template: &Template, name: &str, folder: &Path) -> Result<()> {
         let path = folder.join(file.path);
         let parent = path.parent().context("a file lies in a folder")?;
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        let text = if file.fill { fill(file.text, template, name) } else { file.text.to_owned() };
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, file.filled(template, name)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+impl File {
+    /// Its content in a project of this name.
+    fn filled(&self, template: &Template, name: &str) -> Result<Vec<u8>> {
+        if !self.fill {
+            return Ok(self.content.to_vec());
+        }
+        let text = str::from_utf8(self.content).with_context(|| format!("{} is not text", self.path))?;
+        Ok(fill(text, template, name).into_bytes())
+    }
 }
 
 /// Replaces the words in double braces.
@@ -184,7 +195,7 @@ mod tests {
                 template.name
             );
             for file in template.files.iter().filter(|file| file.fill) {
-                let text = fill(file.text, template, "my-policy");
+                let text = String::from_utf8(file.filled(template, "my-policy").unwrap()).unwrap();
                 assert!(!text.contains("{{"), "{}: {} keeps a word in braces", template.name, file.path);
             }
             let mut once = paths.clone();
@@ -207,7 +218,8 @@ mod tests {
     fn the_copied_sdk_depends_on_what_the_sdk_depends_on() {
         let rust = TEMPLATES.iter().find(|template| template.name == "rust").unwrap();
         let copy = rust.files.iter().find(|file| file.path == "sdk/Cargo.toml").unwrap();
-        let copy: toml::Table = fill(copy.text, rust, "x").parse().unwrap();
+        let copy = String::from_utf8(copy.filled(rust, "x").unwrap()).unwrap();
+        let copy: toml::Table = copy.parse().unwrap();
         let sdk: toml::Table = include_str!("../../../sdk/Cargo.toml").parse().unwrap();
         let workspace: toml::Table = include_str!("../../../Cargo.toml").parse().unwrap();
         let shared = &workspace["workspace"]["dependencies"];

@@ -90,11 +90,11 @@ fn make(language: &str, folder: &Path, environment: &[(String, String)], target:
     let told = sched_in(&project, &["test", "my-policy.wasm"]);
     assert_eq!(told.status, 0, "{language}:\n{}", told.out);
     assert!(!told.out.contains("NOTE"), "{language}:\n{}", told.out);
-    // It is sticky, and it balances: clients come seldom enough to be forgotten.
+    // It balances where no client comes twice, and keeps to 30 s where they do.
     let run = ["simulate", "my-policy.wasm", "rr", "--weights", "1,2", "--clients", "1000000", "--json"];
     let report = sched_in(&project, &run).json();
     let imbalance = |n: usize| report["policies"][n]["imbalance_mean"].as_f64().unwrap();
-    assert!(imbalance(0) < imbalance(1) / 5.0, "{language}: {} and {}", imbalance(0), imbalance(1));
+    assert!(imbalance(0) < imbalance(1) / 2.0, "{language}: {} and {}", imbalance(0), imbalance(1));
     let few = ["simulate", "my-policy.wasm", "--clients", "20", "--json"];
     assert_eq!(sched_in(&project, &few).json()["policies"][0]["calm_moves"], 0.0, "{language}: they stick");
     project
@@ -117,8 +117,9 @@ fn rust() {
 #[test]
 fn c() {
     let targets = output("clang", &["-print-targets"]).unwrap_or_default();
-    if !targets.contains("wasm32") || output("wasm-ld", &["--version"]).is_none() {
-        return println!("skipped: clang for wasm32 and wasm-ld are not both there");
+    let libc = Path::new("/usr/lib/wasm32-wasi/libc.a").is_file();
+    if !targets.contains("wasm32") || output("wasm-ld", &["--version"]).is_none() || !libc {
+        return println!("skipped: clang for wasm32, wasm-ld and wasi-libc are not all there");
     }
     let folder = tempfile::tempdir().unwrap();
     let project = make("c", folder.path(), &[], None);
@@ -126,7 +127,8 @@ fn c() {
     // One that forgets at a reload is found out.
     let policy = project.join("src/policy.c");
     let source = std::fs::read_to_string(&policy).unwrap();
-    let forgetful = source.replace("    size_t head =", "    return false;\n    size_t head =");
+    let forgetful =
+        source.replace("return uvs_affinity_restore(clients, state, len)", "return state == 0 && len");
     assert_ne!(source, forgetful);
     std::fs::write(&policy, forgetful).unwrap();
     let readme = std::fs::read_to_string(project.join("README.md")).unwrap();

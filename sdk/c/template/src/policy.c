@@ -1,109 +1,38 @@
-/* The destination with the fewest active connections for its weight; a client that comes back within 30 seconds goes
- * where it went before.
- */
-#include "uvs.h"
+/* {{name}}: fewest connections per weight, sticky for 30 s by client.
+ *
+ * A client that came within the last 30 s goes where it went then, if that destination is still there and eligible. Any other
+ * goes where the fewest connections are for the weight. */
 
-/* Clients that are remembered: a power of two. Two that fall on the same place share it, the later one stays. */
-#define CLIENTS 16384
-#define STICKY_MS 30000
+#include "uvs_scheduler.h"
 
-typedef struct {
-    uvs_address client;
-    uint64_t until_ms; /* 0: nobody */
-    uint32_t destination; /* its id */
-    uint32_t unused;
-} memory;
+static uvs_affinity *clients;
 
-static memory clients[CLIENTS];
-/* Added to the director's clock: after a restore, time goes on where it stopped. */
-static uint64_t behind_ms, latest_ms;
-static bool restored;
-
-static uint64_t now_ms(void) {
-    uint64_t now = uvs_now_ms();
-    if (restored && now < latest_ms)
-        behind_ms = latest_ms - now; /* another host's clock */
-    restored = false;
-    return latest_ms = now + behind_ms;
-}
-
-static memory *place_of(uvs_address client) {
-    uint64_t hash = (client.hi ^ client.lo * 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9;
-    return &clients[hash >> 32 & (CLIENTS - 1)];
-}
-
-static bool same(uvs_address a, uvs_address b) {
-    return a.hi == b.hi && a.lo == b.lo;
-}
-
-/* Whether `a` has fewer active connections for its weight than `b`. */
-static bool lighter(const uvs_destination *a, const uvs_destination *b) {
-    return (uint64_t)a->active * b->weight < (uint64_t)b->active * a->weight;
-}
-
-const char *scheduler_init(const char *service, const char *options) {
+const char *uvs_init(const char *service, const char *options) {
     (void)service;
-    return options[0] ? "{{name}} takes no options" : NULL;
-}
-
-void scheduler_update(void) {}
-
-int32_t scheduler_schedule(const uvs_flow *flow, const uint32_t *changed, uint32_t changed_count) {
-    (void)changed, (void)changed_count;
-    uint64_t now = now_ms();
-    memory *known = place_of(flow->client);
-    bool sticks = known->until_ms > now && same(known->client, flow->client);
-    int32_t best = UVS_NONE;
-    for (uint32_t i = 0; i < uvs_count; i++) {
-        const uvs_destination *destination = &uvs_destinations[i];
-        if (!uvs_eligible(destination))
-            continue;
-        if (sticks && destination->id == known->destination) {
-            best = i;
-            break;
-        }
-        if (best == UVS_NONE || lighter(destination, &uvs_destinations[best]))
-            best = i;
+    if (options[0] != 0) {
+        return "{{name}} takes no options";
     }
-    if (best != UVS_NONE)
-        *known = (memory){flow->client, now + STICKY_MS, uvs_destinations[best].id, 0};
-    return best;
+    clients = uvs_affinity_new(10000, 30000);
+    return NULL;
 }
 
-/* The state: a mark, the time, and whoever still sticks. */
-static const char MAGIC[8] = "sticky1";
+static uint32_t connections(const uvs_destination *destination) { return destination->active + destination->inactive; }
 
-size_t scheduler_save(uint8_t *state) {
-    size_t length = 0;
-    __builtin_memcpy(state, MAGIC, sizeof MAGIC), length += sizeof MAGIC;
-    __builtin_memcpy(state + length, &latest_ms, sizeof latest_ms), length += sizeof latest_ms;
-    for (uint32_t i = 0; i < CLIENTS; i++) {
-        if (clients[i].until_ms <= latest_ms)
-            continue;
-        __builtin_memcpy(state + length, &clients[i], sizeof clients[i]), length += sizeof clients[i];
+uint32_t uvs_schedule(const uvs_flow *flow, const uvs_table *table) {
+    uvs_affinity_tick(clients);
+    uint32_t id, position = UVS_NONE;
+    if (uvs_affinity_get(clients, flow->client, &id)) {
+        position = uvs_position_of(table, id);
     }
-    return length;
+    if (position == UVS_NONE || !uvs_eligible(&table->list[position])) {
+        position = uvs_least(table, connections);
+    }
+    if (position != UVS_NONE) {
+        uvs_affinity_put(clients, flow->client, table->list[position].id);
+    }
+    return position;
 }
 
-static bool marked(const uint8_t *state) {
-    for (size_t i = 0; i < sizeof MAGIC; i++) {
-        if (state[i] != (uint8_t)MAGIC[i])
-            return false;
-    }
-    return true;
-}
+uvs_bytes uvs_save(void) { return uvs_affinity_save(clients); }
 
-bool scheduler_restore(const uint8_t *state, size_t length) {
-    size_t head = sizeof MAGIC + sizeof latest_ms;
-    if (length < head || (length - head) % sizeof(memory) || !marked(state))
-        return false;
-    __builtin_memset(clients, 0, sizeof clients);
-    __builtin_memcpy(&latest_ms, state + sizeof MAGIC, sizeof latest_ms);
-    restored = true;
-    for (size_t at = head; at < length; at += sizeof(memory)) {
-        memory entry;
-        __builtin_memcpy(&entry, state + at, sizeof entry);
-        *place_of(entry.client) = entry;
-    }
-    return true;
-}
+bool uvs_restore(const uint8_t *state, size_t len) { return uvs_affinity_restore(clients, state, len); }

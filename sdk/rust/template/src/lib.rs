@@ -1,112 +1,129 @@
-//! The destination with the fewest active connections for its weight; a client that comes back within 30 seconds goes
-//! where it went before.
+//! {{name}}: fewest connections per weight, sticky for 30 s by client.
+//!
+//! A client that came within the last 30 s goes where it went then, if that destination is still there and eligible. Any
+//! other goes where the fewest connections are for the weight.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use uvs_sdk::{AddressCache, Destination, Destinations, Flow, Host, Scheduler};
+use uvs_sdk::{Affinity, Destination, Destinations, Entry, Flow, Host, Scheduler, Tournament};
 
-/// What a saved state begins with: another version of this policy should not take it for its own.
-const MAGIC: &[u8] = b"{{name}} 1";
-
-/// Clients that are remembered at a time.
-const CLIENTS: usize = 16_384;
-
-/// The policy and what it remembers.
+/// Fewest connections per weight, sticky by client.
+#[derive(Debug)]
 pub struct {{type}} {
-    /// Where each client went last, by the id of the destination.
-    sticky: AddressCache<u32>,
+    clients: Affinity,
+    fewest: Tournament,
 }
 
 impl Scheduler for {{type}} {
-    /// `options` is the text from the configuration: nothing, or seconds that a client sticks.
     fn init(_service: &str, options: &str) -> Result<Self, String> {
-        let seconds: u64 = match options {
-            "" => 30,
-            text => text.parse().map_err(|_| "give the seconds that a client sticks, such as 30".to_string())?,
-        };
-        Ok(Self { sticky: AddressCache::new(CLIENTS, seconds.saturating_mul(1000), 1000) })
+        if !options.is_empty() {
+            return Err("{{name}} takes no options".into());
+        }
+        Ok(Self { clients: Affinity::new(10_000, 30_000), fewest: Tournament::default() })
     }
 
-    /// One pick: a position in the table, or `None` when nothing can take the connection.
+    fn update(&mut self, table: &Destinations) {
+        self.fewest.rebuild(table, rule);
+    }
+
     fn schedule(&mut self, flow: &Flow, table: &Destinations, host: &mut dyn Host) -> Option<u32> {
-        self.sticky.tick(host);
-        let known = self.sticky.get(flow.client).and_then(|id| table.position_of(*id));
-        if let Some(position) = known.filter(|&position| table.eligible(position)) {
-            return Some(position);
-        }
-        let eligible = table.iter().filter(|(_, destination)| destination.is_eligible());
-        let (position, best) = eligible.reduce(|best, next| if lighter(next.1, best.1) { next } else { best })?;
-        self.sticky.insert(flow.client, best.id);
+        self.fewest.refresh(table, rule);
+        self.clients.tick(host);
+        let known = self.clients.get(flow.client).and_then(|id| table.position_of(id));
+        let position = known.filter(|&known| table.eligible(known)).or_else(|| self.fewest.winner())?;
+        self.clients.put(flow.client, table.get(position)?.id);
         Some(position)
     }
 
-    /// What a later instance needs to go on from here, carried over a reload.
     fn save(&self) -> Vec<u8> {
-        self.sticky.save(MAGIC, |id, state| state.extend(id.to_le_bytes()))
+        self.clients.save()
     }
 
     fn restore(&mut self, state: &[u8]) -> bool {
-        self.sticky.restore(MAGIC, state, |bytes| {
-            let (id, rest) = bytes.split_first_chunk()?;
-            *bytes = rest;
-            Some(u32::from_le_bytes(*id))
-        })
+        self.clients.restore(state)
     }
 }
 
-/// Whether `a` has fewer active connections for its weight than `b`.
-fn lighter(a: &Destination, b: &Destination) -> bool {
-    u64::from(a.active) * u64::from(b.weight) < u64::from(b.active) * u64::from(a.weight)
+/// The least load for the weight wins; who is not eligible does not take part.
+fn rule(destination: &Destination) -> Option<Entry> {
+    let Destination { active, inactive, weight, .. } = *destination;
+    destination.is_eligible().then_some(Entry { load: active + inactive, weight })
 }
 
 uvs_sdk::export!({{type}});
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
+    use uvs_sdk::testing::{Lab, line};
+    use uvs_sdk::{Flow, Protocol};
 
-    use super::*;
-    use uvs_sdk::{Protocol, testing::Lab};
+    use super::{{type}};
 
-    fn client(n: u8) -> Flow {
+    fn from(client: u8) -> Flow {
         Flow {
             protocol: Protocol::Tcp,
-            client: Ipv4Addr::new(198, 51, 100, n).into(),
-            client_port: 40_000,
-            virtual_addr: Ipv4Addr::new(192, 0, 2, 10).into(),
-            virtual_port: 443,
+            client: std::net::Ipv4Addr::new(192, 0, 2, client).into(),
+            client_port: 20_000,
+            virtual_addr: std::net::Ipv4Addr::new(10, 0, 0, 100).into(),
+            virtual_port: 80,
             mark: 0,
         }
     }
 
     #[test]
-    fn a_client_sticks_until_its_destination_is_quiesced() {
+    fn new_clients_spread_by_weight() {
+        let mut lab = Lab::<{{type}}>::new("");
+        lab.add(1, 1).add(2, 2);
+        assert_eq!(line(&lab.connect_all(6)), "2 1 2 2 1 2");
+        lab.load(2, 3, 7, true);
+        assert_eq!(line(&lab.connect_all(4)), "1 1 1 2", "inactive connections count as well");
+    }
+
+    #[test]
+    fn a_client_stays_for_thirty_seconds_after_each_visit() {
         let mut lab = Lab::<{{type}}>::new("");
         lab.add(1, 1).add(2, 1);
-        let first = lab.connect_by(&client(7)).expect("both are free");
-        assert_eq!(lab.connect_by(&client(8)), Some(3 - first), "another client, the one with fewer connections");
-        assert_eq!(lab.connect_by(&client(7)), Some(first), "the same client");
-        lab.edit(first, 0);
-        assert_eq!(lab.connect_by(&client(7)), Some(3 - first), "the only one left");
+        assert_eq!(lab.connect_by(&from(7)), Some(2));
+        lab.load(2, 900, 0, true);
+        for visit in 1..4 {
+            lab.host.now_ms = visit * 29_999;
+            assert_eq!(lab.connect_by(&from(7)), Some(2), "visit {visit}");
+        }
+        lab.host.now_ms += 30_000;
+        assert_eq!(lab.connect_by(&from(7)), Some(1), "30 s are over");
     }
 
     #[test]
-    fn a_client_that_stays_away_is_forgotten() {
-        let mut lab = Lab::<{{type}}>::new("30");
+    fn a_client_moves_when_its_destination_cannot_take_it() {
+        let mut lab = Lab::<{{type}}>::new("");
+        lab.add(1, 1).add(2, 1).add(3, 1);
+        assert_eq!(lab.connect_by(&from(7)), Some(3));
+        lab.load(3, 1, 0, false).load(1, 5, 0, true);
+        assert_eq!(lab.connect_by(&from(7)), Some(2), "over its threshold");
+        lab.edit(2, 0).load(3, 9, 0, true);
+        assert_eq!(lab.connect_by(&from(7)), Some(1), "quiesced");
+        lab.remove(1);
+        assert_eq!(lab.connect_by(&from(7)), Some(3), "gone");
+        lab.edit(3, 0);
+        assert_eq!(lab.connect_by(&from(7)), None, "nobody can");
+        lab.edit(3, 1);
+        assert_eq!(lab.connect_by(&from(7)), Some(3));
+    }
+
+    #[test]
+    fn clients_stay_over_a_reload() {
+        let mut lab = Lab::<{{type}}>::new("");
         lab.add(1, 1).add(2, 1);
-        let first = lab.connect_by(&client(7)).expect("both are free");
-        lab.host.now_ms += 40_000;
-        assert_eq!(lab.connect_by(&client(7)), Some(3 - first), "the one with fewer connections");
-    }
-
-    #[test]
-    fn options_are_seconds_or_nothing() {
-        assert!({{type}}::init("", "5").is_ok());
-        assert!({{type}}::init("", "soon").is_err());
+        assert_eq!(lab.connect_by(&from(7)), Some(2));
+        lab.load(2, 900, 0, true);
+        assert!(lab.reload());
+        assert_eq!(lab.connect_by(&from(7)), Some(2));
+        lab.restart();
+        assert_eq!(lab.connect_by(&from(7)), Some(1), "who knows nothing looks at the load");
     }
 }
