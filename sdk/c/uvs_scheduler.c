@@ -100,6 +100,9 @@ bool exports_scheduler_restore(scheduler_list_u8_t *state) {
     return used;
 }
 
+/* The bindings want it linked to an object that describes the world; what makes the component knows the world by itself. */
+__attribute__((weak)) void __component_type_object_force_link_scheduler(void) {}
+
 /* Where the author has none. */
 
 __attribute__((weak)) void uvs_update(const uvs_table *all) { (void)all; }

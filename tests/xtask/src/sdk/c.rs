@@ -54,9 +54,7 @@ pub(super) fn clang(warnings: &[&str]) -> Result<Command> {
 pub(super) fn link(place: &Place, clang: &mut Command, core: &Path) -> Result<()> {
     let c = place.sdk.join("c");
     clang.arg("-I").arg(&c);
-    for file in
-        ["uvs_scheduler.c", "uvs_affinity.c", "generated/scheduler.c", "generated/scheduler_component_type.o"]
-    {
+    for file in ["uvs_scheduler.c", "uvs_affinity.c", "generated/scheduler.c"] {
         clang.arg(c.join(file));
     }
     clang.args(["-mexec-model=reactor", "-nostdlib", "-Wl,--no-entry", "-Wl,--export=cabi_realloc"]);
@@ -69,23 +67,27 @@ pub(super) fn bindings(root: &Path, check: bool) -> Result<ExitCode> {
     let (mut resolve, world) = contract()?;
     let mut files = wit_bindgen_core::Files::default();
     wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
+    // The object that describes the world is left out: `component` does that.
+    let files: Vec<_> = files.iter().filter(|(name, _)| !name.ends_with(".o")).collect();
     let folder = root.join(BINDINGS);
     let path = |name: &str| -> PathBuf { folder.join(name) };
     if check {
-        let stale: Vec<_> =
-            files.iter().filter(|(name, made)| fs::read(path(name)).ok().as_deref() != Some(*made)).collect();
+        let stale: Vec<_> = files
+            .iter()
+            .filter(|&&(name, made)| fs::read(path(name)).ok().as_deref() != Some(made))
+            .collect();
         if stale.is_empty() {
             println!("{BINDINGS} is what wit/scheduler.wit gives");
             return Ok(ExitCode::SUCCESS);
         }
-        let names: Vec<_> = stale.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = stale.iter().map(|&&(name, _)| name).collect();
         eprintln!("error: the committed bindings are not what wit/scheduler.wit gives");
         eprintln!("  where: {BINDINGS}: {}", names.join(", "));
         eprintln!("  fix:   run `cargo xtask sdk --bindings` and commit what it writes");
         return Ok(ExitCode::FAILURE);
     }
     fs::create_dir_all(&folder)?;
-    for (name, made) in files.iter() {
+    for (name, made) in files {
         fs::write(path(name), made).with_context(|| format!("cannot write {}", path(name).display()))?;
         println!("{}", path(name).display());
     }
