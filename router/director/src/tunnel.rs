@@ -159,7 +159,8 @@ impl Director {
         let id = if dont_fragment { 0 } else { self.next_ip_id.fetch_add(count, Relaxed) };
         // The lengths of the whole, for a device that takes such a train. There may be more than they can say.
         let told = u16::try_from(frame.len() - outer_len).ok();
-        let told = told.filter(|told| usize::from(*told) + ipv4::HEADER_LEN <= usize::from(u16::MAX)).unwrap_or(0);
+        let told =
+            told.filter(|told| usize::from(*told) + ipv4::HEADER_LEN <= usize::from(u16::MAX)).unwrap_or(0);
         if protocol == udp::PROTOCOL {
             frame.bytes_mut()[outer_len + 4..outer_len + 6].copy_from_slice(&told.to_be_bytes());
         }

@@ -102,7 +102,7 @@ impl Scheduler for Chbl {
         let shift = (0..).find(|shift| (total * POINTS) >> shift <= most).expect("zero fits");
         self.ring.clear();
         for (position, destination) in table.iter().filter(|(_, destination)| destination.weight > 0) {
-            let points = (u64::from(destination.weight) * POINTS >> shift).max(1);
+            let points = ((u64::from(destination.weight) * POINTS) >> shift).max(1);
             let address = destination.address;
             self.ring.extend((0..points).map(|point| {
                 let place = [address.hi, address.lo, u64::from(destination.port) << 32 | point];
