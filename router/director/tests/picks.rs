@@ -17,7 +17,8 @@ struct First {
 
 impl Scheduler for First {
     fn update(&mut self, candidates: &[Candidate]) {
-        self.updates.lock().unwrap().push(candidates.iter().map(|c| c.weight).collect());
+        let weights = candidates.iter().map(|c| c.weight).collect();
+        self.updates.lock().expect("no test panics while it writes").push(weights);
     }
 
     fn schedule(&mut self, _: &Flow, _: &[(u32, Load)], _: Instant) -> Option<u32> {

@@ -52,7 +52,7 @@ fn set_tx_checksum(socket: libc::c_int, name: &str) -> Result<()> {
     };
     ensure!(name.len() < libc::IFNAMSIZ, "{name:?} is too long a name");
     for (letter, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *letter = byte.cast_signed().into();
+        *letter = byte.cast_signed();
     }
     // SAFETY: the request names an interface by a text that ends with a zero, for `name` is shorter than the field, and
     // points to a value of the layout that the command asks for; both outlive the call.

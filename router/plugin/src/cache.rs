@@ -250,7 +250,8 @@ mod tests {
     fn the_tag_is_that_of_the_standard() {
         // RFC 4231, test cases 1 and 2, whose keys end in zeros when padded to 32 bytes.
         let key = |text: &[u8]| -> [u8; 32] { core::array::from_fn(|i| text.get(i).copied().unwrap_or(0)) };
-        let cases: [(&[u8], &[&[u8]], &str); 2] = [
+        type Case<'a> = (&'a [u8], &'a [&'a [u8]], &'a str);
+        let cases: [Case<'_>; 2] = [
             (&[0x0b; 20], &[b"Hi There"], "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
             (
                 b"Jefe",

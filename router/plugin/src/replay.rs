@@ -107,7 +107,7 @@ impl Run<'_> {
             let call = call.to_owned();
             move |crash| Stop::Failed(call, crash)
         };
-        let now = dump.history.first().or(dump.pick.as_ref()).map_or(Instant::ZERO, |pick| moment(pick));
+        let now = dump.history.first().or(dump.pick.as_ref()).map_or(Instant::ZERO, moment);
         let started = Instance::start(module, &dump.service, &dump.options, dump.seed);
         let mut instance = started.map_err(|error| match error {
             StartError::Failed { call, cause, message } => {

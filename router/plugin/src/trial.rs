@@ -121,7 +121,7 @@ fn share(key: u64, flow: &Flow) -> u64 {
     }
     mix(u64::from(flow.client_port) << 32 | u64::from(flow.virtual_port) << 8 | flow.protocol as u64);
     // Multiplied, not divided: all values of the upper half count the same.
-    (state >> 32) * 100 >> 32
+    ((state >> 32) * 100) >> 32
 }
 
 #[cfg(test)]
