@@ -4,6 +4,8 @@
 //!
 //! `cargo bench -p uvs-bench --bench memory [-- METHOD]`
 
+#![allow(clippy::cast_possible_truncation, reason = "counts and times of a bench are far from their bounds")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

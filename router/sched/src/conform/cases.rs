@@ -283,7 +283,8 @@ fn restore_any(context: &Context<'_>) -> Outcome {
 }
 
 fn determinism(context: &Context<'_>) -> Outcome {
-    let run = |seed: u64| -> Result<(Vec<Option<Option<u32>>>, Trial), Broken> {
+    type Picks = Vec<Option<Option<u32>>>;
+    let run = |seed: u64| -> Result<(Picks, Trial), Broken> {
         let mut random = Random::new(context.seed);
         let mut trial = Trial::with(context, seed, 6)?;
         let picks = (0..1000).map(|_| trial.step(&mut random)).collect::<Result<_, _>>()?;

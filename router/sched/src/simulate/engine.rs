@@ -116,7 +116,7 @@ struct Run<'a> {
 pub(crate) fn run(
     plan: &Plan,
     scheduler: &mut dyn Scheduler,
-    mut shadow: Option<&mut dyn Scheduler>,
+    shadow: Option<&mut dyn Scheduler>,
 ) -> Outcome {
     let count = plan.weights.len();
     let server =
@@ -141,7 +141,7 @@ pub(crate) fn run(
         },
     };
     let mut everybody: Vec<&mut dyn Scheduler> = vec![scheduler];
-    everybody.extend(shadow.as_deref_mut().map(|shadow| shadow as &mut dyn Scheduler));
+    everybody.extend(shadow.map(|shadow| shadow as &mut dyn Scheduler));
     run.tell(&mut everybody);
 
     let mut arrivals = plan.arrivals.iter().enumerate().peekable();

@@ -277,7 +277,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::cast_precision_loss, reason = "a count of draws")]
     fn durations_have_the_mean_they_are_given() {
         for text in ["fixed:3s", "exp:3s", "pareto:3s,3", "lognormal:3s,0.5"] {
             let (durations, mut random) = (text.parse::<Durations>().unwrap(), Random::new(5));
