@@ -18,8 +18,9 @@ pub const STATUS_WRONG: u8 = 2;
 /// # Errors
 /// The wasm engine does not start.
 pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let schedulers = schedulers(&modules(&arguments.file))?;
-    Ok(match load(&arguments.file, &schedulers) {
+    let (config, modules) = read(&arguments.file);
+    let schedulers = schedulers(&modules)?;
+    Ok(match config.and_then(|config| judge(config, &schedulers)) {
         Ok(config) => {
             for warning in &config.warnings {
                 eprintln!("{warning}");
@@ -39,10 +40,12 @@ pub fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(STATUS_WRONG)
 }
 
-/// How the configuration wants modules looked after; the defaults where it cannot be read, for then it will be
-/// refused in a moment anyway.
-pub fn modules(path: &Path) -> Modules {
-    Config::load(path).map(|config| config.modules).unwrap_or_default()
+/// Reads a configuration, and tells how it wants modules looked after; the defaults where it cannot be read, for then it
+/// will be refused in a moment anyway. Read once: a file may be a pipe, which gives its content no second time.
+pub fn read(path: &Path) -> (Result<Config, Problems>, Modules) {
+    let config = Config::load(path);
+    let modules = config.as_ref().map(|config| config.modules.clone()).unwrap_or_default();
+    (config, modules)
 }
 
 /// The shipped schedulers, with the default bounds on modules but for their size.
@@ -61,9 +64,16 @@ pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
 /// # Errors
 /// All problems at once, as far as one does not hide another.
 pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Config, Problems> {
-    let config = Config::load(path)?;
+    judge(Config::load(path)?, schedulers)
+}
+
+/// What [`load`] does once the file is read.
+///
+/// # Errors
+/// As [`load`].
+pub fn judge(config: Config, schedulers: &Schedulers) -> Result<Config, Problems> {
     define(&config, schedulers).map_err(|sentence| {
-        Problem::of_file(path, sentence, "correct the schedulers that the configuration names")
+        Problem::of_file(&config.file, sentence, "correct the schedulers that the configuration names")
     })?;
     let problems = check_schedulers(&config, schedulers);
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }

@@ -55,10 +55,10 @@ const ATTACHMENTS_EVERY: Duration = Duration::from_secs(1);
 pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     logging::init(&arguments.log, arguments.log_format)?;
     log_panics();
-    let modules = check::modules(&arguments.config);
+    let (config, modules) = check::read(&arguments.config);
     let schedulers = check::schedulers(&modules)?;
     use_cache(&modules, &schedulers);
-    let config = match check::load(&arguments.config, &schedulers) {
+    let config = match config.and_then(|config| check::judge(config, &schedulers)) {
         Ok(config) => config,
         Err(problems) => return Ok(check::refuse(&problems)),
     };

@@ -224,6 +224,18 @@ error: sha256 "abc" is not 64 hexadecimal digits, as sha256sum prints them
 "#,
         ),
         (
+            "limits of a module out of range",
+            added("[[scheduler]]\nname = 'x'\nmodule = 'Cargo.toml'\nmodule_mib = 65\nfuel = 0"),
+            r#"
+error: module_mib 65 is out of range
+  where: edge.toml:21, scheduler x
+  fix:   use 1 to 64 MiB; 16 is enough for compiled languages
+error: fuel 0 is out of range
+  where: edge.toml:22, scheduler x
+  fix:   use 1 to 1000 times the usual fuel; 1 is enough for compiled languages
+"#,
+        ),
+        (
             "shadow and canary",
             added_to_service("shadow = 'rr'\ncanary = { module = 'lc', percent = 5 }"),
             r#"

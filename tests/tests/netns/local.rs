@@ -142,6 +142,7 @@ impl Lab {
 
     /// Starts a server on the host: its address is there once the director runs.
     fn serve_here(&self) -> Peer {
+        eventually("the host has taken its address", || has_its_addresses(&self.director).then_some(()));
         Peer::start(&self.director, at(self.plan.host, NAT_PORT))
     }
 

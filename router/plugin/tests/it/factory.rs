@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uvs_director::Instant;
 use uvs_director::scheduler::{Load, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, NATIVE, Schedulers};
+use uvs_plugin::{Definition, Host, Limits, NATIVE, Policy, Schedulers};
 
 use crate::guest::{Guest, candidate, destinations, flow, host};
 
@@ -137,4 +137,42 @@ fn figures_last_as_long_as_the_service() {
     assert_eq!(picks().len(), 1);
     drop(a);
     assert_eq!(picks(), []);
+}
+
+#[test]
+fn a_module_gets_the_limits_of_its_definition() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    let schedule = "(local $n i32)
+        (loop $again
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 400000))))
+        (call $some (i32.const 1))";
+    let component = Guest { schedule, ..Guest::GOOD }.component();
+    std::fs::write(&path, &component).unwrap();
+    let small = Host::new(Policy { module_bytes: component.len() - 1, ..Policy::default() }).unwrap();
+    let schedulers = Schedulers::with_seed(small, 1);
+    let define = |module_mib, fuel| {
+        let limits = Limits { module_mib, fuel };
+        let definition = Definition { limits, ..Definition::new(&path) };
+        schedulers.define(BTreeMap::from([("busy".to_owned(), definition)])).unwrap();
+        schedulers.create(&SchedulerSpec::named("busy"), "tcp 192.0.2.1:80")
+    };
+    let said = define(None, 1).map(drop).unwrap_err();
+    assert!(said.contains("the limit is") && said.contains("module_mib"), "{said}");
+    for (fuel, failures) in [(1, 1), (16, 0)] {
+        let mut scheduler = define(Some(1), fuel).unwrap();
+        scheduler.update(&destinations());
+        assert!(
+            scheduler.schedule(&flow(0), &[], Instant::ZERO).is_some(),
+            "the fallback picks if nobody else"
+        );
+        let (.., stats) = schedulers.stats().pop().unwrap();
+        assert_eq!(
+            stats.snapshot().failures_total(),
+            failures,
+            "{fuel} times the fuel: {:?}",
+            stats.last_failure()
+        );
+    }
 }

@@ -113,11 +113,7 @@ struct Run<'a> {
 }
 
 /// Runs `scheduler` through the plan; `shadow` is asked the same questions, and what it answers is only noted.
-pub(crate) fn run(
-    plan: &Plan,
-    scheduler: &mut dyn Scheduler,
-    shadow: Option<&mut dyn Scheduler>,
-) -> Outcome {
+pub(crate) fn run(plan: &Plan, scheduler: &mut dyn Scheduler, shadow: Option<&mut dyn Scheduler>) -> Outcome {
     let count = plan.weights.len();
     let server =
         |&weight: &u32| Server { weight, present: true, quiesced: false, life: 0, load: Load::default() };
