@@ -123,6 +123,11 @@ impl Signals {
     }
 }
 
+async fn attach(config: &Config) -> anyhow::Result<Option<Attachments>> {
+    let pairs = setup::direct(config);
+    Ok(if pairs.is_empty() { None } else { Some(Attachments::new(pairs).await?) })
+}
+
 async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
     // First of all: a signal that comes while the director starts is answered once it has.
     let signals = Signals::new()?;
@@ -134,9 +139,15 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
     };
     let devices = setup::open_devices(&config)?;
     let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
-    let attachments = match setup::direct(&config) {
-        pairs if pairs.is_empty() => None,
-        pairs => Some(Attachments::new(pairs).await?),
+    let attachments = match attach(&config).await {
+        Ok(attachments) => attachments,
+        Err(error) => {
+            drop(devices);
+            if let Err(left) = host.undo().await {
+                error!("{left}");
+            }
+            return Err(error);
+        }
     };
     let plane = DataPlane {
         director: Arc::new(Director::new(config.limits, random_seed(), schedulers.clone())),
