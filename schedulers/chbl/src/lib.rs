@@ -156,8 +156,8 @@ impl Chbl {
         let share = self.shares[position as usize];
         let fair =
             u128::from(self.sum.carries(protocol) + 1) * u128::from(share.weight) * u128::from(self.load);
-        let bound = fair.div_ceil(100 * u128::from(self.sum.weight));
-        share.weight > 0 && u128::from(share.carries(protocol)) < bound
+        // Multiplied out, for a division of this size takes a module long.
+        share.weight > 0 && u128::from(share.carries(protocol)) * u128::from(100 * self.sum.weight) < fair
     }
 }
 
