@@ -45,6 +45,7 @@
 //! - Limits, metrics and how devices are set up (bridge, direct attach, host side) are no changes of the director: the caller
 //!   compares them.
 
+mod address;
 mod config;
 mod control;
 mod destination;

@@ -2,8 +2,9 @@
 
 use uvs_director::spec::{Family, Link, MarkRule, Prefix, Protocol, ServiceKey};
 
+use crate::address::{is_network, is_station};
 use crate::config::{Interface, Service};
-use crate::network::{Network, is_network, is_station};
+use crate::network::Network;
 use crate::read::{At, Doc, Integer, Keys, Scalar, Table};
 use crate::service::PROTOCOLS;
 

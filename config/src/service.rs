@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use uvs_director::Duration;
 use uvs_director::spec::{Family, Persistence, Prefix, Protocol, ServiceKey, ServiceSpec};
 
+use crate::address::{check_host, edge_name, is_edge};
 use crate::config::{Scheduler, Service};
 use crate::destination::{Destinations, Front};
-use crate::network::{Network, check_host, edge_name, is_edge, unrouted_by_host};
+use crate::network::{Network, unrouted_by_host};
 use crate::read::{At, Integer, Keys, Scalar, Table};
 use crate::tunnel::Way;
 use crate::{marks, scheduler};

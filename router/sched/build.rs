@@ -12,7 +12,7 @@
 //! | `[[copy]]` | `from` (a file or folder of the checkout) and `to` (in the project): taken as they are |
 //!
 //! In the files, and in `build` and `edit`, `{{name}}` stands for the project's name, `{{crate}}` for the same with
-//! underscores, `{{type}}` for the same in CamelCase, `{{version}}` for that of uvs and `{{build}}` for the command. A file
+//! underscores, `{{version}}` for that of uvs and `{{build}}` for the command. A file
 //! called `gitignore` becomes `.gitignore`.
 
 use std::fmt::Write as _;

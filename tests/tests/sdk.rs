@@ -9,82 +9,18 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use std::path::PathBuf;
 
 use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler, Wlc};
 use uvs_director::spec::Protocol;
 use uvs_example_sticky::Sticky;
-use uvs_plugin::{Host, Module, Plugin, Policy, StartError};
+use uvs_plugin::{Plugin, StartError};
 use uvs_sdk::testing::TestHost;
 use uvs_sdk::{Destination, LoadWord, Runner};
-
-/// Names the folder of the built examples.
-const MODULES: &str = "UVS_SDK_MODULES";
+use uvs_tests::sdk::{Language, languages, policy};
 
 /// How many clients the example remembers.
 const CAPACITY: u32 = 10_000;
-
-/// An interpreter needs more than what uvs grants by default; the READMEs of these SDKs say what to configure.
-fn policy(language: &str) -> Policy {
-    let default = Policy::default();
-    match language {
-        "python" => Policy {
-            module_bytes: 32 << 20,
-            fuel_setup: 4_000_000_000,
-            fuel_schedule: 400_000_000,
-            ..default
-        },
-        _ => default,
-    }
-}
-
-/// The example in one language.
-struct Language {
-    name: String,
-    module: Module,
-    compile: Duration,
-}
-
-/// What was built, in the order of the names; `None`: the test is skipped, which was said.
-fn languages() -> Option<Vec<Language>> {
-    let Some(folder) = std::env::var_os(MODULES).map(PathBuf::from) else {
-        println!(
-            "skipped: needs the examples of the SDKs (`cargo xtask sdk` builds them and runs this test)"
-        );
-        return None;
-    };
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-    files.sort();
-    assert!(!files.is_empty(), "{} holds no module", folder.display());
-    let compile = |file: &PathBuf| {
-        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let host = Host::new(policy(&name)).unwrap();
-        let start = std::time::Instant::now();
-        let module = host.load(file).unwrap_or_else(|error| panic!("{}", error.sentence()));
-        Language { name, module, compile: start.elapsed() }
-    };
-    Some(files.iter().map(compile).collect())
-}
-
-impl Language {
-    fn start(&self, set: &[Candidate]) -> Plugin {
-        let fallback = Box::new(Wlc::default());
-        let mut plugin = Plugin::new(&self.module, "tcp 192.0.2.1:80", "", fallback, 1)
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        plugin.update(set);
-        self.check(&plugin);
-        plugin
-    }
-
-    /// Everything so far was the module's, nothing the fallback's.
-    fn check(&self, plugin: &Plugin) {
-        let stats = plugin.stats().snapshot();
-        let last = plugin.stats().last_failure().map(|last| (last.call, last.message));
-        assert_eq!((stats.failures_total(), stats.fallbacks), (0, 0), "{}: {last:?}", self.name);
-    }
-}
 
 /// The Rust type, natively, told what a module is told.
 struct Twin {
@@ -378,48 +314,5 @@ fn the_example_is_one_policy_in_all_languages() {
     let all: Vec<_> = languages.iter().collect();
     for seed in 100..106 {
         run(&all, seed, 150 * 3 * u32::try_from(all.len()).unwrap());
-    }
-}
-
-#[test]
-#[ignore = "prints figures, asserts nothing"]
-fn figures() {
-    let Some(languages) = languages() else { return };
-    println!("language, bytes, compile in ms, ns per pick at 10, at 100, fuel at 10, at 100");
-    for language in &languages {
-        let mut row =
-            format!("{}, {}, {}", language.name, language.module.bytes(), language.compile.as_millis());
-        let mut fuels = String::new();
-        for count in [10, 100] {
-            let set: Vec<_> = (0..count)
-                .map(|id| Candidate {
-                    weight: 1 + id % 3,
-                    load: Load::default(),
-                    ..Random::new(3).candidate(id)
-                })
-                .collect();
-            let mut plugin = language.start(&set);
-            let mut medians = Vec::new();
-            for round in 0..15u32 {
-                let picks = if language.compile > Duration::from_secs(1) { 200 } else { 20_000 };
-                let start = std::time::Instant::now();
-                for n in 0..picks {
-                    // One destination's load comes with each pick, as when each connection counts.
-                    let changed = [(n % count, Load { active: (n * 7 + round) % 90, ..Load::default() })];
-                    let pick = plugin.schedule(
-                        &flow(round * picks + n),
-                        &changed,
-                        Instant::ZERO + Duration::from_millis(u64::from(n)),
-                    );
-                    assert!(pick.is_some());
-                }
-                medians.push(start.elapsed().as_nanos() / u128::from(picks));
-            }
-            medians.sort_unstable();
-            row += &format!(", {}", medians[medians.len() / 2]);
-            fuels += &format!(", {}", plugin.fuel_used().unwrap());
-            language.check(&plugin);
-        }
-        println!("{row}{fuels}");
     }
 }

@@ -77,7 +77,7 @@ pub struct Dump {
     pub takes_overloaded: bool,
     /// In the order of the last `update`; loads are those of the failing call.
     pub destinations: Vec<DumpedDestination>,
-    /// The picks before the failing one with the same destinations, the oldest first, at most 64.
+    /// The picks before the failing one with the same destinations, the oldest first, at most 256.
     pub history: Vec<DumpedPick>,
     /// Whether `history` holds all that the instance was ever asked.
     pub whole: bool,
@@ -163,8 +163,7 @@ impl Dump {
         candidates: &[Candidate],
         past: &Past<'_>,
     ) -> Self {
-        let mut history: Vec<_> =
-            past.history.picks().map(|pick| DumpedPick::new(pick, &pick.words)).collect();
+        let mut history: Vec<_> = past.history.latest(usize::MAX).into_iter().map(DumpedPick::new).collect();
         let pick = past.words.and_then(|words| {
             let mut pick = history.pop()?;
             pick.changed = words.to_vec();
@@ -232,14 +231,14 @@ impl DumpedDestination {
 }
 
 impl DumpedPick {
-    fn new(pick: &Pick, words: &[u64]) -> Self {
-        let flow = &pick.flow;
+    fn new(pick: Pick) -> Self {
+        let flow = pick.flow;
         Self {
             protocol: flow.protocol.to_string(),
             client: (flow.client, flow.client_port).into(),
             virtual_addr: (flow.virtual_addr, flow.virtual_port).into(),
             mark: flow.mark,
-            changed: words.to_vec(),
+            changed: pick.words,
             random: pick.random,
             now_ms: pick.now.as_millis(),
             answer: pick.answer,

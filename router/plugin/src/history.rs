@@ -1,11 +1,14 @@
 //! The latest picks of an instance: what a newcomer is tried with, and what a dump repeats.
 
+use std::collections::VecDeque;
+
 use uvs_director::Instant;
 use uvs_director::scheduler::Flow;
 
 /// Picks that are remembered.
-pub(crate) const DEPTH: usize = 64;
-
+pub(crate) const DEPTH: usize = 256;
+/// Load words that are remembered with them; long lists drive older picks out.
+const WORDS: usize = 4096;
 /// A pick that comes with more loads than this is remembered without them.
 const WORDS_MAX: usize = 256;
 
@@ -16,75 +19,90 @@ pub(crate) struct Pick {
     pub(crate) now: Instant,
     /// Where the random numbers of the instance stood before.
     pub(crate) random: u64,
-    /// The load words that went with it; none when `cut`.
+    /// The load words that went with it; none where they were too many to be kept.
     pub(crate) words: Vec<u64>,
-    /// Whether the words were too many to be kept.
-    pub(crate) cut: bool,
     /// What came back, usable or not; `None`: nothing, or no answer at all.
     pub(crate) answer: Option<u32>,
 }
 
-/// A ring of [`Pick`]s. It allocates when it fills for the first time, and later for none but long lists of words.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+struct Entry {
+    flow: Flow,
+    now: Instant,
+    random: u64,
+    words: usize,
+    answer: Option<u32>,
+}
+
+/// The latest picks. All room is taken at the start: to remember one allocates nothing.
+#[derive(Debug)]
 pub(crate) struct History {
-    ring: Vec<Pick>,
-    /// How many of the ring are of the present set of destinations, and where the next one goes.
-    kept: usize,
-    next: usize,
-    /// Whether `kept` is all that the instance was ever asked, with one set of destinations.
+    /// With the present set of destinations, the oldest first.
+    entries: VecDeque<Entry>,
+    /// Of all entries, one after the other.
+    words: VecDeque<u64>,
+    /// Whether that is all the instance was ever asked, with one set of destinations.
     whole: bool,
-    updates: u32,
 }
 
 impl History {
-    /// A new instance has no past.
+    /// Of a new instance, which has no past.
+    pub(crate) fn new() -> Self {
+        Self { entries: VecDeque::with_capacity(DEPTH), words: VecDeque::with_capacity(WORDS), whole: true }
+    }
+
+    /// Another instance: it has no past.
     pub(crate) fn clear(&mut self) {
-        (self.kept, self.updates, self.whole) = (0, 0, true);
+        self.update();
+        self.whole = true;
     }
 
     /// Another set of destinations: positions in what went before mean nothing any more.
     pub(crate) fn update(&mut self) {
-        self.updates = self.updates.saturating_add(1);
-        self.whole &= self.kept == 0;
-        self.kept = 0;
+        self.whole &= self.entries.is_empty();
+        self.entries.clear();
+        self.words.clear();
     }
 
     /// A pick is about to be made.
     #[inline]
     pub(crate) fn ask(&mut self, flow: &Flow, now: Instant, random: u64, words: &[u64]) {
-        let cut = words.len() > WORDS_MAX;
-        let words = if cut { &[] } else { words };
-        if let Some(slot) = self.ring.get_mut(self.next) {
-            (slot.flow, slot.now, slot.random, slot.cut, slot.answer) = (*flow, now, random, cut, None);
-            slot.words.clear();
-            slot.words.extend_from_slice(words);
-        } else {
-            let mut kept = Vec::with_capacity(words.len().max(8));
-            kept.extend_from_slice(words);
-            self.ring.reserve_exact(DEPTH - self.ring.len());
-            self.ring.push(Pick { flow: *flow, now, random, words: kept, cut, answer: None });
+        let kept = if words.len() > WORDS_MAX { &[] } else { words };
+        self.whole &= kept.len() == words.len();
+        while self.entries.len() == DEPTH || self.words.len() + kept.len() > WORDS {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.words.drain(..oldest.words);
+            self.whole = false;
         }
-        self.next = (self.next + 1) % DEPTH;
-        self.whole &= self.kept < DEPTH && !cut;
-        self.kept = (self.kept + 1).min(DEPTH);
+        self.words.extend(kept);
+        self.entries.push_back(Entry { flow: *flow, now, random, words: kept.len(), answer: None });
     }
 
     /// What the pick came to.
     #[inline]
     pub(crate) fn answer(&mut self, answer: Option<u32>) {
-        let last = (self.next + DEPTH - 1) % DEPTH;
-        if let Some(pick) = self.ring.get_mut(last) {
-            pick.answer = answer;
+        if let Some(entry) = self.entries.back_mut() {
+            entry.answer = answer;
         }
     }
 
-    /// The picks with the present set of destinations, the oldest first.
-    pub(crate) fn picks(&self) -> impl Iterator<Item = &Pick> {
-        let first = self.next + DEPTH - self.kept;
-        (0..self.kept).map(move |i| &self.ring[(first + i) % DEPTH])
+    /// The latest picks with the present set of destinations, at most so many, the oldest first.
+    pub(crate) fn latest(&self, most: usize) -> Vec<Pick> {
+        let mut at = 0;
+        let skip = self.entries.len().saturating_sub(most);
+        let mut picks = Vec::with_capacity(self.entries.len() - skip);
+        for (number, entry) in self.entries.iter().enumerate() {
+            if number >= skip {
+                let Entry { flow, now, random, words, answer } = *entry;
+                let words = self.words.range(at..at + words).copied().collect();
+                picks.push(Pick { flow, now, random, words, answer });
+            }
+            at += entry.words;
+        }
+        picks
     }
 
-    /// Whether [`picks`](Self::picks) from a new instance on lead to where the instance is.
+    /// Whether [`latest`](Self::latest), all of them, lead a new instance to where this one is.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole
     }
@@ -108,41 +126,61 @@ mod tests {
         }
     }
 
+    /// As many words as the last digit of the port.
     fn ask(history: &mut History, ports: core::ops::Range<u16>) {
         for port in ports {
-            history.ask(&flow(port), Instant::from_millis(port.into()), port.into(), &[port.into()]);
+            let words = vec![port.into(); usize::from(port % 10)];
+            history.ask(&flow(port), Instant::from_millis(port.into()), port.into(), &words);
             history.answer(Some(port.into()));
         }
     }
 
+    fn ports(picks: &[Pick]) -> Vec<u16> {
+        picks.iter().map(|pick| pick.flow.client_port).collect()
+    }
+
     #[test]
     fn the_latest_are_kept_in_order_and_until_the_set_changes() {
-        let mut history = History::default();
-        history.clear();
+        let mut history = History::new();
         history.update();
-        ask(&mut history, 0..10);
+        ask(&mut history, 0..20);
         assert!(history.is_whole());
-        assert_eq!(
-            history.picks().map(|pick| pick.flow.client_port).collect::<Vec<_>>(),
-            (0..10).collect::<Vec<_>>()
-        );
-        ask(&mut history, 10..200);
+        assert_eq!(ports(&history.latest(DEPTH)), (0..20).collect::<Vec<_>>());
+        assert_eq!(ports(&history.latest(3)), [17, 18, 19]);
+        ask(&mut history, 20..1000);
         assert!(!history.is_whole(), "the first ones are forgotten");
-        let ports: Vec<_> = history.picks().map(|pick| pick.flow.client_port).collect();
-        assert_eq!(ports, (200 - 64..200).collect::<Vec<_>>());
-        assert!(history.picks().all(|pick| pick.words == [pick.random] && pick.answer.is_some()));
+        let latest = history.latest(usize::MAX);
+        assert_eq!(ports(&latest), (1000 - 256..1000).collect::<Vec<_>>());
+        for pick in &latest {
+            let port = pick.flow.client_port;
+            assert_eq!(pick.words, vec![u64::from(port); usize::from(port % 10)], "each with its own words");
+            assert_eq!((pick.answer, pick.random), (Some(port.into()), u64::from(port)));
+        }
 
         history.update();
-        assert_eq!(history.picks().count(), 0);
+        assert!(history.latest(9).is_empty());
         ask(&mut history, 0..3);
-        assert_eq!(history.picks().count(), 3);
         assert!(!history.is_whole(), "there was another set before");
         history.clear();
         history.update();
         ask(&mut history, 0..3);
-        assert!(history.is_whole());
-        history.ask(&flow(9), Instant::ZERO, 0, &[1; 1000]);
-        assert!(!history.is_whole(), "too many words to keep");
-        assert_eq!(history.picks().last().map(|pick| (pick.cut, pick.words.len())), Some((true, 0)));
+        assert!(history.is_whole(), "a new instance");
+    }
+
+    #[test]
+    fn long_lists_drive_old_picks_out_and_too_long_ones_are_left_out() {
+        let mut history = History::new();
+        let room = (history.entries.capacity(), history.words.capacity());
+        for port in 0..100 {
+            history.ask(&flow(port), Instant::ZERO, 0, &[port.into(); 250]);
+        }
+        let latest = history.latest(usize::MAX);
+        assert_eq!(ports(&latest), (84..100).collect::<Vec<_>>(), "16 times 250 words are kept");
+        assert!(latest.iter().all(|pick| pick.words == [u64::from(pick.flow.client_port); 250]));
+        history.clear();
+        history.ask(&flow(7), Instant::ZERO, 0, &[1; 257]);
+        assert!(!history.is_whole());
+        assert!(history.latest(1)[0].words.is_empty());
+        assert_eq!((history.entries.capacity(), history.words.capacity()), room, "nothing was allocated");
     }
 }

@@ -19,6 +19,9 @@ use crate::trial::{Mode, Trial};
 /// A load word has 16 bits for a position; a service with more destinations runs on its fallback.
 pub const MAX_DESTINATIONS: usize = 1 << 16;
 
+/// Picks that a newcomer is tried with.
+const REHEARSED: usize = 64;
+
 /// The scheduler of one service: a module's instance and its native fallback.
 pub struct Plugin {
     seat: Seat,
@@ -151,7 +154,7 @@ impl Plugin {
             before: self.before_quiescing(),
             generation: self.generation,
             now: self.now,
-            picks: self.seat.history.picks().cloned().collect(),
+            picks: self.seat.history.latest(REHEARSED),
         }
     }
 

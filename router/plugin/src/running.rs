@@ -527,7 +527,6 @@ fn imagined(now: Instant) -> Vec<Pick> {
         now,
         random: 0,
         words: Vec::new(),
-        cut: false,
         answer: None,
     };
     (1..=8).map(pick).collect()

@@ -90,8 +90,6 @@ impl Seat {
     /// Makes an instance and passes it its options.
     pub(crate) fn start(post: Post, seed: u64, stats: Arc<SchedulerStats>) -> Result<Self, StartError> {
         let instance = Box::new(Instance::start(&post.module, &post.service, &post.options, seed)?);
-        let mut history = History::default();
-        history.clear();
         Ok(Self {
             post,
             seed,
@@ -100,7 +98,7 @@ impl Seat {
             state: State::Live { instance, fresh: true },
             health: Health::default(),
             stats,
-            history,
+            history: History::new(),
             missed: Missed::default(),
             words: Vec::new(),
             destinations: Vec::new(),

@@ -114,15 +114,9 @@ impl File {
 
 /// Replaces the words in double braces.
 fn fill(text: &str, template: &Template, name: &str) -> String {
-    let camel: String = name
-        .split('-')
-        .filter_map(|word| word.split_at_checked(1))
-        .map(|(first, rest)| first.to_uppercase() + rest)
-        .collect();
     text.replace("{{build}}", template.build)
         .replace("{{name}}", name)
         .replace("{{crate}}", &name.replace('-', "_"))
-        .replace("{{type}}", &camel)
         .replace("{{version}}", env!("CARGO_PKG_VERSION"))
 }
 
@@ -208,10 +202,7 @@ mod tests {
     #[test]
     fn words_are_filled_in() {
         let template = &TEMPLATES[0];
-        assert_eq!(
-            fill("{{name}} {{crate}} {{type}}", template, "least-loaded-2"),
-            "least-loaded-2 least_loaded_2 LeastLoaded2"
-        );
+        assert_eq!(fill("{{name}} {{crate}}", template, "least-loaded-2"), "least-loaded-2 least_loaded_2");
     }
 
     #[test]

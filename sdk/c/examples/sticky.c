@@ -3,7 +3,7 @@
  * A client that came within the last 30 s goes where it went then, if that destination is still there and eligible. Any other
  * goes where the fewest connections are for the weight. */
 
-#include "../uvs_scheduler.h"
+#include "uvs_scheduler.h"
 
 static uvs_affinity *clients;
 

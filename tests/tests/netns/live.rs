@@ -223,21 +223,21 @@ fn modules_that_turn_hostile_under_load_are_ejected_dumped_and_rolled_back() {
         let files: Vec<_> = list.map(|entry| entry.unwrap().path()).collect();
         (files.len() >= 7).then_some(files)
     });
+    let mut repeated = 0;
     for dump in dumps.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
         let text = fs::read_to_string(dump).unwrap();
         let value: Value = serde_json::from_str(&text).unwrap();
-        // The file of the module has another content by now, but for the last one's.
         let mut command = Command::new(uvs());
         command.args(["sched", "replay"]).arg(dump);
         let said = say(command, "");
-        if value["cause"] == "quiesced" {
-            assert_eq!(said.code, Some(0), "{said:?}");
+        // The file of most has another content by now, with another fault.
+        if !said.out.contains("NOT the module of the dump") {
+            assert_eq!(said.code, Some(0), "{said:?} of {value}");
             assert!(said.out.contains("the same as in the dump"), "{said:?}");
-        } else {
-            // Whose file is still there may answer now: what made it fail was the moment.
-            assert!(said.out.contains("the module of the dump"), "{said:?}");
+            repeated += 1;
         }
     }
+    assert!(repeated > 0, "of these the module is still there: the flood, the picks of the quiesced one");
     scene.end();
 }
 

@@ -181,9 +181,10 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     }
     let mut tests = Command::new("cargo");
     // With all packages, as in `cargo xtask test`: of one alone, cargo would choose other features and build wasmtime anew.
-    tests.args(["test", "--release", "--workspace", "--test", "sdk", "--", "--nocapture"]);
     if options.figures {
-        tests.arg("--ignored");
+        tests.args(["run", "--release", "-p", "uvs-tests", "--example", "sdk_figures"]);
+    } else {
+        tests.args(["test", "--release", "--workspace", "--test", "sdk", "--", "--nocapture"]);
     }
     tests.current_dir(&root).env(MODULES, &out);
     tell(&tests);
