@@ -19,11 +19,13 @@
 //! CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
 
 mod attachments;
+mod cache;
 mod capabilities;
 mod error;
 mod membership;
 mod program;
 
-pub use attachments::{Attachments, Pair};
+pub use attachments::{Attachments, Checked, Pair};
+pub use cache::{Cache, CachePlan, CacheStatus};
 pub use error::AttachError;
 pub use program::OBJECT;

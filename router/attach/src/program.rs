@@ -10,6 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use uvs_director::spec::MacAddr;
 
+use crate::cache::{Cache, CachePlan};
+
 /// `bpf/attach.bpf.c`, compiled by `cargo xtask bpf`.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../prebuilt/attach.bpf.o");
 
@@ -27,6 +29,9 @@ enum Device {
     Link,
 }
 
+/// Bytes of `struct port`.
+const PORT_LEN: usize = 24;
+
 /// What the programs know of one interface of the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
@@ -38,16 +43,19 @@ pub(crate) struct Port {
     pub(crate) director: MacAddr,
     /// The link's own address.
     pub(crate) host: MacAddr,
+    /// Whether what comes in over the link may be in the flow cache.
+    pub(crate) cached: bool,
 }
 
 impl Port {
     /// As `struct port` of `attach.bpf.c`.
-    fn bytes(&self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+    fn bytes(&self) -> [u8; PORT_LEN] {
+        let mut bytes = [0; PORT_LEN];
         bytes[..4].copy_from_slice(&self.tap.to_ne_bytes());
         bytes[4..8].copy_from_slice(&self.link.to_ne_bytes());
         bytes[8..14].copy_from_slice(&self.director.0);
-        bytes[14..].copy_from_slice(&self.host.0);
+        bytes[14..20].copy_from_slice(&self.host.0);
+        bytes[20..].copy_from_slice(&u32::from(self.cached).to_ne_bytes());
         bytes
     }
 }
@@ -79,11 +87,17 @@ impl Refusal {
 pub(crate) struct Programs(Ebpf);
 
 impl Programs {
-    /// Loads an object like [`OBJECT`] into the kernel.
-    pub(crate) fn load(object: &[u8]) -> Result<Self, Refusal> {
+    /// Loads an object like [`OBJECT`] into the kernel, with a flow cache if one is planned.
+    pub(crate) fn load(object: &[u8], plan: Option<CachePlan>) -> Result<Self, Refusal> {
+        let mut loader = EbpfLoader::new();
+        let caching = u32::from(plan.is_some());
+        for (name, size) in plan.iter().flat_map(CachePlan::sizes) {
+            loader.map_max_entries(name, size);
+        }
         // Nothing in it depends on the layout of the kernel's types: BTF of the kernel is not looked at.
-        let mut ebpf = EbpfLoader::new()
+        let mut ebpf = loader
             .btf(None)
+            .override_global("caching", &caching, true)
             .load(object)
             .map_err(|error| Refusal::new("load the programs' map", &error))?;
         for (name, ..) in PROGRAMS {
@@ -91,6 +105,11 @@ impl Programs {
             loaded.map_err(|error| Refusal::new(format!("load the program {name}"), &error))?;
         }
         Ok(Self(ebpf))
+    }
+
+    /// The flow cache of an object that was loaded with one.
+    pub(crate) fn take_cache(&mut self, plan: CachePlan) -> Result<Cache, Refusal> {
+        Cache::new(&mut self.0, plan).map_err(|error| Refusal::new("use the maps of the flow cache", &error))
     }
 
     /// Tells the programs of a port, or what has changed about it.
@@ -140,7 +159,7 @@ impl Programs {
         Some(renewed)
     }
 
-    fn ports(&mut self) -> HashMap<&mut aya::maps::MapData, u32, [u8; 20]> {
+    fn ports(&mut self) -> HashMap<&mut aya::maps::MapData, u32, [u8; PORT_LEN]> {
         let map = self.0.map_mut("ports").expect("the object has this map");
         map.try_into().expect("it is a hash map of these sizes")
     }
@@ -162,10 +181,12 @@ mod tests {
             link: 5,
             director: MacAddr([2, 0, 0, 0, 0, 1]),
             host: MacAddr([2, 0, 0, 0, 0, 9]),
+            cached: true,
         };
         let mut want = Vec::from(0x0102_0304_u32.to_ne_bytes());
         want.extend(5_u32.to_ne_bytes());
         want.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9]);
+        want.extend(1_u32.to_ne_bytes());
         assert_eq!(port.bytes()[..], want);
     }
 }

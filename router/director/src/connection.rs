@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
+use crate::flows::Cached;
 use crate::ftp::Ftp;
 use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
@@ -92,6 +93,8 @@ pub(crate) struct Connection {
     pub(crate) links: Links,
     pub(crate) queued: Neighbours,
     pub(crate) is_queued: bool,
+    /// Whether its packets pass by in the flow cache.
+    pub(crate) cached: Cached,
 }
 
 impl Connection {

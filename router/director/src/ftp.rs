@@ -258,6 +258,7 @@ impl Director {
             links: Links::default(),
             queued: Neighbours::default(),
             is_queued: false,
+            cached: crate::flows::Cached::default(),
         };
         let inserted = self.insert(data);
         if inserted != Ok(true) {

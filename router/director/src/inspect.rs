@@ -17,6 +17,7 @@ const CONFLICTS_MAX: usize = 64;
 impl Director {
     /// All services, sorted by key, with destinations in list order.
     pub fn services(&self) -> Vec<ServiceView> {
+        self.count_flows();
         let snapshot = self.snapshot.load();
         let mut services: Vec<_> = snapshot.services.iter().collect();
         services.sort_by_key(|service| service.key);
@@ -25,10 +26,12 @@ impl Director {
 
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
+        let snapshot = self.snapshot.load();
         let mut views = Vec::with_capacity(self.table.len());
         self.table.for_each(|connection| {
-            if connection.expires_at > now {
-                views.push(view(connection, now));
+            let expires_at = self.seen_until(connection, &snapshot).unwrap_or(connection.expires_at);
+            if expires_at > now {
+                views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
             }
         });
         views
@@ -41,6 +44,7 @@ impl Director {
 
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
+        self.count_flows();
         let mut states: HashMap<(Protocol, &'static str), usize> = HashMap::new();
         self.table.for_each(|connection| {
             if let (Some(protocol), false) =

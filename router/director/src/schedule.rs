@@ -159,6 +159,7 @@ impl Director {
                 links: Links::default(),
                 queued: Neighbours::default(),
                 is_queued: false,
+                cached: crate::flows::Cached::default(),
             };
             // Whoever was faster, the template that is there now decides.
             if self.insert(template).is_err() {

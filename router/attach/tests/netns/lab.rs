@@ -9,9 +9,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use uvs_attach::{Attachments, OBJECT, Pair};
+use uvs_director::Instant as Instant2;
+use uvs_attach::{CachePlan, Attachments, OBJECT, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
-use uvs_director::Frame;
+use uvs_director::{Frame, PortId};
 use uvs_director::spec::MacAddr;
 use uvs_lab::net::{End, connect};
 use uvs_lab::{Host, privilege};
@@ -46,11 +47,12 @@ fn object() -> Vec<u8> {
 
 /// What is attached in the lab.
 pub(crate) fn pair() -> Pair {
-    Pair { device: "uvs0".to_owned(), mac: DIRECTOR, mtu: 1500, link: "eth0".to_owned() }
+    Pair { device: "uvs0".to_owned(), mac: DIRECTOR, mtu: 1500, link: "eth0".to_owned(), port: PortId(0), cached: false }
 }
 
 pub(crate) async fn attach() -> Attachments {
-    Attachments::with_object(vec![pair()], &object()).await.unwrap_or_else(|error| panic!("{error}"))
+    let plan = std::env::var_os("UVS_TEST_CACHE").map(|_| CachePlan::new(1000, Instant2::ZERO));
+    Attachments::with_object(vec![Pair{cached: plan.is_some(), ..pair()}], plan, &object()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs `body` on a thread in the host's namespace, one test at a time, or says why not.
