@@ -47,6 +47,8 @@ pub struct Config {
     pub control: Control,
     /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.
     pub limits: Limits,
+    /// Connections, of each IP version, for which the flow cache in the kernel has room.
+    pub flows: u32,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.
@@ -84,6 +86,8 @@ pub struct Interface {
     pub bridge: Option<Bridge>,
     /// The link a TAP exchanges frames with directly, in place of a bridge.
     pub direct: Option<Direct>,
+    /// Whether packets of established flows that come in over that link may pass in the kernel.
+    pub accelerate: Accelerate,
     /// The host kernel's side of a TUN.
     pub host: Option<Host>,
     /// Where it stands.
@@ -108,6 +112,17 @@ pub enum OffloadWish {
     On,
     /// Frames are single packets with complete checksums.
     Off,
+}
+
+/// Whether established flows are forwarded by the flow cache in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerate {
+    /// All packets pass the director.
+    Off,
+    /// Where the kernel and the rights of the process allow it.
+    Auto,
+    /// Or else the director does not start.
+    On,
 }
 
 /// The threads that carry frames, one for each queue of each device.
@@ -274,7 +289,7 @@ impl Config {
         let root = Table::root(&doc, tree.get_ref(), ROOT);
         let metrics = settings::metrics(&root);
         let control = control::control(&root);
-        let limits = settings::limits(&root);
+        let (limits, flows) = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
@@ -294,6 +309,7 @@ impl Config {
             metrics,
             control,
             limits,
+            flows,
             timeouts,
             options,
             workers,

@@ -63,7 +63,7 @@ mod tunnel;
 mod workers;
 
 pub use config::{
-    Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
+    Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
     Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
 };
 pub use control::{Control, Socket, parse_socket};

@@ -9,13 +9,13 @@ use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, R
 use crate::address::{
     edge_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
 };
-use crate::config::{Bridge, Direct, Host, Interface, Neighbor};
+use crate::config::{Accelerate, Bridge, Direct, Host, Interface, Neighbor};
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
 
 pub(crate) const INTERFACE: Keys =
-    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "attach", "link", "bridge", "host"];
+    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "attach", "link", "accelerate", "bridge", "host"];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
 pub(crate) const HOST: Keys =
     &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
@@ -425,7 +425,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         let (keys, why): (&[&str], &str) = match device.value {
             Device::Tap => (&["host"], "a TAP (layer 2) has no side in the host's kernel, it takes a bridge"),
             Device::Tun => (
-                &["mac", "bridge", "attach", "link"],
+                &["mac", "bridge", "attach", "link", "accelerate"],
                 "a TUN (layer 3) has no MAC address and takes no bridge",
             ),
         };
@@ -441,6 +441,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     let io = device_io(table);
     let bridge = table.section("bridge", BRIDGE).and_then(|bridge| read_bridge(&bridge));
     let direct = read_direct(table, tap);
+    let accelerate = read_accelerate(table, direct.is_some());
     let (host, host_addresses) = table.section("host", HOST).map(|host| read_host(&host)).unzip();
     let Ok(port) = u16::try_from(index).map(PortId) else {
         doc.error(&table.at, "more than 65536 interfaces", "remove some");
@@ -453,7 +454,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     };
     let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
     let own = spec.addresses.clone();
-    let interface = Interface { spec, own, io, bridge, direct, host, location: table.at.clone() };
+    let interface = Interface { spec, own, io, bridge, direct, accelerate, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })
 }
 
@@ -490,6 +491,19 @@ fn read_direct(table: &Table<'_>, tap: bool) -> Option<Direct> {
             None
         }
     }
+}
+
+fn read_accelerate(table: &Table<'_>, is_direct: bool) -> Accelerate {
+    let words = [("off", Accelerate::Off), ("auto", Accelerate::Auto), ("on", Accelerate::On)];
+    let wish = table.choice("accelerate", &words, &[("true", "on"), ("false", "off")]);
+    let wish = wish.map_or(Accelerate::Off, |found| found.value);
+    // Of an attach that is wrong was said what is.
+    if wish == Accelerate::On && !is_direct && !table.has("attach") {
+        let what = "accelerate = \"on\" does not go with a bridge: the flow cache is where frames come in";
+        let fix = "add attach = \"tcx\" and link = \"eth0\" in place of the bridge; or write accelerate = \"auto\"";
+        table.doc.error(&table.place("accelerate"), what, fix);
+    }
+    wish
 }
 
 fn devices(table: &Table<'_>, key: &str) -> Vec<String> {

@@ -11,6 +11,7 @@ pub(crate) const METRICS: Keys = &["listen"];
 pub(crate) const LIMITS: Keys = &[
     "connections",
     "evict",
+    "flows",
     "neighbors",
     "neighbor_queue",
     "icmp_errors_per_second",
@@ -41,6 +42,10 @@ pub(crate) const OPTIONS: Keys = &[
 const TIMEOUT_MAX: u64 = 2_147_483;
 /// Less could not hold the fragments of one packet of the largest size and what is remembered about them.
 const FRAGMENT_BYTES_MIN: u64 = 131_072;
+/// What a flow cache holds that nobody has asked more of: some 32 MiB of the kernel's memory.
+const FLOWS_DEFAULT: u32 = 65_536;
+/// A map of the kernel has two entries for each.
+const FLOWS_MAX: u64 = 1 << 26;
 /// A packet of 64 KiB cannot be in more: all but the last have 8 bytes at least.
 const FRAGMENTS_MAX: u64 = 8192;
 
@@ -54,9 +59,18 @@ pub(crate) fn metrics(root: &Table<'_>) -> Option<SocketAddr> {
     listen.map(|listen| listen.value)
 }
 
-pub(crate) fn limits(root: &Table<'_>) -> Limits {
+/// The limits of the director, and that of the flow cache.
+pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
     let defaults = Limits::default();
-    let Some(table) = root.section("limits", LIMITS) else { return defaults };
+    let Some(table) = root.section("limits", LIMITS) else { return (defaults, FLOWS_DEFAULT) };
+    let flows = table.integer(&Integer {
+        key: "flows",
+        label: "limit of flows",
+        min: 1,
+        max: FLOWS_MAX,
+        note: " connections (some 200 bytes of the kernel's memory each with IPv4, 300 with IPv6, from the start)",
+    });
+    let flows = flows.and_then(|found| u32::try_from(found.value).ok()).unwrap_or(FLOWS_DEFAULT);
     let limit = |key, label, max, default| {
         let found = table.integer(&Integer { key, label, min: 1, max, note: "" });
         found.and_then(|found| usize::try_from(found.value).ok()).unwrap_or(default)
@@ -78,7 +92,7 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
     });
     let fragment_bytes = fragment_bytes.and_then(|found| usize::try_from(found.value).ok());
     let evict = table.choice("evict", &[("embryonic", Evict::Embryonic), ("none", Evict::None)], &[]);
-    Limits {
+    let limits = Limits {
         evict: evict.map_or(defaults.evict, |evict| evict.value),
         connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
         neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
@@ -97,7 +111,8 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
             FRAGMENTS_MAX,
             defaults.fragments_per_packet,
         ),
-    }
+    };
+    (limits, flows)
 }
 
 pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {

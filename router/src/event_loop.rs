@@ -186,6 +186,11 @@ impl Worker {
         let device = &plane.devices[usize::from(self.port.0)];
         let (queue, lane) = (&device.queues()[self.queue], &plane.lanes[self.lane]);
         let now = plane.clock.now();
+        // What passed in the kernel came before what waits here.
+        plane.director.catch_up(now, out);
+        if !out.is_empty() {
+            plane.flush(lane, self.queue, out);
+        }
         for handled in 0..BATCH {
             match queue.receive(frame) {
                 Ok(true) => lane.received(self.port, frame.len(), frame.packets()),

@@ -85,6 +85,19 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
             interface.received.errors + interface.transmitted.errors
         ));
     }
+    if let (Some(cache), before) = (&now.flow_cache, before.flow_cache.unwrap_or_default()) {
+        line(format!(
+            "Flow cache: {} flows of {}, {} packets/s, {} connections placed, {} without room",
+            cache.flows,
+            cache.flows_max,
+            per_second(cache.packets, before.packets, elapsed),
+            cache.connections,
+            cache.refused
+        ));
+    }
+    for interface in &now.not_accelerated {
+        line(format!("{} is not accelerated: {}", interface.interface, interface.why));
+    }
     line(String::new());
     line(format!(
         "{:32} {:10} {:>9} {:>8} {:>8} {:>8}",
