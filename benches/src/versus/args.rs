@@ -160,6 +160,8 @@ pub(crate) enum Attach {
     Bridge,
     /// A program on the network card
     Tcx,
+    /// The same, with the flow cache in the kernel (accelerate = "on")
+    Cache,
 }
 
 /// A figure.

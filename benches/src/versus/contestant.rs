@@ -171,6 +171,7 @@ fn config(mode: Mode, interface_keys: &[String]) -> Result<String> {
                         format!("bridge = {{ name = \"br-{name}\", ports = [\"{link}\"] }}")
                     }
                     Attach::Tcx => format!("attach = \"tcx\"\nlink = \"{link}\""),
+                    Attach::Cache => format!("attach = \"tcx\"\nlink = \"{link}\"\naccelerate = \"on\""),
                 };
                 write!(
                     config,

@@ -74,6 +74,7 @@ struct way {
 	struct mac from;
 	__be32 outer_source[4];	/* of a tunnel */
 	__be32 outer_destination[4];
+	__u32 to_peer;		/* the link is a veth, and what it would send its peer gets at once */
 };
 
 struct tally {
@@ -98,7 +99,6 @@ struct event {
 
 /* What is said of the cache as a whole. */
 struct census {
-	__u64 flown;		/* packets that took this way */
 	__u64 untold;		/* misses because the ring was full */
 };
 

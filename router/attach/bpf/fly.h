@@ -155,16 +155,13 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 
 static __always_inline void count(struct flow *flow, struct way *way, const struct packet *packet)
 {
-	__u32 now = tick_now(), index = flow->destination, all = 0;
+	__u32 now = tick_now(), index = flow->destination;
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &index);
-	struct census *census = bpf_map_lookup_elem(&censuses, &all);
 
 	if (flow->seen != now)
 		flow->seen = now;
 	if (way->seen != now)
 		way->seen = now;
-	if (census)
-		census->flown++;
 	if (!tally)
 		return;
 	if (flow->act == NEW_SOURCE) {
@@ -174,6 +171,12 @@ static __always_inline void count(struct flow *flow, struct way *way, const stru
 		tally->packets_in++;
 		tally->bytes_in += packet->length;
 	}
+}
+
+/* Into the namespace behind a veth without its queue, as the kernel's own routing of containers does. */
+static __always_inline int leave(const struct way *way)
+{
+	return way->to_peer ? bpf_redirect_peer(way->link, 0) : bpf_redirect(way->link, 0);
 }
 
 static __always_inline __u16 fold(__u32 sum)
@@ -283,7 +286,7 @@ static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, stru
 	if (done < 0)
 		return TC_ACT_SHOT;
 	count(flow, way, packet);
-	return bpf_redirect(way->link, 0);
+	return leave(way);
 }
 
 /* The checksum of L4 after addresses and ports were replaced. */
@@ -356,7 +359,7 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	ip->ttl = packet.ttl;
 	if (act == AS_IS) {
 		seal(ip);
-		return bpf_redirect(way->link, 0);
+		return leave(way);
 	}
 	port = (void *)(ip + 1);
 	if (act == NEW_DESTINATION) {
@@ -376,7 +379,7 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	if (old_port != new_port &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
 		return TC_ACT_SHOT;
-	return bpf_redirect(way->link, 0);
+	return leave(way);
 }
 
 static __always_inline int fly6(struct __sk_buff *skb)
@@ -435,7 +438,7 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	address(ethernet, way);
 	ip->hop_limit = packet.ttl;
 	if (act == AS_IS)
-		return bpf_redirect(way->link, 0);
+		return leave(way);
 	port = (void *)(ip + 1);
 	if (act == NEW_DESTINATION) {
 		__builtin_memcpy(old_addr, key.destination, 16);
@@ -457,7 +460,7 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	if (old_port != new_port &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
 		return TC_ACT_SHOT;
-	return bpf_redirect(way->link, 0);
+	return leave(way);
 }
 
 /* A frame to the director. MISS: it is the director's, and has not been touched. */

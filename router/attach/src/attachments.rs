@@ -7,7 +7,7 @@ use uvs_device::net::{Cause, LinkState, Net, NetError};
 use uvs_director::PortId;
 use uvs_director::spec::MacAddr;
 
-use crate::cache::{Cache, CachePlan};
+use crate::cache::{Cache, CachePlan, Link};
 use crate::error::AttachError;
 use crate::membership::Membership;
 use crate::program::{Hooks, OBJECT, Port, Programs};
@@ -58,6 +58,8 @@ struct Attachment {
 /// What ties an interface to a link.
 struct Held {
     port: Port,
+    /// The same link, as the flow cache wants to know it.
+    link: Link,
     hooks: Hooks,
     _membership: Option<Membership>,
 }
@@ -125,7 +127,7 @@ impl Attachments {
         let Some(cache) = &self.cache else { return false };
         let mut moved = false;
         for attachment in self.attached.iter().filter(|attachment| attachment.pair.cached) {
-            let link = attachment.held.as_ref().map(|held| (held.port.link, held.port.host));
+            let link = attachment.held.as_ref().map(|held| held.link);
             moved |= cache.set_link(attachment.pair.port, link);
         }
         moved
@@ -210,7 +212,8 @@ impl Held {
             programs.set_port(&port).ok()?;
             info!(link = link.name, %host, "the link has another MAC address");
         }
-        Some(Self { port, hooks, ..self })
+        let link = link_of(&port, link);
+        Some(Self { port, link, hooks, ..self })
     }
 }
 
@@ -228,8 +231,12 @@ impl Programs {
         let refused = |refusal| AttachError::refused(pair, refusal);
         self.set_port(&port).map_err(refused)?;
         let hooks = self.attach(&pair.device, &pair.link).map_err(refused)?;
-        Ok(Held { port, hooks, _membership: membership })
+        Ok(Held { port, link: link_of(&port, link), hooks, _membership: membership })
     }
+}
+
+fn link_of(port: &Port, state: &LinkState) -> Link {
+    Link { index: port.link, host: port.host, to_peer: state.is_veth && state.peer_is_elsewhere }
 }
 
 /// The link's own address, if it is one that frames can be exchanged with.

@@ -85,6 +85,12 @@ impl Destinations {
         self.known.values().for_each(|&index| self.count_one(index));
     }
 
+    /// Packets of all destinations so far, gone ones included.
+    pub(super) fn packets(&self) -> u64 {
+        let used = self.places.iter().enumerate().filter(|(_, place)| place.is_some());
+        used.filter_map(|(index, _)| self.sum(index)).map(|[packets_in, _, packets_out, _]| packets_in + packets_out).sum()
+    }
+
     /// Lets no flow of a destination hold that was placed before, or none of any.
     pub(super) fn withdraw(&mut self, id: Option<u32>) {
         let indexes: Vec<usize> = match id {

@@ -16,11 +16,11 @@ pub(super) enum Key {
 pub(super) type Value4 = [u8; 24];
 pub(super) type Value6 = [u8; 36];
 /// `struct way`.
-pub(super) type WayBytes = [u8; 60];
+pub(super) type WayBytes = [u8; 64];
 /// `struct tally`.
 pub(super) type TallyBytes = [u8; 32];
 /// `struct census`.
-pub(super) type CensusBytes = [u8; 16];
+pub(super) type CensusBytes = [u8; 8];
 
 /// `TICK_SHIFT`.
 const TICK_SHIFT: u32 = 24;
@@ -158,6 +158,7 @@ pub(super) struct WayEntry {
     pub(super) to: MacAddr,
     pub(super) from: MacAddr,
     pub(super) tunnel: Option<(Address, Address)>,
+    pub(super) to_peer: bool,
 }
 
 impl WayEntry {
@@ -173,6 +174,7 @@ impl WayEntry {
             Some((source, destination)) => head.address(source).address(destination),
             None => head.put(&[0; 32]),
         }
+        .word(self.to_peer.into())
         .done()
     }
 }
@@ -182,9 +184,9 @@ pub(super) fn tally(bytes: &TallyBytes) -> [u64; 4] {
     [0, 8, 16, 24].map(|at| long_at(bytes, at))
 }
 
-/// Packets that passed, and misses because an event could not be told.
-pub(super) fn census(bytes: &CensusBytes) -> [u64; 2] {
-    [0, 8].map(|at| long_at(bytes, at))
+/// Misses because an event could not be told.
+pub(super) fn census(bytes: &CensusBytes) -> u64 {
+    long_at(bytes, 0)
 }
 
 /// `struct event`.

@@ -25,7 +25,8 @@ use uvs_director::{Instant, PortId};
 
 use destinations::Destinations;
 use layout::{CensusBytes, Entry, Event, Key, Value4, Value6};
-use ways::{Link, Ways};
+pub(crate) use ways::Link;
+use ways::Ways;
 
 /// Next hops and ends of tunnels.
 const WAYS: u32 = 4096;
@@ -180,10 +181,9 @@ impl Cache {
         Instant::from_nanos(nanos.saturating_sub(self.zero))
     }
 
-    /// An interface of the director is attached to that link (interface index, address), or to none. True: that was
+    /// An interface of the director is attached to that link, or to none. True: that was
     /// otherwise before.
-    pub(crate) fn set_link(&self, port: PortId, link: Option<(u32, MacAddr)>) -> bool {
-        let link = link.map(|(index, host)| Link { index, host });
+    pub(crate) fn set_link(&self, port: PortId, link: Option<Link>) -> bool {
         lock(&self.ways).set_link(port, link, self.tick())
     }
 
@@ -225,17 +225,15 @@ impl Cache {
 
     /// What happened so far.
     pub fn status(&self) -> CacheStatus {
-        let census = self.censuses.get(&0, 0).map_or([0; 2], |values| {
-            values.iter().map(layout::census).fold([0; 2], |sum, one| std::array::from_fn(|n| sum[n] + one[n]))
-        });
+        let untold = self.censuses.get(&0, 0).map_or(0, |values| values.iter().map(layout::census).sum());
         CacheStatus {
             flows: self.flows4.len.load(Relaxed) + self.flows6.len.load(Relaxed),
             flows_max: self.flows_max,
             ways: lock(&self.ways).len(),
             placed: self.placed.load(Relaxed),
             refused: self.refused.load(Relaxed),
-            packets: census[0],
-            untold: census[1],
+            packets: lock(&self.destinations).packets(),
+            untold,
         }
     }
 }

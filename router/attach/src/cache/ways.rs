@@ -46,10 +46,12 @@ struct Place {
 
 /// A link that is attached to an interface of the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) index: u32,
+pub(crate) struct Link {
+    pub(crate) index: u32,
     /// Its own address: what goes there goes to the host's stack, which no way leads to.
-    pub(super) host: MacAddr,
+    pub(crate) host: MacAddr,
+    /// It is a veth, and its other end is in another namespace.
+    pub(crate) to_peer: bool,
 }
 
 /// See the head of this file.
@@ -111,9 +113,12 @@ impl Ways {
                     to: place.to,
                     from: place.name.from,
                     tunnel: place.name.tunnel,
+                    to_peer: link.is_some_and(|link| link.to_peer),
                 }
             }
-            None => WayEntry { link: 0, generation, mtu: 0, seen: 0, to: none, from: none, tunnel: None },
+            None => {
+                WayEntry { link: 0, generation, mtu: 0, seen: 0, to: none, from: none, tunnel: None, to_peer: false }
+            },
         };
         let index = u32::try_from(index).expect("there are less than 65536");
         self.map.set(index, &entry.bytes(), 0).map_err(|_| ())
