@@ -15,6 +15,7 @@ struct packet {
 	__u8 ttl;
 	__u8 dont_fragment;
 	__u8 checksummed;	/* has an L4 checksum */
+	__u8 train;		/* several packets in one */
 };
 
 struct tcp {
@@ -85,6 +86,7 @@ static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, 
 	}
 	if (packet->length < network + header || packet->length + ETH_HLEN > skb->len)
 		return 0;
+	packet->train = skb->gso_size != 0;
 	packet->wire = skb->gso_size ? network + header + skb->gso_size : packet->length;
 	return 1;
 }
@@ -140,6 +142,9 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 		wire += flow->act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 		/* A train may be longer than a header can say. */
 		if (packet->length + sizeof(struct ipv6hdr) > 0xffff)
+			return 0;
+		/* Who takes a tunnel's packets off a raw socket could not tell datagrams of a train apart. */
+		if (packet->train && packet->protocol == IPPROTO_UDP)
 			return 0;
 	}
 	if (wire > way->mtu)
@@ -221,7 +226,8 @@ static __always_inline __u8 outer_tos(__u8 tos)
 static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *way, const struct packet *packet, __u8 act,
 				       __u8 inner)
 {
-	__u32 outer = act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	const __u32 outer = act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	const __u32 headers = ETH_HLEN + outer + (inner == IPPROTO_IPIP ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET |
 		      (act == IN_IPV4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
 	struct ethernet *header;
@@ -229,11 +235,10 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 
 	if (bpf_skb_adjust_room(skb, outer, BPF_ADJ_ROOM_MAC, flags))
 		return 0;
-	/* At least a UDP header is behind both IP headers. */
-	if (!reach(skb, ETH_HLEN + 60))
+	if (!reach(skb, headers))
 		return -1;
 	header = (void *)(long)skb->data;
-	if ((void *)header + ETH_HLEN + 60 > (void *)(long)skb->data_end)
+	if ((void *)header + headers > (void *)(long)skb->data_end)
 		return -1;
 	address(header, way);
 	if (act == IN_IPV4) {
@@ -279,8 +284,12 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, struct way *way, const struct packet *packet,
 				  __u8 inner)
 {
-	int done = encapsulate(skb, way, packet, flow->act, inner);
+	int done;
 
+	if (flow->act == IN_IPV4)
+		done = encapsulate(skb, way, packet, IN_IPV4, inner);
+	else
+		done = encapsulate(skb, way, packet, IN_IPV6, inner);
 	if (done == 0)
 		return MISS;
 	if (done < 0)

@@ -9,8 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use uvs_director::Instant as Instant2;
-use uvs_attach::{CachePlan, Attachments, OBJECT, Pair};
+use uvs_attach::{Attachments, OBJECT, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
 use uvs_director::{Frame, PortId};
 use uvs_director::spec::MacAddr;
@@ -38,7 +37,7 @@ pub(crate) struct Lab {
 }
 
 /// The object under test: the committed one, or another that was just built.
-fn object() -> Vec<u8> {
+pub(crate) fn object() -> Vec<u8> {
     match std::env::var_os("UVS_TEST_BPF") {
         Some(path) => fs::read(path).unwrap(),
         None => OBJECT.to_vec(),
@@ -51,12 +50,24 @@ pub(crate) fn pair() -> Pair {
 }
 
 pub(crate) async fn attach() -> Attachments {
-    let plan = std::env::var_os("UVS_TEST_CACHE").map(|_| CachePlan::new(1000, Instant2::ZERO));
-    Attachments::with_object(vec![Pair{cached: plan.is_some(), ..pair()}], plan, &object()).await.unwrap_or_else(|error| panic!("{error}"))
+    Attachments::with_object(vec![pair()], None, &object()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs `body` on a thread in the host's namespace, one test at a time, or says why not.
 pub(crate) fn in_lab(offload: bool, body: impl AsyncFnOnce(&Lab) + Send) {
+    alone(|| {
+        let lab = Lab::new(offload);
+        lab.host
+            .run(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(body(&lab));
+            })
+            .unwrap();
+    });
+}
+
+/// Runs `body`, one test at a time, or says why not.
+pub(crate) fn alone(body: impl FnOnce()) {
     static TURN: Mutex<()> = Mutex::new(());
     let lacking = if privilege::has_capabilities().unwrap() { privilege::check_tun().err() } else { None };
     if lacking.is_some() || !privilege::has_capabilities().unwrap() {
@@ -68,13 +79,7 @@ pub(crate) fn in_lab(offload: bool, body: impl AsyncFnOnce(&Lab) + Send) {
         return;
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = Lab::new(offload);
-    lab.host
-        .run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(body(&lab));
-        })
-        .unwrap();
+    body();
 }
 
 impl Lab {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod differential;
 mod frames;
 mod lab;
 mod links;
