@@ -40,7 +40,8 @@ pub async fn attach(config: &Config, clock: Clock) -> Result<Attached, AttachErr
             why: "it has no link of its own (attach = \"tcx\")".to_owned(),
         })
         .collect();
-    let attachments = if pairs.is_empty() { None } else { Some(with_cache(config, clock, pairs, &mut missing).await?) };
+    let attachments =
+        if pairs.is_empty() { None } else { Some(with_cache(config, clock, pairs, &mut missing).await?) };
     for Missing { interface, why } in &missing {
         info!(interface, "not accelerated: {why}");
     }
@@ -73,7 +74,10 @@ async fn with_cache(
     let attachments = Attachments::new(plain, None).await?;
     warn!("established flows are not forwarded in the kernel: {refused}");
     missing.extend(
-        pairs.into_iter().filter(|pair| pair.cached).map(|pair| Missing { interface: pair.device, why: refused.to_string() }),
+        pairs
+            .into_iter()
+            .filter(|pair| pair.cached)
+            .map(|pair| Missing { interface: pair.device, why: refused.to_string() }),
     );
     Ok(attachments)
 }

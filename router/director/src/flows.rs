@@ -125,6 +125,9 @@ impl Flows {
         if !connection.cached.is_placed() {
             return;
         }
+        if connection.request.protocol != tcp::PROTOCOL {
+            return;
+        }
         let state = TcpState::from_number(connection.state);
         if is_over(state) {
             lock(&self.closing).push_back((now, connection.request));
@@ -344,7 +347,8 @@ impl Director {
         if moved || event.at + connection.timeout > connection.expires_at {
             shard.follow(id, moved, event.at);
         }
-        if moved {
+        // What follows a segment other than SYN is not told of, whether it moved anything or not.
+        if moved || event.tcp_flags & tcp::SYN == 0 {
             flows.settle(&mut shard, id, event.at);
         }
     }

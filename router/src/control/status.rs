@@ -29,7 +29,10 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
         not_accelerated: live
             .unaccelerated
             .iter()
-            .map(|Missing { interface, why }| NotAccelerated { interface: interface.clone(), why: why.clone() })
+            .map(|Missing { interface, why }| NotAccelerated {
+                interface: interface.clone(),
+                why: why.clone(),
+            })
             .collect(),
         limits: limits(live, &status),
         drops: status

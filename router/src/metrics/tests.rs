@@ -69,7 +69,15 @@ fn busy() -> Snapshot {
         modules: vec![module()],
         interfaces: vec![("uvs0".to_owned(), interface)],
         attached: vec![("uvs0".to_owned(), "eth0".to_owned(), true)],
-        cache: Some(CacheStatus { flows: 2, flows_max: 8, ways: 2, placed: 5, refused: 1, packets: 7, untold: 0 }),
+        cache: Some(CacheStatus {
+            flows: 2,
+            flows_max: 8,
+            ways: 2,
+            placed: 5,
+            refused: 1,
+            packets: 7,
+            untold: 0,
+        }),
         reloads: Reloads { done: 2, failed: 1 },
     }
 }

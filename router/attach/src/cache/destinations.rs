@@ -88,7 +88,9 @@ impl Destinations {
     /// Packets of all destinations so far, gone ones included.
     pub(super) fn packets(&self) -> u64 {
         let used = self.places.iter().enumerate().filter(|(_, place)| place.is_some());
-        used.filter_map(|(index, _)| self.sum(index)).map(|[packets_in, _, packets_out, _]| packets_in + packets_out).sum()
+        used.filter_map(|(index, _)| self.sum(index))
+            .map(|[packets_in, _, packets_out, _]| packets_in + packets_out)
+            .sum()
     }
 
     /// Lets no flow of a destination hold that was placed before, or none of any.

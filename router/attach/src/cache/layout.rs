@@ -209,8 +209,7 @@ impl Event {
             4 => Address::v4(<[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four bytes").into()),
             _ => Address::v6(<[u8; 16]>::try_from(&bytes[at..at + 16]).expect("sixteen bytes").into()),
         };
-        let key =
-            FlowKey { protocol, source: (address(8), port(40)), destination: (address(24), port(42)) };
+        let key = FlowKey { protocol, source: (address(8), port(40)), destination: (address(24), port(42)) };
         Some(Self { at: long_at(bytes, 0), key, tcp_flags, is_reply: act == 2 })
     }
 }
@@ -225,7 +224,11 @@ mod tests {
 
     #[test]
     fn keys_and_values_lie_as_the_programs_read_them() {
-        let of = FlowKey { protocol: 6, source: (addr("10.0.0.2"), 0x1234), destination: (addr("10.0.0.100"), 80) };
+        let of = FlowKey {
+            protocol: 6,
+            source: (addr("10.0.0.2"), 0x1234),
+            destination: (addr("10.0.0.100"), 80),
+        };
         let want = [&[10, 0, 0, 2, 10, 0, 0, 100, 0x12, 0x34, 0, 80][..], &6_u32.to_ne_bytes()].concat();
         assert_eq!(key(&of), Key::V4(want.try_into().unwrap()));
         let entry = Entry {

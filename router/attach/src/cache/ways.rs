@@ -116,8 +116,15 @@ impl Ways {
                     to_peer: link.is_some_and(|link| link.to_peer),
                 }
             }
-            None => {
-                WayEntry { link: 0, generation, mtu: 0, seen: 0, to: none, from: none, tunnel: None, to_peer: false }
+            None => WayEntry {
+                link: 0,
+                generation,
+                mtu: 0,
+                seen: 0,
+                to: none,
+                from: none,
+                tunnel: None,
+                to_peer: false,
             },
         };
         let index = u32::try_from(index).expect("there are less than 65536");
@@ -146,7 +153,9 @@ impl Ways {
     pub(super) fn tend(&mut self, tick: u32, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
         for index in 0..self.places.len() {
             let Some(place) = &self.places[index] else { continue };
-            let Ok(entry) = self.map.get(&u32::try_from(index).expect("less than 65536"), 0) else { continue };
+            let Ok(entry) = self.map.get(&u32::try_from(index).expect("less than 65536"), 0) else {
+                continue;
+            };
             let idle = tick.wrapping_sub(seen(&entry)).min(tick.wrapping_sub(place.placed));
             if idle > IDLE_TICKS && idle < u32::MAX / 2 {
                 self.known.remove(&place.name);

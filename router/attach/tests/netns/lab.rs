@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use uvs_attach::{Attachments, OBJECT, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
-use uvs_director::{Frame, PortId};
 use uvs_director::spec::MacAddr;
+use uvs_director::{Frame, PortId};
 use uvs_lab::net::{End, connect};
 use uvs_lab::{Host, privilege};
 
@@ -46,7 +46,14 @@ pub(crate) fn object() -> Vec<u8> {
 
 /// What is attached in the lab.
 pub(crate) fn pair() -> Pair {
-    Pair { device: "uvs0".to_owned(), mac: DIRECTOR, mtu: 1500, link: "eth0".to_owned(), port: PortId(0), cached: false }
+    Pair {
+        device: "uvs0".to_owned(),
+        mac: DIRECTOR,
+        mtu: 1500,
+        link: "eth0".to_owned(),
+        port: PortId(0),
+        cached: false,
+    }
 }
 
 pub(crate) async fn attach() -> Attachments {
