@@ -63,8 +63,8 @@ mod tunnel;
 mod workers;
 
 pub use config::{
-    Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
-    Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
+    Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
+    Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
 };
 pub use control::{Control, Socket, parse_socket};
 pub use modules::{Folder, Modules};

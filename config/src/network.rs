@@ -14,8 +14,20 @@ use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
 
-pub(crate) const INTERFACE: Keys =
-    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "attach", "link", "accelerate", "bridge", "host"];
+pub(crate) const INTERFACE: Keys = &[
+    "name",
+    "device",
+    "mac",
+    "mtu",
+    "offload",
+    "queues",
+    "addresses",
+    "attach",
+    "link",
+    "accelerate",
+    "bridge",
+    "host",
+];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
 pub(crate) const HOST: Keys =
     &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
@@ -500,7 +512,8 @@ fn read_accelerate(table: &Table<'_>, is_direct: bool) -> Accelerate {
     // Of an attach that is wrong was said what is.
     if wish == Accelerate::On && !is_direct && !table.has("attach") {
         let what = "accelerate = \"on\" does not go with a bridge: the flow cache is where frames come in";
-        let fix = "add attach = \"tcx\" and link = \"eth0\" in place of the bridge; or write accelerate = \"auto\"";
+        let fix =
+            "add attach = \"tcx\" and link = \"eth0\" in place of the bridge; or write accelerate = \"auto\"";
         table.doc.error(&table.place("accelerate"), what, fix);
     }
     wish

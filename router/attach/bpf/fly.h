@@ -160,7 +160,7 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 
 static __always_inline void count(struct flow *flow, struct way *way, const struct packet *packet)
 {
-	__u32 now = tick_now(), index = flow->destination;
+	__u32 now = tick_now(), index = flow->destination, out, bytes_out;
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &index);
 
 	if (flow->seen != now)
@@ -169,13 +169,13 @@ static __always_inline void count(struct flow *flow, struct way *way, const stru
 		way->seen = now;
 	if (!tally)
 		return;
-	if (flow->act == NEW_SOURCE) {
-		tally->packets_out++;
-		tally->bytes_out += packet->length;
-	} else {
-		tally->packets_in++;
-		tally->bytes_in += packet->length;
-	}
+	/* No choice of a place: without CAP_PERFMON the verifier wants to see which one it is. */
+	out = flow->act == NEW_SOURCE;
+	bytes_out = out ? packet->length : 0;
+	tally->packets_in += !out;
+	tally->bytes_in += packet->length - bytes_out;
+	tally->packets_out += out;
+	tally->bytes_out += bytes_out;
 }
 
 /* Into the namespace behind a veth without its queue, as the kernel's own routing of containers does. */

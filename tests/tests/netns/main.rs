@@ -16,6 +16,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod accelerate;
 mod adm;
 mod arp;
 mod attach;

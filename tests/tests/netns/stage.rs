@@ -144,7 +144,7 @@ pub(crate) fn with_keys(config: &str, keys: &str) -> String {
     let mut with = config.to_owned();
     for (key, value) in keys.split(',').filter_map(|pair| pair.trim().split_once('=')) {
         if (key, value) == ("attach", "tcx") {
-            if config.contains("\nbridge = ") {
+            if config.contains("\nbridge = ") && !config.contains("\naccelerate = ") {
                 with = without_bridge(&with);
             }
             continue;
