@@ -49,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// Connections, of each IP version, for which the flow cache in the kernel has room.
     pub flows: u32,
+    /// A folder in bpffs in which established flows outlive the director, for the next one.
+    pub flow_pin: Option<std::path::PathBuf>,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.
@@ -293,6 +295,7 @@ impl Config {
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
+        let flow_pin = settings::flow_pin(&root);
         let modules = modules::modules(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
@@ -310,6 +313,7 @@ impl Config {
             control,
             limits,
             flows,
+            flow_pin,
             timeouts,
             options,
             workers,
@@ -364,6 +368,7 @@ pub(crate) const ROOT: &[&str] = &[
     "timeouts",
     "options",
     "workers",
+    "flow_cache",
     "modules",
     "interface",
     "route",

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 17] = [
+        let tables: [(&str, Keys); 18] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
@@ -87,6 +87,7 @@ mod tests {
             ("[timeouts]", settings::TIMEOUTS),
             ("[options]", settings::OPTIONS),
             ("[workers]", workers::WORKERS),
+            ("[flow_cache]", settings::FLOW_CACHE),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),
             ("`host` is", network::HOST),

@@ -1,6 +1,7 @@
 //! The single tables: `[metrics]`, `[limits]`, `[timeouts]`, `[options]` with `compat`.
 
 use core::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts};
@@ -19,6 +20,7 @@ pub(crate) const LIMITS: Keys = &[
     "fragmented_packets",
     "fragments_per_packet",
 ];
+pub(crate) const FLOW_CACHE: Keys = &["pin"];
 pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp"];
 pub(crate) const OPTIONS: Keys = &[
     "conn_reuse_mode",
@@ -113,6 +115,16 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
         ),
     };
     (limits, flows)
+}
+
+/// Where established flows outlive the director.
+pub(crate) fn flow_pin(root: &Table<'_>) -> Option<PathBuf> {
+    let table = root.section("flow_cache", FLOW_CACHE)?;
+    let pin = table.parsed("pin", "/sys/fs/bpf/uvs", |text| match Path::new(text) {
+        path if path.is_absolute() => Ok(path.to_owned()),
+        _ => Err(format!("folder {text:?} is not an absolute path")),
+    });
+    pin.map(|pin| pin.value)
 }
 
 pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {

@@ -58,7 +58,7 @@ async fn with_cache(
     if !pairs.iter().any(|pair| pair.cached) {
         return Attachments::new(pairs, None).await;
     }
-    let plan = CachePlan::new(config.flows, clock.now());
+    let plan = CachePlan { pin: config.flow_pin.clone(), ..CachePlan::new(config.flows, clock.now()) };
     let refused = match Attachments::new(pairs.clone(), Some(plan)).await {
         Ok(attachments) => {
             info!(connections = config.flows, "established flows are forwarded in the kernel");

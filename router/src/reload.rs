@@ -140,6 +140,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if (running.limits, running.flows) != (wanted.limits, wanted.flows) {
         refusals.push(refuse("[limits]"));
     }
+    if running.flow_pin != wanted.flow_pin {
+        refusals.push(refuse("[flow_cache]"));
+    }
     if running.workers != wanted.workers {
         refusals.push(refuse("[workers]"));
     }

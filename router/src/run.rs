@@ -196,6 +196,13 @@ async fn serve(
     for change in Config::diff(None, &config) {
         plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
     }
+    if let Some(cache) = attachments.as_ref().and_then(Attachments::cache) {
+        let (orphans, now) = (cache.orphans(), plane.clock.now());
+        let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();
+        if !orphans.is_empty() {
+            info!(found = orphans.len(), adopted, "flows of an earlier director taken over");
+        }
+    }
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,

@@ -50,10 +50,17 @@ struct flow {
 	__u32 generation;	/* of the destination */
 	__u32 seen;		/* tick of the last packet; written here */
 	__u8 act;
-	__u8 watch;		/* the director wants to know of the next packet; cleared here */
+	__u8 marks;		/* of `enum mark`; changed here, too */
 	__be16 port;
 };
 
+enum mark {
+	WATCH = 1,		/* the director wants to know of the next packet */
+	FINISHED = 2,		/* one with FIN has passed */
+	RESET = 4,		/* one with RST */
+};
+
+/* Where the packet does not need the address, it is the destination's all the same: for the director that comes next. */
 struct flow4 {
 	struct flow flow;
 	__be32 addr;

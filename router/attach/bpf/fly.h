@@ -98,7 +98,7 @@ static __always_inline int tell(struct flow *flow, const struct packet *packet, 
 	struct event event = {};
 	__u32 i;
 
-	if (!flow->watch && !(packet->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+	if (!(flow->marks & WATCH) && !(packet->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
 		return 1;
 	event.at = bpf_ktime_get_ns();
 	for (i = 0; i < words; i++) {
@@ -121,7 +121,11 @@ static __always_inline int tell(struct flow *flow, const struct packet *packet, 
 	}
 	/* An answer to a SYN says less than what follows. */
 	if (!(packet->flags & TCP_SYN))
-		flow->watch = 0;
+		flow->marks &= ~WATCH;
+	if (packet->flags & TCP_FIN)
+		flow->marks |= FINISHED;
+	if (packet->flags & TCP_RST)
+		flow->marks |= RESET;
 	return 1;
 }
 

@@ -23,6 +23,7 @@ mod cache;
 mod capabilities;
 mod error;
 mod membership;
+mod pins;
 mod program;
 
 pub use attachments::{Attachments, Checked, Pair};

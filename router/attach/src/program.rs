@@ -1,16 +1,20 @@
 //! The programs in the kernel and their map of ports.
 
 use std::error::Error;
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use aya::maps::HashMap;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use uvs_director::spec::MacAddr;
 
 use crate::cache::{Cache, CachePlan};
+use crate::pins::Pins;
 
 /// `bpf/attach.bpf.c`, compiled by `cargo xtask bpf`.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../prebuilt/attach.bpf.o");
@@ -84,15 +88,25 @@ impl Refusal {
 }
 
 /// The loaded object.
-pub(crate) struct Programs(Ebpf);
+pub(crate) struct Programs {
+    ebpf: Ebpf,
+    pins: Option<Pins>,
+}
 
 impl Programs {
     /// Loads an object like [`OBJECT`] into the kernel, with a flow cache if one is planned.
-    pub(crate) fn load(object: &[u8], plan: Option<CachePlan>) -> Result<Self, Refusal> {
+    pub(crate) fn load(object: &[u8], plan: Option<&CachePlan>) -> Result<Self, Refusal> {
         let mut loader = EbpfLoader::new();
         let caching = u32::from(plan.is_some());
-        for (name, size) in plan.iter().flat_map(CachePlan::sizes) {
+        let mut pins = match plan.and_then(|plan| plan.pin.as_deref()).map(Pins::open).transpose() {
+            Ok(pins) => pins,
+            Err(text) => return Err(Refusal { step: "pin the flow cache".to_owned(), errno: None, text }),
+        };
+        for (name, size) in plan.into_iter().flat_map(CachePlan::sizes) {
             loader.map_max_entries(name, size);
+            if let Some(pins) = pins.as_mut().filter(|_| name.starts_with("flows")) {
+                loader.map_pin_path(name, pins.map(name, size));
+            }
         }
         // Nothing in it depends on the layout of the kernel's types: BTF of the kernel is not looked at.
         let mut ebpf = loader
@@ -104,12 +118,19 @@ impl Programs {
             let loaded = classifier(&mut ebpf, name).load();
             loaded.map_err(|error| Refusal::new(format!("load the program {name}"), &error))?;
         }
-        Ok(Self(ebpf))
+        Ok(Self { ebpf, pins })
+    }
+
+    /// Lets go of what an earlier director has pinned and this one has not taken over.
+    pub(crate) fn tidy(&self) {
+        if let Some(pins) = &self.pins {
+            pins.tidy();
+        }
     }
 
     /// The flow cache of an object that was loaded with one.
-    pub(crate) fn take_cache(&mut self, plan: CachePlan) -> Result<Cache, Refusal> {
-        Cache::new(&mut self.0, plan).map_err(|error| Refusal::new("use the maps of the flow cache", &error))
+    pub(crate) fn take_cache(&mut self, plan: &CachePlan) -> Result<Cache, Refusal> {
+        Cache::new(&mut self.ebpf, plan).map_err(|error| Refusal::new("use the maps of the flow cache", &error))
     }
 
     /// Tells the programs of a port, or what has changed about it.
@@ -136,12 +157,28 @@ impl Programs {
                 Device::Tap => tap,
                 Device::Link => link,
             };
-            let program = classifier(&mut self.0, name);
+            let pin = match (&mut self.pins, device) {
+                (Some(pins), _) if device == link => Some(pins.link(name, link)),
+                _ => None,
+            };
+            let program = classifier(&mut self.ebpf, name);
+            if let Some(hook) = pin.as_deref().and_then(|pin| take_over(program, pin)) {
+                hooks.0.push((name, hook));
+                continue;
+            }
             let attached = program
                 .attach_with_options(device, at, TcAttachOptions::TcxOrder(LinkOrder::default()))
                 .and_then(|id| program.take_link(id));
             let hook = attached
                 .map_err(|error| Refusal::new(format!("attach the program {name} to {device}"), &error))?;
+            let hook = match pin {
+                Some(pin) => pinned(hook, &pin).map_err(|text| Refusal {
+                    step: format!("pin the program {name} to {device}"),
+                    errno: None,
+                    text,
+                })?,
+                None => hook,
+            };
             hooks.0.push((name, hook));
         }
         Ok(hooks)
@@ -152,7 +189,7 @@ impl Programs {
         let mut renewed = Hooks(Vec::new());
         for (name, hook) in hooks.0 {
             // To put the program in its own place changes nothing, and fails on a link of BPF that holds no device.
-            let program = classifier(&mut self.0, name);
+            let program = classifier(&mut self.ebpf, name);
             let hook = program.attach_to_link(hook).and_then(|id| program.take_link(id)).ok()?;
             renewed.0.push((name, hook));
         }
@@ -160,9 +197,28 @@ impl Programs {
     }
 
     fn ports(&mut self) -> HashMap<&mut aya::maps::MapData, u32, [u8; PORT_LEN]> {
-        let map = self.0.map_mut("ports").expect("the object has this map");
+        let map = self.ebpf.map_mut("ports").expect("the object has this map");
         map.try_into().expect("it is a hash map of these sizes")
     }
+}
+
+/// Puts a program where one of an earlier director was left, at once. `None`: there is none, or it holds no device any more.
+fn take_over(program: &mut SchedClassifier, pin: &Path) -> Option<SchedClassifierLink> {
+    let left = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    let link = SchedClassifierLink::try_from(left).ok();
+    let taken = link.and_then(|link| program.attach_to_link(link).and_then(|id| program.take_link(id)).ok());
+    if taken.is_none() {
+        // It is in the way of the next one.
+        let _ = fs::remove_file(pin);
+    }
+    taken
+}
+
+/// The same hook, which outlives the process.
+fn pinned(hook: SchedClassifierLink, pin: &Path) -> Result<SchedClassifierLink, String> {
+    let link = FdLink::try_from(hook).map_err(|error| error.to_string())?;
+    let link = link.pin(pin).map_err(|error| error.to_string())?;
+    SchedClassifierLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())
 }
 
 fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> &'e mut SchedClassifier {

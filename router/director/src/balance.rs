@@ -380,7 +380,7 @@ fn starts_connection(snapshot: &Snapshot, packet: &Packet, ip: &[u8], protocol: 
     }
 }
 
-fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connection {
+pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connection {
     let Placement { destination, port, control } = placement;
     let forwarding = destination.forwarding();
     Connection {

@@ -15,7 +15,7 @@ use uvs_wire::Address;
 use crate::frame::PortId;
 use crate::spec::MacAddr;
 pub use crate::stats::Tally;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What packets of one direction of a connection carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +81,8 @@ pub struct Flow<'a> {
     pub reply: Option<Leg>,
     /// The destination, by a number that no other one has.
     pub destination: u32,
+    /// Its address.
+    pub addr: Address,
     /// Where its packets are counted.
     pub tally: &'a Arc<Tally>,
     /// Nobody knows yet that both ends want it: a cache that runs full may leave it alone.
@@ -135,4 +137,34 @@ pub trait FlowCache: Send + Sync {
 
     /// Asks for the neighbour's address of each way that is in use: `None` closes a way until another answer.
     fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>);
+}
+
+/// A connection that a cache has kept from a director that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// What its requests carry.
+    pub request: FlowKey,
+    /// The destination and its port.
+    pub destination: (Address, u16),
+    /// How its packets get there.
+    pub method: Method,
+    /// How long ago the last packet passed.
+    pub idle: Duration,
+    /// Both ends have wanted it.
+    pub is_established: bool,
+    /// FIN has passed: from the client, from the destination.
+    pub finished: [bool; 2],
+    /// RST has passed.
+    pub is_reset: bool,
+}
+
+/// How packets get to the destination, as far as a cache can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// NAT.
+    Nat,
+    /// Direct routing.
+    Direct,
+    /// IPIP.
+    Tunnel,
 }

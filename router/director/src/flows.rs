@@ -18,11 +18,13 @@ use uvs_wire::{Address, tcp};
 
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
-use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Way};
+use crate::balance::new_connection;
+use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
 use crate::frame::Outbox;
 use crate::neighbor::Resolved;
 use crate::network::Hop;
-use crate::service::lock;
+use crate::schedule::Placement;
+use crate::service::{Counted, Destination, lock};
 use crate::spec::{Forwarding, MacAddr, Protocol, Tunnel};
 use crate::state::{advance_tcp, advance_udp};
 use crate::table::{EntryId, Shard};
@@ -240,6 +242,7 @@ impl Director {
             request,
             reply,
             destination: connection.destination.id,
+            addr: connection.destination_addr,
             tally: &connection.destination.tally,
             is_embryonic: connection.is_embryonic(),
         };
@@ -369,6 +372,58 @@ impl Director {
     pub(crate) fn seen_until(&self, connection: &Connection, snapshot: &Snapshot) -> Option<Instant> {
         let flows = self.flows.as_ref().filter(|_| connection.cached.is_placed())?;
         Some(flows.deadline(connection, snapshot))
+    }
+
+    /// Takes over a connection that a cache has kept for a director that ended. False: nothing here would forward it so.
+    ///
+    /// Its state is what the packets that passed in the cache say; persistence does not know it.
+    pub fn adopt(&self, orphan: &Orphan, now: Instant) -> bool {
+        let Orphan { request: FlowKey { protocol, source, destination: asked_for }, destination, .. } = *orphan;
+        let Some(transport) = Protocol::from_number(protocol) else { return false };
+        let snapshot = self.snapshot.load();
+        let Some(service) = snapshot.services.find(transport, asked_for.0, asked_for.1, 0) else { return false };
+        let same = |it: &Arc<Destination>| {
+            it.addr == destination.0
+                && (it.port == 0 || it.port == destination.1)
+                && match it.forwarding() {
+                    Forwarding::Nat => orphan.method == Method::Nat,
+                    Forwarding::Direct => orphan.method == Method::Direct,
+                    Forwarding::Tunnel(tunnel) => tunnel == Tunnel::Ipip && orphan.method == Method::Tunnel,
+                }
+        };
+        let Some(found) = service.destinations().into_iter().find(same) else { return false };
+        let key = RequestKey {
+            client: source.0,
+            virtual_addr: asked_for.0,
+            client_port: source.1,
+            virtual_port: asked_for.1,
+            protocol,
+            template: false,
+        };
+        let mut connection =
+            new_connection(key, Placement { destination: found, port: destination.1, control: None }, now);
+        if transport == Protocol::Tcp {
+            let nat = orphan.method == Method::Nat;
+            let state = match (orphan.is_reset, orphan.finished, orphan.is_established) {
+                (true, ..) => TcpState::Close,
+                (_, [true, true], _) => TcpState::TimeWait,
+                (_, [true, false], _) if nat => TcpState::CloseWait,
+                (_, [true, false] | [false, true], _) => TcpState::FinWait,
+                (_, [false, false], true) => TcpState::Established,
+                (_, [false, false], false) => TcpState::SynRecv,
+            };
+            connection.state = state.number();
+            connection.counted = if state.is_active() { Counted::Active } else { Counted::Inactive };
+            connection.timeout = snapshot.timers.tcp(state);
+        } else {
+            connection.timeout = snapshot.timers.udp();
+        }
+        let deadline = now + connection.timeout;
+        if deadline.since(now) <= orphan.idle {
+            return false;
+        }
+        connection.expires_at = now + (deadline.since(now) - orphan.idle);
+        self.insert(connection) == Ok(true)
     }
 
     /// Takes what has ended a moment ago out of the cache.

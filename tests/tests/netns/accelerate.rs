@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use uvs_lab::director::Director;
 use uvs_lab::topology::{Method, Plan};
@@ -292,4 +293,82 @@ fn where_it_cannot_be_had_auto_goes_on_without_and_says_so() {
     let log = stage.director().get().log();
     assert!(log.contains("not accelerated: it has no link of its own (attach = \"tcx\")"), "{log}");
     assert_eq!(passed(stage.director()), 0);
+}
+
+/// A bpffs of a test's own, with a folder for pins.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+        Self(folder)
+    }
+
+    fn pin(&self) -> String {
+        format!("\n[flow_cache]\npin = \"{}/uvs\"\n", self.0.path().display())
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.0.path().join("uvs")).map_or(0, Iterator::count)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn pinned_flows_go_on_without_a_director_and_are_taken_over() {
+    let Some(_turn) = turn() else { return };
+    for method in Method::ALL {
+        let (before, bpffs) = (maps(), Bpffs::new());
+        let topology = topology(method, &Plan::default());
+        let config = accelerated(&topology.config) + &bpffs.pin();
+        let mut stage = Stage::on(topology, &config);
+        let service = stage.topology.service;
+        let mut talks: Vec<Talk> =
+            (0..6).map(|_| stage.client().run(|| Talk::open(service).unwrap()).unwrap()).collect();
+        // The first ones asked for MAC addresses; the next segment of each finds its place.
+        for round in 0..2_u8 {
+            talks.iter_mut().for_each(|talk| talk.say(&[round]).unwrap());
+        }
+        for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+            stage.director().stop(signal);
+            for talk in &mut talks {
+                talk.say(b"nobody decides").unwrap();
+            }
+            stage.director().start_again();
+            let log = stage.director().get().log();
+            assert!(log.contains("found=6 adopted=6"), "{method}, after {signal}:\n{log}");
+            assert_eq!(active(&mut stage), 6, "{method}");
+            for talk in &mut talks {
+                talk.say(b"as ever").unwrap();
+                talk.say(b"and in the kernel again").unwrap();
+            }
+            assert_eq!(stage.shares().iter().sum::<usize>(), 6, "nobody was asked to begin anew");
+            eventually("they pass in the kernel", || (passed(stage.director()) > 6).then_some(()));
+        }
+        drop(talks);
+        eventually("their ends are seen", || (active(&mut stage) == 0).then_some(()));
+        stage.director().stop(Signal::SIGTERM);
+        assert!(bpffs.files() > 2, "flows and programs are pinned");
+        drop(bpffs);
+        eventually("with the folder all goes", || (maps() == before).then_some(()));
+    }
+}
+
+#[test]
+fn a_folder_for_pins_that_is_none_is_refused() {
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let topology = topology(Method::Nat, &Plan::default());
+    let pin = format!("\n[flow_cache]\npin = \"{}/uvs\"\n", folder.path().display());
+    let config = accelerated(&topology.config) + &pin;
+    let error = Director::start(&topology.director, &crate::stage::uvs(), &config).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("it is not in a bpffs; mount one (mount -t bpf bpf /sys/fs/bpf)"), "{text}");
+    assert!(!folder.path().join("uvs").exists());
 }

@@ -97,10 +97,16 @@ pub(super) struct Entry {
     pub(super) generation: u32,
     pub(super) seen: u32,
     pub(super) act: Act,
+    /// The destination's, for the next director.
+    pub(super) addr: Address,
 }
 
-/// Where a value has the tick of the last packet.
+/// Where a value has the tick of the last packet, and then what becomes of packets, marks, port and address.
 const SEEN: usize = 12;
+/// The director wants to know of the next packet.
+const WATCH: u8 = 1;
+const FINISHED: u8 = 2;
+const RESET: u8 = 4;
 
 impl Entry {
     fn head<const N: usize>(&self) -> Writer<N> {
@@ -110,29 +116,31 @@ impl Entry {
             Act::AsIs => (3, 0),
             Act::Tunnel { destination, .. } => (if destination.is_v4() { 4 } else { 5 }, 0),
         };
-        let watch = 1;
         Writer::new()
             .word(self.way)
             .word(self.destination)
             .word(self.generation)
             .word(self.seen)
-            .put(&[act, watch])
+            .put(&[act, WATCH])
             .put(&port.to_be_bytes())
     }
 
-    fn address(&self) -> Option<Address> {
+    fn address(&self) -> Address {
         match self.act {
-            Act::NewDestination(address, _) | Act::NewSource(address, _) => Some(address),
-            Act::AsIs | Act::Tunnel { .. } => None,
+            Act::NewDestination(address, _) | Act::NewSource(address, _) => address,
+            Act::AsIs | Act::Tunnel { .. } => self.addr,
         }
     }
 
     pub(super) fn value4(&self) -> Value4 {
-        self.head().put(&self.address().map_or([0; 4], Address::v4_octets)).done()
+        // Into a tunnel of the other family no director takes over.
+        let address = self.address();
+        self.head().put(&if address.is_v4() { address.v4_octets() } else { [0; 4] }).done()
     }
 
     pub(super) fn value6(&self) -> Value6 {
-        self.head().put(&self.address().map_or([0; 16], Address::octets)).done()
+        let address = self.address();
+        self.head().put(&if address.is_v4() { [0; 16] } else { address.octets() }).done()
     }
 }
 
@@ -147,6 +155,57 @@ fn long_at(bytes: &[u8], at: usize) -> u64 {
 /// The tick of the last packet, of a value.
 pub(super) fn seen(value: &[u8]) -> u32 {
     word_at(value, SEEN)
+}
+
+/// What an entry says to a director that finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) act: u8,
+    pub(super) is_watched: bool,
+    pub(super) is_finished: bool,
+    pub(super) is_reset: bool,
+    pub(super) seen: u32,
+    pub(super) addr: Address,
+    pub(super) port: u16,
+}
+
+/// NAT to the client, as [`Found::act`].
+pub(super) const NEW_SOURCE: u8 = 2;
+
+impl Found {
+    /// Of a whole value.
+    pub(super) fn read(value: &[u8]) -> Self {
+        let addr = match <[u8; 4]>::try_from(&value[20..]) {
+            Ok(octets) => Address::v4(octets.into()),
+            Err(_) => Address::v6(<[u8; 16]>::try_from(&value[20..36]).expect("36 bytes").into()),
+        };
+        let marks = value[17];
+        Self {
+            act: value[16],
+            is_watched: marks & WATCH != 0,
+            is_finished: marks & FINISHED != 0,
+            is_reset: marks & RESET != 0,
+            seen: seen(value),
+            addr,
+            port: u16::from_be_bytes([value[18], value[19]]),
+        }
+    }
+}
+
+/// The key of an entry, read back.
+pub(super) fn flow_key(key: &[u8]) -> FlowKey {
+    let port = |at: usize| u16::from_be_bytes([key[at], key[at + 1]]);
+    let (len, address): (usize, fn(&[u8]) -> Address) = match key.len() {
+        16 => (4, |bytes| Address::v4(<[u8; 4]>::try_from(bytes).expect("four bytes").into())),
+        _ => (16, |bytes| Address::v6(<[u8; 16]>::try_from(bytes).expect("sixteen bytes").into())),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "a protocol is one byte")]
+    let protocol = word_at(key, 2 * len + 4) as u8;
+    FlowKey {
+        protocol,
+        source: (address(&key[..len]), port(2 * len)),
+        destination: (address(&key[len..2 * len]), port(2 * len + 2)),
+    }
 }
 
 /// One way; `link` is 0 for one that is closed.
@@ -237,6 +296,7 @@ mod tests {
             generation: 6,
             seen: 7,
             act: Act::NewDestination(addr("192.168.10.11"), 8080),
+            addr: addr("192.168.10.11"),
         };
         let words: Vec<u8> = [0x0007_0003_u32, 5, 6, 7].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let want = [&words[..], &[1, 1, 0x1f, 0x90, 192, 168, 10, 11]].concat();

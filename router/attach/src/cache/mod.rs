@@ -12,6 +12,7 @@ mod layout;
 mod ways;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::time::{ClockId, clock_gettime};
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Way};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
 use uvs_director::spec::MacAddr;
 use uvs_director::{Instant, PortId};
+use uvs_wire::Address;
 
 use destinations::Destinations;
-use layout::{CensusBytes, Entry, Event, Key, Value4, Value6};
+use layout::{CensusBytes, Entry, Event, Found, Key, Value4, Value6};
 pub(crate) use ways::Link;
 use ways::Ways;
 
@@ -38,18 +40,20 @@ const EVENTS: u32 = 1 << 20;
 const NOT_THERE: u64 = 1;
 
 /// How large a flow cache is, and whose time it tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachePlan {
     /// Connections that have room in it, of each IP version.
     pub connections: u32,
     /// `CLOCK_MONOTONIC` when the director's clock was zero.
     pub zero: Duration,
+    /// A folder in bpffs where flows outlive the director, for the next one.
+    pub pin: Option<PathBuf>,
 }
 
 impl CachePlan {
     /// Of so many connections, where the director's clock shows `now`.
     pub fn new(connections: u32, now: Instant) -> Self {
-        Self { connections, zero: monotonic().saturating_sub(now.since(Instant::ZERO)) }
+        Self { connections, pin: None, zero: monotonic().saturating_sub(now.since(Instant::ZERO)) }
     }
 
     /// The sizes of the maps, as the loader is told.
@@ -133,6 +137,24 @@ impl<K: aya::Pod, V: aya::Pod> Flows<K, V> {
     }
 }
 
+impl<const K: usize, const V: usize> Flows<[u8; K], [u8; V]>
+where
+    [u8; K]: aya::Pod,
+    [u8; V]: aya::Pod,
+{
+    /// Takes all entries out.
+    fn drain(&self) -> Vec<(FlowKey, Found)> {
+        let mut map = lock(&self.map);
+        let entries: Vec<_> = map.iter().filter_map(Result::ok).collect();
+        for (key, _) in &entries {
+            // Nobody else has the map.
+            let _ = map.remove(key);
+        }
+        self.len.store(0, Relaxed);
+        entries.iter().map(|(key, value)| (layout::flow_key(key), Found::read(value))).collect()
+    }
+}
+
 fn is_there(error: &MapError) -> bool {
     matches!(error, MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists)
 }
@@ -153,7 +175,7 @@ pub struct Cache {
 
 impl Cache {
     /// Takes the maps of a loaded object whose sizes are those of the plan.
-    pub(crate) fn new(object: &mut Ebpf, plan: CachePlan) -> Result<Self, MapError> {
+    pub(crate) fn new(object: &mut Ebpf, plan: &CachePlan) -> Result<Self, MapError> {
         let mut take = |name| object.take_map(name).expect("the object has this map");
         let flows_max = plan.connections.saturating_mul(2) as usize;
         Ok(Self {
@@ -187,8 +209,14 @@ impl Cache {
         lock(&self.ways).set_link(port, link, self.tick())
     }
 
-    fn insert(&self, leg: &Leg, way: u32, (destination, generation): (u32, u32)) -> Result<(), NotPlaced> {
-        let entry = Entry { way, destination, generation, seen: self.tick(), act: leg.act };
+    fn insert(
+        &self,
+        leg: &Leg,
+        addr: Address,
+        way: u32,
+        (destination, generation): (u32, u32),
+    ) -> Result<(), NotPlaced> {
+        let entry = Entry { way, destination, generation, seen: self.tick(), act: leg.act, addr };
         match layout::key(&leg.key) {
             Key::V4(key) => self.flows4.insert(&key, &entry.value4()),
             Key::V6(key) => self.flows6.insert(&key, &entry.value6()),
@@ -218,9 +246,44 @@ impl Cache {
         };
         let destination = lock(&self.destinations).number(flow.destination, flow.tally)?;
         if let Some((leg, way)) = reply {
-            self.insert(leg, way, destination)?;
+            self.insert(leg, flow.addr, way, destination)?;
         }
-        self.insert(&flow.request, request, destination)
+        self.insert(&flow.request, flow.addr, request, destination)
+    }
+
+    /// Takes out what a director before has left, to be taken over.
+    pub fn orphans(&self) -> Vec<Orphan> {
+        let now = nanos(monotonic());
+        let mut found = self.flows4.drain();
+        found.extend(self.flows6.drain());
+        let mut answers = std::collections::HashMap::new();
+        for (key, entry) in found.iter().filter(|(_, entry)| entry.act == layout::NEW_SOURCE) {
+            let FlowKey { protocol, source, destination } = *key;
+            let request = FlowKey { protocol, source: destination, destination: (entry.addr, entry.port) };
+            answers.insert((request, source), *entry);
+        }
+        let orphan = |(request, entry): (FlowKey, Found)| {
+            let method = match entry.act {
+                1 => Method::Nat,
+                3 => Method::Direct,
+                4 | 5 if !entry.addr.is_unspecified() => Method::Tunnel,
+                _ => return None,
+            };
+            let port = if method == Method::Nat { entry.port } else { request.destination.1 };
+            let answer = answers.get(&(request, (entry.addr, port)));
+            let seen = |entry: &Found| now - layout::end_of_tick(entry.seen, now);
+            let idle = answer.map_or(u64::MAX, seen).min(seen(&entry));
+            Some(Orphan {
+                request,
+                destination: (entry.addr, port),
+                method,
+                idle: Duration::from_nanos(idle),
+                is_established: !entry.is_watched,
+                finished: [entry.is_finished, answer.is_some_and(|answer| answer.is_finished)],
+                is_reset: entry.is_reset || answer.is_some_and(|answer| answer.is_reset),
+            })
+        };
+        found.into_iter().filter_map(orphan).collect()
     }
 
     /// What happened so far.
