@@ -92,7 +92,8 @@ impl Attachments {
         let first = pairs.first().expect("who attaches nothing loads nothing");
         let refused = |refusal| AttachError::refused(first, refusal);
         let mut programs = Programs::load(object, plan.as_ref()).map_err(refused)?;
-        let cache = plan.as_ref().map(|plan| programs.take_cache(plan)).transpose().map_err(refused)?.map(Arc::new);
+        let cache =
+            plan.as_ref().map(|plan| programs.take_cache(plan)).transpose().map_err(refused)?.map(Arc::new);
         let net = Net::new().map_err(|cause| link_error(first, cause))?;
         let mut all = Self { net, programs, cache, attached: Vec::new() };
         for pair in pairs {

@@ -36,7 +36,9 @@ impl Pins {
         if !is_bpffs {
             // Only if it was made here is it empty for sure.
             let _ = fs::remove_dir(folder);
-            return Err(what(&"it is not in a bpffs; mount one (mount -t bpf bpf /sys/fs/bpf) and name a folder in it"));
+            return Err(what(
+                &"it is not in a bpffs; mount one (mount -t bpf bpf /sys/fs/bpf) and name a folder in it",
+            ));
         }
         Ok(Self { folder: folder.to_owned(), used: HashSet::new() })
     }

@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use aya::maps::HashMap;
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
@@ -130,7 +130,8 @@ impl Programs {
 
     /// The flow cache of an object that was loaded with one.
     pub(crate) fn take_cache(&mut self, plan: &CachePlan) -> Result<Cache, Refusal> {
-        Cache::new(&mut self.ebpf, plan).map_err(|error| Refusal::new("use the maps of the flow cache", &error))
+        Cache::new(&mut self.ebpf, plan)
+            .map_err(|error| Refusal::new("use the maps of the flow cache", &error))
     }
 
     /// Tells the programs of a port, or what has changed about it.

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 
 use uvs_wire::{Address, tcp};
 
+use crate::balance::new_connection;
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
-use crate::balance::new_connection;
 use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
 use crate::frame::Outbox;
 use crate::neighbor::Resolved;
@@ -378,10 +378,13 @@ impl Director {
     ///
     /// Its state is what the packets that passed in the cache say; persistence does not know it.
     pub fn adopt(&self, orphan: &Orphan, now: Instant) -> bool {
-        let Orphan { request: FlowKey { protocol, source, destination: asked_for }, destination, .. } = *orphan;
+        let Orphan { request: FlowKey { protocol, source, destination: asked_for }, destination, .. } =
+            *orphan;
         let Some(transport) = Protocol::from_number(protocol) else { return false };
         let snapshot = self.snapshot.load();
-        let Some(service) = snapshot.services.find(transport, asked_for.0, asked_for.1, 0) else { return false };
+        let Some(service) = snapshot.services.find(transport, asked_for.0, asked_for.1, 0) else {
+            return false;
+        };
         let same = |it: &Arc<Destination>| {
             it.addr == destination.0
                 && (it.port == 0 || it.port == destination.1)

@@ -140,7 +140,10 @@ fn a_connection_is_placed_before_its_first_packet_leaves() {
         assert!(is_embryonic);
         assert_eq!(request.act, act);
         let way = request.way;
-        assert_eq!((way.port, way.to, way.from, way.mtu), (SERVER_SIDE, MacAddr(RS1_MAC), MacAddr(R0_MAC), 1500));
+        assert_eq!(
+            (way.port, way.to, way.from, way.mtu),
+            (SERVER_SIDE, MacAddr(RS1_MAC), MacAddr(R0_MAC), 1500)
+        );
         assert_eq!(reply.is_some(), answers);
         if let Some(reply) = reply {
             assert_eq!(reply.key, key((RS1, 8080), CLIENT_AT));
