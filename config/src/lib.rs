@@ -46,6 +46,7 @@
 //!   compares them.
 
 mod address;
+mod attach;
 mod config;
 mod control;
 mod destination;

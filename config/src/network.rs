@@ -9,7 +9,8 @@ use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, R
 use crate::address::{
     edge_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
 };
-use crate::config::{Accelerate, Bridge, Direct, Host, Interface, Neighbor};
+use crate::attach::{read_accelerate, read_direct};
+use crate::config::{Bridge, Direct, Host, Interface, Neighbor};
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
@@ -42,13 +43,6 @@ const MTU_MIN_V6: u32 = 1280;
 enum Device {
     Tap,
     Tun,
-}
-
-/// How a TAP's frames get to a link of the host.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Attach {
-    Bridge,
-    Tcx,
 }
 
 /// How to reach an address.
@@ -475,50 +469,6 @@ fn read_bridge(table: &Table<'_>) -> Option<Bridge> {
     Some(Bridge { name: name?.value.to_owned(), ports: devices(table, "ports") })
 }
 
-fn read_direct(table: &Table<'_>, tap: bool) -> Option<Direct> {
-    let doc = table.doc;
-    let attach = table.choice("attach", &[("bridge", Attach::Bridge), ("tcx", Attach::Tcx)], &[]);
-    let link = table.string("link", "eth0").filter(|link| is_device_name(doc, "link", link));
-    if !tap {
-        return None; // which was said
-    }
-    match attach.as_ref().map(|attach| attach.value) {
-        Some(Attach::Tcx) => {
-            if table.has("bridge") {
-                let what = "bridge does not go with attach = \"tcx\": the frames take no bridge";
-                let fix = "remove bridge and name the network card: link = \"eth0\"; or remove attach";
-                doc.error(&table.place("bridge"), what, fix);
-            }
-            table.require("link", "\"eth0\", the network card or veth that the frames come in on");
-            Some(Direct { link: link?.value.to_owned() })
-        }
-        _ => {
-            // Without an attach that can be read, nothing is known about it.
-            if table.has("link") && (attach.is_some() || !table.has("attach")) {
-                let what = "link does not go with a bridge";
-                let fix =
-                    "add attach = \"tcx\", or name it in bridge = { name = \"br0\", ports = [\"eth0\"] }";
-                doc.error(&table.place("link"), what, fix);
-            }
-            None
-        }
-    }
-}
-
-fn read_accelerate(table: &Table<'_>, is_direct: bool) -> Accelerate {
-    let words = [("off", Accelerate::Off), ("auto", Accelerate::Auto), ("on", Accelerate::On)];
-    let wish = table.choice("accelerate", &words, &[("true", "on"), ("false", "off")]);
-    let wish = wish.map_or(Accelerate::Off, |found| found.value);
-    // Of an attach that is wrong was said what is.
-    if wish == Accelerate::On && !is_direct && !table.has("attach") {
-        let what = "accelerate = \"on\" does not go with a bridge: the flow cache is where frames come in";
-        let fix =
-            "add attach = \"tcx\" and link = \"eth0\" in place of the bridge; or write accelerate = \"auto\"";
-        table.doc.error(&table.place("accelerate"), what, fix);
-    }
-    wish
-}
-
 fn devices(table: &Table<'_>, key: &str) -> Vec<String> {
     let names = table.list(key, "eth0", |name| Ok(name.to_owned())).unwrap_or_default();
     let good = |name: &At<String>| {
@@ -591,7 +541,7 @@ fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefi
 }
 
 /// The rules of Linux (15 bytes, no `/`, `:` or space) without what its tools take for something else.
-fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
+pub(crate) fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
     let text = name.value;
     let odd = |letter: &char| !(letter.is_ascii_alphanumeric() || "-_.@+".contains(*letter));
     let (what, fix) = if text.len() > 15 {
