@@ -38,8 +38,8 @@ exit status: 0 all passed, 1 something failed, 2 wrong usage
 const REQUIRE_ROOT: &str = "UVS_REQUIRE_ROOT_TESTS";
 /// Names the folder of rebuilt schedulers that the tests of the plug-in host run in place of the committed ones.
 const REBUILT: &str = "UVS_TEST_MODULES";
-/// Names the object of the direct attach that its tests load in place of the committed one.
-const REBUILT_OBJECT: &str = "UVS_TEST_BPF";
+/// Names the folder with the programs for the kernel that their tests load in place of the committed ones.
+const REBUILT_OBJECTS: &str = "UVS_TEST_BPF";
 
 /// The one step that is never nextest's.
 const DOC_TESTS: &str = "doc tests";
@@ -294,7 +294,7 @@ impl Session {
         if self.nextest {
             tests.args(["--filterset", "package(uvs-attach)"]);
         }
-        tests.env(REBUILT_OBJECT, folder.path().join(bpf::OBJECT));
+        tests.env(REBUILT_OBJECTS, folder.path());
         self.counted("direct attach, rebuilt programs", tests)
     }
 
