@@ -78,10 +78,9 @@ struct tunnel {
 	__u8 congested;
 };
 
-static __always_inline void count(const struct __sk_buff *skb, __u32 which)
+static __always_inline void count(__u32 which, __u32 packets)
 {
 	__u64 *counter = bpf_map_lookup_elem(&counters, &which);
-	__u32 packets = skb->gso_segs;
 
 	if (counter)
 		*counter += packets ? packets : 1;
@@ -186,6 +185,8 @@ SEC("classifier")
 int decapsulate(struct __sk_buff *skb)
 {
 	struct tunnel tunnel = {};
+	/* Of a train; once its header is off, nobody has counted. */
+	const __u32 packets = skb->gso_segs;
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	__u8 ecn = 0;
 	__be16 type;
@@ -216,7 +217,7 @@ int decapsulate(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* A sender that is not told of congestion has to lose the packet (RFC 6040 section 4.2). */
 	if (tunnel.congested && !ecn) {
-		count(skb, CONGESTED);
+		count(CONGESTED, packets);
 		return TC_ACT_SHOT;
 	}
 
@@ -226,7 +227,7 @@ int decapsulate(struct __sk_buff *skb)
 	bpf_skb_store_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0);
 	if (tunnel.congested)
 		bpf_skb_ecn_set_ce(skb);
-	count(skb, DECAPSULATED);
+	count(DECAPSULATED, packets);
 	return TC_ACT_UNSPEC;
 }
 

@@ -268,7 +268,7 @@ fn a_card_that_goes_is_taken_again_when_it_comes_back() {
 }
 
 /// `uvs` with some capabilities alone: a script in its place.
-fn with_capabilities(folder: &TempDir, bounding_set: &str) -> PathBuf {
+pub(crate) fn with_capabilities(folder: &TempDir, bounding_set: &str) -> PathBuf {
     let script = folder.path().join("uvs");
     let text = format!("#!/bin/sh\nexec setpriv --bounding-set {bounding_set} {} \"$@\"\n", uvs().display());
     fs::write(&script, text).unwrap();
