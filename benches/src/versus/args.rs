@@ -274,7 +274,7 @@ pub(crate) struct Mode {
 
 impl Mode {
     /// A TUN device has no MAC addresses for DR to change, and nothing that a program could redirect Ethernet frames to.
-    const fn makes_sense(self) -> bool {
+    pub(crate) const fn makes_sense(self) -> bool {
         match self.device {
             Device::Tap => true,
             Device::Tun => !matches!(self.method, Method::Dr) && matches!(self.attach, Attach::Bridge),

@@ -139,13 +139,40 @@ impl Contestant {
         }
     }
 
+    /// The program's process; `None`: it is a part of the kernel.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        match &self.engine {
+            Engine::Uvs { director, .. } => Some(director.id()),
+            Engine::Haproxy(process) => Some(process.id()),
+            Engine::Kernel | Engine::Nft => None,
+        }
+    }
+
+    /// How many frames found a queue full since it was started: of a device of the director's, or of a socket at the ends.
+    ///
+    /// # Errors
+    /// The kernel's figures cannot be read.
+    pub(crate) fn dropped_by_queues(&self) -> Result<u64> {
+        let devices = self.world.director.run(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+        // Behind the name 8 figures of what came in, the 4th of them drops, and 8 of what went out.
+        let drops = devices.lines().filter_map(|line| line.split_once(':')).map(|(_, figures)| {
+            let figures: Vec<u64> = figures.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+            figures.get(3).copied().unwrap_or_default() + figures.get(11).copied().unwrap_or_default()
+        });
+        let mut dropped = drops.sum::<u64>();
+        for host in [&self.world.client, &self.world.servers] {
+            let text = host.run(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+            let (names, figures) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+            let full = names.split(' ').zip(figures.split(' ')).find(|(name, _)| *name == "RcvbufErrors");
+            dropped += full.and_then(|(_, figure)| figure.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(dropped)
+    }
+
     /// CPU time that the program itself has taken, in seconds; `None`: it is a part of the kernel.
     pub(crate) fn own_cpu(&self) -> Option<f64> {
-        let id = match &self.engine {
-            Engine::Uvs { director, .. } => director.id(),
-            Engine::Haproxy(process) => process.id(),
-            Engine::Kernel | Engine::Nft => return None,
-        };
+        let id = self.process_id()?;
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         // Fields after the name, which is in parentheses and may hold anything: 14 and 15 of proc_pid_stat(5).
         let (_, fields) = stat.rsplit_once(')')?;

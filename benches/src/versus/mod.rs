@@ -5,6 +5,7 @@
 //!                |--> verify              every byte is compared once
 //!                `--> bulk, datagrams, connections, exchanges     a load, and what observe reads meanwhile
 //!                        `--> report, plot                        medians, spreads, ratios
+//!   soak          uvs alone, all loads at once, every byte compared
 //! ```
 
 mod args;
@@ -19,6 +20,7 @@ mod observe;
 mod pattern;
 mod plot;
 mod report;
+mod soak;
 mod verify;
 mod world;
 
@@ -38,6 +40,7 @@ pub(crate) use args::Args;
 use args::{Attach, Load, Metric, Mode, Peer, Timing};
 use contestant::Contestant;
 use report::{Reading, Results};
+pub(crate) use soak::{Args as SoakArgs, run as soak};
 
 /// Nanoseconds and microseconds in a second.
 const NANO: f64 = 1e9;
