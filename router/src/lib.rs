@@ -22,6 +22,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod pages;
+mod prefetch;
 pub mod realserver;
 pub mod reload;
 pub mod run;

@@ -53,6 +53,19 @@ pub(crate) struct ReplyKey {
     pub(crate) protocol: u8,
 }
 
+impl ReplyKey {
+    /// The connection that a packet belongs to as a reply.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            destination: packet.src,
+            client: packet.dst,
+            destination_port: packet.src_port,
+            client_port: packet.dst_port,
+            protocol: packet.protocol,
+        }
+    }
+}
+
 /// What a template knows about the connections it placed, and an FTP control connection about its data
 /// connections. Shared with them.
 #[derive(Debug, Default)]

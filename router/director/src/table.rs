@@ -199,6 +199,23 @@ impl Table {
         self.locked(self.keys.client(protocol, client, client_port))
     }
 
+    /// The hash of a request's client, and its own.
+    pub(crate) fn hash_request(&self, key: &RequestKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.request(client, key))
+    }
+
+    /// The same of a reply.
+    pub(crate) fn hash_reply(&self, key: &ReplyKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.reply(client, key))
+    }
+
+    /// Shows the shard of such a client.
+    pub(crate) fn look(&self, client: u64, look: impl FnOnce(&Shard)) {
+        look(&self.locked(client));
+    }
+
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
     /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any.
     pub(crate) fn insert(

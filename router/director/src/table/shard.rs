@@ -56,6 +56,19 @@ impl Shard {
         self.replies.find(hash, |index| self.slab.get(index).reply_key() == *key).map(EntryId)
     }
 
+    /// Where the search for a hash begins in memory.
+    #[inline]
+    pub(crate) fn home(&self, hash: u32, is_reply: bool) -> &u64 {
+        if is_reply { self.replies.home(hash) } else { self.requests.home(hash) }
+    }
+
+    /// Where the first entry of that hash lies, which most likely is the one that is meant.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u32, is_reply: bool) -> Option<*const u8> {
+        let index = if is_reply { &self.replies } else { &self.requests };
+        index.find(hash, |_| true).map(|entry| self.slab.place(entry))
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: EntryId) -> &Connection {
         self.slab.get(id.0)
