@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// A line for every [[interface]] of the config of uvs, such as 'mtu = 1400' [may be repeated]
     #[arg(long, value_name = "LINE")]
     pub(crate) interface_key: Vec<String>,
+    /// A line for [workers] of the config of uvs, such as 'busy_poll_us = 50' [may be repeated]
+    #[arg(long, value_name = "LINE")]
+    pub(crate) workers_key: Vec<String>,
 }
 
 impl Args {

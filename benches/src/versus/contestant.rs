@@ -21,6 +21,15 @@ use super::world::{DIP, GATEWAY, RIPS, TCP_PORTS, UDP_PORTS, VIP, WayBack, World
 /// How long a program may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Lines that the config of uvs gets beside its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keys<'a> {
+    /// Of every interface.
+    pub(crate) interface: &'a [String],
+    /// Of `[workers]`.
+    pub(crate) workers: &'a [String],
+}
+
 /// Who.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
@@ -62,7 +71,7 @@ impl Contestant {
     ///
     /// # Errors
     /// The network cannot be built, or uvs does not start; the message holds what it wrote.
-    pub(crate) fn uvs(mode: Mode, program: &Path, interface_keys: &[String]) -> Result<Self> {
+    pub(crate) fn uvs(mode: Mode, program: &Path, keys: &Keys<'_>) -> Result<Self> {
         let world = World::new(match mode.method {
             Method::Nat => WayBack::Director,
             Method::Dr | Method::Tun => WayBack::Direct,
@@ -74,7 +83,7 @@ impl Contestant {
             Method::Tun => Some(decapsulate(&world.servers, program)?),
             Method::Nat | Method::Dr => None,
         };
-        let director = Director::start(&world.director, program, &config(mode, interface_keys)?)?;
+        let director = Director::start(&world.director, program, &config(mode, keys)?)?;
         let engine = Engine::Uvs { director, _decapsulator: decapsulator };
         Ok(Self { name: Name::Uvs(mode), world, engine })
     }
@@ -184,11 +193,14 @@ impl Contestant {
 }
 
 /// The config for `uvs run`.
-fn config(mode: Mode, interface_keys: &[String]) -> Result<String> {
+fn config(mode: Mode, more: &Keys<'_>) -> Result<String> {
     let mut config = format!("[metrics]\nlisten = \"{METRICS}\"\n");
     let mut keys = String::new();
-    for key in interface_keys {
+    for key in more.interface {
         writeln!(keys, "{key}")?;
+    }
+    if !more.workers.is_empty() {
+        write!(config, "\n[workers]\n{}\n", more.workers.join("\n"))?;
     }
     match mode.device {
         Device::Tap => {
@@ -244,7 +256,7 @@ pub(crate) fn lacks_attach(attach: Attach, program: &Path) -> Result<Option<Stri
     let mode = Mode { method: Method::Nat, device: Device::Tap, attach };
     let mut check = Command::new(program);
     check.args(["check", "/dev/stdin"]).env("NO_COLOR", "1");
-    let (good, text) = feed(check, &config(mode, &[])?)?;
+    let (good, text) = feed(check, &config(mode, &Keys::default())?)?;
     Ok((!good).then(|| text.lines().next().unwrap_or("uvs check refuses it").to_owned()))
 }
 

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use uvs_wire::Packet;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, UDP_ANSWERED};
 use crate::director::Snapshot;
 use crate::sctp::{SctpEvent, SctpState};
 use crate::service::Counted;
@@ -85,10 +85,11 @@ pub(crate) fn advance(
         }
         Protocol::Udp => {
             connection.timeout = snapshot.timers.udp();
-            if seen == Seen::Output {
-                assure(connection);
+            if seen != Seen::Output {
+                return false;
             }
-            false
+            assure(connection);
+            core::mem::replace(&mut connection.state, UDP_ANSWERED) != UDP_ANSWERED
         }
     }
 }

@@ -29,7 +29,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
-use crate::connection::{Connection, ReplyKey, RequestKey};
+use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::service::lock;
 use crate::spec::Evict;
 use crate::time::{Duration, Instant};
@@ -422,6 +422,17 @@ impl Table {
                 range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
             });
         }
+    }
+
+    /// Connections by protocol and state; see [`Tallied`].
+    pub(crate) fn states(&self) -> [usize; Tallied::COUNT] {
+        let mut sums = [0; Tallied::COUNT];
+        for shard in &self.shards {
+            for (sum, count) in sums.iter_mut().zip(lock(&shard.0).states()) {
+                *sum += *count as usize;
+            }
+        }
+        sums
     }
 
     /// Entries, templates included.

@@ -23,7 +23,7 @@ use uvs_lab::privilege;
 
 use super::args::{Attach, Device, Method, Mode, Timing};
 use super::bulk::{join, or_stop};
-use super::contestant::Contestant;
+use super::contestant::{Contestant, Keys};
 use super::world::in_host;
 use super::{NANO, connections, echo, raise_descriptor_limit, uvs};
 use memory::Memory;
@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &Args) -> Result<ExitCode> {
     privilege::acquire()?;
     privilege::check_tun()?;
     raise_descriptor_limit()?;
-    let mut contestant = Contestant::uvs(mode, &uvs()?, &arguments.interface_key)?;
+    let mut contestant =
+        Contestant::uvs(mode, &uvs()?, &Keys { interface: &arguments.interface_key, workers: &[] })?;
     contestant.world.ports = PORTS;
     eprintln!("{mode}: {} s of full load", arguments.seconds);
     let soaked = soak(&contestant, Duration::from_secs(arguments.seconds))
