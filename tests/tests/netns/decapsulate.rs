@@ -95,6 +95,10 @@ impl Network {
             .args(how)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // An IPv6 address is tentative until the link is ready.
+        eventually("the real server has its addresses", || {
+            self.server.run(|| UdpSocket::bind("[fd00::11]:0").ok()).unwrap()
+        });
         let mut process = self.server.exec(command).unwrap();
         process.wait_for_line(Decapsulator::READY, PATIENCE).unwrap();
         process

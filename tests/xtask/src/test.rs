@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
-//!   > doc tests
+//!   > namespaces in another mode > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -40,6 +40,10 @@ const REQUIRE_ROOT: &str = "UVS_REQUIRE_ROOT_TESTS";
 const REBUILT: &str = "UVS_TEST_MODULES";
 /// Names the folder with the programs for the kernel that their tests load in place of the committed ones.
 const REBUILT_OBJECTS: &str = "UVS_TEST_BPF";
+
+/// Gives the directors of the namespace tests other keys of interfaces than the defaults.
+const MODE: &str = "UVS_TEST_MODE";
+const OTHER_MODE: &str = "queues=2,offload=off";
 
 /// The one step that is never nextest's.
 const DOC_TESTS: &str = "doc tests";
@@ -143,6 +147,7 @@ impl Session {
             && self.sdk_examples()
             && self.lints()
             && self.everything()
+            && self.other_mode()
             && self.rebuilt_schedulers()
             && self.rebuilt_programs()
             && self.counted(DOC_TESTS, self.locked(&["test", "--release", "--workspace", "--doc"]))
@@ -263,6 +268,17 @@ impl Session {
         }
         self.examples = Some(folder);
         Ok(None)
+    }
+
+    /// In CI, all namespace tests once more in the mode that is furthest from the default: what `modes` does not
+    /// exercise in every mode anyway.
+    fn other_mode(&mut self) -> GoOn {
+        if !self.in_ci || !self.nextest {
+            return true;
+        }
+        let mut tests = self.release_tests();
+        tests.args(["--filterset", "package(uvs-tests) and binary(netns)"]).env(MODE, OTHER_MODE);
+        self.counted("namespace tests, two queues and no offload", tests)
     }
 
     /// Where another compiler than the recorded one rebuilt the schedulers, their bytes say nothing: the tests of the
