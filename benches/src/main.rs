@@ -12,11 +12,16 @@ mod versus;
 enum Cli {
     /// Measures uvs and its peers side by side, in network namespaces
     Versus(versus::Args),
+    /// Puts uvs under full load for a while and compares every byte
+    Soak(versus::SoakArgs),
 }
 
 fn main() -> ExitCode {
-    let Cli::Versus(arguments) = Cli::parse();
-    match versus::run(&arguments) {
+    let done = match Cli::parse() {
+        Cli::Versus(arguments) => versus::run(&arguments),
+        Cli::Soak(arguments) => versus::soak(&arguments),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

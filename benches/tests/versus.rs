@@ -223,3 +223,23 @@ fn wrong_usage_is_refused_before_anything_is_made() {
         assert!(!output.status.success() && said.contains(want), "{arguments:?}: {said}");
     }
 }
+
+#[test]
+fn a_short_soak_loses_nothing_and_leaves_nothing() {
+    if !may_run() {
+        return;
+    }
+    let stage = Stage::new();
+    for arguments in [&["--method", "nat"][..], &["--method", "tun", "--device", "tun"]] {
+        let mut command = Command::new(stage.file("uvs-bench"));
+        command.args(["soak", "--seconds", "2"]).args(arguments).env("UVS_BIN", stage.file("uvs"));
+        let output = command.output().unwrap();
+        let (said, failed) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {said}{failed}");
+        for words in ["streams, each compared", "datagrams answered", "none failed", "nothing was lost"] {
+            assert!(said.contains(words), "{arguments:?}: {words:?} is not in\n{said}");
+        }
+        stage.is_left_clean();
+    }
+}

@@ -23,6 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod pages;
+mod prefetch;
 pub mod realserver;
 pub mod reload;
 pub mod run;

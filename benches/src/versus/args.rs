@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// A line for every [[interface]] of the config of uvs, such as 'mtu = 1400' [may be repeated]
     #[arg(long, value_name = "LINE")]
     pub(crate) interface_key: Vec<String>,
+    /// A line for [workers] of the config of uvs, such as 'busy_poll_us = 50' [may be repeated]
+    #[arg(long, value_name = "LINE")]
+    pub(crate) workers_key: Vec<String>,
 }
 
 impl Args {
@@ -276,7 +279,7 @@ pub(crate) struct Mode {
 
 impl Mode {
     /// A TUN device has no MAC addresses for DR to change, and nothing that a program could redirect Ethernet frames to.
-    const fn makes_sense(self) -> bool {
+    pub(crate) const fn makes_sense(self) -> bool {
         match self.device {
             Device::Tap => true,
             Device::Tun => !matches!(self.method, Method::Dr) && matches!(self.attach, Attach::Bridge),

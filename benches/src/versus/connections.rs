@@ -38,7 +38,15 @@ pub(crate) fn measure(contestant: &Contestant, timing: Timing) -> Result<Span> {
         let server = scope.spawn(move || or_stop(stop, echo::serve(listener, stop)));
         let client = scope.spawn(move || {
             in_host(&contestant.world.client, || {
-                Client::new(&contestant.world)?.run(contestant, timing, stop)
+                let (client, span) = Client::new(&contestant.world)?.run(contestant, timing, stop)?;
+                // A connection in a hundred thousand may meet an old one; more are the contestant's fault.
+                ensure!(
+                    client.failed * 1000 <= client.complete,
+                    "{} of {} connections were reset",
+                    client.failed,
+                    client.failed + client.complete
+                );
+                Ok(span)
             })
         });
         let span = join(client);
@@ -46,6 +54,21 @@ pub(crate) fn measure(contestant: &Contestant, timing: Timing) -> Result<Span> {
         join(server)?;
         span
     })
+}
+
+/// How many connections were complete, none of which may fail. On a thread of the client, with [`echo::serve`] on another.
+///
+/// # Errors
+/// One failed, or an answer is wrong.
+pub(crate) fn count(contestant: &Contestant, timing: Timing, stop: &AtomicBool) -> Result<u64> {
+    let (client, _) = Client::new(&contestant.world)?.run(contestant, timing, stop)?;
+    ensure!(
+        client.failed == 0,
+        "{} of {} connections failed",
+        client.failed,
+        client.complete + client.failed
+    );
+    Ok(client.complete)
 }
 
 /// A connection under way.
@@ -86,7 +109,7 @@ impl<'w> Client<'w> {
         })
     }
 
-    fn run(mut self, contestant: &Contestant, timing: Timing, stop: &AtomicBool) -> Result<Span> {
+    fn run(mut self, contestant: &Contestant, timing: Timing, stop: &AtomicBool) -> Result<(Self, Span)> {
         for place in 0..self.attempts.len() {
             self.open(place)?;
         }
@@ -115,14 +138,8 @@ impl<'w> Client<'w> {
                 break;
             }
         }
-        // A connection in a hundred thousand may meet an old one; more are the contestant's fault.
-        ensure!(
-            self.failed * 1000 <= self.complete,
-            "{} of {} connections were reset",
-            self.failed,
-            self.failed + self.complete
-        );
-        begun.context("it was stopped before it began")?.end(contestant, self.complete, 0)
+        let span = begun.context("it was stopped before it began")?.end(contestant, self.complete, 0)?;
+        Ok((self, span))
     }
 
     fn step(&mut self, event: &EpollEvent) -> Result<()> {

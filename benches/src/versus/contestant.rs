@@ -21,6 +21,15 @@ use super::world::{DIP, GATEWAY, RIPS, TCP_PORTS, UDP_PORTS, VIP, WayBack, World
 /// How long a program may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Lines that the config of uvs gets beside its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keys<'a> {
+    /// Of every interface.
+    pub(crate) interface: &'a [String],
+    /// Of `[workers]`.
+    pub(crate) workers: &'a [String],
+}
+
 /// Who.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
@@ -62,7 +71,7 @@ impl Contestant {
     ///
     /// # Errors
     /// The network cannot be built, or uvs does not start; the message holds what it wrote.
-    pub(crate) fn uvs(mode: Mode, program: &Path, interface_keys: &[String]) -> Result<Self> {
+    pub(crate) fn uvs(mode: Mode, program: &Path, keys: &Keys<'_>) -> Result<Self> {
         let world = World::new(match mode.method {
             Method::Nat => WayBack::Director,
             Method::Dr | Method::Tun => WayBack::Direct,
@@ -74,7 +83,7 @@ impl Contestant {
             Method::Tun => Some(decapsulate(&world.servers, program)?),
             Method::Nat | Method::Dr => None,
         };
-        let director = Director::start(&world.director, program, &config(mode, interface_keys)?)?;
+        let director = Director::start(&world.director, program, &config(mode, keys)?)?;
         let engine = Engine::Uvs { director, _decapsulator: decapsulator };
         Ok(Self { name: Name::Uvs(mode), world, engine })
     }
@@ -139,13 +148,40 @@ impl Contestant {
         }
     }
 
+    /// The program's process; `None`: it is a part of the kernel.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        match &self.engine {
+            Engine::Uvs { director, .. } => Some(director.id()),
+            Engine::Haproxy(process) => Some(process.id()),
+            Engine::Kernel | Engine::Nft => None,
+        }
+    }
+
+    /// How many frames found a queue full since it was started: of a device of the director's, or of a socket at the ends.
+    ///
+    /// # Errors
+    /// The kernel's figures cannot be read.
+    pub(crate) fn dropped_by_queues(&self) -> Result<u64> {
+        let devices = self.world.director.run(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+        // Behind the name 8 figures of what came in, the 4th of them drops, and 8 of what went out.
+        let drops = devices.lines().filter_map(|line| line.split_once(':')).map(|(_, figures)| {
+            let figures: Vec<u64> = figures.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+            figures.get(3).copied().unwrap_or_default() + figures.get(11).copied().unwrap_or_default()
+        });
+        let mut dropped = drops.sum::<u64>();
+        for host in [&self.world.client, &self.world.servers] {
+            let text = host.run(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+            let (names, figures) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+            let full = names.split(' ').zip(figures.split(' ')).find(|(name, _)| *name == "RcvbufErrors");
+            dropped += full.and_then(|(_, figure)| figure.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(dropped)
+    }
+
     /// CPU time that the program itself has taken, in seconds; `None`: it is a part of the kernel.
     pub(crate) fn own_cpu(&self) -> Option<f64> {
-        let id = match &self.engine {
-            Engine::Uvs { director, .. } => director.id(),
-            Engine::Haproxy(process) => process.id(),
-            Engine::Kernel | Engine::Nft => return None,
-        };
+        let id = self.process_id()?;
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         // Fields after the name, which is in parentheses and may hold anything: 14 and 15 of proc_pid_stat(5).
         let (_, fields) = stat.rsplit_once(')')?;
@@ -157,11 +193,14 @@ impl Contestant {
 }
 
 /// The config for `uvs run`.
-fn config(mode: Mode, interface_keys: &[String]) -> Result<String> {
+fn config(mode: Mode, more: &Keys<'_>) -> Result<String> {
     let mut config = format!("[metrics]\nlisten = \"{METRICS}\"\n");
     let mut keys = String::new();
-    for key in interface_keys {
+    for key in more.interface {
         writeln!(keys, "{key}")?;
+    }
+    if !more.workers.is_empty() {
+        write!(config, "\n[workers]\n{}\n", more.workers.join("\n"))?;
     }
     match mode.device {
         Device::Tap => {
@@ -218,7 +257,7 @@ pub(crate) fn lacks_attach(attach: Attach, program: &Path) -> Result<Option<Stri
     let mode = Mode { method: Method::Nat, device: Device::Tap, attach };
     let mut check = Command::new(program);
     check.args(["check", "/dev/stdin"]).env("NO_COLOR", "1");
-    let (good, text) = feed(check, &config(mode, &[])?)?;
+    let (good, text) = feed(check, &config(mode, &Keys::default())?)?;
     Ok((!good).then(|| text.lines().next().unwrap_or("uvs check refuses it").to_owned()))
 }
 

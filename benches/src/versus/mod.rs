@@ -5,6 +5,7 @@
 //!                |--> verify              every byte is compared once
 //!                `--> bulk, datagrams, connections, exchanges     a load, and what observe reads meanwhile
 //!                        `--> report, plot                        medians, spreads, ratios
+//!   soak          uvs alone, all loads at once, every byte compared
 //! ```
 
 mod args;
@@ -19,6 +20,7 @@ mod observe;
 mod pattern;
 mod plot;
 mod report;
+mod soak;
 mod verify;
 mod world;
 
@@ -36,8 +38,9 @@ use uvs_lab::privilege;
 
 pub(crate) use args::Args;
 use args::{Attach, Load, Metric, Mode, Peer, Timing};
-use contestant::Contestant;
+use contestant::{Contestant, Keys};
 use report::{Reading, Results};
+pub(crate) use soak::{Args as SoakArgs, run as soak};
 
 /// Nanoseconds and microseconds in a second.
 const NANO: f64 = 1e9;
@@ -94,6 +97,7 @@ fn start(arguments: &Args, modes: &[Mode]) -> Result<(Vec<Contestant>, Vec<Strin
     }
     if !modes.is_empty() {
         let uvs = uvs()?;
+        let keys = Keys { interface: &arguments.interface_key, workers: &arguments.workers_key };
         eprintln!("uvs: {}", uvs.display());
         for &mode in modes {
             if let Some(why) = contestant::lacks_attach(mode.attach, &uvs)? {
@@ -102,7 +106,7 @@ fn start(arguments: &Args, modes: &[Mode]) -> Result<(Vec<Contestant>, Vec<Strin
                 eprintln!("skipped: {mode}: this uvs has no attach {}: {why}", mode.attach);
                 continue;
             }
-            match Contestant::uvs(mode, &uvs, &arguments.interface_key) {
+            match Contestant::uvs(mode, &uvs, &keys) {
                 Ok(contestant) => contestants.push(contestant),
                 // What the kernel or the rights of this process do not allow need not be there unless it was asked for.
                 Err(error) if mode.attach != Attach::Bridge && arguments.attach.is_empty() => {

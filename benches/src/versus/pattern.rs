@@ -65,6 +65,15 @@ pub(crate) fn sampled_difference(position: u64, part: &[u8]) -> Option<u64> {
     Some(position + (at * STRIDE) as u64)
 }
 
+/// The same, with every byte looked at; the place is that in the part.
+pub(crate) fn difference(position: u64, part: &[u8]) -> Option<u64> {
+    let want = bulk(position).get(..part.len())?;
+    if part == want {
+        return None;
+    }
+    part.iter().zip(want).position(|(got, want)| got != want).map(|at| at as u64)
+}
+
 /// The `number`th message of a flow.
 pub(crate) fn message(flow: u32, number: u64) -> [u8; MESSAGE] {
     let mut message = [0; MESSAGE];
@@ -106,6 +115,13 @@ mod tests {
         let mut wrong = part(100, 5000);
         wrong[2050] ^= 1;
         assert_eq!(sampled_difference(100, &wrong), Some(100 + 2048), "one bit in the sample");
+        assert_eq!(difference(100, &wrong), Some(2050), "by its place");
+        for at in [0, 777, 4999] {
+            let mut wrong = part(100, 5000);
+            wrong[at] ^= 0x80;
+            assert_eq!(difference(100, &wrong), Some(at as u64), "one bit anywhere");
+        }
+        assert_eq!(difference(7, &part(7, CHUNK)), None, "in step");
     }
 
     #[test]

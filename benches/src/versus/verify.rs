@@ -1,6 +1,6 @@
 //! Before anything is measured: does every byte arrive as it was sent, and do all real servers get their share?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,23 +59,24 @@ pub(crate) fn verify(contestant: &Contestant) -> Result<()> {
 }
 
 /// Finds out which ends belong together: clients say their number.
-fn matched(pairs: Vec<(TcpStream, TcpStream)>) -> Result<Vec<(TcpStream, TcpStream)>> {
-    let (clients, servers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    for (number, mut client) in (0_u8..).zip(&clients) {
+pub(super) fn matched(pairs: Vec<(TcpStream, TcpStream)>) -> Result<Vec<(TcpStream, TcpStream)>> {
+    let (mut clients, mut unknown, mut servers) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (number, (mut client, server)) in (0_u8..).zip(pairs) {
         client.write_all(&[number]).context("cannot send the first byte")?;
+        clients.push((number, client));
+        unknown.push(server);
     }
-    let mut numbered = Vec::new();
-    for mut server in servers {
+    for mut server in unknown {
         let mut number = [0];
         server.read_exact(&mut number).context("the first byte does not come")?;
-        numbered.push((number, server));
+        servers.insert(number[0], server);
     }
-    numbered.sort_by_key(|(number, _)| *number);
-    ensure!(
-        numbered.iter().map(|([number], _)| *number).eq((0_u8..).take(clients.len())),
-        "connections are mixed up"
-    );
-    Ok(clients.into_iter().zip(numbered).map(|(client, (_, server))| (client, server)).collect())
+    let mut matched = Vec::new();
+    for (number, client) in clients {
+        let server = servers.remove(&number).context("connections are mixed up")?;
+        matched.push((client, server));
+    }
+    Ok(matched)
 }
 
 fn write(mut stream: &TcpStream, seed: u64) -> Result<()> {
@@ -133,7 +134,7 @@ fn datagrams(contestant: &Contestant) -> Result<()> {
     })
 }
 
-fn open_server(world: &World, address: Ipv4Addr) -> Result<UdpSocket> {
+pub(super) fn open_server(world: &World, address: Ipv4Addr) -> Result<UdpSocket> {
     // Bound to one address, a socket answers from that one.
     let socket = world.servers.run(|| UdpSocket::bind((address, ECHO)))??;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -141,7 +142,7 @@ fn open_server(world: &World, address: Ipv4Addr) -> Result<UdpSocket> {
 }
 
 /// Sends back what comes, complemented. How many datagrams came.
-fn echo(socket: &UdpSocket, stop: &AtomicBool) -> Result<u64> {
+pub(super) fn echo(socket: &UdpSocket, stop: &AtomicBool) -> Result<u64> {
     let (mut buffer, mut count) = (vec![0; 2048], 0);
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };

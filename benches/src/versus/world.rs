@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) target: Ipv4Addr,
     /// Addresses on which real servers answer.
     pub(crate) listen: Vec<Ipv4Addr>,
+    /// How many ports of each of the client's addresses [`World::next_source`] takes.
+    pub(crate) ports: usize,
     /// How many connections have been given an address and a port.
     opened: AtomicU32,
 }
@@ -125,7 +127,8 @@ impl World {
                 listen = vec![VIP];
             }
         }
-        Ok(Self { client, director, servers, target: VIP, listen, opened: AtomicU32::new(0) })
+        let (ports, opened) = (CLIENT_PORTS.len(), AtomicU32::new(0));
+        Ok(Self { client, director, servers, target: VIP, listen, ports, opened })
     }
 
     /// Gives the director's kernel its addresses, and has it forward.
@@ -146,9 +149,9 @@ impl World {
     /// An address and a port of the client for a new connection, other ones each time.
     pub(crate) fn next_source(&self) -> SocketAddrV4 {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        let (hosts, ports) = (u32::from(CLIENTS.end() - CLIENTS.start()) + 1, CLIENT_PORTS.len());
+        let hosts = u32::from(CLIENTS.end() - CLIENTS.start()) + 1;
         let last = CLIENTS.start() + u8::try_from(number % hosts).expect("there are fewer than 256");
-        let offset = (number / hosts) as usize % ports;
+        let offset = (number / hosts) as usize % self.ports;
         let port = CLIENT_PORTS.start() + u16::try_from(offset).expect("an offset in a range of ports");
         SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), port)
     }

@@ -129,6 +129,6 @@ impl AttachError {
 }
 
 /// What the verifier says against a program: it refuses with EACCES, too.
-fn text_of_verifier(text: &str) -> Option<&str> {
+pub(crate) fn text_of_verifier(text: &str) -> Option<&str> {
     text.split_once("Verifier output: ").map(|(_, output)| output.trim()).filter(|output| !output.is_empty())
 }

@@ -13,6 +13,7 @@
 //!
 //! - [`Attachments`]: the programs on all links, kept there while links come and go.
 //! - [`AttachError`]: why it cannot be, and what to do about it.
+//! - [`Decapsulator`]: on a real server, what unpacks tunnelled packets before its stack sees them (`bpf/decap.bpf.c`).
 //!
 //! Everything hangs on file descriptors of this process (links of BPF, a packet socket), so nothing is left behind
 //! however it ends. CAP_BPF and CAP_NET_ADMIN are needed, for a link that filters what it receives (not a veth)
@@ -21,6 +22,7 @@
 mod attachments;
 mod cache;
 mod capabilities;
+mod decapsulator;
 mod error;
 mod membership;
 mod pins;
@@ -28,5 +30,6 @@ mod program;
 
 pub use attachments::{Attachments, Checked, Pair};
 pub use cache::{Cache, CachePlan, CacheStatus};
+pub use decapsulator::{DECAP_OBJECT, Decapsulated, Decapsulator, DecapsulatorError};
 pub use error::AttachError;
 pub use program::OBJECT;

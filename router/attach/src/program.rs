@@ -76,7 +76,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(step: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn new(step: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
         // What aya says first names its own function, the cause behind it the kernel's answer.
         let causes = || std::iter::successors(Some(error), |error| Error::source(*error));
         let errno = causes()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_wire::rewrite::{self, L4Sum};
 use uvs_wire::{Address, Packet, checksum, sctp, tcp};
 
-use crate::connection::{Connection, ReplyKey, RequestKey};
+use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::director::{Director, Scene, Snapshot};
 use crate::frame::Frame;
 use crate::report::Report;
@@ -401,6 +401,7 @@ pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant
         queued: Neighbours::default(),
         is_queued: false,
         cached: crate::flows::Cached::default(),
+        tallied: Tallied::default(),
     }
 }
 

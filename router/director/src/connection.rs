@@ -54,6 +54,19 @@ pub(crate) struct ReplyKey {
     pub(crate) protocol: u8,
 }
 
+impl ReplyKey {
+    /// The connection that a packet belongs to as a reply.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            destination: packet.src,
+            client: packet.dst,
+            destination_port: packet.src_port,
+            client_port: packet.dst_port,
+            protocol: packet.protocol,
+        }
+    }
+}
+
 /// What a template knows about the connections it placed, and an FTP control connection about its data
 /// connections. Shared with them.
 #[derive(Debug, Default)]
@@ -95,7 +108,54 @@ pub(crate) struct Connection {
     pub(crate) is_queued: bool,
     /// Whether its packets pass by in the flow cache.
     pub(crate) cached: Cached,
+    /// Under what the table counts it.
+    pub(crate) tallied: Tallied,
 }
+
+/// A protocol and one of its states, as an index; 0 is none: of templates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tallied(u8);
+
+impl Tallied {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::UDP as usize + 1;
+    const TCP: u8 = 1;
+    const SCTP: u8 = 12;
+    const UDP: u8 = 26;
+
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+
+    fn of(connection: &Connection) -> Self {
+        if connection.request.template {
+            return Self::default();
+        }
+        match Protocol::from_number(connection.request.protocol) {
+            Some(Protocol::Tcp) => Self(Self::TCP + TcpState::from_number(connection.state).number()),
+            Some(Protocol::Sctp) => Self(Self::SCTP + SctpState::from_number(connection.state).number()),
+            Some(Protocol::Udp) => Self(Self::UDP),
+            None => Self::default(),
+        }
+    }
+
+    /// All but none, with protocol and name of the state.
+    pub(crate) fn all() -> impl Iterator<Item = (Self, Protocol, &'static str)> {
+        let tcp = TcpState::ALL.into_iter();
+        let sctp = SctpState::ALL.into_iter();
+        tcp.map(|it| (Self(Self::TCP + it.number()), Protocol::Tcp, it.name()))
+            .chain(sctp.map(|it| (Self(Self::SCTP + it.number()), Protocol::Sctp, it.name())))
+            .chain([(Self(Self::UDP), Protocol::Udp, UDP_STATE)])
+    }
+}
+
+const _: () = assert!(Tallied::SCTP as usize == Tallied::TCP as usize + TcpState::ALL.len());
+const _: () = assert!(Tallied::UDP as usize == Tallied::SCTP as usize + SctpState::ALL.len());
+
+/// The only state of UDP in listings.
+const UDP_STATE: &str = "UDP";
+/// What the state of a UDP connection is once a destination has answered on it; before that it is 0.
+pub(crate) const UDP_ANSWERED: u8 = 1;
 
 impl Connection {
     pub(crate) fn reply_key(&self) -> ReplyKey {
@@ -118,15 +178,25 @@ impl Connection {
         self.forwarding == Forwarding::Nat && !self.request.template
     }
 
-    /// Whether it is a connection of which nobody knows yet that both ends want it.
+    /// Whether it is a connection of which nobody knows yet that both ends want it: one whose handshake is not done, and with
+    /// UDP one on which no destination has answered.
     #[inline]
     pub(crate) fn is_embryonic(&self) -> bool {
         !self.request.template
             && match Protocol::from_number(self.request.protocol) {
                 Some(Protocol::Tcp) => TcpState::from_number(self.state).is_embryonic(),
                 Some(Protocol::Sctp) => SctpState::from_number(self.state).is_embryonic(),
-                Some(Protocol::Udp) | None => false,
+                // Without NAT answers do not pass by, and nobody can tell.
+                Some(Protocol::Udp) => self.translates_replies() && self.state != UDP_ANSWERED,
+                None => false,
             }
+    }
+
+    /// What it is counted under from now on, and what it was until now.
+    #[inline]
+    pub(crate) fn retally(&mut self) -> (Tallied, Tallied) {
+        let now = Tallied::of(self);
+        (core::mem::replace(&mut self.tallied, now), now)
     }
 
     /// What it knows about entries that hang on it.
@@ -154,7 +224,7 @@ impl Connection {
         }
         match Protocol::from_number(self.request.protocol) {
             Some(Protocol::Tcp) => TcpState::from_number(self.state).name(),
-            Some(Protocol::Udp) => "UDP",
+            Some(Protocol::Udp) => UDP_STATE,
             Some(Protocol::Sctp) => SctpState::from_number(self.state).name(),
             None => "NONE",
         }

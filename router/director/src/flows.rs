@@ -10,7 +10,7 @@
 //! destination) begins an epoch before the cache is told to withdraw, so that whatever is placed meanwhile is found out, and
 //! each connection is placed anew when its next packet comes here.
 
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -38,21 +38,21 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a connection stands: an epoch, and whether it was placed in it or found to be none for the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cached(u16);
+pub(crate) struct Cached(u8);
 
 impl Cached {
-    const PLACED: u16 = 1 << 15;
+    const PLACED: u8 = 1 << 7;
     const NO: Self = Self(0);
 
-    fn placed(epoch: u16) -> Self {
+    fn placed(epoch: u8) -> Self {
         Self(epoch | Self::PLACED)
     }
 
-    fn refused(epoch: u16) -> Self {
+    fn refused(epoch: u8) -> Self {
         Self(epoch)
     }
 
-    fn is_of(self, epoch: u16) -> bool {
+    fn is_of(self, epoch: u8) -> bool {
         self.0 & !Self::PLACED == epoch
     }
 
@@ -66,8 +66,8 @@ impl Cached {
 /// What the director keeps about its cache.
 pub(crate) struct Flows {
     pub(crate) cache: Arc<dyn FlowCache>,
-    /// 1 to 0x7fff, around and around.
-    epoch: AtomicU16,
+    /// 1 to 127, around and around: a connection of 127 changes ago is not placed anew, and passes the director.
+    epoch: AtomicU8,
     /// Connections that are over, and since when.
     closing: Mutex<VecDeque<(Instant, RequestKey)>>,
     /// Whoever holds it tends.
@@ -81,7 +81,7 @@ impl Flows {
     pub(crate) fn new(cache: Arc<dyn FlowCache>) -> Self {
         Self {
             cache,
-            epoch: AtomicU16::new(1),
+            epoch: AtomicU8::new(1),
             closing: Mutex::default(),
             tending: Mutex::default(),
             tend_at: AtomicU64::new(0),
@@ -97,7 +97,7 @@ impl Flows {
 
     /// What was placed, of one destination or at all, holds no more.
     pub(crate) fn withdraw(&self, destination: Option<u32>) {
-        let next = |epoch| Some(if epoch == 0x7fff { 1 } else { epoch + 1 });
+        let next = |epoch| Some(if epoch == 127 { 1 } else { epoch + 1 });
         // First the epoch: see the head of this file.
         let _ = self.epoch.fetch_update(AcqRel, Acquire, next);
         self.cache.withdraw(destination);

@@ -25,7 +25,7 @@ use uvs_wire::checksum::{self, Edit};
 use uvs_wire::tcp::TcpSegment;
 use uvs_wire::{Address, Packet, ipv4, ipv6, tcp};
 
-use crate::connection::{Connection, Control, ReplyKey, RequestKey};
+use crate::connection::{Connection, Control, ReplyKey, RequestKey, Tallied};
 use crate::director::{Director, Scene};
 use crate::frame::Frame;
 use crate::service::{Counted, Destination, FTP_PORT};
@@ -259,6 +259,7 @@ impl Director {
             queued: Neighbours::default(),
             is_queued: false,
             cached: crate::flows::Cached::default(),
+            tallied: Tallied::default(),
         };
         let inserted = self.insert(data);
         if inserted != Ok(true) {

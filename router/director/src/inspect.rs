@@ -1,9 +1,8 @@
 //! The engine seen from outside: listings, totals, conflicts. Nothing here changes anything.
 
 use core::net::SocketAddr;
-use std::collections::HashMap;
 
-use crate::connection::{Connection, PROTOCOL_IP};
+use crate::connection::{Connection, PROTOCOL_IP, Tallied};
 use crate::director::{Director, Scene};
 use crate::service::{Counted, lock};
 use crate::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, Timeouts};
@@ -45,16 +44,11 @@ impl Director {
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
         self.count_flows();
-        let mut states: HashMap<(Protocol, &'static str), usize> = HashMap::new();
-        self.table.for_each(|connection| {
-            if let (Some(protocol), false) =
-                (Protocol::from_number(connection.request.protocol), connection.request.template)
-            {
-                *states.entry((protocol, connection.state_name())).or_default() += 1;
-            }
-        });
-        let mut connections_by_state: Vec<_> =
-            states.into_iter().map(|((protocol, state), count)| (protocol, state, count)).collect();
+        let states = self.table.states();
+        let mut connections_by_state: Vec<_> = Tallied::all()
+            .map(|(tallied, protocol, name)| (protocol, name, states[tallied.index()]))
+            .filter(|(.., count)| *count > 0)
+            .collect();
         connections_by_state.sort_unstable();
         Status {
             total: self.total.counters(),

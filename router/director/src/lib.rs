@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod apply;
 mod balance;
 mod connection;
@@ -51,6 +52,7 @@ mod verdict;
 pub mod view;
 mod wheel;
 
+pub use ahead::Ahead;
 pub use cut::{Cut, HEADERS_MAX, Piece};
 pub use director::{ApplyError, Director};
 pub use frame::{FRAME_MAX, Frame, HEADROOM, Offload, Outbox, PortId};

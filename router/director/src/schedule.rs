@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
-use crate::connection::{Connection, Control, PROTOCOL_IP, RequestKey};
+use crate::connection::{Connection, Control, PROTOCOL_IP, RequestKey, Tallied};
 use crate::director::{Director, Scene, Snapshot};
 use crate::frame::Frame;
 use crate::report::Report;
@@ -160,6 +160,7 @@ impl Director {
                 queued: Neighbours::default(),
                 is_queued: false,
                 cached: crate::flows::Cached::default(),
+                tallied: Tallied::default(),
             };
             // Whoever was faster, the template that is there now decides.
             if self.insert(template).is_err() {

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use uvs_wire::Packet;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, UDP_ANSWERED};
 use crate::director::Snapshot;
 use crate::sctp::{SctpEvent, SctpState};
 use crate::service::Counted;
@@ -90,13 +90,14 @@ pub(crate) fn advance_tcp(connection: &mut Connection, snapshot: &Snapshot, seen
     next != state
 }
 
-/// The same for a datagram; its state never moves.
+/// The same for a datagram.
 pub(crate) fn advance_udp(connection: &mut Connection, snapshot: &Snapshot, seen: Seen) -> bool {
     connection.timeout = snapshot.timers.udp();
-    if seen == Seen::Output {
-        assure(connection);
+    if seen != Seen::Output {
+        return false;
     }
-    false
+    assure(connection);
+    core::mem::replace(&mut connection.state, UDP_ANSWERED) != UDP_ANSWERED
 }
 
 fn recount(connection: &mut Connection, counted: Counted) {

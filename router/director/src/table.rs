@@ -29,7 +29,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
-use crate::connection::{Connection, ReplyKey, RequestKey};
+use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::flows::Flows;
 use crate::service::lock;
 use crate::spec::Evict;
@@ -207,6 +207,23 @@ impl Table {
     #[inline]
     pub(crate) fn shard(&self, protocol: u8, client: Address, client_port: u16) -> Locked<'_> {
         self.locked(self.keys.client(protocol, client, client_port))
+    }
+
+    /// The hash of a request's client, and its own.
+    pub(crate) fn hash_request(&self, key: &RequestKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.request(client, key))
+    }
+
+    /// The same of a reply.
+    pub(crate) fn hash_reply(&self, key: &ReplyKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.reply(client, key))
+    }
+
+    /// Shows the shard of such a client.
+    pub(crate) fn look(&self, client: u64, look: impl FnOnce(&Shard)) {
+        look(&self.locked(client));
     }
 
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
@@ -421,6 +438,17 @@ impl Table {
                 range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
             });
         }
+    }
+
+    /// Connections by protocol and state; see [`Tallied`].
+    pub(crate) fn states(&self) -> [usize; Tallied::COUNT] {
+        let mut sums = [0; Tallied::COUNT];
+        for shard in &self.shards {
+            for (sum, count) in sums.iter_mut().zip(lock(&shard.0).states()) {
+                *sum += *count as usize;
+            }
+        }
+        sums
     }
 
     /// Entries, templates included.

@@ -66,6 +66,7 @@ fn what_is_not_embryonic_stays() {
     bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
     establish(&bench, 1);
     bench.pass(CLIENT_SIDE, &udp((CLIENT, 2), (VIP, 53), b"?"));
+    bench.pass(SERVER_SIDE, &udp((RS1, 53), (CLIENT, 2), b"!"));
     establish(&bench, 3);
     bench.pass(CLIENT_SIDE, &tcp((CLIENT, 3), (VIP, 80), "FA", b""));
     bench.refused(CLIENT_SIDE, &tcp((CLIENT, 4), (VIP, 80), "S", b""), DropReason::ConnectionLimit);
@@ -73,6 +74,82 @@ fn what_is_not_embryonic_stays() {
     assert_eq!(bench.director.entries_evicted(), 0);
     bench.advance(Duration::from_secs(301));
     syn(&bench, 4);
+}
+
+#[test]
+fn datagrams_that_nobody_answered_make_room_oldest_first() {
+    let bench = bench(100, Evict::Embryonic);
+    bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
+    let ask = |port| bench.pass(CLIENT_SIDE, &udp((CLIENT, port), (VIP, 53), b"?"));
+    for port in 101..=150 {
+        ask(port);
+        bench.pass(SERVER_SIDE, &udp((RS1, 53), (CLIENT, port), b"!"));
+    }
+    (1000..4000).for_each(|port| drop(ask(port)));
+    let left = connections(&bench);
+    assert_eq!(left.len(), 100);
+    assert!((101..=150).all(|port| left.contains(&(port, "UDP"))), "what was answered stays: {left:?}");
+    assert_eq!(bench.director.entries_evicted(), 3000 - 50);
+    // One more question does not make an answered one new again.
+    ask(101);
+    (4000..4100).for_each(|port| drop(ask(port)));
+    assert!(connections(&bench).contains(&(101, "UDP")));
+}
+
+/// Without NAT answers do not pass the director, so that it cannot tell.
+#[test]
+fn datagrams_that_are_not_translated_stay() {
+    let bench = bench(2, Evict::Embryonic);
+    bench.service(Protocol::Udp, Forwarding::Direct, &["192.168.10.11:53"]);
+    for port in [1, 2] {
+        bench.pass(CLIENT_SIDE, &udp((CLIENT, port), (VIP, 53), b"?"));
+    }
+    bench.refused(CLIENT_SIDE, &udp((CLIENT, 3), (VIP, 53), b"?"), DropReason::ConnectionLimit);
+}
+
+/// The totals are kept, the listing is read entry by entry.
+#[test]
+fn totals_by_state_are_those_of_the_listing() {
+    let mut bench = bench(60, Evict::Embryonic);
+    bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
+    let agree = |bench: &Bench, when: &str| {
+        let mut listed = std::collections::BTreeMap::new();
+        for connection in bench.director.connections(bench.now) {
+            *listed.entry((format!("{:?}", connection.protocol), connection.state)).or_insert(0) += 1;
+        }
+        let status = bench.director.status();
+        let told: std::collections::BTreeMap<_, _> = status
+            .connections_by_state
+            .iter()
+            .map(|&(p, state, n)| ((format!("Transport({p:?})"), state), n))
+            .collect();
+        assert_eq!(told, listed, "{when}");
+        assert_eq!(told.values().sum::<usize>(), status.connections, "{when}");
+    };
+    agree(&bench, "empty");
+    for port in 1000..1080 {
+        let tcp = |flags: &str| tcp((CLIENT, port), (VIP, 80), flags, b"");
+        bench.pass(CLIENT_SIDE, &tcp("S"));
+        if port % 2 == 0 {
+            bench.pass(CLIENT_SIDE, &tcp("A"));
+        }
+        if port % 4 == 0 {
+            bench.pass(CLIENT_SIDE, &tcp("FA"));
+        }
+        if port % 8 == 0 {
+            bench.pass(SERVER_SIDE, &common::tcp((RS1, 80), (CLIENT, port), "R", b""));
+        }
+        bench.send(CLIENT_SIDE, &udp((CLIENT, port), (VIP, 53), b"?"));
+        if port % 3 == 0 {
+            bench.send(SERVER_SIDE, &udp((RS1, 53), (CLIENT, port), b"!"));
+        }
+        agree(&bench, &format!("after port {port}"));
+    }
+    for seconds in [11, 60, 300, 1000] {
+        bench.advance(Duration::from_secs(seconds));
+        agree(&bench, &format!("{seconds} s later"));
+    }
+    assert_eq!(bench.director.status().connections, 0);
 }
 
 #[test]

@@ -183,12 +183,21 @@ impl Decapsulator {
     /// # Errors
     /// It ends or is not ready in time; the message holds what it wrote.
     pub fn start(server: &RealServer, uvs: &Path) -> Result<Self> {
+        Self::start_with(server, uvs, &[])
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(server: &RealServer, uvs: &Path, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(uvs);
         command
             .arg0("uvs")
             .env("NO_COLOR", "1")
             .args(["realserver", "--vip", &server.listen.ip().to_string(), "--bind"])
             .arg(server.address.to_string())
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -22,6 +22,7 @@ mod arp;
 mod attach;
 mod broken;
 mod control;
+mod decapsulate;
 mod demo;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]

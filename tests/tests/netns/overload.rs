@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use uvs_lab::Host;
+use uvs_lab::director::Decapsulator;
 use uvs_lab::topology::{Method, Plan};
 
-use crate::stage::{Stage, eventually, turn};
+use crate::stage::{Stage, eventually, turn, uvs};
 
 /// Datagrams at a time, fewer than the queue of a TAP holds.
 const BURST: usize = 100;
@@ -18,6 +19,11 @@ const BURST: usize = 100;
 fn a_realserver_that_is_behind_refuses_nothing() {
     let Some(_turn) = turn() else { return };
     let mut stage = Stage::with(Method::Tunnel, &Plan { real_servers: 1, ..Plan::default() });
+    // In the kernel nobody can be behind.
+    stage.decapsulators.clear();
+    let in_userspace = ["--decapsulate", "userspace"];
+    let behind = Decapsulator::start_with(&stage.topology.real_servers[0], &uvs(), &in_userspace).unwrap();
+    stage.decapsulators.push(behind);
     stage.decapsulators[0].process().signal(Signal::SIGSTOP).unwrap();
     let (service, server) = (stage.topology.service, stage.topology.real_servers[0].host.clone());
     let socket = stage.client().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask bpf`: compiles the programs of the direct attach.
+//! `cargo xtask bpf`: compiles the programs for the kernel: of the direct attach, and of `uvs realserver`.
 //!
 //! What comes out depends on the source, the compiler and what it takes from the system's headers, on nothing else: paths
 //! of the checkout are mapped away, and only the types (BTF) stay of what is known for debuggers.
@@ -17,8 +17,8 @@ use crate::wasm::root;
 const USAGE: &str = "\
 usage: cargo xtask bpf [--check] [--out DIR]
 
-Compiles router/attach/bpf/attach.bpf.c and writes the object with SHA256SUMS and TOOLCHAIN (what
-compiled it) to router/attach/prebuilt, or to DIR. CLANG and LLVM_STRIP name other programs than
+Compiles router/attach/bpf/*.bpf.c and writes the objects with SHA256SUMS and TOOLCHAIN (what
+compiled them) to router/attach/prebuilt, or to DIR. CLANG and LLVM_STRIP name other programs than
 clang and llvm-strip.
 
   --check    compares what is compiled with router/attach/prebuilt, byte for byte, and writes nothing there
@@ -33,8 +33,8 @@ pub(crate) const ADVICE: &str = "install clang, llvm and libbpf-dev: apt-get ins
 
 const SOURCES: &str = "router/attach/bpf";
 const PREBUILT: &str = "router/attach/prebuilt";
-/// The name of the object in its folder.
-pub(crate) const OBJECT: &str = "attach.bpf.o";
+/// The sources, and so the objects, without what their names end with.
+const PROGRAMS: [&str; 2] = ["attach", "decap"];
 const SUMS: &str = "SHA256SUMS";
 const RECORD: &str = "TOOLCHAIN";
 
@@ -73,30 +73,45 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     }
     let out = out.unwrap_or_else(|| root.join(PREBUILT));
     write(&out, &built, &compiler.identity)?;
-    println!("compiled {} ({} bytes) with\n{}", out.join(OBJECT).display(), built.len(), compiler.identity);
+    for object in &built {
+        println!("compiled {} ({} bytes)", out.join(&object.name).display(), object.bytes.len());
+    }
+    println!("with\n{}", compiler.identity);
     Ok(ExitCode::SUCCESS)
 }
 
+/// A compiled source.
+struct Object {
+    name: String,
+    bytes: Vec<u8>,
+}
+
 /// Tells whether what was compiled is what is committed.
-fn compare(root: &Path, compiler: &Compiler, built: &[u8], out: Option<&Path>) -> Result<ExitCode> {
+fn compare(root: &Path, compiler: &Compiler, built: &[Object], out: Option<&Path>) -> Result<ExitCode> {
     let prebuilt = root.join(PREBUILT);
-    let read = |name| fs::read(prebuilt.join(name)).with_context(|| format!("cannot read {PREBUILT}/{name}"));
-    let committed = read(OBJECT)?;
+    let read =
+        |name: &str| fs::read(prebuilt.join(name)).with_context(|| format!("cannot read {PREBUILT}/{name}"));
+    let committed = built
+        .iter()
+        .map(|object| Ok(Object { name: object.name.clone(), bytes: read(&object.name)? }))
+        .collect::<Result<Vec<_>>>()?;
     let mut wrong = Vec::new();
     if read(SUMS)? != sums(&committed).as_bytes() {
-        wrong.push(format!("{SUMS} does not fit {OBJECT}"));
+        wrong.push(format!("{SUMS} does not fit the objects"));
     }
     let recorded = String::from_utf8_lossy(&read(RECORD)?).into_owned();
     let same_compiler = recorded == compiler.identity;
-    if same_compiler && committed != built {
-        wrong.push(format!("{OBJECT} is not what the source gives"));
+    for (committed, built) in committed.iter().zip(built) {
+        if same_compiler && committed.bytes != built.bytes {
+            wrong.push(format!("{} is not what the source gives", built.name));
+        }
     }
     if let Some(out) = out {
         write(out, built, &compiler.identity)?;
     }
     if !wrong.is_empty() {
         eprintln!(
-            "error: the committed object is not as it should be\n  where: {PREBUILT}: {}",
+            "error: the committed objects are not as they should be\n  where: {PREBUILT}: {}",
             wrong.join(", ")
         );
         eprintln!("  fix:   run `cargo xtask bpf` and commit what it writes");
@@ -110,19 +125,21 @@ fn compare(root: &Path, compiler: &Compiler, built: &[u8], out: Option<&Path>) -
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(folder: &Path, object: &[u8], identity: &str) -> Result<()> {
+fn write(folder: &Path, objects: &[Object], identity: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let files = [(OBJECT, object), (SUMS, sums(object).as_bytes()), (RECORD, identity.as_bytes())]
-        .map(|(name, bytes)| (folder.join(name), bytes.to_vec()));
-    for (path, bytes) in files {
+    let sums = sums(objects);
+    let records = [(SUMS, sums.as_bytes()), (RECORD, identity.as_bytes())];
+    let objects = objects.iter().map(|object| (object.name.as_str(), object.bytes.as_slice()));
+    for (name, bytes) in objects.chain(records) {
+        let path = folder.join(name);
         fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-/// As `sha256sum attach.bpf.o` prints it.
-fn sums(object: &[u8]) -> String {
-    format!("{}  {OBJECT}\n", hex(object))
+/// As `sha256sum *.bpf.o` prints it.
+fn sums(objects: &[Object]) -> String {
+    objects.iter().map(|object| format!("{}  {}\n", hex(&object.bytes), object.name)).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -153,22 +170,29 @@ impl Compiler {
         Ok(Self { identity: format!("{versions}headers: {}\n", hex(headers.as_bytes())), clang, strip })
     }
 
-    fn build(&self, root: &Path) -> Result<Vec<u8>> {
+    /// Compiles all sources.
+    fn build(&self, root: &Path) -> Result<Vec<Object>> {
+        PROGRAMS.iter().map(|program| self.compile(root, program)).collect()
+    }
+
+    fn compile(&self, root: &Path, program: &str) -> Result<Object> {
         let folder = tempfile::Builder::new().prefix("uvs-bpf-").tempdir()?;
-        let object = folder.path().join(OBJECT);
+        let name = format!("{program}.bpf.o");
+        let object = folder.path().join(&name);
         let mut compile = clang_command(&self.clang, root);
         compile.args(["-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]);
         // A verifier that does not trust us (CAP_PERFMON) allows no number where a pointer was spilled to.
         compile.args(["-mllvm", "-no-stack-slot-sharing"]);
         compile.arg(format!("-fdebug-compilation-dir=/uvs/{SOURCES}"));
-        compile.args(["-c", "attach.bpf.c", "-o"]).arg(&object);
+        compile.args(["-c", &format!("{program}.bpf.c"), "-o"]).arg(&object);
         let mut strip = Command::new(&self.strip);
         strip.arg("-g").arg(&object);
         for command in [&mut compile, &mut strip] {
             let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
             ensure!(status.success(), "{command:?} failed ({status})");
         }
-        fs::read(&object).with_context(|| format!("cannot read {}", object.display()))
+        let bytes = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+        Ok(Object { name, bytes })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
-//!   > doc tests
+//!   > namespaces in another mode > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -38,8 +38,12 @@ exit status: 0 all passed, 1 something failed, 2 wrong usage
 const REQUIRE_ROOT: &str = "UVS_REQUIRE_ROOT_TESTS";
 /// Names the folder of rebuilt schedulers that the tests of the plug-in host run in place of the committed ones.
 const REBUILT: &str = "UVS_TEST_MODULES";
-/// Names the object of the direct attach that its tests load in place of the committed one.
-const REBUILT_OBJECT: &str = "UVS_TEST_BPF";
+/// Names the folder with the programs for the kernel that their tests load in place of the committed ones.
+const REBUILT_OBJECTS: &str = "UVS_TEST_BPF";
+
+/// Gives the directors of the namespace tests other keys of interfaces than the defaults.
+const MODE: &str = "UVS_TEST_MODE";
+const OTHER_MODE: &str = "queues=2,offload=off";
 
 /// The one step that is never nextest's.
 const DOC_TESTS: &str = "doc tests";
@@ -143,6 +147,7 @@ impl Session {
             && self.sdk_examples()
             && self.lints()
             && self.everything()
+            && self.other_mode()
             && self.rebuilt_schedulers()
             && self.rebuilt_programs()
             && self.counted(DOC_TESTS, self.locked(&["test", "--release", "--workspace", "--doc"]))
@@ -265,6 +270,17 @@ impl Session {
         Ok(None)
     }
 
+    /// In CI, all namespace tests once more in the mode that is furthest from the default: what `modes` does not
+    /// exercise in every mode anyway.
+    fn other_mode(&mut self) -> GoOn {
+        if !self.in_ci || !self.nextest {
+            return true;
+        }
+        let mut tests = self.release_tests();
+        tests.args(["--filterset", "package(uvs-tests) and binary(netns)"]).env(MODE, OTHER_MODE);
+        self.counted("namespace tests, two queues and no offload", tests)
+    }
+
     /// Where another compiler than the recorded one rebuilt the schedulers, their bytes say nothing: the tests of the
     /// plug-in host are run with them.
     fn rebuilt_schedulers(&mut self) -> GoOn {
@@ -294,7 +310,7 @@ impl Session {
         if self.nextest {
             tests.args(["--filterset", "package(uvs-attach)"]);
         }
-        tests.env(REBUILT_OBJECT, folder.path().join(bpf::OBJECT));
+        tests.env(REBUILT_OBJECTS, folder.path());
         self.counted("direct attach, rebuilt programs", tests)
     }
 

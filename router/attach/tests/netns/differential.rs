@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use uvs_attach::{Attachments, CachePlan, Pair};
+use uvs_attach::{Attachments, CachePlan, OBJECT, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
 use uvs_director::flow_cache::FlowCache;
 use uvs_director::scheduler::NativeOnly;
@@ -104,7 +104,9 @@ impl Pairing {
         };
         let (zero, plan) = (Instant::now(), CachePlan::new(1000, uvs_director::Instant::ZERO));
         let attachments =
-            Attachments::with_object(vec![pair(0), pair(1)], Some(plan), &object()).await.unwrap();
+            Attachments::with_object(vec![pair(0), pair(1)], Some(plan), &object("attach.bpf.o", OBJECT))
+                .await
+                .unwrap();
         let cache = Arc::clone(attachments.cache().unwrap()) as Arc<dyn FlowCache>;
         let director = || Director::new(Limits::default(), 7, Arc::new(NativeOnly));
         let (cached, plain) = (director().with_flow_cache(cache), director());

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,10 @@ pub(crate) struct Lab {
 }
 
 /// The object under test: the committed one, or another that was just built.
-pub(crate) fn object() -> Vec<u8> {
+pub(crate) fn object(name: &str, committed: &[u8]) -> Vec<u8> {
     match std::env::var_os("UVS_TEST_BPF") {
-        Some(path) => fs::read(path).unwrap(),
-        None => OBJECT.to_vec(),
+        Some(folder) => fs::read(Path::new(&folder).join(name)).unwrap(),
+        None => committed.to_vec(),
     }
 }
 
@@ -57,7 +58,9 @@ pub(crate) fn pair() -> Pair {
 }
 
 pub(crate) async fn attach() -> Attachments {
-    Attachments::with_object(vec![pair()], None, &object()).await.unwrap_or_else(|error| panic!("{error}"))
+    Attachments::with_object(vec![pair()], None, &object("attach.bpf.o", OBJECT))
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs `body` on a thread in the host's namespace, one test at a time, or says why not.

@@ -101,6 +101,12 @@ impl Index {
         place
     }
 
+    /// The slot that the search for a hash starts at.
+    #[inline]
+    pub(super) fn home(&self, hash: u32) -> &u64 {
+        &self.segments[self.directory[self.place(hash)] as usize].slots[home(hash)]
+    }
+
     /// The first entry with that hash that `is_it`.
     #[inline]
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -7,7 +7,7 @@ use super::Keys;
 use super::index::Index;
 use super::queue::Queue;
 use super::slab::Slab;
-use crate::connection::{Connection, ReplyKey, RequestKey};
+use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::time::Instant;
 use crate::wheel::Wheel;
 
@@ -19,6 +19,8 @@ pub(crate) struct Shard {
     replies: Index,
     wheel: Wheel,
     embryonic: Queue,
+    /// Connections by protocol and state.
+    states: [u32; Tallied::COUNT],
     /// When the wheel's next slot comes up, in nanoseconds; `u64::MAX`: nothing is armed. Read without the lock.
     due: Arc<AtomicU64>,
 }
@@ -36,6 +38,7 @@ impl Shard {
             replies: Index::new(),
             wheel: Wheel::new(),
             embryonic: Queue::new(),
+            states: [0; Tallied::COUNT],
             due,
         }
     }
@@ -54,6 +57,19 @@ impl Shard {
     #[inline]
     pub(super) fn find_reply(&self, hash: u32, key: &ReplyKey) -> Option<EntryId> {
         self.replies.find(hash, |index| self.slab.get(index).reply_key() == *key).map(EntryId)
+    }
+
+    /// Where the search for a hash begins in memory.
+    #[inline]
+    pub(crate) fn home(&self, hash: u32, is_reply: bool) -> &u64 {
+        if is_reply { self.replies.home(hash) } else { self.requests.home(hash) }
+    }
+
+    /// Where the first entry of that hash lies, which most likely is the one that is meant.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u32, is_reply: bool) -> Option<*const u8> {
+        let index = if is_reply { &self.replies } else { &self.requests };
+        index.find(hash, |_| true).map(|entry| self.slab.place(entry))
     }
 
     #[inline]
@@ -88,10 +104,17 @@ impl Shard {
         self.touch(id, now);
     }
 
-    /// Puts the entry into the queue of embryonic ones, or takes it out, as its state says.
+    /// Counts the entry as its state says, and puts it into the queue of embryonic ones or takes it out.
     #[inline]
     pub(crate) fn settle(&mut self, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
+        let (before, now) = connection.retally();
+        if before != Tallied::default() {
+            self.states[before.index()] -= 1;
+        }
+        if now != Tallied::default() {
+            self.states[now.index()] += 1;
+        }
         let is_embryonic = connection.is_embryonic();
         if is_embryonic != connection.is_queued {
             connection.is_queued = is_embryonic;
@@ -143,7 +166,11 @@ impl Shard {
         if core::mem::take(&mut self.slab.get_mut(id.0).is_queued) {
             self.embryonic.remove(&mut self.slab, id.0);
         }
-        let connection = self.slab.remove(id.0);
+        let mut connection = self.slab.remove(id.0);
+        let tallied = core::mem::take(&mut connection.tallied);
+        if tallied != Tallied::default() {
+            self.states[tallied.index()] -= 1;
+        }
         let (request, reply) = hashes(keys, &connection);
         self.requests.remove(request, id.0);
         if let Some(reply) = reply {
@@ -166,6 +193,11 @@ impl Shard {
     pub(super) fn arm(&mut self, id: EntryId) {
         let deadline = self.slab.get(id.0).expires_at;
         self.wheel.arm(&mut self.slab, id.0, deadline);
+    }
+
+    /// Connections by protocol and state; see [`Tallied`].
+    pub(super) fn states(&self) -> &[u32; Tallied::COUNT] {
+        &self.states
     }
 
     /// The entry of that number, if there is one.
