@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uvs_wire::Address;
 
 use crate::director::{ApplyError, Director, Snapshot};
+use crate::feedback::{self, Sight};
 use crate::frame::PortId;
 use crate::network::Network;
 use crate::scheduler::{Scheduler, SchedulerFactory};
@@ -253,7 +254,10 @@ impl Director {
             now,
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
-                _ => Expiry::Remove,
+                _ => {
+                    feedback::measure(connection, now, Sight::Expiry);
+                    Expiry::Remove
+                }
             },
             |connection| self.release(connection),
         );

@@ -19,6 +19,7 @@ mod cut;
 mod defence;
 mod director;
 mod discovery;
+mod feedback;
 mod forward;
 mod frame;
 mod ftp;
