@@ -255,7 +255,7 @@ impl Director {
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
                 _ => {
-                    feedback::measure(connection, now, Sight::Expiry);
+                    feedback::measure(connection, connection.expires_at, Sight::Expiry);
                     Expiry::Remove
                 }
             },
