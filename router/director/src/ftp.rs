@@ -242,6 +242,7 @@ impl Director {
         }
         control.controlled.fetch_add(1, Relaxed);
         let data = Connection {
+            asked_at: None,
             request,
             destination_addr,
             destination_port,
@@ -257,7 +258,6 @@ impl Director {
             ftp: None,
             links: Links::default(),
             queued: Neighbours::default(),
-            is_queued: false,
             cached: crate::flows::Cached::default(),
             tallied: Tallied::default(),
         };

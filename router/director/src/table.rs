@@ -187,7 +187,7 @@ impl Table {
             shards: due.iter().enumerate().map(|it| Apart(Mutex::new(shard(it)))).collect(),
             due,
             len: AtomicUsize::new(0),
-            limit: limit.min(u32::MAX as usize - 1),
+            limit: limit.min(u32::MAX as usize - 2),
             evict,
             evicted: AtomicU64::new(0),
             open: AtomicUsize::new(0),

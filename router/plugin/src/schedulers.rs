@@ -27,13 +27,14 @@ use crate::stats::SchedulerStats;
 use crate::status::Status;
 
 /// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 17] = [
+pub const SHIPPED: [(&str, &[u8]); 18] = [
     ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
     ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
     ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
     ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
     ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
     ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
+    ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
     ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
     ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
     ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),
@@ -590,7 +591,7 @@ impl SchedulerFactory for Schedulers {
         let mut live = lock(&self.live);
         live.retain(|running| running.strong_count() > 0);
         live.push(Arc::downgrade(&running));
-        Ok(Box::new(Handle(running)))
+        Ok(Box::new(Handle::new(running)))
     }
 }
 

@@ -24,6 +24,7 @@ mod broken;
 mod control;
 mod decapsulate;
 mod demo;
+mod feedback;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]
 mod guest;

@@ -3,6 +3,8 @@
 use super::slab::Slab;
 
 const NONE: u32 = u32::MAX;
+/// Instead of a neighbour, of an entry that is in no queue.
+const OUT: u32 = u32::MAX - 1;
 
 /// The links of one entry.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +15,15 @@ pub(crate) struct Neighbours {
 
 impl Default for Neighbours {
     fn default() -> Self {
-        Self { older: NONE, newer: NONE }
+        Self { older: OUT, newer: OUT }
+    }
+}
+
+impl Neighbours {
+    /// Whether the entry is in the queue.
+    #[inline]
+    pub(super) fn are_there(self) -> bool {
+        self.older != OUT
     }
 }
 

@@ -116,8 +116,7 @@ impl Shard {
             self.states[now.index()] += 1;
         }
         let is_embryonic = connection.is_embryonic();
-        if is_embryonic != connection.is_queued {
-            connection.is_queued = is_embryonic;
+        if is_embryonic != connection.queued.are_there() {
             match is_embryonic {
                 true => self.embryonic.push(&mut self.slab, id.0),
                 false => self.embryonic.remove(&mut self.slab, id.0),
@@ -163,7 +162,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {
         self.wheel.disarm(&mut self.slab, id.0);
-        if core::mem::take(&mut self.slab.get_mut(id.0).is_queued) {
+        if self.slab.get(id.0).queued.are_there() {
             self.embryonic.remove(&mut self.slab, id.0);
         }
         let mut connection = self.slab.remove(id.0);
