@@ -43,6 +43,7 @@ extern crate alloc;
 
 mod affinity;
 mod cache;
+mod feedback;
 mod flags;
 mod hash;
 mod options;
@@ -61,6 +62,7 @@ use alloc::vec::Vec;
 
 pub use affinity::Affinity;
 pub use cache::AddressCache;
+pub use feedback::{Event, EventWord, Feedback, Response};
 pub use flags::Flags;
 pub use hash::{hash_32, siphash13};
 pub use options::{refuse_option, words};
@@ -74,6 +76,10 @@ pub use tournament::{Entry, Tournament};
 /// The director calls it once for each new connection, one call at a time, and never per packet. A panic
 /// ends the instance: the director picks by its own scheduler meanwhile and starts a fresh one.
 pub trait Scheduler: Sized {
+    /// Whether it wants to hear of events ([`observe`](Self::observe)). To be exported by [`export_observing!`] then, and
+    /// by [`export!`] otherwise; to build the other way fails.
+    const OBSERVES: bool = false;
+
     /// Bound to a service. `service` names it (text for logs, such as `tcp 192.0.2.10:443`); `options` is the
     /// text from the configuration, empty where there is none.
     ///
@@ -92,6 +98,12 @@ pub trait Scheduler: Sized {
     /// A position that is not [eligible](Destinations::eligible) is refused by the director and counts as a
     /// failure.
     fn schedule(&mut self, flow: &Flow, table: &Destinations, host: &mut dyn Host) -> Option<u32>;
+
+    /// What became of connections that were placed, right before the next pick. Comes only where
+    /// [`OBSERVES`](Self::OBSERVES) is true, and only from services whose director sees the answers (TCP by NAT).
+    fn observe(&mut self, events: Feedback<'_>, table: &Destinations, host: &mut dyn Host) {
+        let _ = (events, table, host);
+    }
 
     /// What a later instance needs to go on from here (a cursor, a sticky map), carried over a reload.
     fn save(&self) -> Vec<u8> {
@@ -167,10 +179,22 @@ pub enum Level {
 #[macro_export]
 macro_rules! export {
     ($scheduler:ty) => {
-        const _: () = $crate::assert_scheduler::<$scheduler>();
+        const _: () = $crate::assert_scheduler::<$scheduler>(false);
     };
 }
 
+/// As [`export!`], for a scheduler that wants to hear of events ([`Scheduler::OBSERVES`]): a component of the world
+/// `observing-scheduler`.
 #[cfg(not(target_arch = "wasm32"))]
+#[macro_export]
+macro_rules! export_observing {
+    ($scheduler:ty) => {
+        const _: () = $crate::assert_scheduler::<$scheduler>(true);
+    };
+}
+
 #[doc(hidden)]
-pub const fn assert_scheduler<S: Scheduler>() {}
+pub const fn assert_scheduler<S: Scheduler>(observing: bool) {
+    assert!(S::OBSERVES || !observing, "a scheduler without OBSERVES = true is exported by export!");
+    assert!(!S::OBSERVES || observing, "a scheduler with OBSERVES = true is exported by export_observing!");
+}

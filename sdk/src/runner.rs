@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{Destination, Destinations, Flow, Host, LoadWord, Scheduler};
+use crate::{Destination, Destinations, Feedback, Flow, Host, LoadWord, Scheduler};
 
 /// A scheduler with its table, called as the director calls a component.
 ///
@@ -40,6 +40,11 @@ impl<S: Scheduler> Runner<S> {
     pub fn schedule(&mut self, flow: &Flow, changed: &[u64], host: &mut dyn Host) -> Option<u32> {
         self.table.load(changed.iter().copied().map(LoadWord));
         self.scheduler.schedule(flow, &self.table, host)
+    }
+
+    /// What became of connections since the last call: an [`EventWord`](crate::EventWord) for each event.
+    pub fn observe(&mut self, events: &[u64], host: &mut dyn Host) {
+        self.scheduler.observe(Feedback::new(events, self.table.len()), &self.table, host);
     }
 
     /// The scheduler's state, for [`restore`](Self::restore) of a later instance.

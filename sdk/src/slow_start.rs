@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{Destination, Destinations, Flow, Host, Scheduler, refuse_option, words};
+use crate::{Destination, Destinations, Feedback, Flow, Host, Scheduler, refuse_option, words};
 
 /// What a saved state starts with.
 const MAGIC: &[u8] = b"slow1";
@@ -79,6 +79,8 @@ enum Since {
 }
 
 impl<S: Scheduler> Scheduler for SlowStart<S> {
+    const OBSERVES: bool = S::OBSERVES;
+
     fn init(service: &str, options: &str) -> Result<Self, String> {
         let takes = "slow-start=1 to slow-start=86400 (seconds) and slow-start-floor=1 to slow-start-floor=100 (percent)";
         let (mut window, mut floor) = (0, FLOOR);
@@ -154,6 +156,11 @@ impl<S: Scheduler> Scheduler for SlowStart<S> {
         let all = !core::mem::replace(&mut self.told, true);
         self.table.copy_loads(table, all);
         self.inner.schedule(flow, &self.table, host)
+    }
+
+    fn observe(&mut self, events: Feedback<'_>, table: &Destinations, host: &mut dyn Host) {
+        let table = if self.window_ms == 0 { table } else { &self.table };
+        self.inner.observe(events, table, host);
     }
 
     fn save(&self) -> Vec<u8> {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::{Destination, Flow, Host, Level, LoadWord, Protocol, Runner, Scheduler};
+use crate::{Destination, EventWord, Flow, Host, Level, LoadWord, Protocol, Response, Runner, Scheduler};
 
 /// A host whose clock the test sets and whose random numbers repeat.
 #[derive(Clone, Debug, Default)]
@@ -171,6 +171,17 @@ impl<S: Scheduler> Lab<S> {
         self.list[position].active += 1;
         self.dirty.push(position);
         Some(self.list[position].id)
+    }
+
+    /// Destination `id` takes a connection that was placed on it (or does not) `micros` after its SYN; the scheduler hears of it
+    /// at once.
+    ///
+    /// # Panics
+    /// If there is no such destination.
+    pub fn respond(&mut self, id: u32, response: Response, micros: u64) -> &mut Self {
+        let position = u16::try_from(self.position(id)).expect("the contract has 65536 positions");
+        self.runner.observe(&[EventWord::new(position, response, micros).0], &mut self.host);
+        self
     }
 
     /// `count` new connections.

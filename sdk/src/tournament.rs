@@ -82,10 +82,17 @@ impl Tournament {
     /// Starts anew with the loads that are known, from [`Scheduler::update`](crate::Scheduler::update). `rule` says what a destination enters
     /// with; `None` keeps it out.
     pub fn rebuild(&mut self, table: &Destinations, rule: impl Fn(&Destination) -> Option<Entry>) {
+        self.rebuild_by(table, |_, destination| rule(destination));
+    }
+
+    /// As [`rebuild`](Self::rebuild), by a rule that is told the position as well.
+    pub fn rebuild_by(&mut self, table: &Destinations, rule: impl Fn(u32, &Destination) -> Option<Entry>) {
         let leaves = table.len().next_power_of_two();
         self.nodes.clear();
         self.nodes.resize(leaves, Node::default());
-        self.nodes.extend(table.iter().map(|(position, destination)| Node::new(position, rule(destination))));
+        self.nodes.extend(
+            table.iter().map(|(position, destination)| Node::new(position, rule(position, destination))),
+        );
         self.nodes.resize(2 * leaves, Node::default());
         for node in (1..leaves).rev() {
             self.play(node);
@@ -94,14 +101,25 @@ impl Tournament {
 
     /// Takes in the loads that came with this pick ([`Destinations::changed`]), by the same rule.
     pub fn refresh(&mut self, table: &Destinations, rule: impl Fn(&Destination) -> Option<Entry>) {
+        self.renew(table, table.changed(), |_, destination| rule(destination));
+    }
+
+    /// Plays anew for the destinations at `positions`, which have to be in the table.
+    pub fn renew(
+        &mut self,
+        table: &Destinations,
+        positions: &[u32],
+        rule: impl Fn(u32, &Destination) -> Option<Entry>,
+    ) {
         // So many walks to the root cost more than all nodes do.
-        if table.changed().len() > table.len() / 8 {
-            self.rebuild(table, rule);
+        if positions.len() > table.len() / 8 {
+            self.rebuild_by(table, rule);
             return;
         }
-        for &position in table.changed() {
+        for &position in positions {
             let mut node = self.nodes.len() / 2 + position as usize;
-            self.nodes[node] = Node::new(position, table.get(position).and_then(&rule));
+            let entry = table.get(position).and_then(|destination| rule(position, destination));
+            self.nodes[node] = Node::new(position, entry);
             while node > 1 {
                 node /= 2;
                 self.play(node);

@@ -21,6 +21,21 @@ pub mod generated {
     });
 }
 
+/// The same world with feedback.
+#[doc(hidden)]
+pub mod observing {
+    #![allow(missing_docs, unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated")]
+
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "observing-scheduler",
+        with: { "uvs:scheduler/types@0.1.0": crate::wasm::generated::uvs::scheduler::types },
+        pub_export_macro: true,
+        export_macro_name: "export_component",
+        default_bindings_module: "uvs_sdk::wasm::observing",
+    });
+}
+
 use generated::uvs::scheduler::types;
 
 #[cfg(feature = "runtime")]
@@ -76,6 +91,10 @@ impl<S: Scheduler> Slot<S> {
         self.with(|runner| runner.schedule(&flow, changed, &mut Director))
     }
 
+    pub fn observe(&self, events: &[u64]) {
+        self.with(|runner| runner.observe(events, &mut Director));
+    }
+
     pub fn save(&self) -> Vec<u8> {
         self.with(|runner| runner.save())
     }
@@ -111,39 +130,67 @@ impl Host for Director {
 macro_rules! export {
     ($scheduler:ty) => {
         const _: () = {
-            extern crate alloc;
-            use $crate::wasm::generated::uvs::scheduler::types;
+            const _: () = $crate::assert_scheduler::<$scheduler>(false);
+            $crate::component!($scheduler, $crate::wasm::generated::Guest);
+            $crate::wasm::generated::export_component!(Component with_types_in $crate::wasm::generated);
+        };
+    };
+}
 
-            static SLOT: $crate::wasm::Slot<$scheduler> = $crate::wasm::Slot::new();
+/// As [`export!`], for a scheduler that wants to hear of events ([`Scheduler::OBSERVES`]).
+#[macro_export]
+macro_rules! export_observing {
+    ($scheduler:ty) => {
+        const _: () = {
+            const _: () = $crate::assert_scheduler::<$scheduler>(true);
+            $crate::component!($scheduler, $crate::wasm::observing::Guest);
 
-            struct Component;
-
-            impl $crate::wasm::generated::Guest for Component {
-                fn init(
-                    service: alloc::string::String,
-                    options: alloc::string::String,
-                ) -> Result<(), alloc::string::String> {
-                    SLOT.init(&service, &options)
-                }
-
-                fn update(destinations: alloc::vec::Vec<types::Destination>) {
-                    SLOT.update(&destinations);
-                }
-
-                fn schedule(flow: types::Flow, changed: alloc::vec::Vec<u64>) -> Option<u32> {
-                    SLOT.schedule(&flow, &changed)
-                }
-
-                fn save() -> alloc::vec::Vec<u8> {
-                    SLOT.save()
-                }
-
-                fn restore(state: alloc::vec::Vec<u8>) -> bool {
-                    SLOT.restore(&state)
+            impl $crate::wasm::observing::exports::uvs::scheduler::feedback::Guest for Component {
+                fn observe(events: alloc::vec::Vec<u64>) {
+                    SLOT.observe(&events);
                 }
             }
 
-    $crate::wasm::generated::export_component!(Component with_types_in $crate::wasm::generated);
+            $crate::wasm::observing::export_component!(Component with_types_in $crate::wasm::observing);
         };
+    };
+}
+
+/// What all worlds have in common.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! component {
+    ($scheduler:ty, $guest:path) => {
+        extern crate alloc;
+        use $crate::wasm::generated::uvs::scheduler::types;
+
+        static SLOT: $crate::wasm::Slot<$scheduler> = $crate::wasm::Slot::new();
+
+        struct Component;
+
+        impl $guest for Component {
+            fn init(
+                service: alloc::string::String,
+                options: alloc::string::String,
+            ) -> Result<(), alloc::string::String> {
+                SLOT.init(&service, &options)
+            }
+
+            fn update(destinations: alloc::vec::Vec<types::Destination>) {
+                SLOT.update(&destinations);
+            }
+
+            fn schedule(flow: types::Flow, changed: alloc::vec::Vec<u64>) -> Option<u32> {
+                SLOT.schedule(&flow, &changed)
+            }
+
+            fn save() -> alloc::vec::Vec<u8> {
+                SLOT.save()
+            }
+
+            fn restore(state: alloc::vec::Vec<u8>) -> bool {
+                SLOT.restore(&state)
+            }
+        }
     };
 }

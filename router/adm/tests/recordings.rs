@@ -78,6 +78,7 @@ fn table(rules: &str) -> Vec<ServiceView> {
     for line in rules.lines() {
         match parsed(&split_words(line)).unwrap() {
             Command::Change(Change::AddService(spec)) => services.push(ServiceView {
+                feedback_lost: 0,
                 spec,
                 counters: Counters::default(),
                 rates: Rates::default(),

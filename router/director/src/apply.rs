@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uvs_wire::Address;
 
 use crate::director::{ApplyError, Director, Snapshot};
+use crate::feedback::{self, Sight};
 use crate::frame::PortId;
 use crate::network::Network;
 use crate::scheduler::{Scheduler, SchedulerFactory};
@@ -262,7 +263,10 @@ impl Director {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
                 _ => match self.seen_until(connection, &snapshot) {
                     Some(deadline) if deadline > now => Expiry::Until(deadline),
-                    _ => Expiry::Remove,
+                    _ => {
+                        feedback::measure(connection, connection.expires_at, Sight::Expiry);
+                        Expiry::Remove
+                    }
                 },
             },
             |connection| self.release(connection),

@@ -8,6 +8,7 @@ use uvs_wire::{Address, Packet, checksum, sctp, tcp};
 
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
+use crate::feedback::{self, Sight};
 use crate::frame::Frame;
 use crate::report::Report;
 use crate::schedule::Placement;
@@ -231,6 +232,10 @@ impl Director {
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
         let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
+        feedback::measure(connection, scene.now, Sight::Segment(seen, packet.tcp_flags));
+        if moved && protocol == Protocol::Tcp && connection.state == TcpState::SynRecv.number() {
+            feedback::ask(connection, scene.now);
+        }
         let hit = Hit::of(connection);
         shard.follow(id, moved, scene.now);
         let Some(flows) = &self.flows else { return hit };
@@ -274,6 +279,7 @@ impl Director {
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
+        feedback::measure(connection, scene.now, Sight::Segment(Seen::Output, packet.tcp_flags));
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.follow(id, moved, scene.now);
         if let Some(flows) = self.flows.as_ref().filter(|_| moved) {
@@ -394,6 +400,7 @@ pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant
         in_packets: 0,
         timeout: NEW_TIMEOUT.into(),
         expires_at: now + NEW_TIMEOUT,
+        asked_at: None,
         destination,
         control,
         ftp: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
+use crate::feedback::AskedAt;
 use crate::flows::Cached;
 use crate::ftp::Ftp;
 use crate::sctp::SctpState;
@@ -78,11 +79,13 @@ pub(crate) struct Connection {
     /// No packet from the destination was seen: direct routing and tunnelling.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
-    /// Packets from the client.
-    pub(crate) in_packets: u32,
+    /// Packets from the client; beyond some few it does not matter how many.
+    pub(crate) in_packets: u8,
     /// From a packet to silence; the deadline moves with each packet.
     pub(crate) timeout: Timeout,
     pub(crate) expires_at: Instant,
+    /// Since when a destination is waited for, while it is and somebody wants to know.
+    pub(crate) asked_at: Option<AskedAt>,
     pub(crate) destination: Arc<Destination>,
     /// Of a template: its own; of a connection: the template's that placed it, or the FTP control connection's that
     /// announced it.

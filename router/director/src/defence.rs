@@ -125,7 +125,7 @@ fn is_abandoned(connection: &Connection, rates: &mut Rates, now: Instant) -> boo
         return controls.is_some_and(|control| !control.one_packet && !control.assured.load(Relaxed));
     }
     let mut is_silent =
-        || now + connection.timeout >= connection.expires_at + YOUNG && rates.takes(connection.in_packets);
+        || now + connection.timeout >= connection.expires_at + YOUNG && rates.takes(connection.in_packets.into());
     match Protocol::from_number(connection.request.protocol) {
         Some(Protocol::Tcp) => match TcpState::from_number(connection.state) {
             TcpState::SynRecv | TcpState::SynAck => true,

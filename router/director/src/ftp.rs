@@ -242,6 +242,7 @@ impl Director {
         }
         control.controlled.fetch_add(1, Relaxed);
         let data = Connection {
+            asked_at: None,
             request,
             destination_addr,
             destination_port,

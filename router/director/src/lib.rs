@@ -19,6 +19,7 @@ mod cut;
 mod defence;
 mod director;
 mod discovery;
+mod feedback;
 pub mod flow_cache;
 mod flows;
 mod forward;

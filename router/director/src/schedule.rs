@@ -152,6 +152,7 @@ impl Director {
                 counted: Counted::Persistent,
                 timeout: persistence.timeout.into(),
                 expires_at: scene.now + persistence.timeout,
+                asked_at: None,
                 destination,
                 in_packets: 0,
                 control: Some(Arc::new(Control { one_packet, ..Control::default() })),

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 
 use crate::spec::{Protocol, SchedulerSpec};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A new connection, as a scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,28 @@ pub struct Load {
     pub unavailable: bool,
 }
 
+/// How a destination took a connection that was placed on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// It answered: SYN-ACK.
+    Answered,
+    /// It refused: RST.
+    Refused,
+    /// Nothing came so far: the client repeated its SYN after a second or more, or the connection expired.
+    Unanswered,
+}
+
+/// What was seen of a connection: TCP, forwarded by NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The destination's position in the last `update`.
+    pub position: u32,
+    /// What it did.
+    pub response: Response,
+    /// Since the first SYN that was forwarded.
+    pub elapsed: Duration,
+}
+
 /// Picks a destination for each new connection of one service.
 pub trait Scheduler: Send {
     /// The whole set, after every change of it (destination added, removed, or its weight edited).
@@ -65,6 +87,16 @@ pub trait Scheduler: Send {
     /// `changed` holds position and load of the destinations whose load changed since the previous call of
     /// `update` or `schedule`. A pick that is out of range, quiesced or unavailable counts as no pick.
     fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32>;
+
+    /// Whether [`observe`](Self::observe) is to be called. Asked before each pick; until it says so, nothing is measured.
+    fn wants_feedback(&self) -> bool {
+        false
+    }
+
+    /// What was seen since the last pick, the oldest first; comes right before a pick, and never empty.
+    fn observe(&mut self, events: &[Event], now: Instant) {
+        let _ = (events, now);
+    }
 }
 
 /// Makes schedulers by name; the engine calls it from [`crate::Director::apply`], off the packet path.

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use uvs_wire::Address;
 
-use crate::scheduler::{Candidate, Flow, Load, Scheduler};
+use crate::feedback::Feedback;
+use crate::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 use crate::spec::{DestinationSpec, Family, Forwarding, Protocol, ServiceKey, ServiceSpec};
 use crate::stats::{Stats, Tally};
 use crate::time::Instant;
@@ -35,12 +36,13 @@ pub(crate) struct Shared {
     total: Arc<Stats>,
     /// Ids of destinations whose load changed since the scheduler was last told.
     changed: Mutex<Vec<u32>>,
+    pub(crate) feedback: Feedback,
 }
 
 impl Shared {
     /// Of a service whose counts are part of `total`.
     pub(crate) fn new(total: Arc<Stats>) -> Self {
-        Self { stats: Stats::default(), total, changed: Mutex::default() }
+        Self { stats: Stats::default(), total, changed: Mutex::default(), feedback: Feedback::default() }
     }
 }
 
@@ -263,6 +265,7 @@ struct Picker {
     positions: HashMap<u32, u32>,
     ids: Vec<u32>,
     loads: Vec<(u32, Load)>,
+    events: Vec<Event>,
 }
 
 impl Picker {
@@ -308,6 +311,7 @@ impl Service {
                 positions: HashMap::new(),
                 ids: Vec::new(),
                 loads: Vec::new(),
+                events: Vec::new(),
             }),
         }
     }
@@ -367,7 +371,7 @@ impl Service {
     /// `compat_ipvs`: also where it is over its upper threshold, for the kernel takes every pick.
     pub(crate) fn pick(&self, flow: &Flow, now: Instant, compat_ipvs: bool) -> Option<Arc<Destination>> {
         let mut picker = lock(&self.picker);
-        let Picker { scheduler, told, positions, ids, loads } = &mut *picker;
+        let Picker { scheduler, told, positions, ids, loads, events } = &mut *picker;
         core::mem::swap(ids, &mut *lock(&self.shared.changed));
         loads.clear();
         for id in ids.drain(..) {
@@ -377,6 +381,14 @@ impl Service {
                 destination.listed.swap(false, AcqRel);
                 loads.push((position, destination.load()));
             }
+        }
+        self.shared.feedback.collect(scheduler.wants_feedback(), |id, response, elapsed| {
+            let position = positions.get(&id).copied();
+            events.extend(position.map(|position| Event { position, response, elapsed }));
+        });
+        if !events.is_empty() {
+            scheduler.observe(events, now);
+            events.clear();
         }
         let position = scheduler.schedule(flow, loads, now)?;
         told.get(position as usize)
@@ -390,6 +402,7 @@ impl Service {
             counters: self.shared.stats.counters(),
             rates: self.shared.stats.rates(),
             destinations: self.destinations().iter().map(|d| d.view()).collect(),
+            feedback_lost: self.shared.feedback.lost(),
         }
     }
 }

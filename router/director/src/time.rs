@@ -82,6 +82,14 @@ impl Add<Timeout> for Instant {
     }
 }
 
+impl Sub<Timeout> for Instant {
+    type Output = Self;
+    #[inline]
+    fn sub(self, rhs: Timeout) -> Self {
+        Self(self.0.saturating_sub(rhs.as_nanos()))
+    }
+}
+
 impl Sub for Instant {
     type Output = Duration;
     fn sub(self, rhs: Self) -> Duration {

@@ -85,6 +85,10 @@ pub struct Dump {
     pub call: String,
     /// With what, for `schedule`.
     pub pick: Option<DumpedPick>,
+    /// Events that were told since the last pick of `history`, as event words; the last ones in the failing call, if that is
+    /// `observe`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<u64>,
     /// By which cause, as the metrics name it.
     pub cause: String,
     /// The trap or the complaint.
@@ -128,6 +132,9 @@ pub struct DumpedPick {
     pub virtual_addr: core::net::SocketAddr,
     /// The firewall mark.
     pub mark: u32,
+    /// The events that were told before it, as event words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<u64>,
     /// The load words that went with it.
     pub changed: Vec<u64>,
     /// Where the random numbers stood.
@@ -184,6 +191,7 @@ impl Dump {
             whole: past.history.is_whole(),
             call: call.to_owned(),
             pick,
+            events: past.history.events(),
             cause: crash.cause.label().to_owned(),
             message: crash.message.clone(),
             backtrace: crash.frames.clone(),
@@ -238,6 +246,7 @@ impl DumpedPick {
             client: (flow.client, flow.client_port).into(),
             virtual_addr: (flow.virtual_addr, flow.virtual_port).into(),
             mark: flow.mark,
+            events: pick.events,
             changed: pick.words,
             random: pick.random,
             now_ms: pick.now.as_millis(),

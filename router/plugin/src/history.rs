@@ -19,6 +19,8 @@ pub(crate) struct Pick {
     pub(crate) now: Instant,
     /// Where the random numbers of the instance stood before.
     pub(crate) random: u64,
+    /// What was told of connections before it, as event words.
+    pub(crate) events: Vec<u64>,
     /// The load words that went with it; none where they were too many to be kept.
     pub(crate) words: Vec<u64>,
     /// What came back, usable or not; `None`: nothing, or no answer at all.
@@ -30,6 +32,8 @@ struct Entry {
     flow: Flow,
     now: Instant,
     random: u64,
+    /// How many words it has: event words, then load words.
+    events: usize,
     words: usize,
     answer: Option<u32>,
 }
@@ -41,6 +45,8 @@ pub(crate) struct History {
     entries: VecDeque<Entry>,
     /// Of all entries, one after the other.
     words: VecDeque<u64>,
+    /// Event words at the end of `words` that belong to the next pick.
+    events: usize,
     /// Whether that is all the instance was ever asked, with one set of destinations.
     whole: bool,
 }
@@ -48,7 +54,12 @@ pub(crate) struct History {
 impl History {
     /// Of a new instance, which has no past.
     pub(crate) fn new() -> Self {
-        Self { entries: VecDeque::with_capacity(DEPTH), words: VecDeque::with_capacity(WORDS), whole: true }
+        Self {
+            entries: VecDeque::with_capacity(DEPTH),
+            words: VecDeque::with_capacity(WORDS),
+            events: 0,
+            whole: true,
+        }
     }
 
     /// Another instance: it has no past.
@@ -62,6 +73,30 @@ impl History {
         self.whole &= self.entries.is_empty();
         self.entries.clear();
         self.words.clear();
+        self.whole &= core::mem::take(&mut self.events) == 0;
+    }
+
+    /// Events are about to be told, which come before the next pick. (`random` is where its random numbers stand.)
+    pub(crate) fn observe(&mut self, events: &[u64]) {
+        // More than fit are forgotten, all of them: a part would be another story.
+        let kept = if self.events + events.len() > WORDS_MAX { &[] } else { events };
+        if kept.is_empty() {
+            self.whole = false;
+            self.words.truncate(self.words.len() - core::mem::take(&mut self.events));
+        }
+        self.make_room(kept.len());
+        self.words.extend(kept);
+        self.events += kept.len();
+    }
+
+    /// The oldest picks make room for so many words more.
+    #[inline]
+    fn make_room(&mut self, words: usize) {
+        while self.entries.len() == DEPTH || self.words.len() + words > WORDS {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.words.drain(..oldest.events + oldest.words);
+            self.whole = false;
+        }
     }
 
     /// A pick is about to be made.
@@ -69,13 +104,10 @@ impl History {
     pub(crate) fn ask(&mut self, flow: &Flow, now: Instant, random: u64, words: &[u64]) {
         let kept = if words.len() > WORDS_MAX { &[] } else { words };
         self.whole &= kept.len() == words.len();
-        while self.entries.len() == DEPTH || self.words.len() + kept.len() > WORDS {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            self.words.drain(..oldest.words);
-            self.whole = false;
-        }
+        self.make_room(kept.len());
         self.words.extend(kept);
-        self.entries.push_back(Entry { flow: *flow, now, random, words: kept.len(), answer: None });
+        let events = core::mem::take(&mut self.events);
+        self.entries.push_back(Entry { flow: *flow, now, random, events, words: kept.len(), answer: None });
     }
 
     /// What the pick came to.
@@ -93,13 +125,19 @@ impl History {
         let mut picks = Vec::with_capacity(self.entries.len() - skip);
         for (number, entry) in self.entries.iter().enumerate() {
             if number >= skip {
-                let Entry { flow, now, random, words, answer } = *entry;
-                let words = self.words.range(at..at + words).copied().collect();
-                picks.push(Pick { flow, now, random, words, answer });
+                let Entry { flow, now, random, events, words, answer } = *entry;
+                let range = |from: usize, len: usize| self.words.range(from..from + len).copied().collect();
+                let (events, words) = (range(at, events), range(at + events, words));
+                picks.push(Pick { flow, now, random, events, words, answer });
             }
-            at += entry.words;
+            at += entry.events + entry.words;
         }
         picks
+    }
+
+    /// Events that were told since the last pick.
+    pub(crate) fn events(&self) -> Vec<u64> {
+        self.words.range(self.words.len() - self.events..).copied().collect()
     }
 
     /// Whether [`latest`](Self::latest), all of them, lead a new instance to where this one is.

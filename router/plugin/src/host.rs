@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, OperatorCost, OptLevel};
 
-use crate::bindings::SchedulerPre;
+use crate::bindings::SchedulerIndices;
 use crate::cache::CodeCache;
 use crate::error::{LoadError, LoadReason, StartError};
 use crate::instance::{Guest, Instance};
+use crate::optional::ObserverIndices;
 use crate::policy::{Limits, Policy};
 
 /// The version of the contract (the package `uvs:scheduler`) that this host speaks.
@@ -22,6 +23,8 @@ pub const CONTRACT: &str = "0.1.0";
 
 const PACKAGE: &str = "uvs:scheduler/";
 const IMPORTS: [&str; 3] = ["log", "random", "now-ms"];
+/// The optional part of the contract.
+const FEEDBACK: &str = "uvs:scheduler/feedback@0.1.0";
 const EXPORTS: [&str; 5] = ["init", "update", "schedule", "save", "restore"];
 
 /// The wasm engine with the imports a scheduler is given. One per process; a clone is another handle.
@@ -154,12 +157,21 @@ impl Host {
             .shared
             .linker
             .instantiate_pre(&component)
-            .and_then(SchedulerPre::new)
             .map_err(|error| LoadReason::Mismatch(one_line(&error)))?;
+        let indices =
+            SchedulerIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?;
+        let observer = match component.get_export_index(None, FEEDBACK) {
+            Some(_) => Some(
+                ObserverIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?,
+            ),
+            None => None,
+        };
         let module = Module {
             inner: Arc::new(Inner {
                 host: self.clone(),
                 pre,
+                indices,
+                observer,
                 name: origin.to_owned(),
                 bytes: bytes.len(),
                 sha256,
@@ -234,7 +246,10 @@ pub struct Module {
 
 struct Inner {
     host: Host,
-    pre: SchedulerPre<Guest>,
+    pre: InstancePre<Guest>,
+    indices: SchedulerIndices,
+    /// Of the optional part, if it has that.
+    observer: Option<ObserverIndices>,
     name: String,
     bytes: usize,
     sha256: [u8; 32],
@@ -285,8 +300,15 @@ impl Module {
         Instance::start(self, "check", options, 0).map(drop)
     }
 
-    pub(crate) fn pre(&self) -> &SchedulerPre<Guest> {
-        &self.inner.pre
+    /// What an instance is made of: the component, and where its exports are.
+    pub(crate) fn parts(&self) -> (&InstancePre<Guest>, &SchedulerIndices, Option<&ObserverIndices>) {
+        let Inner { pre, indices, observer, .. } = &*self.inner;
+        (pre, indices, observer.as_ref())
+    }
+
+    /// Whether it wants to hear how destinations take connections (the optional interface `feedback`).
+    pub fn observes(&self) -> bool {
+        self.inner.observer.is_some()
     }
 
     pub(crate) fn digest(&self) -> [u8; 32] {
@@ -375,5 +397,6 @@ mod tests {
     fn the_contract_is_the_version_of_the_wit_file() {
         let wit = include_str!("../../../wit/scheduler.wit");
         assert!(wit.contains(&format!("package uvs:scheduler@{CONTRACT};")));
+        assert_eq!(FEEDBACK, format!("uvs:scheduler/feedback@{CONTRACT}"));
     }
 }

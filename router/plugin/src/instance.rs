@@ -7,8 +7,8 @@ use uvs_director::Instant;
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, WasmBacktrace};
 
-use crate::bindings;
 use crate::error::StartError;
+use crate::{bindings, optional};
 use crate::host::{Module, one_line};
 use crate::policy::Policy;
 use crate::stats::Cause;
@@ -51,6 +51,8 @@ impl Crash {
 pub(crate) struct Instance {
     store: Store<Guest>,
     world: bindings::Scheduler,
+    /// The optional part, if the module has it.
+    observer: Option<optional::Observer>,
     /// Fuel that the last call was given.
     budget: u64,
 }
@@ -73,9 +75,15 @@ impl Instance {
         let mut store = Store::new(module.host().engine(), guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(policy.handover_bytes);
-        let made = store.set_fuel(policy.setup_fuel(0)).and_then(|()| module.pre().instantiate(&mut store));
+        let (pre, indices, observer) = module.parts();
+        let made = store.set_fuel(policy.setup_fuel(0)).and_then(|()| {
+            let instance = pre.instantiate(&mut store)?;
+            let world = indices.load(&mut store, &instance)?;
+            let observer = observer.map(|indices| indices.load(&mut store, &instance)).transpose()?;
+            Ok((world, observer))
+        });
         match made {
-            Ok(world) => Ok(Self { store, world, budget: policy.setup_fuel(0) }),
+            Ok((world, observer)) => Ok(Self { store, world, observer, budget: policy.setup_fuel(0) }),
             Err(error) => {
                 let crash = crash(&error, store.data());
                 Err(if crash.cause == Cause::Abi {
@@ -134,6 +142,25 @@ impl Instance {
         self.prepare(self.policy().schedule_fuel(destinations));
         self.store.data_mut().now = now;
         let answer = self.world.call_schedule(&mut self.store, flow, changed);
+        self.finish(answer)
+    }
+
+    /// Whether the module wants to hear of events.
+    #[inline]
+    pub(crate) fn observes(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Tells what was seen of connections; nothing to a module that does not want to hear. `destinations` is how many there are:
+    /// an event gets as much fuel as one of them, for a connection waits.
+    pub(crate) fn observe(&mut self, events: &[u64], destinations: usize, now: Instant) -> Result<(), Crash> {
+        let Some(observer) = &self.observer else { return Ok(()) };
+        let fuel = self.store.data().policy.schedule_fuel(destinations + events.len());
+        self.store.data_mut().denied = false;
+        self.budget = fuel;
+        self.store.set_fuel(fuel).expect("the engine counts fuel");
+        self.store.data_mut().now = now;
+        let answer = observer.uvs_scheduler_feedback().call_observe(&mut self.store, events);
         self.finish(answer)
     }
 

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! Invariants:
+//! - what a service's destinations answered is passed on to a module that exports `feedback`, before its next pick;
 //! - a module is granted nothing but `log`, `random` and `now-ms`, and each call has a budget of fuel, memory
 //!   and stack ([`Policy`]);
 //! - each answer is checked; whatever goes wrong, the fallback answers, and the cause is counted and logged;
@@ -20,6 +21,15 @@ mod bindings {
         world: "scheduler",
     });
     pub(crate) use uvs::scheduler::types::Protocol;
+}
+
+/// The optional part of the contract, looked for by itself.
+mod optional {
+    #![allow(missing_docs, unreachable_pub, reason = "generated from wit/scheduler.wit")]
+    wasmtime::component::bindgen!({
+        inline: "package uvs:host; world observer { export uvs:scheduler/feedback@0.1.0; }",
+        path: "../../wit",
+    });
 }
 
 mod cache;

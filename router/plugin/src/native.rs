@@ -1,24 +1,25 @@
 //! The shipped schedulers in native code: fallbacks, oracles of tests, the other side of benches.
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
 use uvs_sdk::{Destination, Host, Level, Runner, SlowStart};
 
 use crate::instance::splitmix64;
 use crate::plugin::MAX_DESTINATIONS;
-use crate::translate::word;
+use crate::translate::{event_word, word};
 
 /// Makes a native scheduler, or says why it refuses its options.
 type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;
 
-const TWINS: [(&str, Make); 17] = [
+const TWINS: [(&str, Make); 18] = [
     ("chbl", boxed::<uvs_scheduler_chbl::Chbl>),
     ("dh", boxed::<uvs_scheduler_dh::Dh>),
     ("fo", boxed::<uvs_scheduler_fo::Fo>),
     ("lblc", boxed::<uvs_scheduler_lblc::Lblc>),
     ("lblcr", boxed::<uvs_scheduler_lblcr::Lblcr>),
     ("lc", boxed::<uvs_scheduler_lc::Lc>),
+    ("lrt", boxed::<SlowStart<uvs_scheduler_lrt::Lrt>>),
     ("mh", boxed::<uvs_scheduler_mh::Mh>),
     ("nq", boxed::<uvs_scheduler_nq::Nq>),
     ("ovf", boxed::<uvs_scheduler_ovf::Ovf>),
@@ -109,6 +110,19 @@ impl<S: uvs_sdk::Scheduler + Send> Scheduler for Native<S> {
         self.words.extend(known.map(|&(position, load)| word(position, load)));
         self.grant.now = self.grant.now.max(now);
         self.runner.schedule(&sdk_flow(flow), &self.words, &mut self.grant)
+    }
+
+    fn wants_feedback(&self) -> bool {
+        S::OBSERVES
+    }
+
+    fn observe(&mut self, events: &[Event], now: Instant) {
+        if S::OBSERVES {
+            self.words.clear();
+            self.words.extend(events.iter().filter_map(event_word));
+            self.grant.now = self.grant.now.max(now);
+            self.runner.observe(&self.words, &mut self.grant);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 
 use crate::dump::{DumpSink, Role};
 use crate::error::StartError;
@@ -252,6 +252,23 @@ impl Scheduler for Plugin {
         if let Some(trial) = &mut self.trial {
             trial.seat.update(&self.candidates, self.now);
         }
+    }
+
+    fn wants_feedback(&self) -> bool {
+        self.seat.observes()
+            || self.fallback.wants_feedback()
+            || self.trial.as_ref().is_some_and(|trial| trial.seat.observes())
+    }
+
+    /// Everybody hears, whoever is asked for the connections: what a module learns is what a reload, a promotion or a fallback
+    /// goes on with.
+    fn observe(&mut self, events: &[Event], now: Instant) {
+        self.now = self.now.max(now);
+        self.seat.observe(events, &self.candidates, self.now);
+        if let Some(trial) = &mut self.trial {
+            trial.seat.observe(events, &self.candidates, self.now);
+        }
+        self.fallback.observe(events, self.now);
     }
 
     fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32> {

@@ -144,22 +144,29 @@ impl Run<'_> {
                     candidate.load = load;
                 }
             }
+            if !pick.events.is_empty() {
+                instance.observe(&pick.events, count, moment(pick)).map_err(failed("observe"))?;
+            }
             instance.rewind(pick.random);
-            let answer = instance.schedule(wire_flow(&pick.flow()), &words, count, moment(pick));
-            answer.map(|answer| {
-                (answer, answer.map(|position| judge(position, &candidates, dump.takes_overloaded)))
-            })
+            let answer = instance
+                .schedule(wire_flow(&pick.flow()), &words, count, moment(pick))
+                .map_err(failed("schedule"))?;
+            Ok((answer, answer.map(|position| judge(position, &candidates, dump.takes_overloaded))))
         };
         for pick in &dump.history {
-            let (answer, _) = ask(pick).map_err(failed("schedule"))?;
+            let (answer, _) = ask(pick)?;
             replay.history.0 += usize::from(answer == pick.answer);
         }
         if let Some(pick) = &dump.pick {
-            let (answer, verdict) = ask(pick).map_err(failed("schedule"))?;
+            let (answer, verdict) = ask(pick)?;
             if let Some(Err((cause, message))) = verdict {
                 return Err(failed("schedule")(Crash::of(cause, message)));
             }
             replay.answer = Some(answer);
+        }
+        if !dump.events.is_empty() {
+            let now = dump.history.last().map_or(now, moment);
+            instance.observe(&dump.events, count, now).map_err(failed("observe"))?;
         }
         Ok(())
     }

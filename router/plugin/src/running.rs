@@ -497,6 +497,7 @@ fn rehearse(mut seat: Seat, survey: &Survey, picks: &[Pick]) -> Result<Vec<Optio
                 candidate.load = load;
             }
         }
+        seat.repeat(&pick.events, &candidates, pick.now);
         let Some(answer) = seat.ask(&pick.flow, &changed, &candidates, pick.now) else {
             let of = picks.len();
             let why = seat.stats.last_failure().map_or_else(
@@ -526,6 +527,7 @@ fn imagined(now: Instant) -> Vec<Pick> {
         },
         now,
         random: 0,
+        events: Vec::new(),
         words: Vec::new(),
         answer: None,
     };

@@ -27,13 +27,14 @@ use crate::stats::SchedulerStats;
 use crate::status::Status;
 
 /// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 17] = [
+pub const SHIPPED: [(&str, &[u8]); 18] = [
     ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
     ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
     ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
     ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
     ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
     ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
+    ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
     ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
     ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
     ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load};
 
 use crate::bindings;
 use crate::dump::{Dump, DumpSink, Past, Role};
@@ -15,7 +15,7 @@ use crate::host::Module;
 use crate::instance::{Crash, Instance, splitmix64};
 use crate::plugin::MAX_DESTINATIONS;
 use crate::stats::{Cause, Failure, SchedulerStats, Serving};
-use crate::translate::{judge, wire_destination, wire_flow, word};
+use crate::translate::{event_word, judge, wire_destination, wire_flow, word};
 
 /// What does not change while a module is at work.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub(crate) struct Seat {
     missed: Missed,
     // Buffers, kept so that a pick allocates nothing.
     words: Vec<u64>,
+    told: Vec<u64>,
     destinations: Vec<bindings::Destination>,
 }
 
@@ -101,6 +102,7 @@ impl Seat {
             history: History::new(),
             missed: Missed::default(),
             words: Vec::new(),
+            told: Vec::new(),
             destinations: Vec::new(),
         })
     }
@@ -213,6 +215,43 @@ impl Seat {
                 self.crashed("schedule", crash, Some(flow), candidates, now);
                 None
             }
+        }
+    }
+
+    /// Whether its instance wants to hear of events; while none lives there is nobody to hear.
+    #[inline]
+    pub(crate) fn observes(&self) -> bool {
+        matches!(&self.state, State::Live { instance, .. } if instance.observes())
+    }
+
+    /// Tells its instance, if that wants to hear, what was seen of connections.
+    pub(crate) fn observe(&mut self, events: &[Event], candidates: &[Candidate], now: Instant) {
+        if !self.observes() {
+            return;
+        }
+        let words = events.iter().filter_map(event_word);
+        self.told.clear();
+        self.told.extend(words);
+        self.tell(candidates, now);
+    }
+
+    /// The same, with event words of another instance's past.
+    pub(crate) fn repeat(&mut self, events: &[u64], candidates: &[Candidate], now: Instant) {
+        if !events.is_empty() && self.observes() {
+            self.told.clear();
+            self.told.extend_from_slice(events);
+            self.tell(candidates, now);
+        }
+    }
+
+    fn tell(&mut self, candidates: &[Candidate], now: Instant) {
+        let State::Live { instance, .. } = &mut self.state else { return };
+        self.history.observe(&self.told);
+        let answer = instance.observe(&self.told, candidates.len(), now);
+        self.stats.observe(self.told.len() as u64);
+        self.stats.suppress_log(instance.take_log_suppressed());
+        if let Err(crash) = answer {
+            self.crashed("observe", crash, None, candidates, now);
         }
     }
 

@@ -159,6 +159,7 @@ pub struct SchedulerStats {
     rebuilds: Counter,
     ejections: Counter,
     log_suppressed: Counter,
+    events: Counter,
     serving: AtomicU8,
     latency: [Counter; LATENCY_BOUNDS_NS.len() + 1],
     latency_sum_ns: Counter,
@@ -176,6 +177,7 @@ impl SchedulerStats {
             rebuilds: self.rebuilds.get(),
             ejections: self.ejections.get(),
             log_suppressed: self.log_suppressed.get(),
+            events: self.events.get(),
             serving: match self.serving.load(Ordering::Relaxed) {
                 0 => Serving::Module,
                 1 => Serving::Ejected,
@@ -214,6 +216,10 @@ impl SchedulerStats {
 
     pub(crate) fn suppress_log(&self, lines: u64) {
         self.log_suppressed.add(lines);
+    }
+
+    pub(crate) fn observe(&self, events: u64) {
+        self.events.add(events);
     }
 
     pub(crate) fn serve(&self, serving: Serving) {
@@ -306,6 +312,8 @@ pub struct Snapshot {
     pub ejections: u64,
     /// Log lines of the module that were left out.
     pub log_suppressed: u64,
+    /// Events it was told of: how destinations took connections.
+    pub events: u64,
     /// Who picks now.
     pub serving: Serving,
     /// How long picks took.

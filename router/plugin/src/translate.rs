@@ -2,9 +2,9 @@
 
 use core::net::IpAddr;
 
-use uvs_director::scheduler::{Candidate, Flow, Load};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Response};
 use uvs_director::spec::Protocol;
-use uvs_sdk::{Address, LoadWord};
+use uvs_sdk::{Address, EventWord, LoadWord};
 
 use crate::bindings;
 use crate::stats::Cause;
@@ -34,6 +34,17 @@ pub(crate) fn judge(
 pub(crate) fn word(position: u32, load: Load) -> u64 {
     let position = u16::try_from(position).expect("a larger set never gets to the module");
     LoadWord::new(position, load.active, load.inactive, !load.unavailable).0
+}
+
+/// `None`: the position is past what a word holds, and past what the module knows.
+pub(crate) fn event_word(event: &Event) -> Option<u64> {
+    let response = match event.response {
+        Response::Answered => uvs_sdk::Response::Answered,
+        Response::Refused => uvs_sdk::Response::Refused,
+        Response::Unanswered => uvs_sdk::Response::Unanswered,
+    };
+    let micros = u64::try_from(event.elapsed.as_micros()).unwrap_or(u64::MAX);
+    Some(EventWord::new(u16::try_from(event.position).ok()?, response, micros).0)
 }
 
 fn halves(address: IpAddr) -> (u64, u64) {

@@ -49,6 +49,7 @@ fn busy() -> Snapshot {
             ..Status::default()
         },
         services: vec![ServiceView {
+            feedback_lost: 0,
             spec: ServiceSpec::new(key, SchedulerSpec::named("rr")),
             counters,
             rates: Rates::default(),
