@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::read::{Integer, Keys, Table};
 
-pub(crate) const MODULES: Keys = &["watch", "cache", "dumps", "size_limit"];
+pub(crate) const MODULES: Keys = &["watch", "cache", "dumps", "size_limit", "failures", "failure_window"];
 
 /// What the file says to have no such folder.
 const NONE: &str = "none";
@@ -23,11 +23,15 @@ pub struct Modules {
     pub dumps: Folder,
     /// The largest file of a module, in bytes.
     pub size_limit: usize,
+    /// With so many failures in [`failure_window`](Self::failure_window) a module is ejected.
+    pub failures: u32,
+    /// In seconds.
+    pub failure_window: u32,
 }
 
 impl Default for Modules {
     fn default() -> Self {
-        Self { watch: true, cache: Folder::Usual, dumps: Folder::Usual, size_limit: 16 << 20 }
+        Self { watch: true, cache: Folder::Usual, dumps: Folder::Usual, size_limit: 16 << 20, failures: 5, failure_window: 10 }
     }
 }
 
@@ -73,10 +77,16 @@ pub(crate) fn modules(root: &Table<'_>) -> Modules {
         max: SIZE_MAX,
         note: " bytes",
     });
+    let small = |key: &'static str, max, note, default| {
+        let number = table.integer(&Integer { key, label: key, min: 1, max, note });
+        number.and_then(|number| u32::try_from(number.value).ok()).unwrap_or(default)
+    };
     Modules {
         watch: table.boolean("watch").unwrap_or(defaults.watch),
         cache: folder("cache", "/var/cache/uvs"),
         dumps: folder("dumps", "/var/lib/uvs/dumps"),
         size_limit: size.and_then(|size| usize::try_from(size.value).ok()).unwrap_or(defaults.size_limit),
+        failures: small("failures", 1000, " failures", defaults.failures),
+        failure_window: small("failure_window", 3600, " s", defaults.failure_window),
     }
 }

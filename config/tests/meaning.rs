@@ -277,6 +277,14 @@ fn options_are_set_one_by_one() {
 }
 
 #[test]
+fn the_failure_budget_of_modules_is_set_or_usual() {
+    let usual = with("").modules;
+    assert_eq!((usual.failures, usual.failure_window), (5, 10));
+    let own = with("[modules]\nfailures = 50\nfailure_window = 600").modules;
+    assert_eq!((own.failures, own.failure_window), (50, 600));
+}
+
+#[test]
 fn limits_are_set_one_by_one() {
     let is = Limits::default();
     let cases = [

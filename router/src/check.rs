@@ -48,12 +48,17 @@ pub fn read(path: &Path) -> (Result<Config, Problems>, Modules) {
     (config, modules)
 }
 
-/// The shipped schedulers, with the default bounds on modules but for their size.
+/// The shipped schedulers, with the default bounds on modules but for what the configuration may change.
 ///
 /// # Errors
 /// The wasm engine does not start on this machine.
 pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
-    let policy = Policy { module_bytes: modules.size_limit, ..Policy::default() };
+    let policy = Policy {
+        module_bytes: modules.size_limit,
+        failures: modules.failures,
+        window: std::time::Duration::from_secs(modules.failure_window.into()),
+        ..Policy::default()
+    };
     let host = Host::new(policy).map_err(anyhow::Error::msg)?;
     Ok(Schedulers::new(host))
 }

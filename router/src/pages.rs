@@ -99,6 +99,7 @@ fn sample(service: String, scheduler: String, figures: &Snapshot) -> SchedulerSa
         failures: figures.failures.iter().map(|(cause, n)| (cause.label(), *n)).collect(),
         rebuilds: figures.rebuilds,
         ejections: figures.ejections,
+        events: figures.events,
         serving: figures.serving.label(),
         latency: LATENCY_BOUNDS_NS.iter().map(|&bound| seconds(bound)).zip(latency.buckets).collect(),
         latency_above: latency.buckets.last().copied().unwrap_or_default(),

@@ -100,6 +100,24 @@ bool exports_scheduler_restore(scheduler_list_u8_t *state) {
     return used;
 }
 
+void uvs_observe_words(uint64_t *words, size_t count, void (*observe)(const uvs_event *, const uvs_table *)) {
+    table.changed_len = 0;
+    for (size_t i = 0; i < count; i++) {
+        uvs_event event = {
+            .position = (uint32_t)(words[i] >> 48),
+            .response = (uvs_response)(words[i] >> 44 & 0xf),
+            .micros = words[i] & 0xfffffffffff,
+        };
+        /* A later version of the contract may know more kinds. */
+        if (event.position < table.len && event.response <= UVS_UNANSWERED) {
+            observe(&event, &table);
+        }
+    }
+    if (count > 0) {
+        free(words);
+    }
+}
+
 /* The bindings want it linked to an object that describes the world; what makes the component knows the world by itself. */
 __attribute__((weak)) void __component_type_object_force_link_scheduler(void) {}
 

@@ -82,6 +82,33 @@ uvs_bytes uvs_save(void);
  * changed. Optional. */
 bool uvs_restore(const uint8_t *state, size_t len);
 
+/* ---- What you may write: to hear how destinations take connections ---- */
+
+typedef enum {
+    UVS_ANSWERED = 0,  /* by a SYN-ACK */
+    UVS_REFUSED = 1,   /* by a RST */
+    UVS_UNANSWERED = 2 /* not so far: the client repeated its SYN, or the connection expired */
+} uvs_response;
+
+/* An event. */
+typedef struct {
+    uint32_t position; /* in the table */
+    uvs_response response;
+    uint64_t micros; /* since the first SYN of the connection */
+} uvs_event;
+
+/* One event, the oldest first; they come right before a pick, for TCP by NAT. A policy that has this function writes
+ * UVS_EXPORT_OBSERVE once, in one of its files, on a line of its own. */
+void uvs_observe(const uvs_event *event, const uvs_table *table);
+
+/* What the macro calls. */
+void uvs_observe_words(uint64_t *words, size_t count, void (*observe)(const uvs_event *event, const uvs_table *table));
+
+#define UVS_EXPORT_OBSERVE                                                                                                 \
+    __attribute__((export_name("uvs:scheduler/feedback@0.1.0#observe"))) void uvs_export_observe(uint64_t *words,           \
+                                                                                                 size_t count);            \
+    void uvs_export_observe(uint64_t *words, size_t count) { uvs_observe_words(words, count, uvs_observe); }
+
 /* ---- What the director lends you ---- */
 
 typedef enum { UVS_ERROR = 0, UVS_WARN = 1, UVS_INFO = 2, UVS_DEBUG = 3 } uvs_level;

@@ -68,6 +68,18 @@ error: unknown key "timeout"
 "#,
         ),
         (
+            "a failure budget out of range",
+            added("[modules]\nfailures = 0\nfailure_window = '10s'"),
+            r#"
+error: failures 0 is out of range
+  where: edge.toml:19, modules
+  fix:   use 1 to 1000 failures
+error: failure_window must be an integer, not a string
+  where: edge.toml:20, modules
+  fix:   use 1 to 3600 s
+"#,
+        ),
+        (
             "misspelt required key is told once",
             replaced("addresses = ['192.0.2.1", "adresses = ['192.0.2.1"),
             r#"
@@ -312,7 +324,7 @@ error: MTU 1 is out of range
   fix:   use 68 to 65521 bytes on a TAP
 error: unknown scheduler "wr"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, or the path of a .wasm file
+  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, lrt, or the path of a .wasm file
 error: destination weight -1 is out of range
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.21:443
   fix:   use 0 to 2147483647 (0 quiesces the destination)

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
 
 use crate::dump::Role;
@@ -250,15 +250,38 @@ pub(crate) struct Running {
 }
 
 /// What the engine holds of a [`Running`].
-pub(crate) struct Handle(pub(crate) Arc<Running>);
+pub(crate) struct Handle {
+    running: Arc<Running>,
+    /// Whether the plugin wants to hear of events, as of the last call: another module may be in it since.
+    wants_feedback: bool,
+}
+
+impl Handle {
+    pub(crate) fn new(running: Arc<Running>) -> Self {
+        Self { running, wants_feedback: false }
+    }
+}
 
 impl Scheduler for Handle {
     fn update(&mut self, candidates: &[Candidate]) {
-        lock(&self.0.plugin).update(candidates);
+        let mut plugin = lock(&self.running.plugin);
+        plugin.update(candidates);
+        self.wants_feedback = plugin.wants_feedback();
     }
 
     fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32> {
-        lock(&self.0.plugin).schedule(flow, changed, now)
+        let mut plugin = lock(&self.running.plugin);
+        let pick = plugin.schedule(flow, changed, now);
+        self.wants_feedback = plugin.wants_feedback();
+        pick
+    }
+
+    fn wants_feedback(&self) -> bool {
+        self.wants_feedback
+    }
+
+    fn observe(&mut self, events: &[Event], now: Instant) {
+        lock(&self.running.plugin).observe(events, now);
     }
 }
 

@@ -591,7 +591,7 @@ impl SchedulerFactory for Schedulers {
         let mut live = lock(&self.live);
         live.retain(|running| running.strong_count() > 0);
         live.push(Arc::downgrade(&running));
-        Ok(Box::new(Handle(running)))
+        Ok(Box::new(Handle::new(running)))
     }
 }
 

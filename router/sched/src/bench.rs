@@ -10,7 +10,7 @@ use std::time::Instant as Clock;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Response, Scheduler};
 use uvs_plugin::{MAX_DESTINATIONS, Plugin};
 
 use crate::service::{Random, destination, flow};
@@ -28,7 +28,8 @@ const TIME_NS: f64 = 1.5e9;
 /// `uvs sched bench`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "\
-Before each pick the load of one destination has changed, that of the last pick, as when connections come and go.
+Before each pick the load of one destination has changed, that of the last pick, as when connections come and go. One that
+wants to hear of answers (the interface feedback) hears of one before each pick, and that is part of the cost.
 The native scheduler is the twin of a shipped module, else rr; both run in turn in the same process.
 Compare figures of one run only, and of a release build on a quiet machine.")]
 pub struct Args {
@@ -42,6 +43,8 @@ pub struct Args {
     /// The options of the scheduler
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub options: String,
+    #[command(flatten)]
+    pub limits: subject::LimitArgs,
     /// Print JSON: a list with an object for each number of destinations
     #[arg(long)]
     pub json: bool,
@@ -69,7 +72,7 @@ struct Row {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let host = subject::host(true)?;
+    let host = subject::host(true, &args.limits)?;
     let (subject, module) = Subject::load(&args.file, &host)?;
     let clock_ns = clock_cost();
     let mut rows = Vec::new();
@@ -196,6 +199,11 @@ impl Traffic {
         // Connections come and go at the same pace, so its load stays around a mean.
         let active = 16 + u32::from((self.random.next() >> 60).to_le_bytes()[0]);
         let load = Load { active, inactive: 0, unavailable: false };
+        if scheduler.wants_feedback() {
+            let elapsed = uvs_director::Duration::from_micros(500 + 16 * u64::from(active));
+            let event = Event { position: self.last, response: Response::Answered, elapsed };
+            scheduler.observe(&[event], self.now);
+        }
         let pick = scheduler.schedule(&self.flows[self.turn % 1024], &[(self.last, load)], self.now);
         self.last = black_box(pick).unwrap_or(self.last);
     }

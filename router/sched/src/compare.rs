@@ -37,7 +37,7 @@ pub struct Args {
 /// Runs and prints.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let plan = args.scenario.plan()?;
-    let host = subject::host(false)?;
+    let host = subject::host(false, &args.scenario.limits)?;
     let files = [args.a.as_str(), args.b.as_str()];
     let start = |file: &str| open(file, args.scenario.options_of(file, &files)?, plan.seed, &host);
     let (a, mut leader) = start(&args.a)?;
@@ -84,13 +84,14 @@ impl Compared<'_> {
         self.different.len() as f64 / (self.plan.arrivals.len() as f64).max(1.0)
     }
 
-    fn figures(&self) -> [(&'static str, [f64; 2]); 5] {
+    fn figures(&self) -> [(&'static str, [f64; 2]); 6] {
         let both = |of: fn(&Outcome) -> f64| [of(self.shadowed), of(self.alone)];
         [
             ("off_weight", both(Outcome::misplaced)),
             ("imbalance_mean", both(Outcome::imbalance_mean)),
             ("imbalance_p95", both(Outcome::imbalance_p95)),
             ("peak", both(Outcome::peak)),
+            ("answer_ms_mean", both(Outcome::answer_ms_mean)),
             ("calm_moves", both(Outcome::calm_moves)),
         ]
     }
@@ -130,7 +131,11 @@ impl Compared<'_> {
         out += &format!("Each by itself\n{shares}\n");
         let mut figures = Table::new(["", a, b]);
         for (name, [x, y]) in self.figures() {
-            let tell = |value: f64| if name == "peak" { format!("{value:.2} x") } else { percent(value) };
+            let tell = |value: f64| match name {
+                "peak" => format!("{value:.2} x"),
+                "answer_ms_mean" => format!("{value:.1} ms"),
+                _ => percent(value),
+            };
             figures.row([name.replace('_', " "), tell(x), tell(y)]);
         }
         figures.row(["refused".to_owned(), grouped(self.shadowed.refused), grouped(self.alone.refused)]);

@@ -16,6 +16,9 @@ pub(crate) const WIT: &str = include_str!("../../../wit/scheduler.wit");
 /// Where it goes.
 pub(crate) const WIT_PATH: &str = "wit/scheduler.wit";
 
+/// What a core module calls the function of the optional interface.
+const OBSERVE: &str = "uvs:scheduler/feedback@0.1.0#observe";
+
 /// `uvs sched component`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "\
@@ -40,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })?;
     write(&args.output, &component)?;
     let name = args.output.display().to_string();
-    match subject::host(true)?.compile(&name, &component) {
+    match subject::host(true, &subject::LimitArgs::default())?.compile(&name, &component) {
         Ok(_) => {
             println!(
                 "{name}: a component, {} bytes; next: uvs sched test {name}",
@@ -63,8 +66,9 @@ pub(crate) fn wrap(mut module: Vec<u8>) -> Result<Vec<u8>> {
     if !has_types(&module)? {
         let mut resolve = Resolve::default();
         let package = resolve.push_str(WIT_PATH, WIT).context("the contract is valid")?;
-        let world =
-            resolve.select_world(&[package], Some("scheduler")).context("the contract has this world")?;
+        let world = resolve
+            .select_world(&[package], Some(world_of(&module)?))
+            .context("the contract has this world")?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     ComponentEncoder::default().validate(true).module(&module)?.encode()
@@ -79,6 +83,20 @@ fn has_types(module: &[u8]) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The world that a module which was bound by hand implements: it hears of events if it exports their function.
+fn world_of(module: &[u8]) -> Result<&'static str> {
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ExportSection(exports) = payload.context("it is broken")? {
+            for export in exports {
+                if export.context("it is broken")?.name == OBSERVE {
+                    return Ok("observing-scheduler");
+                }
+            }
+        }
+    }
+    Ok("scheduler")
 }
 
 /// Whole or not at all: a director may be watching the file.
@@ -107,5 +125,13 @@ mod tests {
         let empty = wat::parse_str("(module)").unwrap();
         let said = format!("{:#}", wrap(empty).unwrap_err());
         assert!(said.contains("init") || said.contains("cabi_realloc") || said.contains("memory"), "{said}");
+    }
+
+    #[test]
+    fn the_world_follows_from_what_is_exported() {
+        let core = |name: &str| wat::parse_str(format!(r#"(module (func (export "{name}")))"#)).unwrap();
+        assert_eq!(world_of(&core(OBSERVE)).unwrap(), "observing-scheduler");
+        assert_eq!(world_of(&core("schedule")).unwrap(), "scheduler");
+        assert!(WIT.contains("package uvs:scheduler@0.1.0;"), "and its version is that of the contract");
     }
 }

@@ -24,6 +24,8 @@ pub struct Args {
     /// A component's file, or the name of a shipped scheduler
     #[arg(value_name = "FILE")]
     pub file: String,
+    #[command(flatten)]
+    pub limits: subject::LimitArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -99,7 +101,7 @@ struct Fuel {
 
 /// Prints the report.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let host = subject::host(true)?;
+    let host = subject::host(true, &args.limits)?;
     let subject = Subject::read(&args.file, host.policy().module_bytes)?;
     let report = Report::new(&subject, &host);
     if args.json {

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use uvs_director::scheduler::{Scheduler, Wlc};
-use uvs_plugin::{Host, Module, Plugin, Policy, SHIPPED, StartError, native};
+use uvs_plugin::{Host, Limits, Module, Plugin, Policy, SHIPPED, StartError, native};
 
 /// The native scheduler that stands beside a module that has no twin.
 pub(crate) const PLAIN: &str = "rr";
@@ -69,7 +69,8 @@ impl Subject {
             None => {
                 let limit = host.policy().module_bytes;
                 let what = format!("{name}: is {} bytes long, and the limit is {limit}", subject.size);
-                Err((what, "strip it: build with opt-level \"s\", lto, strip = true".to_owned()))
+                let fix = "strip it: build with opt-level \"s\", lto, strip = true; or raise the limit with --module-mib";
+                Err((what, fix.to_owned()))
             }
         };
         match module {
@@ -103,13 +104,26 @@ pub(crate) fn native_of(
     Ok((name, scheduler))
 }
 
+/// The limits that a `[[scheduler]]` of the configuration may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct LimitArgs {
+    /// The largest file that is taken, in MiB, as `module_mib` of a [[scheduler]]; one with Python needs 32
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub module_mib: Option<u32>,
+    /// How many times the usual fuel each call gets, as `fuel` of a [[scheduler]]; one with Python needs 16
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub fuel: Option<u32>,
+}
+
 /// The engine for offline work. A module is never ejected where `patient`, so that every failure shows.
-pub(crate) fn host(patient: bool) -> Result<Host> {
+pub(crate) fn host(patient: bool, limits: &LimitArgs) -> Result<Host> {
     let mut policy = Policy::default();
     if patient {
         policy.failures = u32::MAX;
     }
-    Host::new(policy).map_err(anyhow::Error::msg)
+    let host = Host::new(policy).map_err(anyhow::Error::msg)?;
+    let LimitArgs { module_mib, fuel } = *limits;
+    Ok(host.limited(Limits { module_mib, fuel: fuel.unwrap_or(1) }))
 }
 
 /// An instance with the fallback that a director would put behind it.

@@ -58,6 +58,8 @@ pub struct SchedulerSample {
     pub rebuilds: u64,
     /// How often the module was ejected.
     pub ejections: u64,
+    /// Events that the module was told of.
+    pub events: u64,
     /// Who picks now: `module`, or `ejected` or `given_up` for the fallback.
     pub serving: &'static str,
     /// Picks by how long they took: upper bound in seconds, and how many were within it but not the one before.
@@ -182,6 +184,14 @@ fn services(page: &mut Page, services: &[ServiceView]) {
     for (key, service) in each() {
         family.sample(&[("service", key)], service.counters.connections);
     }
+    let mut family = page.family(
+        "uvs_service_events_lost_total",
+        Kind::Counter,
+        "Answers, refusals and silence of destinations that came too fast for the scheduler to hear of.",
+    );
+    for (key, service) in each() {
+        family.sample(&[("service", key)], service.feedback_lost);
+    }
     for (name, help, directions) in [
         ("uvs_service_packets_total", "Packets by virtual service and direction.", PACKETS),
         ("uvs_service_bytes_total", "Bytes by virtual service and direction, IP headers included.", BYTES),
@@ -302,7 +312,7 @@ fn connections(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn schedulers(page: &mut Page, samples: &[SchedulerSample]) {
-    let counters: [Column<SchedulerSample, u64>; 5] = [
+    let counters: [Column<SchedulerSample, u64>; 6] = [
         ("uvs_scheduler_picks_total", "New connections that a scheduler module was to place.", |sample| {
             sample.picks
         }),
@@ -318,6 +328,11 @@ fn schedulers(page: &mut Page, samples: &[SchedulerSample]) {
             sample.rebuilds
         }),
         ("uvs_scheduler_ejections_total", "How often a module was ejected.", |sample| sample.ejections),
+        (
+            "uvs_scheduler_events_total",
+            "Answers, refusals and silence of destinations that a module was told of.",
+            |sample| sample.events,
+        ),
     ];
     for (name, help, read) in counters {
         let mut family = page.family(name, Kind::Counter, help);

@@ -111,10 +111,11 @@ impl Scheduler for Lrt {
         if self.best > 0 {
             self.look_again(host.now_ms());
         }
-        let Self { half_life_ms, tournament, known, heard, look, best, stale, .. } = self;
+        let now_ms = self.looked_at_ms();
+        let Self { half_life_ms, tournament, known, heard, best, stale, .. } = self;
         let rule = |position: u32, destination: &Destination| {
             destination.is_eligible().then(|| {
-                let micros = known[position as usize].now(*look, *half_life_ms).max(*best / 2);
+                let micros = known[position as usize].now(now_ms, *half_life_ms).max(*best / 2);
                 Entry { load: load(micros, destination, udp), weight: destination.weight }
             })
         };
@@ -136,9 +137,8 @@ impl Scheduler for Lrt {
                 Response::Refused | Response::Unanswered => event.micros.max(self.penalty),
             };
             let micros = micros.clamp(1, MICROS_MAX);
-            let look = self.moment(now_ms);
             let Some(known) = self.known.get_mut(event.position as usize) else { continue };
-            let was = known.now(look, self.half_life_ms);
+            let was = known.now(now_ms, self.half_life_ms);
             // The first one is all there is.
             known.average = if was == 0 { micros } else { (was * 3 + micros).div_ceil(4) };
             known.at_ms = now_ms;
@@ -194,9 +194,8 @@ impl Scheduler for Lrt {
 }
 
 impl Known {
-    /// The average at a moment, in eighths of the half-life: what nothing was added to halves.
-    fn now(&self, look: u64, half_life_ms: u64) -> u64 {
-        let now_ms = look.saturating_mul(half_life_ms / LOOKS);
+    /// The average at a moment: what nothing was added to halves.
+    fn now(&self, now_ms: u64, half_life_ms: u64) -> u64 {
         let age = now_ms.saturating_sub(self.at_ms);
         let (halvings, rest) = (age / half_life_ms, age % half_life_ms);
         let halved = self.average >> halvings.min(63);
@@ -206,6 +205,11 @@ impl Known {
 }
 
 impl Lrt {
+    /// The moment that all averages are compared as of.
+    fn looked_at_ms(&self) -> u64 {
+        self.look.saturating_mul(self.half_life_ms / LOOKS)
+    }
+
     fn moment(&self, now_ms: u64) -> u64 {
         now_ms / (self.half_life_ms / LOOKS)
     }

@@ -91,6 +91,44 @@ impl Scene {
     }
 }
 
+/// What a process holds in memory.
+fn memory_kib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_module_that_floods_the_log_is_cut_short_and_serves_on() {
+    let Some(_turn) = turn() else { return };
+    let mut scene = Scene::new("");
+    // A hundred lines for each connection, well within its fuel.
+    let flood = "(local $n i32)
+        (loop $again
+            (call $log (i32.const 2) (i32.const 64) (i32.const 11))
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 100))))
+        (call $some (i32.const 1))";
+    let guest = Guest { schedule: flood, fields: r#"(data (i32.const 64) "flood-flood")"#, ..Guest::GOOD };
+    let path = scene.file("flood.wasm", &guest.component());
+    let began = std::time::Instant::now();
+    let said = scene.load_module(&path);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    while began.elapsed() < std::time::Duration::from_secs(12) {
+        scene.load.go_on(SOME);
+    }
+    let windows = 2 + began.elapsed().as_secs() as usize / 10;
+    let log = scene.stage.director().get().log();
+    // 20 in 10 s for the module that serves, and as many for each instance of the rehearsal before.
+    let lines = log.lines().filter(|line| line.contains("flood-flood")).count();
+    assert!(lines >= 40 && lines <= 20 * (windows + 2), "{lines} lines in {windows} windows");
+    assert!(log.contains("lines of the scheduler's log were left out"), "and it is said how many are missing");
+    let status = scene.stage.director().sched_status();
+    assert_eq!((&status["work"]["fallbacks"], &status["work"]["failures"]), (&0.into(), &serde_json::json!({})));
+    assert_eq!(status["work"]["serving"], "module");
+    scene.end();
+}
+
 #[test]
 fn hostile_modules_are_refused_while_clients_connect() {
     let Some(_turn) = turn() else { return };
@@ -176,7 +214,7 @@ fn modules_that_turn_hostile_under_load_are_ejected_dumped_and_rolled_back() {
         ("a stack overflow", "stack", "(call $deep)"),
         ("a trap", "trap", "unreachable"),
         ("a pick out of range", "out_of_range", "(return (call $some (i32.const 99)))"),
-        ("a log flood", "fuel", "(loop $l (call $log (i32.const 0) (i32.const 64) (i32.const 5)) (br $l))"),
+        ("a log flood without end", "fuel", "(loop $l (call $log (i32.const 0) (i32.const 64) (i32.const 5)) (br $l))"),
     ];
     let mut scene = Scene::new("");
     let service = scene.service.clone();
@@ -288,11 +326,19 @@ fn a_changed_file_a_shadow_a_canary_and_many_reloads() {
     assert!(status["trial"].is_null(), "{status}");
 
     let good = scene.file("good.wasm", &TURNS.component());
-    for turn in 0..60 {
+    let mut held = Vec::new();
+    for turn in 0..1_000 {
         let path = if turn % 2 == 0 { &good } else { &candidate };
         let said = scene.load_module(path);
         assert_eq!(said.code, Some(0), "load {turn}: {said:?}");
+        if turn % 100 == 99 {
+            held.push(memory_kib(scene.stage.director().get().id()));
+        }
     }
+    // The table of connections grows with the load meanwhile: some hundred bytes for each.
+    let grown = held[9].saturating_sub(held[1]);
+    assert!(grown < 4 << 10, "800 loads took {grown} KiB: {held:?}");
+    println!("after each hundred loads it held {held:?} KiB");
     scene.load.go_on(SOME);
     let status = scene.stage.director().sched_status();
     assert_eq!(

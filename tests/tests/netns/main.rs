@@ -23,6 +23,7 @@ mod attach;
 mod broken;
 mod control;
 mod demo;
+mod feedback;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]
 mod guest;

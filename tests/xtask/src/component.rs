@@ -64,17 +64,38 @@ pub(crate) fn component(core: &[u8]) -> Result<Vec<u8>> {
     let mut module = core.to_vec();
     // Generated bindings bring the description of the world along, ours by hand do not.
     if !describes_its_world(core)? {
-        let (resolve, world) = contract()?;
+        let (resolve, world) = world(world_of(core)?)?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     ComponentEncoder::default().validate(true).module(&module)?.encode()
 }
 
-/// The contract and its world.
+/// What a core module calls the function of the optional interface.
+const OBSERVE: &str = "uvs:scheduler/feedback@0.1.0#observe";
+
+/// The world that a module which was bound by hand implements.
+fn world_of(core: &[u8]) -> Result<&'static str> {
+    for payload in Parser::new(0).parse_all(core) {
+        if let Payload::ExportSection(exports) = payload? {
+            for export in exports {
+                if export?.name == OBSERVE {
+                    return Ok("observing-scheduler");
+                }
+            }
+        }
+    }
+    Ok("scheduler")
+}
+
+/// The contract and the world without its optional part.
 pub(crate) fn contract() -> Result<(Resolve, wit_parser::WorldId)> {
+    world("scheduler")
+}
+
+fn world(name: &str) -> Result<(Resolve, wit_parser::WorldId)> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("scheduler.wit", WIT)?;
-    let world = resolve.select_world(&[package], Some("scheduler"))?;
+    let world = resolve.select_world(&[package], Some(name))?;
     Ok((resolve, world))
 }
 
@@ -109,8 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_has_one_world() {
-        let (resolve, world) = contract().unwrap();
-        assert_eq!(resolve.worlds[world].exports.len(), 5);
+    fn the_contract_has_a_world_and_one_with_feedback() {
+        for (name, exports) in [("scheduler", 5), ("observing-scheduler", 6)] {
+            let (resolve, world) = world(name).unwrap();
+            assert_eq!(resolve.worlds[world].exports.len(), exports);
+        }
     }
 }

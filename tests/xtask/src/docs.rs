@@ -72,10 +72,23 @@ fn render(wit: &str) -> Result<String> {
          minutes](write-a-scheduler.md) is the way in.\n",
         package.name
     );
+    let mut told = std::collections::HashSet::new();
     for (name, &world) in &package.worlds {
         let world = &resolve.worlds[world];
         let _ = writeln!(page, "\n## World `{name}`\n");
         prose(&mut page, &world.docs);
+        // What a world includes is told with the one it comes from.
+        let names: Vec<_> = world.exports.keys().chain(world.imports.keys()).cloned().collect();
+        let more = names.iter().filter(|name| told.insert((*name).clone())).count();
+        if more < names.len() {
+            for item in world.exports.values() {
+                if let WorldItem::Interface { id, .. } = item {
+                    let interface = resolve.interfaces[*id].name.as_deref().unwrap_or_default();
+                    let _ = writeln!(page, "\nAll of the world before, and one export more: the interface `{interface}`.");
+                }
+            }
+            continue;
+        }
         for (title, items) in [
             ("Exports: what a scheduler has to have", &world.exports),
             ("Imports: what it may call, and nothing else", &world.imports),
@@ -210,6 +223,10 @@ mod tests {
                  }
                  enum colour { red, green }
              }
+             /// More.
+             interface extra { f: func(); }
+             /// With more.
+             world wide { include w; export extra; }
              world w {
                  use t.{pair};
                  /// Reads.
@@ -227,6 +244,7 @@ mod tests {
             "| `x` | `u32` | The first \\| one, of two. |",
             "| `y` | `option<list<u8>>` |  |",
             "One of `red`, `green`.",
+            "one export more: the interface `extra`.",
         ] {
             assert!(page.contains(want), "{want:?} is not in:\n{page}");
         }

@@ -36,6 +36,13 @@ impl Guest<'static> {
 }
 
 impl Guest<'_> {
+    /// A component that hears of events: `fields` holds what [`observe`] makes.
+    pub(crate) fn observing(&self) -> Vec<u8> {
+        let exports = &["init", "update", "schedule", "save", "restore", "feedback"];
+        wat::parse_str(self.text(&World { exports, ..World::default() }))
+            .expect("the test's component is well-formed")
+    }
+
     pub(crate) fn component(&self) -> Vec<u8> {
         wat::parse_str(self.text(&World::default())).expect("the test's component is well-formed")
     }
@@ -110,7 +117,19 @@ impl Guest<'_> {
     }
 }
 
-const ALL_EXPORTS: [(&str, &str); 5] = [
+/// The optional interface, whose core function takes `$list` and `$len`; a further field of the guest, named in `fields`.
+const FEEDBACK: &str = r#"(func $observe (param "events" (list u64))
+             (canon lift (core func $guest "observe") (memory (core memory $heap "memory")) (realloc (core func $heap "realloc"))))
+           (instance $feedback (export "observe" (func $observe)))
+           (export "uvs:scheduler/feedback@0.1.0" (instance $feedback))"#;
+
+/// A core function `observe` with this body, for [`Guest::fields`] of a guest of [`Guest::observing`].
+pub(crate) fn observe(body: &str) -> String {
+    format!(r#"(func (export "observe") (param $list i32) (param $len i32) {body})"#)
+}
+
+const ALL_EXPORTS: [(&str, &str); 6] = [
+    ("feedback", FEEDBACK),
     (
         "init",
         r#"(func $init (param "service" string) (param "options" string) (result (result (error string)))

@@ -4,6 +4,7 @@
 
 mod cache;
 mod factory;
+mod feedback;
 mod guest;
 mod hostile;
 mod live;

@@ -4,7 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler, SchedulerFactory, Wlc};
+use uvs_director::scheduler::{
+    Candidate, Event, Flow, Load, Response, Scheduler, SchedulerFactory, Wlc,
+};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{NATIVE, Plugin, Policy, SHIPPED, Schedulers, native};
 
@@ -27,6 +29,15 @@ impl Random {
             1 => Load { active: 3, inactive: 1, unavailable: true },
             2 => Load { active: u32::MAX, inactive: u32::MAX, unavailable: false },
             _ => Load { active: self.below(6), inactive: self.below(700), unavailable: false },
+        }
+    }
+
+    fn event(&mut self, destinations: usize) -> Event {
+        let bits = 1 + self.below(31);
+        Event {
+            position: self.below(u32::try_from(destinations).unwrap()),
+            response: [Response::Answered, Response::Refused, Response::Unanswered][self.below(3) as usize],
+            elapsed: Duration::from_micros(u64::from(self.below(1 << bits))),
         }
     }
 
@@ -74,6 +85,7 @@ fn flags(name: &str) -> &'static [&'static str] {
         "mh" => &["", "mh-port", "mh-fallback", "mh-fallback,mh-port"],
         "p2c" => &["", "choices=3"],
         "chbl" => &["", "load=150,port"],
+        "lrt" => &["", "decay=2,penalty=50", "slow-start=600"],
         "wlc" | "swrr" => &["flag-1", "slow-start=600,flag-1"],
         _ => &["flag-1"],
     }
@@ -113,6 +125,11 @@ fn run(name: &str, bytes: &[u8], options: &str, seed: u64, steps: u32) {
                     set[position as usize].load = load;
                 }
                 now = now + random.pause();
+                if component.wants_feedback() && !set.is_empty() {
+                    let events: Vec<_> = (0..random.below(4)).map(|_| random.event(set.len())).collect();
+                    component.observe(&events, now);
+                    twin.observe(&events, now);
+                }
                 let flow = random.flow();
                 let got = component.schedule(&flow, &changed, now);
                 let want = twin.schedule(&flow, &changed, now);
@@ -183,6 +200,15 @@ fn shipped_components_carry_a_thousand_destinations_within_their_fuel() {
         let mut last: Vec<_> =
             all.iter().map(|&(position, load)| (position, Load { unavailable: true, ..load })).collect();
         last[500].1.unavailable = false;
+        if component.wants_feedback() {
+            let mut random = Random(3);
+            let events: Vec<_> = (0..1024).map(|_| random.event(1_000)).collect();
+            component.observe(&events, Instant::ZERO);
+            twin.observe(&events, Instant::ZERO);
+            let used = component.fuel_used().unwrap();
+            println!("{name}: {used} fuel for 1024 events");
+            assert!(used < schedule / 3, "{name}: {used} of {schedule}");
+        }
         for changed in [&[][..], &all, &all[..10], &[], &last, &[]] {
             let want = twin.schedule(&flow(0), changed, Instant::ZERO);
             assert_eq!(component.schedule(&flow(0), changed, Instant::ZERO), want, "{name}");

@@ -31,6 +31,8 @@ pub struct Args {
     /// Run this case alone
     #[arg(long, value_name = "CASE")]
     pub only: Option<String>,
+    #[command(flatten)]
+    pub limits: subject::LimitArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -82,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let names: Vec<_> = CASES.iter().map(|(name, ..)| *name).collect();
         bail!("there is no case {only:?}\n  fix:   take one of {}", names.join(", "));
     }
-    let host = subject::host(true)?;
+    let host = subject::host(true, &args.limits)?;
     let (subject, module) = Subject::load(&args.file, &host)?;
     if !args.json {
         let contract = uvs_plugin::CONTRACT;

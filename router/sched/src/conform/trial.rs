@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Response, Scheduler};
 use uvs_director::spec::Protocol;
 use uvs_director::{Duration, Instant};
 use uvs_plugin::Plugin;
@@ -132,8 +132,14 @@ impl Trial {
 
     /// A step of a random life: mostly a pick, at times a change of the set. The pick, if it was one.
     pub(super) fn step(&mut self, random: &mut Random) -> Result<Option<Option<u32>>, Broken> {
+        let kind = random.below(24);
+        if self.change(kind, random)? { Ok(None) } else { self.busy_pick(random).map(Some) }
+    }
+
+    /// A change of the set of one of five kinds, if it is possible now; otherwise, and beyond the kinds, nothing happens.
+    pub(super) fn change(&mut self, kind: u32, random: &mut Random) -> Result<bool, Broken> {
         let len = self.count();
-        match random.below(24) {
+        match kind {
             0 => {
                 let new = destination(self.next_id, weight(random));
                 self.set.insert(0, new);
@@ -148,10 +154,10 @@ impl Trial {
                 self.set.swap(a, b);
             }
             4 if len > 40 => self.set.clear(),
-            _ => return self.busy_pick(random).map(Some),
+            _ => return Ok(false),
         }
         self.update()?;
-        Ok(None)
+        Ok(true)
     }
 
     /// A pick after loads have changed and time has passed.
@@ -161,10 +167,34 @@ impl Trial {
                 self.load(position, load(random));
             }
         }
+        if self.plugin.wants_feedback() && random.below(2) == 0 {
+            let events = random.below(4);
+            self.hear(random, events)?;
+        }
         let pause = if random.below(60) == 0 { random.below(90_000_000) } else { random.below(5) };
         self.now = self.now + Duration::from_millis(pause.into());
         let flow = any_flow(random);
         self.pick(&flow)
+    }
+
+    /// Tells so many events of destinations that are there.
+    pub(super) fn hear(&mut self, random: &mut Random, events: u32) -> Result<(), Broken> {
+        let count = self.count();
+        if count == 0 || events == 0 {
+            return Ok(());
+        }
+        let event = |random: &mut Random| Event {
+            position: random.below(count),
+            response: [Response::Answered, Response::Refused, Response::Unanswered]
+                [(random.below(8) / 3) as usize],
+            elapsed: {
+                let bits = 1 + random.below(31);
+                Duration::from_micros(u64::from(random.below(1 << bits)))
+            },
+        };
+        let events: Vec<Event> = (0..events).map(|_| event(random)).collect();
+        self.plugin.observe(&events, self.now);
+        self.judge("observe")
     }
 
     fn count(&self) -> u32 {

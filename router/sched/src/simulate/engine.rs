@@ -2,11 +2,11 @@
 
 use std::collections::{BinaryHeap, HashMap};
 
-use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event as Answer, Flow, Load, Response, Scheduler};
+use uvs_director::{Duration, Instant};
 
 use super::plan::{Change, Plan, What};
-use crate::service::{destination, flow};
+use crate::service::{Random, destination, flow};
 
 /// How often the imbalance is looked at in a run.
 pub(crate) const SAMPLES: u32 = 480;
@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     /// Cut off by a failing destination.
     pub(crate) lost: u64,
+    /// How long each connection waited for its answer, in seconds.
+    pub(crate) waits: Vec<f64>,
     pub(crate) samples: Vec<Sample>,
     /// For each change of the plan.
     pub(crate) disruptions: Vec<Disruption>,
@@ -68,6 +70,8 @@ enum Event {
     /// Of a connection on this destination in this life of it.
     Ends(usize, u32),
     Forgotten(usize, u32),
+    /// The destination answers, so many nanoseconds after it was asked.
+    Answers(usize, u32, u64),
 }
 
 impl Ord for Due {
@@ -89,7 +93,12 @@ struct Server {
     /// Counts how often it died: what happens to connections of an earlier life is past.
     life: u32,
     load: Load,
+    /// It takes longer to answer.
+    slow: bool,
 }
+
+/// How many times as long a destination takes that has slowed down.
+const SLOWDOWN: f64 = 100.0;
 
 /// The director's part.
 struct Run<'a> {
@@ -102,6 +111,8 @@ struct Run<'a> {
     /// Those whose load the scheduler does not know, and whether each is among them.
     dirty: Vec<usize>,
     is_dirty: Vec<bool>,
+    /// Answers since the last pick: by whom, and after how many nanoseconds.
+    heard: Vec<(usize, u64)>,
     /// Connections asked for since the last change of the set.
     asked: u64,
     due: BinaryHeap<Due>,
@@ -115,8 +126,14 @@ struct Run<'a> {
 /// Runs `scheduler` through the plan; `shadow` is asked the same questions, and what it answers is only noted.
 pub(crate) fn run(plan: &Plan, scheduler: &mut dyn Scheduler, shadow: Option<&mut dyn Scheduler>) -> Outcome {
     let count = plan.weights.len();
-    let server =
-        |&weight: &u32| Server { weight, present: true, quiesced: false, life: 0, load: Load::default() };
+    let server = |&weight: &u32| Server {
+        weight,
+        present: true,
+        quiesced: false,
+        life: 0,
+        load: Load::default(),
+        slow: false,
+    };
     let mut run = Run {
         plan,
         servers: plan.weights.iter().map(server).collect(),
@@ -124,6 +141,7 @@ pub(crate) fn run(plan: &Plan, scheduler: &mut dyn Scheduler, shadow: Option<&mu
         positions: vec![0; count],
         dirty: Vec::new(),
         is_dirty: vec![false; count],
+        heard: Vec::new(),
         asked: 0,
         due: BinaryHeap::new(),
         order: 0,
@@ -155,8 +173,11 @@ pub(crate) fn run(plan: &Plan, scheduler: &mut dyn Scheduler, shadow: Option<&mu
         run.settle(instant(next));
         if change <= next {
             run.credit();
-            run.change(changes.next().expect("it was peeked at"));
-            run.tell(&mut everybody);
+            let change = changes.next().expect("it was peeked at");
+            run.change(change);
+            if change.what.changes_the_set() {
+                run.tell(&mut everybody);
+            }
         } else if arrival <= next {
             let (n, _) = arrivals.next().expect("it was peeked at");
             run.arrive(n, &mut everybody);
@@ -219,7 +240,10 @@ impl Run<'_> {
                     self.servers[number].load.inactive -= 1;
                     self.touch(number);
                 }
-                Event::Ends(..) | Event::Forgotten(..) => {}
+                Event::Answers(number, life, took) if self.servers[number].life == life => {
+                    self.heard.push((number, took));
+                }
+                Event::Ends(..) | Event::Forgotten(..) | Event::Answers(..) => {}
             }
         }
     }
@@ -257,6 +281,8 @@ impl Run<'_> {
             }
             What::Quiesced => server.quiesced = true,
             What::Resumes => server.quiesced = false,
+            What::Slows => server.slow = true,
+            What::Recovers => server.slow = false,
         }
         self.done_changes += 1;
     }
@@ -271,6 +297,20 @@ impl Run<'_> {
             changed.push((self.positions[number], self.servers[number].load));
         }
         let flow = arrival_flow(self.plan, n);
+        let answers: Vec<Answer> = self
+            .heard
+            .drain(..)
+            .filter(|&(number, _)| self.servers[number].present)
+            .map(|(number, took)| Answer {
+                position: self.positions[number],
+                response: Response::Answered,
+                elapsed: Duration::from_nanos(took),
+            })
+            .collect();
+        if !answers.is_empty() {
+            let listeners = everybody.iter_mut().filter(|scheduler| scheduler.wants_feedback());
+            listeners.for_each(|scheduler| scheduler.observe(&answers, now));
+        }
         let mut picks = everybody.iter_mut().map(|scheduler| scheduler.schedule(&flow, &changed, now));
         let pick = picks.next().flatten().and_then(|position| self.list.get(position as usize).copied());
         let shadow =
@@ -290,7 +330,14 @@ impl Run<'_> {
         self.servers[number].load.active += 1;
         self.touch(number);
         let ends = nanos(arrival.at + arrival.seconds);
-        self.later(ends, Event::Ends(number, self.servers[number].life));
+        let life = self.servers[number].life;
+        self.later(ends, Event::Ends(number, life));
+        // Half of it is sure, half of it chance: the same for each policy.
+        let chance = -(1.0 - Random::new(self.plan.seed ^ (n as u64) << 20).unit()).ln();
+        let factor = if self.servers[number].slow { SLOWDOWN } else { 1.0 };
+        let wait = self.plan.answers[number] * factor * (0.5 + 0.5 * chance);
+        self.out.waits.push(wait);
+        self.later(nanos(arrival.at + wait), Event::Answers(number, life, nanos(wait)));
 
         let Some((before, changes)) = self.last.insert(arrival.client, (number, self.done_changes)) else {
             return;

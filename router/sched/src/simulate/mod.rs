@@ -30,6 +30,7 @@ Example:
 
 imbalance   standard deviation of active connections per weight, over their mean; 0 is perfect
 peak        the most loaded destination over that mean
+answer      how long connections waited for their destination to answer (--answers, --slow)
 calm moves  of a client's further connections, those that went elsewhere while the set stayed the same
 moved       of clients whose destination stayed, those that went elsewhere after the set had changed")]
 pub struct Args {
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} does not end in .svg, and SVG is what is drawn", path.display());
     }
     let plan = args.scenario.plan()?;
-    let host = subject::host(false)?;
+    let host = subject::host(false, &args.scenario.limits)?;
     let files: Vec<&str> = args.files.iter().map(String::as_str).collect();
     let mut lanes: Vec<Lane> = Vec::new();
     for &file in &files {

@@ -29,6 +29,13 @@ pub struct Scenario {
     /// A destination that is quiesced (weight 0), until TO
     #[arg(long, value_name = "NUMBER@FROM[-TO]")]
     pub quiesce: Vec<Outage>,
+    /// How long each destination takes to answer on average, connections or not; fewer than destinations are repeated. What
+    /// `lrt` goes by
+    #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "1ms")]
+    pub answers: Vec<Span>,
+    /// A destination that takes a hundred times as long to answer, until TO
+    #[arg(long, value_name = "NUMBER@FROM[-TO]")]
+    pub slow: Vec<Outage>,
     /// How long the run lasts
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub duration: Span,
@@ -41,6 +48,8 @@ pub struct Scenario {
     /// Starts all that is left to chance
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    #[command(flatten)]
+    pub limits: crate::subject::LimitArgs,
     /// The options of a scheduler, by the name it was given
     #[arg(long, value_name = "FILE=TEXT", value_parser = pair)]
     pub options: Vec<(String, String)>,
@@ -58,6 +67,15 @@ pub(crate) enum What {
     Returns,
     Quiesced,
     Resumes,
+    Slows,
+    Recovers,
+}
+
+impl What {
+    /// Whether the scheduler is told of it: the set is another.
+    pub(crate) fn changes_the_set(self) -> bool {
+        !matches!(self, Self::Slows | Self::Recovers)
+    }
 }
 
 /// A change of the set.
@@ -77,6 +95,8 @@ impl Change {
             What::Returns => "returns",
             What::Quiesced => "is quiesced",
             What::Resumes => "resumes",
+            What::Slows => "slows down",
+            What::Recovers => "is fast again",
         };
         format!("rs{} {what}", self.destination + 1)
     }
@@ -89,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) arrivals: Vec<Arrival>,
     pub(crate) linger: f64,
     pub(crate) changes: Vec<Change>,
+    /// How long destinations take to answer, in seconds.
+    pub(crate) answers: Vec<f64>,
     pub(crate) end: f64,
     pub(crate) addresses: u32,
     pub(crate) seed: u64,
@@ -106,8 +128,15 @@ impl Scenario {
         if self.weights.len() > count {
             bail!("{} weights for {count} destinations\n  fix:   give as many, or fewer", self.weights.len());
         }
+        if self.answers.len() > count {
+            bail!(
+                "{} times to answer for {count} destinations\n  fix:   give as many, or fewer",
+                self.answers.len()
+            );
+        }
         Ok(Plan {
             weights,
+            answers: self.answers.iter().map(|span| span.0).cycle().take(count).collect(),
             arrivals: arrivals(&self.arrivals, self.durations, self.clients, self.duration.0, self.seed)?,
             linger: self.linger.0,
             changes: self.changes()?,
@@ -132,8 +161,11 @@ impl Scenario {
     }
 
     fn changes(&self) -> Result<Vec<Change>> {
-        let kinds =
-            [(&self.fail, What::Fails, What::Returns), (&self.quiesce, What::Quiesced, What::Resumes)];
+        let kinds = [
+            (&self.fail, What::Fails, What::Returns),
+            (&self.quiesce, What::Quiesced, What::Resumes),
+            (&self.slow, What::Slows, What::Recovers),
+        ];
         let mut changes = Vec::new();
         // A destination is in one trouble at a time: two that overlap contradict each other at their ends.
         let mut troubles: Vec<(usize, f64, f64)> = Vec::new();

@@ -49,6 +49,20 @@ impl Outcome {
         self.settled().map(|sample| sample.peak).fold(0.0, f64::max)
     }
 
+    /// How long connections waited for their answer, in milliseconds: the mean, and what 99 of 100 stayed below.
+    #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
+    fn answer_ms(&self) -> (f64, f64) {
+        let mut waits = self.waits.clone();
+        waits.sort_by(f64::total_cmp);
+        let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or(0.0);
+        (ratio(waits.iter().sum(), waits.len() as f64) * 1e3, p99 * 1e3)
+    }
+
+    /// The mean of it.
+    pub(crate) fn answer_ms_mean(&self) -> f64 {
+        self.answer_ms().0
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts of connections")]
     pub(crate) fn calm_moves(&self) -> f64 {
         ratio(self.calm.1 as f64, self.calm.0 as f64)
@@ -99,6 +113,8 @@ pub(super) fn text(plan: &Plan, lanes: &[Lane]) -> String {
     row("imbalance, mean", &|lane| percent(lane.outcome.imbalance_mean()));
     row("imbalance, p95", &|lane| percent(lane.outcome.imbalance_p95()));
     row("peak", &|lane| format!("{:.2} x", lane.outcome.peak()));
+    row("answer, mean", &|lane| format!("{:.1} ms", lane.outcome.answer_ms().0));
+    row("answer, p99", &|lane| format!("{:.1} ms", lane.outcome.answer_ms().1));
     row("refused", &|lane| grouped(lane.outcome.refused));
     row("lost", &|lane| grouped(lane.outcome.lost));
     row("calm moves", &|lane| percent(lane.outcome.calm_moves()));
@@ -193,6 +209,8 @@ fn policy(plan: &Plan, lane: &Lane) -> Value {
         "imbalance_mean": outcome.imbalance_mean(),
         "imbalance_p95": outcome.imbalance_p95(),
         "peak": outcome.peak(),
+        "answer_ms_mean": outcome.answer_ms().0,
+        "answer_ms_p99": outcome.answer_ms().1,
         "refused": outcome.refused,
         "lost": outcome.lost,
         "calm_moves": outcome.calm_moves(),
