@@ -30,7 +30,7 @@ const WAITING_MAX: usize = 1024;
 /// 6298) or more; whoever floods with SYNs of one connection is not to flood the scheduler.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for 71 minutes.
+/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for half an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AskedAt(NonZeroU32);
 
@@ -39,8 +39,10 @@ impl AskedAt {
         Self(NonZeroU32::new(micros(now)).unwrap_or(NonZeroU32::MIN))
     }
 
+    /// Another worker may have read its clock before the one that saw the SYN, and have got hold of the answer after it.
     fn elapsed(self, now: Instant) -> Duration {
-        Duration::from_micros(micros(now).wrapping_sub(self.0.get()).into())
+        let micros = micros(now).wrapping_sub(self.0.get()).cast_signed();
+        Duration::from_micros(micros.max(0).unsigned_abs().into())
     }
 }
 
@@ -157,6 +159,12 @@ mod tests {
             let elapsed = AskedAt::new(start).elapsed(start + Duration::from_secs(3));
             assert!(elapsed.abs_diff(Duration::from_secs(3)) <= Duration::from_micros(1), "{elapsed:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_another_workers_clock_puts_before_the_question_took_no_time() {
+        let asked_at = AskedAt::new(Instant::from_millis(5_000));
+        assert_eq!(asked_at.elapsed(Instant::from_millis(4_999)), Duration::ZERO);
     }
 
     #[test]
