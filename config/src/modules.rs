@@ -31,7 +31,14 @@ pub struct Modules {
 
 impl Default for Modules {
     fn default() -> Self {
-        Self { watch: true, cache: Folder::Usual, dumps: Folder::Usual, size_limit: 16 << 20, failures: 5, failure_window: 10 }
+        Self {
+            watch: true,
+            cache: Folder::Usual,
+            dumps: Folder::Usual,
+            size_limit: 16 << 20,
+            failures: 5,
+            failure_window: 10,
+        }
     }
 }
 

@@ -84,7 +84,11 @@ mod tests {
         let cases = [
             (EventWord::new(0, Response::Answered, 0), 0, "nothing set"),
             (EventWord::new(3, Response::Refused, 9), 3 << 48 | 1 << 44 | 9, "each in its place"),
-            (EventWord::new(u16::MAX, Response::Unanswered, u64::MAX), 0xffff_2fff_ffff_ffff, "times saturate"),
+            (
+                EventWord::new(u16::MAX, Response::Unanswered, u64::MAX),
+                0xffff_2fff_ffff_ffff,
+                "times saturate",
+            ),
         ];
         for (word, want, why) in cases {
             assert_eq!(word.0, want, "{why}");

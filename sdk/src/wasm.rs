@@ -132,7 +132,7 @@ macro_rules! export {
         const _: () = {
             const _: () = $crate::assert_scheduler::<$scheduler>(false);
             $crate::component!($scheduler, $crate::wasm::generated::Guest);
-            $crate::wasm::generated::export_component!(Component with_types_in $crate::wasm::generated);
+    $crate::wasm::generated::export_component!(Component with_types_in $crate::wasm::generated);
         };
     };
 }
@@ -151,7 +151,7 @@ macro_rules! export_observing {
                 }
             }
 
-            $crate::wasm::observing::export_component!(Component with_types_in $crate::wasm::observing);
+    $crate::wasm::observing::export_component!(Component with_types_in $crate::wasm::observing);
         };
     };
 }

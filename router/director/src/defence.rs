@@ -124,8 +124,9 @@ fn is_abandoned(connection: &Connection, rates: &mut Rates, now: Instant) -> boo
         // One-packet services confirm nothing, so their templates prove nothing by it.
         return controls.is_some_and(|control| !control.one_packet && !control.assured.load(Relaxed));
     }
-    let mut is_silent =
-        || now + connection.timeout >= connection.expires_at + YOUNG && rates.takes(connection.in_packets.into());
+    let mut is_silent = || {
+        now + connection.timeout >= connection.expires_at + YOUNG && rates.takes(connection.in_packets.into())
+    };
     match Protocol::from_number(connection.request.protocol) {
         Some(Protocol::Tcp) => match TcpState::from_number(connection.state) {
             TcpState::SynRecv | TcpState::SynAck => true,

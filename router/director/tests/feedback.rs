@@ -104,7 +104,10 @@ impl Scene {
         self.client(port, "R");
         let mut heard = std::mem::take(&mut *self.heard.lock().unwrap());
         assert_eq!(heard.pop(), Some(None), "the pick comes last");
-        heard.into_iter().map(|event| event.map(|(_, response, micros)| (response, micros)).unwrap()).collect()
+        heard
+            .into_iter()
+            .map(|event| event.map(|(_, response, micros)| (response, micros)).unwrap())
+            .collect()
     }
 }
 

@@ -158,12 +158,11 @@ impl Host {
             .linker
             .instantiate_pre(&component)
             .map_err(|error| LoadReason::Mismatch(one_line(&error)))?;
-        let indices =
-            SchedulerIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?;
+        let indices = SchedulerIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?;
         let observer = match component.get_export_index(None, FEEDBACK) {
-            Some(_) => Some(
-                ObserverIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?,
-            ),
+            Some(_) => {
+                Some(ObserverIndices::new(&pre).map_err(|error| LoadReason::Mismatch(one_line(&error)))?)
+            }
             None => None,
         };
         let module = Module {

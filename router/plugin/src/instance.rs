@@ -8,10 +8,10 @@ use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, WasmBacktrace};
 
 use crate::error::StartError;
-use crate::{bindings, optional};
 use crate::host::{Module, one_line};
 use crate::policy::Policy;
 use crate::stats::Cause;
+use crate::{bindings, optional};
 
 /// What a Store holds for its guest.
 pub(crate) struct Guest {

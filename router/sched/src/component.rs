@@ -16,6 +16,9 @@ pub(crate) const WIT: &str = include_str!("../../../wit/scheduler.wit");
 /// Where it goes.
 pub(crate) const WIT_PATH: &str = "wit/scheduler.wit";
 
+/// The world with the optional interface.
+const OBSERVING: &str = "observing-scheduler";
+
 /// What a core module calls the function of the optional interface.
 const OBSERVE: &str = "uvs:scheduler/feedback@0.1.0#observe";
 
@@ -24,6 +27,7 @@ const OBSERVE: &str = "uvs:scheduler/feedback@0.1.0#observe";
 #[command(after_help = "\
 Bindings made by wit-bindgen tell in a section of the core module what the component's types are. A core module
 without one, such as one that was bound by hand, is taken to implement the contract of this uvs.
+One that exports uvs:scheduler/feedback@0.1.0#observe becomes a component that hears of events.
 A file that is a component already is copied.")]
 pub struct Args {
     /// The core module that a compiler made
@@ -63,12 +67,12 @@ pub(crate) fn wrap(mut module: Vec<u8>) -> Result<Vec<u8>> {
     if module.get(..8) != Some(b"\0asm\x01\0\0\0") {
         bail!("it is not WebAssembly\n  fix:   give what a compiler for wasm32 makes");
     }
-    if !has_types(&module)? {
+    let world = world_of(&module)?;
+    // Bindings of the world without its optional part know nothing of what an author exports beside them.
+    if !has_types(&module)? || world == OBSERVING {
         let mut resolve = Resolve::default();
         let package = resolve.push_str(WIT_PATH, WIT).context("the contract is valid")?;
-        let world = resolve
-            .select_world(&[package], Some(world_of(&module)?))
-            .context("the contract has this world")?;
+        let world = resolve.select_world(&[package], Some(world)).context("the contract has this world")?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     ComponentEncoder::default().validate(true).module(&module)?.encode()
@@ -91,7 +95,7 @@ fn world_of(module: &[u8]) -> Result<&'static str> {
         if let Payload::ExportSection(exports) = payload.context("it is broken")? {
             for export in exports {
                 if export.context("it is broken")?.name == OBSERVE {
-                    return Ok("observing-scheduler");
+                    return Ok(OBSERVING);
                 }
             }
         }
@@ -130,7 +134,7 @@ mod tests {
     #[test]
     fn the_world_follows_from_what_is_exported() {
         let core = |name: &str| wat::parse_str(format!(r#"(module (func (export "{name}")))"#)).unwrap();
-        assert_eq!(world_of(&core(OBSERVE)).unwrap(), "observing-scheduler");
+        assert_eq!(world_of(&core(OBSERVE)).unwrap(), OBSERVING);
         assert_eq!(world_of(&core("schedule")).unwrap(), "scheduler");
         assert!(WIT.contains("package uvs:scheduler@0.1.0;"), "and its version is that of the contract");
     }

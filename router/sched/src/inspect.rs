@@ -14,6 +14,8 @@ use crate::text::{grouped, size};
 /// What a scheduler is given, and what it has to have.
 const IMPORTS: [&str; 3] = ["log", "random", "now-ms"];
 const EXPORTS: [&str; 5] = ["init", "update", "schedule", "save", "restore"];
+/// What it may have: what uvs calls if it is there.
+const OPTIONAL: &str = "uvs:scheduler/feedback@0.1.0";
 const PACKAGE: &str = "uvs:scheduler/";
 const PAGE: u64 = 1 << 16;
 
@@ -176,9 +178,12 @@ impl Report {
             let note = match (export.present, export.required) {
                 (false, _) => "MISSING",
                 (true, true) => "",
+                (true, false) if export.name == OPTIONAL => {
+                    "(optional: it hears how destinations take connections)"
+                }
                 (true, false) => "(not part of the contract, never called)",
             };
-            line(key, format!("{:<10}{} {note}", export.name, export.r#type).trim_end());
+            line(key, format!("{:<9} {} {note}", export.name, export.r#type).trim_end());
             key = "";
         }
         key = "imports";

@@ -136,7 +136,64 @@ fn c() {
     shell(&project, build, &[]).unwrap();
     let told = sched_in(&project, &["test", "my-policy.wasm", "--only", "save-restore"]);
     assert!(told.status == 1 && told.out.contains("restore said it could not use the state"), "{told:?}");
+
+    // One that hears of answers goes where they come soonest, once it has heard of twenty.
+    std::fs::write(&policy, QUICKEST).unwrap();
+    shell(&project, build, &[]).unwrap();
+    let told = sched_in(&project, &["inspect", "my-policy.wasm"]);
+    assert!(told.status == 0 && told.out.contains("(optional: it hears"), "{told:?}");
+    let told = sched_in(&project, &["test", "my-policy.wasm", "--only", "picks"]);
+    assert_eq!(told.status, 0, "{told:?}");
+    let run = ["simulate", "my-policy.wasm", "--destinations", "3", "--answers", "9ms,1ms,9ms", "--json"];
+    let report = sched_in(&project, &run).json();
+    let share = report["policies"][0]["destinations"][1]["share"].as_f64().unwrap();
+    assert!(share > 0.98, "{share}");
 }
+
+const QUICKEST: &str = r#"
+#include "uvs_scheduler.h"
+
+static uint64_t sum[65536];
+static uint32_t heard, best;
+
+const char *uvs_init(const char *service, const char *options) {
+    (void)service;
+    return options[0] == 0 ? NULL : "it takes no options";
+}
+
+void uvs_update(const uvs_table *table) {
+    for (uint32_t i = 0; i < table->len; i++) {
+        sum[i] = 0;
+    }
+    heard = 0;
+    best = 0;
+}
+
+void uvs_observe(const uvs_event *event, const uvs_table *table) {
+    if (heard == 20) {
+        return;
+    }
+    heard++;
+    sum[event->position] += event->response == UVS_ANSWERED ? event->micros : 1000000;
+    for (uint32_t i = 0; i < table->len; i++) {
+        if (sum[i] > 0 && sum[i] < sum[best]) {
+            best = i;
+        }
+    }
+}
+
+UVS_EXPORT_OBSERVE
+
+static uint32_t all(const uvs_destination *destination) { return destination->active + destination->inactive; }
+
+uint32_t uvs_schedule(const uvs_flow *flow, const uvs_table *table) {
+    (void)flow;
+    if (heard == 20 && best < table->len && uvs_eligible(&table->list[best])) {
+        return best;
+    }
+    return uvs_least(table, all);
+}
+"#;
 
 #[test]
 fn new_touches_nothing_that_is_there() {

@@ -88,6 +88,42 @@ fn hashing_keeps_clients_and_moves_few_of_them_when_a_destination_goes() {
 }
 
 #[test]
+fn least_response_time_leaves_the_slow_alone_and_comes_back() {
+    let report = simulate(&[
+        "lrt",
+        "wlc",
+        "--destinations",
+        "3",
+        "--answers",
+        "1ms,1ms,20ms",
+        "--slow",
+        "1@20s-40s",
+        "--duration",
+        "3m",
+    ]);
+    let answers = |name| policy(&report, name)["answer_ms_mean"].as_f64().unwrap();
+    assert!(answers("lrt") < answers("wlc") / 4.0, "{} and {} ms", answers("lrt"), answers("wlc"));
+    let got = connections(policy(&report, "lrt"));
+    assert!(got[2] > 0 && got[2] * 10 < got[1], "always slow, but tried now and then: {got:?}");
+    assert!(got[0] * 4 > got[1], "slow for a ninth of the time, and forgiven: {got:?}");
+}
+
+#[test]
+fn limits_are_those_of_the_configuration() {
+    let fuel = |arguments: &[&str]| sched(arguments).json()[0]["fuel_budget"].as_u64().unwrap();
+    let usual = fuel(&["bench", "rr", "--destinations", "3", "--json"]);
+    assert_eq!(fuel(&["bench", "rr", "--destinations", "3", "--fuel", "16", "--json"]), usual * 16);
+    let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+    file.as_file().set_len(17 << 20).unwrap();
+    let name = file.path().to_str().unwrap();
+    let told = sched(&["test", name]);
+    assert!(told.err.contains("the limit is 16777216") && told.err.contains("--module-mib"), "{told:?}");
+    let told = sched(&["test", name, "--module-mib", "32"]);
+    assert!(told.status == 1 && told.err.contains("is not WebAssembly"), "{told:?}");
+    assert_eq!(sched(&["simulate", "rr", "--fuel", "0"]).status, 2);
+}
+
+#[test]
 fn a_quiesced_destination_gets_nothing_and_loses_nothing() {
     let report = simulate(&["wlc", "rr", "--destinations", "3", "--quiesce", "1@0s", "--duration", "10s"]);
     for policy in report["policies"].as_array().unwrap() {

@@ -75,7 +75,8 @@ impl Scheduler for Lrt {
                 ("decay", Some(Ok(seconds @ 1..=3600))) => half_life_ms = seconds * 1000,
                 ("penalty", Some(Ok(millis @ 1..=60_000))) => penalty = millis * 1000,
                 _ => {
-                    let takes = "decay=1 to decay=3600 (seconds) and penalty=1 to penalty=60000 (milliseconds)";
+                    let takes =
+                        "decay=1 to decay=3600 (seconds) and penalty=1 to penalty=60000 (milliseconds)";
                     return Err(refuse_option("lrt", key, value, takes));
                 }
             }
@@ -176,9 +177,8 @@ impl Scheduler for Lrt {
         if !odd.is_empty() {
             return false;
         }
-        let number = |bytes: &[u8]| {
-            bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte))
-        };
+        let number =
+            |bytes: &[u8]| bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
         self.udp = *udp != 0;
         (self.look, self.best) = (number(&rest[..8]), number(&rest[8..]).min(MICROS_MAX));
         for entry in list {

@@ -28,12 +28,20 @@ fn serve(lab: &mut Lab<Lrt>, picks: usize, micros: impl Fn(u32) -> u64) -> [usiz
 #[test]
 fn the_one_that_answers_sooner_is_picked_until_its_connections_outweigh_that() {
     let mut lab = two(1_000, 4_000);
-    assert_eq!(line(&lab.connect_all(8)), "1 1 1 1 2 1 1 1", "1, 2, 3, 4 ms, then 4 on the other, then 5, 6, 7");
+    assert_eq!(
+        line(&lab.connect_all(8)),
+        "1 1 1 1 2 1 1 1",
+        "1, 2, 3, 4 ms, then 4 on the other, then 5, 6, 7"
+    );
 
     let mut lab = Lab::<Lrt>::new("");
     lab.add(2, 4).add(1, 1);
     lab.respond(1, Answered, 1_000).respond(2, Answered, 4_000);
-    assert_eq!(line(&lab.connect_all(4)), "1 2 1 2", "weight makes up for it; the first in the list wins a draw");
+    assert_eq!(
+        line(&lab.connect_all(4)),
+        "1 2 1 2",
+        "weight makes up for it; the first in the list wins a draw"
+    );
 }
 
 #[test]
@@ -135,7 +143,11 @@ fn what_was_measured_outlives_a_reload_but_not_a_removal() {
     assert_eq!(line(&lab.connect_all(3)), "2 2 2");
     lab.remove(1).add(4, 1).close(2).close(2).close(2);
     lab.load(4, 1, 0, true);
-    assert_eq!(line(&lab.connect_all(4)), "4 2 4 4", "as if it took half as long: 2 to 2, 3 to 2, 3 to 4, 4 to 4");
+    assert_eq!(
+        line(&lab.connect_all(4)),
+        "4 2 4 4",
+        "as if it took half as long: 2 to 2, 3 to 2, 3 to 4, 4 to 4"
+    );
 }
 
 #[test]

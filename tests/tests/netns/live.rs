@@ -122,9 +122,15 @@ fn a_module_that_floods_the_log_is_cut_short_and_serves_on() {
     // 20 in 10 s for the module that serves, and as many for each instance of the rehearsal before.
     let lines = log.lines().filter(|line| line.contains("flood-flood")).count();
     assert!(lines >= 40 && lines <= 20 * (windows + 2), "{lines} lines in {windows} windows");
-    assert!(log.contains("lines of the scheduler's log were left out"), "and it is said how many are missing");
+    assert!(
+        log.contains("lines of the scheduler's log were left out"),
+        "and it is said how many are missing"
+    );
     let status = scene.stage.director().sched_status();
-    assert_eq!((&status["work"]["fallbacks"], &status["work"]["failures"]), (&0.into(), &serde_json::json!({})));
+    assert_eq!(
+        (&status["work"]["fallbacks"], &status["work"]["failures"]),
+        (&0.into(), &serde_json::json!({}))
+    );
     assert_eq!(status["work"]["serving"], "module");
     scene.end();
 }
@@ -214,7 +220,11 @@ fn modules_that_turn_hostile_under_load_are_ejected_dumped_and_rolled_back() {
         ("a stack overflow", "stack", "(call $deep)"),
         ("a trap", "trap", "unreachable"),
         ("a pick out of range", "out_of_range", "(return (call $some (i32.const 99)))"),
-        ("a log flood without end", "fuel", "(loop $l (call $log (i32.const 0) (i32.const 64) (i32.const 5)) (br $l))"),
+        (
+            "a log flood without end",
+            "fuel",
+            "(loop $l (call $log (i32.const 0) (i32.const 64) (i32.const 5)) (br $l))",
+        ),
     ];
     let mut scene = Scene::new("");
     let service = scene.service.clone();

@@ -63,12 +63,16 @@ pub(crate) fn component(core: &[u8]) -> Result<Vec<u8>> {
     ensure!(core.starts_with(b"\0asm\x01\0\0\0"), "it is no core WebAssembly module");
     let mut module = core.to_vec();
     // Generated bindings bring the description of the world along, ours by hand do not.
-    if !describes_its_world(core)? {
-        let (resolve, world) = world(world_of(core)?)?;
+    let name = world_of(core)?;
+    if !describes_its_world(core)? || name == OBSERVING {
+        let (resolve, world) = world(name)?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     ComponentEncoder::default().validate(true).module(&module)?.encode()
 }
+
+/// The world with the optional interface.
+const OBSERVING: &str = "observing-scheduler";
 
 /// What a core module calls the function of the optional interface.
 const OBSERVE: &str = "uvs:scheduler/feedback@0.1.0#observe";
@@ -79,7 +83,7 @@ fn world_of(core: &[u8]) -> Result<&'static str> {
         if let Payload::ExportSection(exports) = payload? {
             for export in exports {
                 if export?.name == OBSERVE {
-                    return Ok("observing-scheduler");
+                    return Ok(OBSERVING);
                 }
             }
         }
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_contract_has_a_world_and_one_with_feedback() {
-        for (name, exports) in [("scheduler", 5), ("observing-scheduler", 6)] {
+        for (name, exports) in [("scheduler", 5), (OBSERVING, 6)] {
             let (resolve, world) = world(name).unwrap();
             assert_eq!(resolve.worlds[world].exports.len(), exports);
         }

@@ -84,7 +84,10 @@ fn render(wit: &str) -> Result<String> {
             for item in world.exports.values() {
                 if let WorldItem::Interface { id, .. } = item {
                     let interface = resolve.interfaces[*id].name.as_deref().unwrap_or_default();
-                    let _ = writeln!(page, "\nAll of the world before, and one export more: the interface `{interface}`.");
+                    let _ = writeln!(
+                        page,
+                        "\nAll of the world before, and one export more: the interface `{interface}`."
+                    );
                 }
             }
             continue;

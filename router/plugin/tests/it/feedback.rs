@@ -25,10 +25,18 @@ fn events_come_as_words_before_the_pick_and_only_to_who_wants_them() {
     let mut heard = service(body, "(call $some (global.get $n))");
     assert!(heard.plugin.wants_feedback() && heard.plugin.module().observes());
     heard.plugin.observe(
-        &[event(0, Response::Answered, 7), event(70_000, Response::Answered, 7), event(4, Response::Refused, 3000)],
+        &[
+            event(0, Response::Answered, 7),
+            event(70_000, Response::Answered, 7),
+            event(4, Response::Refused, 3000),
+        ],
         Instant::ZERO,
     );
-    assert_eq!(heard.pick(0), BY_FALLBACK, "two words: what no word can name is left out; and 2 is the fallback's as well");
+    assert_eq!(
+        heard.pick(0),
+        BY_FALLBACK,
+        "two words: what no word can name is left out; and 2 is the fallback's as well"
+    );
     let stats = heard.stats().snapshot();
     assert_eq!((stats.events, stats.fallbacks), (2, 0));
 
@@ -62,7 +70,12 @@ fn a_module_that_breaks_over_events_is_watched_as_in_any_other_call() {
         let mut service = service(body, "(call $some (i32.const 1))");
         assert_eq!(service.pick(0), BY_MODULE, "{name}: before");
         service.plugin.observe(&[event(1, Response::Answered, 7)], service.now);
-        assert_eq!(service.stats().snapshot().failed(cause), 1, "{name}: {:?}", service.stats().last_failure());
+        assert_eq!(
+            service.stats().snapshot().failed(cause),
+            1,
+            "{name}: {:?}",
+            service.stats().last_failure()
+        );
         assert_eq!(service.stats().last_failure().unwrap().call, "observe", "{name}");
         assert_eq!(service.pick(0), BY_MODULE, "{name}: a new instance picks");
         assert_eq!(service.stats().snapshot().rebuilds, 1, "{name}");

@@ -4,9 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{
-    Candidate, Event, Flow, Load, Response, Scheduler, SchedulerFactory, Wlc,
-};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Response, Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{NATIVE, Plugin, Policy, SHIPPED, Schedulers, native};
 

@@ -361,7 +361,8 @@ fn fuel(context: &Context<'_>) -> Outcome {
     }
     trial.save()?;
     let save = trial.plugin.fuel_used().unwrap_or_default();
-    let hearing = if heard > 0 { format!("{} to hear of 1024 events, ", grouped(heard)) } else { String::new() };
+    let hearing =
+        if heard > 0 { format!("{} to hear of 1024 events, ", grouped(heard)) } else { String::new() };
     let told = format!(
         "{hearing}at most {} of {} a pick, {} of {} an update, {} to save",
         grouped(dearest),
