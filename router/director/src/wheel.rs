@@ -19,7 +19,7 @@ pub(crate) const UNARMED: u16 = u16::MAX;
 
 /// The links of one entry. Packed, for every byte of an entry counts; they are only copied and assigned.
 #[derive(Clone, Copy, Debug)]
-#[repr(packed(2))]
+#[repr(C, packed(2))]
 pub(crate) struct Links {
     previous: u32,
     next: u32,
