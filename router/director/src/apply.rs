@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_wire::Address;
 
 use crate::director::{ApplyError, Director, Snapshot};
-use crate::feedback::{self, Sight};
+use crate::feedback;
 use crate::frame::PortId;
 use crate::network::Network;
 use crate::scheduler::{Scheduler, SchedulerFactory};
@@ -264,7 +264,7 @@ impl Director {
                 _ => match self.seen_until(connection, &snapshot) {
                     Some(deadline) if deadline > now => Expiry::Until(deadline),
                     _ => {
-                        feedback::measure(connection, connection.expires_at, Sight::Expiry);
+                        feedback::expiry(connection);
                         Expiry::Remove
                     }
                 },

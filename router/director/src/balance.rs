@@ -8,7 +8,7 @@ use uvs_wire::{Address, Packet, checksum, sctp, tcp};
 
 use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::director::{Director, Scene, Snapshot};
-use crate::feedback::{self, Sight};
+use crate::feedback;
 use crate::frame::Frame;
 use crate::report::Report;
 use crate::schedule::Placement;
@@ -232,9 +232,8 @@ impl Director {
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
         let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
-        feedback::measure(connection, scene.now, Sight::Segment(seen, packet.tcp_flags));
-        if moved && protocol == Protocol::Tcp && connection.state == TcpState::SynRecv.number() {
-            feedback::ask(connection, scene.now);
+        if protocol == Protocol::Tcp {
+            feedback::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
         }
         let hit = Hit::of(connection);
         shard.follow(id, moved, scene.now);
@@ -279,7 +278,9 @@ impl Director {
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
-        feedback::measure(connection, scene.now, Sight::Segment(Seen::Output, packet.tcp_flags));
+        if protocol == Protocol::Tcp {
+            feedback::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
+        }
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.follow(id, moved, scene.now);
         if let Some(flows) = self.flows.as_ref().filter(|_| moved) {

@@ -53,23 +53,34 @@ fn micros(now: Instant) -> u32 {
 
 /// What passed, or did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// A TCP segment with these flags; the connection's state has moved, its deadline has not.
+enum Sight {
+    /// A TCP segment with these flags.
     Segment(Seen, u8),
     /// The connection expires.
     Expiry,
 }
 
-/// Takes note of what was seen of a TCP connection. Costs a comparison for all but handshakes of services that observe.
+/// A segment of a TCP connection passed at `at`, here or in the flow cache: where, and with which flags. `moved`: its state is another
+/// now; its deadline has not moved yet. Costs two comparisons for all but handshakes of services that observe.
 #[inline]
-pub(crate) fn measure(connection: &mut Connection, now: Instant, sight: Sight) {
+pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
     if connection.asked_at.is_some() {
-        answer(connection, now, sight);
+        answer(connection, at, Sight::Segment(seen, flags));
+    }
+    if moved && seen == Seen::Input && connection.state == TcpState::SynRecv.number() {
+        ask(connection, at);
+    }
+}
+
+/// A connection expires.
+pub(crate) fn expiry(connection: &mut Connection) {
+    if connection.asked_at.is_some() {
+        answer(connection, connection.expires_at, Sight::Expiry);
     }
 }
 
 /// A connection has come to be in SYN_RECV: from now on its destination is waited for, if anybody wants to know.
-pub(crate) fn ask(connection: &mut Connection, now: Instant) {
+fn ask(connection: &mut Connection, now: Instant) {
     if connection.translates_replies() && connection.destination.shared.feedback.is_wanted() {
         connection.asked_at = Some(AskedAt::new(now));
     }

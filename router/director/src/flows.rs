@@ -19,7 +19,7 @@ use uvs_wire::{Address, tcp};
 use crate::balance::new_connection;
 use crate::connection::{Connection, ReplyKey, RequestKey};
 use crate::director::{Director, Scene, Snapshot};
-use crate::feedback::{self, Sight};
+use crate::feedback;
 use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
 use crate::frame::Outbox;
 use crate::neighbor::Resolved;
@@ -344,7 +344,7 @@ impl Director {
         };
         let moved = if protocol == tcp::PROTOCOL {
             let moved = advance_tcp(connection, &snapshot, seen, event.tcp_flags);
-            feedback::measure(connection, event.at, Sight::Segment(seen, event.tcp_flags));
+            feedback::segment(connection, event.at, (seen, event.tcp_flags), moved);
             moved
         } else {
             advance_udp(connection, &snapshot, seen)

@@ -17,8 +17,9 @@ const NONE: u32 = u32::MAX;
 /// Not linked anywhere.
 pub(crate) const UNARMED: u16 = u16::MAX;
 
-/// The links of one entry.
+/// The links of one entry. Packed, for every byte of an entry counts; they are only copied and assigned.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(2))]
 pub(crate) struct Links {
     previous: u32,
     next: u32,

@@ -1,5 +1,7 @@
 //! What the engine measures of handshakes, and when it tells.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps, helpers included")]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -113,8 +115,8 @@ impl Scene {
 
 #[test]
 fn what_becomes_of_a_handshake_is_told_with_the_next_pick() {
-    type Steps = fn(&mut Scene);
-    let cases: [(&str, Steps, &[(Response, u64)]); 9] = [
+    type Case = (&'static str, fn(&mut Scene), &'static [(Response, u64)]);
+    let cases: [Case; 9] = [
         (
             "answered",
             |scene| {

@@ -117,7 +117,7 @@ fn a_module_that_floods_the_log_is_cut_short_and_serves_on() {
     while began.elapsed() < std::time::Duration::from_secs(12) {
         scene.load.go_on(SOME);
     }
-    let windows = 2 + began.elapsed().as_secs() as usize / 10;
+    let windows = 2 + usize::try_from(began.elapsed().as_secs() / 10).unwrap();
     let log = scene.stage.director().get().log();
     // 20 in 10 s for the module that serves, and as many for each instance of the rehearsal before.
     let lines = log.lines().filter(|line| line.contains("flood-flood")).count();
