@@ -1,6 +1,8 @@
 //! From the configuration to devices and to what the host has to look like around them.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::thread;
 
 use tracing::{info, warn};
 use uvs_attach::Pair;
@@ -9,8 +11,15 @@ use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
 use uvs_director::spec::{Family, Forwarding, Link, Tunnel};
 
-/// Queues of an interface whose config does not say.
-const QUEUES_DEFAULT: u16 = 1;
+/// Most queues of an interface whose config does not say. Two carry floods and short connections better than one and bulk as
+/// well (benches/README.md); more were not measured.
+const QUEUES_DEFAULT_MAX: u16 = 2;
+
+/// Queues of an interface whose config does not say: one where there is one CPU.
+fn queues_default() -> u16 {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    u16::try_from(cpus).unwrap_or(u16::MAX).min(QUEUES_DEFAULT_MAX)
+}
 
 /// Opens the device of each interface, in the order of their ports, with offload where that is wanted and the kernel
 /// offers it.
@@ -78,7 +87,7 @@ fn device_spec(interface: &Interface) -> DeviceSpec {
         name: spec.name.clone(),
         kind,
         mtu: spec.mtu,
-        queues: interface.io.queues.unwrap_or(QUEUES_DEFAULT),
+        queues: interface.io.queues.unwrap_or_else(queues_default),
         offload: interface.io.offload != OffloadWish::Off,
         tunnel_trains: false,
     }
