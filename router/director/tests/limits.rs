@@ -110,7 +110,7 @@ fn datagrams_that_are_not_translated_stay() {
 /// The totals are kept, the listing is read entry by entry.
 #[test]
 fn totals_by_state_are_those_of_the_listing() {
-    let mut bench = bench(60, Evict::Embryonic);
+    let mut bench = bench(100, Evict::Embryonic);
     bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
     let agree = |bench: &Bench, when: &str| {
         let mut listed = std::collections::BTreeMap::new();

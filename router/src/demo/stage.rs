@@ -50,7 +50,8 @@ impl Stage {
             Method::Tunnel => topology
                 .real_servers
                 .iter()
-                .map(|server| Decapsulator::start(server, uvs))
+                // Where the demo can hear what it does.
+                .map(|server| Decapsulator::start_with(server, uvs, &["--decapsulate", "userspace"]))
                 .collect::<Result<_>>()?,
             Method::Nat | Method::Direct => Vec::new(),
         };
