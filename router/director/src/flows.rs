@@ -232,9 +232,9 @@ impl Director {
             return;
         }
         let (request, reply) = match legs {
-            Legs::Known(request, reply) => (request, reply),
-            Legs::Unknown => return,
-            Legs::Never => {
+            Ok(legs) => legs,
+            Err(NoLegs::Yet) => return,
+            Err(NoLegs::Ever) => {
                 connection.cached = Cached::refused(epoch);
                 return;
             }
@@ -262,50 +262,44 @@ impl Director {
         key: &RequestKey,
         (addr, port): (Address, u16),
         forwarding: Forwarding,
-    ) -> Legs {
+    ) -> Result<(Leg, Option<Leg>), NoLegs> {
         let snapshot = scene.snapshot;
         let network = &snapshot.network;
         if [key.client, key.virtual_addr, addr].iter().any(|addr| addr.is_v6_link_local()) {
-            return Legs::Never;
+            return Err(NoLegs::Ever);
         }
-        let Some(hop) = network.route(addr) else { return Legs::Unknown };
+        let Some(hop) = network.route(addr) else { return Err(NoLegs::Yet) };
         let (act, hop) = match forwarding {
             Forwarding::Nat => (Act::NewDestination(addr, port), hop),
             Forwarding::Direct => (Act::AsIs, hop),
             Forwarding::Tunnel(Tunnel::Ipip) if snapshot.options.pmtu_disc => {
-                let Some(source) = hop.source else { return Legs::Never };
+                let Some(source) = hop.source else { return Err(NoLegs::Ever) };
                 let mtu = self.path_mtus.of(addr, hop.mtu, scene.now);
                 (Act::Tunnel { source, destination: addr }, Hop { mtu, ..hop })
             }
-            Forwarding::Tunnel(_) => return Legs::Never,
+            Forwarding::Tunnel(_) => return Err(NoLegs::Ever),
         };
-        let way = match self.way(scene, &hop) {
-            Ok(way) => way,
-            Err(legs) => return legs,
-        };
+        let way = self.way(scene, &hop)?;
         let client = (key.client, key.client_port);
         let asked_for = (key.virtual_addr, key.virtual_port);
         let protocol = key.protocol;
         let request = Leg { key: FlowKey { protocol, source: client, destination: asked_for }, act, way };
         if forwarding != Forwarding::Nat {
-            return Legs::Known(request, None);
+            return Ok((request, None));
         }
-        let Some(back) = network.route(key.client) else { return Legs::Unknown };
-        let way = match self.way(scene, &back) {
-            Ok(way) => way,
-            Err(legs) => return legs,
-        };
+        let Some(back) = network.route(key.client) else { return Err(NoLegs::Yet) };
+        let way = self.way(scene, &back)?;
         let key = FlowKey { protocol, source: (addr, port), destination: client };
         let act = Act::NewSource(asked_for.0, asked_for.1);
-        Legs::Known(request, Some(Leg { key, act, way }))
+        Ok((request, Some(Leg { key, act, way })))
     }
 
-    fn way(&self, scene: &mut Scene<'_>, hop: &Hop) -> Result<Way, Legs> {
+    fn way(&self, scene: &mut Scene<'_>, hop: &Hop) -> Result<Way, NoLegs> {
         let network = &scene.snapshot.network;
-        let Some(from) = network.mac(hop.port) else { return Err(Legs::Never) };
+        let Some(from) = network.mac(hop.port) else { return Err(NoLegs::Ever) };
         match self.neighbors.resolve(network, hop.port, hop.addr, scene.now, scene.out) {
             Resolved::Known(to) => Ok(Way { port: hop.port, next_hop: hop.addr, to, from, mtu: hop.mtu }),
-            Resolved::Wait | Resolved::Drop(_) => Err(Legs::Unknown),
+            Resolved::Wait | Resolved::Drop(_) => Err(NoLegs::Yet),
         }
     }
 
@@ -490,10 +484,10 @@ impl Director {
     }
 }
 
-/// The directions of a connection.
-enum Legs {
-    Known(Leg, Option<Leg>),
-    /// Not yet: a neighbour has still to be asked.
-    Unknown,
-    Never,
+/// Why nobody can say how a connection's packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoLegs {
+    /// Not yet: a neighbour has still to be asked, or there is no route.
+    Yet,
+    Ever,
 }

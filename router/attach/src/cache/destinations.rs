@@ -61,7 +61,7 @@ impl Destinations {
 
     fn bump(&mut self, index: usize) -> Result<(), NotPlaced> {
         let generation = self.generations[index].wrapping_add(1);
-        self.map.set(number(index), &generation, 0).map_err(|_| NotPlaced::Full)?;
+        self.map.set(number(index), generation, 0).map_err(|_| NotPlaced::Full)?;
         self.generations[index] = generation;
         Ok(())
     }

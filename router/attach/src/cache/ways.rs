@@ -128,7 +128,7 @@ impl Ways {
             },
         };
         let index = u32::try_from(index).expect("there are less than 65536");
-        self.map.set(index, &entry.bytes(), 0).map_err(|_| ())
+        self.map.set(index, entry.bytes(), 0).map_err(|_| ())
     }
 
     /// An interface has that link now, or none. True: that is another than before.
