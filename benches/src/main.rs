@@ -11,7 +11,7 @@ mod versus;
 #[command(name = "uvs-bench")]
 enum Cli {
     /// Measures uvs and its peers side by side, in network namespaces
-    Versus(versus::Args),
+    Versus(Box<versus::Args>),
     /// Puts uvs under full load for a while and compares every byte
     Soak(versus::SoakArgs),
 }

@@ -13,7 +13,7 @@ use uvs_director::{Frame, Outbox};
 const MANY: u32 = 65_536;
 
 fn client(port: u32) -> (Ipv4Addr, u16) {
-    (CLIENT, u16::try_from(port).unwrap())
+    (CLIENT, u16::try_from(port).expect("a port"))
 }
 
 #[test]

@@ -242,6 +242,7 @@ mod tests {
 
     #[test]
     fn ipv6_inside_is_checked_and_marked_alike() {
+        type Case<'p> = (&'p [u8], u8, Result<&'p [u8], Drop>, &'static str);
         let inner = packet_v6(0x20, VIP_V6, b"hello");
         let mut padded = inner.clone();
         padded.extend_from_slice(&[0; 7]);
@@ -250,7 +251,7 @@ mod tests {
         let other = packet_v6(0, Ipv6Addr::LOCALHOST, b"hello");
         let marked = packet_v6(0x23, VIP_V6, b"hello");
         let capable = packet_v6(0x22, VIP_V6, b"hello");
-        let cases: [(&[u8], u8, Result<&[u8], Drop>, &str); 8] = [
+        let cases: [Case<'_>; 8] = [
             (&inner, 0, Ok(&inner), "for a VIP"),
             (&padded, 0, Ok(&inner), "padding is cut"),
             (&too_long, 0, Err(Drop::Malformed), "longer than the outer packet"),
