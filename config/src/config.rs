@@ -47,6 +47,10 @@ pub struct Config {
     pub control: Control,
     /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.
     pub limits: Limits,
+    /// Connections, of each IP version, for which the flow cache in the kernel has room.
+    pub flows: u32,
+    /// A folder in bpffs in which established flows outlive the director, for the next one.
+    pub flow_pin: Option<std::path::PathBuf>,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.
@@ -84,6 +88,8 @@ pub struct Interface {
     pub bridge: Option<Bridge>,
     /// The link a TAP exchanges frames with directly, in place of a bridge.
     pub direct: Option<Direct>,
+    /// Whether packets of established flows that come in over that link may pass in the kernel.
+    pub accelerate: Accelerate,
     /// The host kernel's side of a TUN.
     pub host: Option<Host>,
     /// Where it stands.
@@ -108,6 +114,17 @@ pub enum OffloadWish {
     On,
     /// Frames are single packets with complete checksums.
     Off,
+}
+
+/// Whether established flows are forwarded by the flow cache in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerate {
+    /// All packets pass the director.
+    Off,
+    /// Where the kernel and the rights of the process allow it.
+    Auto,
+    /// Or else the director does not start.
+    On,
 }
 
 /// The threads that carry frames, one for each queue of each device.
@@ -274,10 +291,11 @@ impl Config {
         let root = Table::root(&doc, tree.get_ref(), ROOT);
         let metrics = settings::metrics(&root);
         let control = control::control(&root);
-        let limits = settings::limits(&root);
+        let (limits, flows) = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
+        let flow_pin = settings::flow_pin(&root);
         let modules = modules::modules(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
@@ -294,6 +312,8 @@ impl Config {
             metrics,
             control,
             limits,
+            flows,
+            flow_pin,
             timeouts,
             options,
             workers,
@@ -348,6 +368,7 @@ pub(crate) const ROOT: &[&str] = &[
     "timeouts",
     "options",
     "workers",
+    "flow_cache",
     "modules",
     "interface",
     "route",

@@ -46,6 +46,7 @@
 //!   compares them.
 
 mod address;
+mod attach;
 mod config;
 mod control;
 mod destination;
@@ -63,8 +64,8 @@ mod tunnel;
 mod workers;
 
 pub use config::{
-    Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface, Module, NATIVE,
-    Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
+    Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
+    Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
 };
 pub use control::{Control, Socket, parse_socket};
 pub use modules::{Folder, Modules};
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 17] = [
+        let tables: [(&str, Keys); 18] = [
             ("", config::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
@@ -87,6 +88,7 @@ mod tests {
             ("[timeouts]", settings::TIMEOUTS),
             ("[options]", settings::OPTIONS),
             ("[workers]", workers::WORKERS),
+            ("[flow_cache]", settings::FLOW_CACHE),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),
             ("`host` is", network::HOST),

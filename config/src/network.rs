@@ -9,13 +9,26 @@ use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, R
 use crate::address::{
     edge_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
 };
+use crate::attach::{read_accelerate, read_direct};
 use crate::config::{Bridge, Direct, Host, Interface, Neighbor};
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
 
-pub(crate) const INTERFACE: Keys =
-    &["name", "device", "mac", "mtu", "offload", "queues", "addresses", "attach", "link", "bridge", "host"];
+pub(crate) const INTERFACE: Keys = &[
+    "name",
+    "device",
+    "mac",
+    "mtu",
+    "offload",
+    "queues",
+    "addresses",
+    "attach",
+    "link",
+    "accelerate",
+    "bridge",
+    "host",
+];
 pub(crate) const BRIDGE: Keys = &["name", "ports"];
 pub(crate) const HOST: Keys =
     &["addresses", "routes", "replies_from", "local_servers", "local_clients", "forwarding"];
@@ -30,13 +43,6 @@ const MTU_MIN_V6: u32 = 1280;
 enum Device {
     Tap,
     Tun,
-}
-
-/// How a TAP's frames get to a link of the host.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Attach {
-    Bridge,
-    Tcx,
 }
 
 /// How to reach an address.
@@ -425,7 +431,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         let (keys, why): (&[&str], &str) = match device.value {
             Device::Tap => (&["host"], "a TAP (layer 2) has no side in the host's kernel, it takes a bridge"),
             Device::Tun => (
-                &["mac", "bridge", "attach", "link"],
+                &["mac", "bridge", "attach", "link", "accelerate"],
                 "a TUN (layer 3) has no MAC address and takes no bridge",
             ),
         };
@@ -441,6 +447,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     let io = device_io(table);
     let bridge = table.section("bridge", BRIDGE).and_then(|bridge| read_bridge(&bridge));
     let direct = read_direct(table, tap);
+    let accelerate = read_accelerate(table, direct.is_some());
     let (host, host_addresses) = table.section("host", HOST).map(|host| read_host(&host)).unzip();
     let Ok(port) = u16::try_from(index).map(PortId) else {
         doc.error(&table.at, "more than 65536 interfaces", "remove some");
@@ -453,43 +460,13 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
     };
     let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
     let own = spec.addresses.clone();
-    let interface = Interface { spec, own, io, bridge, direct, host, location: table.at.clone() };
+    let interface = Interface { spec, own, io, bridge, direct, accelerate, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })
 }
 
 fn read_bridge(table: &Table<'_>) -> Option<Bridge> {
     let name = table.required_string("name", "br0").filter(|name| is_device_name(table.doc, "bridge", name));
     Some(Bridge { name: name?.value.to_owned(), ports: devices(table, "ports") })
-}
-
-fn read_direct(table: &Table<'_>, tap: bool) -> Option<Direct> {
-    let doc = table.doc;
-    let attach = table.choice("attach", &[("bridge", Attach::Bridge), ("tcx", Attach::Tcx)], &[]);
-    let link = table.string("link", "eth0").filter(|link| is_device_name(doc, "link", link));
-    if !tap {
-        return None; // which was said
-    }
-    match attach.as_ref().map(|attach| attach.value) {
-        Some(Attach::Tcx) => {
-            if table.has("bridge") {
-                let what = "bridge does not go with attach = \"tcx\": the frames take no bridge";
-                let fix = "remove bridge and name the network card: link = \"eth0\"; or remove attach";
-                doc.error(&table.place("bridge"), what, fix);
-            }
-            table.require("link", "\"eth0\", the network card or veth that the frames come in on");
-            Some(Direct { link: link?.value.to_owned() })
-        }
-        _ => {
-            // Without an attach that can be read, nothing is known about it.
-            if table.has("link") && (attach.is_some() || !table.has("attach")) {
-                let what = "link does not go with a bridge";
-                let fix =
-                    "add attach = \"tcx\", or name it in bridge = { name = \"br0\", ports = [\"eth0\"] }";
-                doc.error(&table.place("link"), what, fix);
-            }
-            None
-        }
-    }
 }
 
 fn devices(table: &Table<'_>, key: &str) -> Vec<String> {
@@ -564,7 +541,7 @@ fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefi
 }
 
 /// The rules of Linux (15 bytes, no `/`, `:` or space) without what its tools take for something else.
-fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
+pub(crate) fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
     let text = name.value;
     let odd = |letter: &char| !(letter.is_ascii_alphanumeric() || "-_.@+".contains(*letter));
     let (what, fix) = if text.len() > 15 {

@@ -1,6 +1,7 @@
 //! The single tables: `[metrics]`, `[limits]`, `[timeouts]`, `[options]` with `compat`.
 
 use core::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts};
@@ -11,6 +12,7 @@ pub(crate) const METRICS: Keys = &["listen"];
 pub(crate) const LIMITS: Keys = &[
     "connections",
     "evict",
+    "flows",
     "neighbors",
     "neighbor_queue",
     "icmp_errors_per_second",
@@ -18,6 +20,7 @@ pub(crate) const LIMITS: Keys = &[
     "fragmented_packets",
     "fragments_per_packet",
 ];
+pub(crate) const FLOW_CACHE: Keys = &["pin"];
 pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp"];
 pub(crate) const OPTIONS: Keys = &[
     "conn_reuse_mode",
@@ -41,6 +44,10 @@ pub(crate) const OPTIONS: Keys = &[
 const TIMEOUT_MAX: u64 = 2_147_483;
 /// Less could not hold the fragments of one packet of the largest size and what is remembered about them.
 const FRAGMENT_BYTES_MIN: u64 = 131_072;
+/// What a flow cache holds that nobody has asked more of: some 32 MiB of the kernel's memory.
+const FLOWS_DEFAULT: u32 = 65_536;
+/// A map of the kernel has two entries for each.
+const FLOWS_MAX: u64 = 1 << 26;
 /// A packet of 64 KiB cannot be in more: all but the last have 8 bytes at least.
 const FRAGMENTS_MAX: u64 = 8192;
 
@@ -54,9 +61,18 @@ pub(crate) fn metrics(root: &Table<'_>) -> Option<SocketAddr> {
     listen.map(|listen| listen.value)
 }
 
-pub(crate) fn limits(root: &Table<'_>) -> Limits {
+/// The limits of the director, and that of the flow cache.
+pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
     let defaults = Limits::default();
-    let Some(table) = root.section("limits", LIMITS) else { return defaults };
+    let Some(table) = root.section("limits", LIMITS) else { return (defaults, FLOWS_DEFAULT) };
+    let flows = table.integer(&Integer {
+        key: "flows",
+        label: "limit of flows",
+        min: 1,
+        max: FLOWS_MAX,
+        note: " connections (some 200 bytes of the kernel's memory each with IPv4, 300 with IPv6, from the start)",
+    });
+    let flows = flows.and_then(|found| u32::try_from(found.value).ok()).unwrap_or(FLOWS_DEFAULT);
     let limit = |key, label, max, default| {
         let found = table.integer(&Integer { key, label, min: 1, max, note: "" });
         found.and_then(|found| usize::try_from(found.value).ok()).unwrap_or(default)
@@ -78,7 +94,7 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
     });
     let fragment_bytes = fragment_bytes.and_then(|found| usize::try_from(found.value).ok());
     let evict = table.choice("evict", &[("embryonic", Evict::Embryonic), ("none", Evict::None)], &[]);
-    Limits {
+    let limits = Limits {
         evict: evict.map_or(defaults.evict, |evict| evict.value),
         connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
         neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
@@ -97,7 +113,18 @@ pub(crate) fn limits(root: &Table<'_>) -> Limits {
             FRAGMENTS_MAX,
             defaults.fragments_per_packet,
         ),
-    }
+    };
+    (limits, flows)
+}
+
+/// Where established flows outlive the director.
+pub(crate) fn flow_pin(root: &Table<'_>) -> Option<PathBuf> {
+    let table = root.section("flow_cache", FLOW_CACHE)?;
+    let pin = table.parsed("pin", "/sys/fs/bpf/uvs", |text| match Path::new(text) {
+        path if path.is_absolute() => Ok(path.to_owned()),
+        _ => Err(format!("folder {text:?} is not an absolute path")),
+    });
+    pin.map(|pin| pin.value)
 }
 
 pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {

@@ -190,6 +190,11 @@ impl Worker {
         let plane = &*self.plane;
         let lane = &plane.lanes[self.lane];
         let now = plane.clock.now();
+        // What passed in the kernel came before what waits here.
+        plane.director.catch_up(now, out);
+        if !out.is_empty() {
+            plane.flush(lane, self.queue, out);
+        }
         // One by one they are written while they are in the innermost cache; with a large table that matters less.
         let group = if prefetch::AVAILABLE && plane.director.wants_ahead() { GROUP } else { 1 };
         let mut handled = 0;

@@ -10,6 +10,7 @@
 //! ```
 //! Tokio serves what is left of the arrows; no frame ever passes it.
 
+pub mod accelerate;
 pub mod check;
 pub mod cli;
 pub mod client;

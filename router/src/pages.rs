@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use uvs_attach::Cache;
 use uvs_director::spec::Limits;
 use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
+use crate::accelerate::Missing;
 use crate::clock::Clock;
 use crate::http::Pages;
 use crate::metrics::{self, Reloads, SchedulerSample};
@@ -29,6 +31,10 @@ pub struct Live {
     pub interfaces: Vec<String>,
     /// Interfaces attached directly, their links, and whether they are.
     pub attached: Vec<(String, String, AtomicBool)>,
+    /// The flow cache.
+    pub cache: Option<Arc<Cache>>,
+    /// Interfaces that should have one if it can be had, and have none.
+    pub unaccelerated: Vec<Missing>,
     /// What the data plane counts.
     pub lanes: Arc<[Lane]>,
     /// When the process started, in seconds since 1970.
@@ -58,6 +64,7 @@ impl Live {
                 .iter()
                 .map(|(interface, link, now)| (interface.clone(), link.clone(), now.load(Relaxed)))
                 .collect(),
+            cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),
                 failed: self.reloads_failed.load(Relaxed),

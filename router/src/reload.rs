@@ -137,8 +137,11 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
             names(wanted).join(", ")
         ));
     }
-    if running.limits != wanted.limits {
+    if (running.limits, running.flows) != (wanted.limits, wanted.flows) {
         refusals.push(refuse("[limits]"));
+    }
+    if running.flow_pin != wanted.flow_pin {
+        refusals.push(refuse("[flow_cache]"));
     }
     if running.workers != wanted.workers {
         refusals.push(refuse("[workers]"));
@@ -162,7 +165,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
         (now.spec.mtu != then.spec.mtu, "MTU"),
         (now.io != then.io, "offload or number of queues"),
         (now.bridge != then.bridge, "bridge"),
-        (now.direct != then.direct, "attachment"),
+        ((&now.direct, now.accelerate) != (&then.direct, then.accelerate), "attachment"),
         (now.host != then.host, "host's side"),
     ]
     .into_iter()

@@ -26,10 +26,12 @@ use uvs_attach::{Attachments, Pair};
 use uvs_config::{Config, Modules};
 use uvs_device::host::HostState;
 use uvs_director::Director;
+use uvs_director::flow_cache::FlowCache;
 use uvs_director::spec::MacAddr;
 use uvs_director::view::AddressConflict;
 use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
+use crate::accelerate::{self, Attached};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::control::ControlSocket;
@@ -123,11 +125,6 @@ impl Signals {
     }
 }
 
-async fn attach(config: &Config) -> anyhow::Result<Option<Attachments>> {
-    let pairs = setup::direct(config);
-    Ok(if pairs.is_empty() { None } else { Some(Attachments::new(pairs).await?) })
-}
-
 async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers>) -> anyhow::Result<()> {
     // First of all: a signal that comes while the director starts is answered once it has.
     let signals = Signals::new()?;
@@ -139,25 +136,30 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
     };
     let devices = setup::open_devices(&config)?;
     let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
-    let attachments = match attach(&config).await {
-        Ok(attachments) => attachments,
+    let clock = Clock::start();
+    let attached = match accelerate::attach(&config, clock).await {
+        Ok(attached) => attached,
         Err(error) => {
             drop(devices);
             if let Err(left) = host.undo().await {
                 error!("{left}");
             }
-            return Err(error);
+            return Err(error.into());
         }
     };
+    let mut director = Director::new(config.limits, random_seed(), schedulers.clone());
+    if let Some(cache) = attached.attachments.as_ref().and_then(Attachments::cache) {
+        director = director.with_flow_cache(Arc::clone(cache) as Arc<dyn FlowCache>);
+    }
     let plane = DataPlane {
-        director: Arc::new(Director::new(config.limits, random_seed(), schedulers.clone())),
-        clock: Clock::start(),
+        director: Arc::new(director),
+        clock,
         workers: config.workers.clone(),
         lanes: event_loop::lanes(&devices),
         devices,
     };
     let doors = Doors { listener, socket };
-    let served = serve(&arguments.config, config, schedulers, plane, attachments, doors, signals).await;
+    let served = serve(&arguments.config, config, schedulers, plane, attached, doors, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
     match (served, host.undo().await) {
         (served, Ok(())) => served,
@@ -187,12 +189,19 @@ async fn serve(
     config: Config,
     schedulers: Arc<Schedulers>,
     plane: DataPlane,
-    attachments: Option<Attachments>,
+    Attached { attachments, missing }: Attached,
     Doors { listener, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
     for change in Config::diff(None, &config) {
         plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
+    }
+    if let Some(cache) = attachments.as_ref().and_then(Attachments::cache) {
+        let (orphans, now) = (cache.orphans(), plane.clock.now());
+        let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();
+        if !orphans.is_empty() {
+            info!(found = orphans.len(), adopted, "flows of an earlier director taken over");
+        }
     }
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
@@ -201,6 +210,8 @@ async fn serve(
         limits: config.limits,
         interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
         attached: attachments.iter().flat_map(Attachments::states).map(attached_now).collect(),
+        cache: attachments.as_ref().and_then(Attachments::cache).cloned(),
+        unaccelerated: missing,
         lanes: Arc::clone(&plane.lanes),
         started: pages::unix_time(),
         reloads_done: 0.into(),
@@ -320,7 +331,11 @@ fn attached_now((pair, attached): (&Pair, bool)) -> (String, String, AtomicBool)
 
 /// Attaches again what has come back, and tells that link's stations who we are.
 async fn look_after(attachments: &mut Attachments, live: &Live, plane: &DataPlane) {
-    if attachments.check().await {
+    let checked = attachments.check().await;
+    if checked.links_moved {
+        live.director.links_moved();
+    }
+    if checked.again {
         plane.announce();
     }
     for ((_, attached), (.., shown)) in attachments.states().zip(&live.attached) {

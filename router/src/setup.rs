@@ -6,7 +6,7 @@ use std::thread;
 
 use tracing::{info, warn};
 use uvs_attach::Pair;
-use uvs_config::{Config, Interface, OffloadWish};
+use uvs_config::{Accelerate, Config, Interface, OffloadWish};
 use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
 use uvs_director::spec::{Family, Forwarding, Link, Tunnel};
@@ -142,6 +142,8 @@ pub fn direct(config: &Config) -> Vec<Pair> {
             mac,
             mtu: interface.spec.mtu,
             link: direct.link.clone(),
+            port: interface.spec.port,
+            cached: interface.accelerate != Accelerate::Off,
         }),
         _ => None,
     };
@@ -254,7 +256,14 @@ mod tests {
         )
         .unwrap();
         let mac = "02:00:00:00:00:07".parse().unwrap();
-        let pair = Pair { device: "uvs0".to_owned(), mac, mtu: 1500, link: "eth0".to_owned() };
+        let pair = Pair {
+            device: "uvs0".to_owned(),
+            mac,
+            mtu: 1500,
+            link: "eth0".to_owned(),
+            port: uvs_director::PortId(0),
+            cached: false,
+        };
         assert_eq!(direct(&config), [pair]);
         assert_eq!(host_plan(&config), HostPlan { up: vec!["eth0".to_owned()], ..HostPlan::default() });
     }

@@ -163,6 +163,8 @@ pub(crate) enum Attach {
     Bridge,
     /// A program on the network card
     Tcx,
+    /// The same, with the flow cache in the kernel (accelerate = "on")
+    Cache,
 }
 
 /// A figure.

@@ -210,6 +210,7 @@ fn config(mode: Mode, more: &Keys<'_>) -> Result<String> {
                         format!("bridge = {{ name = \"br-{name}\", ports = [\"{link}\"] }}")
                     }
                     Attach::Tcx => format!("attach = \"tcx\"\nlink = \"{link}\""),
+                    Attach::Cache => format!("attach = \"tcx\"\nlink = \"{link}\"\naccelerate = \"on\""),
                 };
                 write!(
                     config,

@@ -73,7 +73,7 @@ error: unknown key "timeout"
             r#"
 error: unknown key "adresses"
   where: edge.toml:4, interface uvs0
-  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, offload, queues, addresses, attach, link, bridge, host
+  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, offload, queues, addresses, attach, link, accelerate, bridge, host
 "#,
         ),
         (

@@ -14,7 +14,8 @@
  * needs of those to everybody (ARP, neighbour discovery, MLD) is copied. Frames with a VLAN tag belong to the host: a
  * director in a VLAN is attached to the host's device of that VLAN, on which they have none.
  *
- * It changes no frame, so segmentation offload and partial checksums pass through. What it does not take goes on to the
+ * What goes to the director may be in the flow cache (flows.h); it changes no other frame, so segmentation offload and
+ * partial checksums pass through. What it does not take goes on to the
  * programs behind it (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), and to the host after the last.
  */
 #include "headers.h"
@@ -30,6 +31,7 @@ struct port {
 	__u32 link;		/* that of the link */
 	struct mac director;	/* the director's address */
 	struct mac host;	/* the link's own */
+	__u32 cached;		/* whether what comes in over the link may be in the flow cache */
 };
 
 /* By the index of the TAP and by that of the link. */
@@ -45,6 +47,9 @@ struct ethernet {
 	struct mac from;
 	__be16 type;
 };
+
+#include "flows.h"
+#include "fly.h"
 
 static __always_inline int same(const struct mac *a, const struct mac *b)
 {
@@ -96,7 +101,7 @@ static __always_inline int concerns_director(struct __sk_buff *skb, __be16 type)
 }
 
 /* A frame on its way over the link, from the wire or to it. */
-static __always_inline int over_link(struct __sk_buff *skb)
+static __always_inline int over_link(struct __sk_buff *skb, int from_wire)
 {
 	const struct port *port = port_of(skb);
 	struct ethernet header;
@@ -104,8 +109,17 @@ static __always_inline int over_link(struct __sk_buff *skb)
 	/* What the director itself has sent comes by here again, on its way out and on its way to the host. */
 	if (!port || !read_header(skb, &header) || same(&header.from, &port->director))
 		return TC_ACT_UNSPEC;
-	if (same(&header.to, &port->director))
-		return bpf_redirect(port->tap, 0);
+	if (same(&header.to, &port->director)) {
+		__u32 tap = port->tap;
+
+		if (caching && from_wire && port->cached) {
+			int flown = fly(skb, header.type);
+
+			if (flown != MISS)
+				return flown;
+		}
+		return bpf_redirect(tap, 0);
+	}
 	/* A copy that cannot be made is a frame lost to the director, as on a full queue. */
 	if (is_group(&header.to) && concerns_director(skb, header.type))
 		bpf_clone_redirect(skb, port->tap, 0);
@@ -115,13 +129,13 @@ static __always_inline int over_link(struct __sk_buff *skb)
 SEC("classifier")
 int link_ingress(struct __sk_buff *skb)
 {
-	return over_link(skb);
+	return over_link(skb, 1);
 }
 
 SEC("classifier")
 int link_egress(struct __sk_buff *skb)
 {
-	return over_link(skb);
+	return over_link(skb, 0);
 }
 
 /* A frame that the director has written. */

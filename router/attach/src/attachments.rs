@@ -1,9 +1,13 @@
 //! Which interface is attached to which link, now.
 
+use std::sync::Arc;
+
 use tracing::{error, info, warn};
 use uvs_device::net::{Cause, LinkState, Net, NetError};
+use uvs_director::PortId;
 use uvs_director::spec::MacAddr;
 
+use crate::cache::{Cache, CachePlan, Link};
 use crate::error::AttachError;
 use crate::membership::Membership;
 use crate::program::{Hooks, OBJECT, Port, Programs};
@@ -19,12 +23,26 @@ pub struct Pair {
     pub mtu: u32,
     /// The network card or veth.
     pub link: String,
+    /// The interface, as the director numbers it.
+    pub port: PortId,
+    /// Whether what comes in over the link may be in the flow cache.
+    pub cached: bool,
+}
+
+/// What [`Attachments::check`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// An interface was attached again, and its neighbours may have forgotten it.
+    pub again: bool,
+    /// What flows were placed for does not hold: `Director::links_moved` is to be called.
+    pub links_moved: bool,
 }
 
 /// The programs on all links. Dropped, it takes them away.
 pub struct Attachments {
     net: Net,
     programs: Programs,
+    cache: Option<Arc<Cache>>,
     attached: Vec<Attachment>,
 }
 
@@ -40,6 +58,8 @@ struct Attachment {
 /// What ties an interface to a link.
 struct Held {
     port: Port,
+    /// The same link, as the flow cache wants to know it.
+    link: Link,
     hooks: Hooks,
     _membership: Option<Membership>,
 }
@@ -53,8 +73,8 @@ impl Attachments {
     ///
     /// # Panics
     /// When there is none.
-    pub async fn new(pairs: Vec<Pair>) -> Result<Self, AttachError> {
-        Self::with_object(pairs, OBJECT).await
+    pub async fn new(pairs: Vec<Pair>, plan: Option<CachePlan>) -> Result<Self, AttachError> {
+        Self::with_object(pairs, plan, OBJECT).await
     }
 
     /// The same with the programs of another object, for the test of one that was just compiled.
@@ -64,11 +84,18 @@ impl Attachments {
     ///
     /// # Panics
     /// As [`Self::new`], and when the object is not made of `bpf/attach.bpf.c`.
-    pub async fn with_object(pairs: Vec<Pair>, object: &[u8]) -> Result<Self, AttachError> {
+    pub async fn with_object(
+        pairs: Vec<Pair>,
+        plan: Option<CachePlan>,
+        object: &[u8],
+    ) -> Result<Self, AttachError> {
         let first = pairs.first().expect("who attaches nothing loads nothing");
-        let programs = Programs::load(object).map_err(|refusal| AttachError::refused(first, refusal))?;
+        let refused = |refusal| AttachError::refused(first, refusal);
+        let mut programs = Programs::load(object, plan.as_ref()).map_err(refused)?;
+        let cache =
+            plan.as_ref().map(|plan| programs.take_cache(plan)).transpose().map_err(refused)?.map(Arc::new);
         let net = Net::new().map_err(|cause| link_error(first, cause))?;
-        let mut all = Self { net, programs, attached: Vec::new() };
+        let mut all = Self { net, programs, cache, attached: Vec::new() };
         for pair in pairs {
             let net = &all.net;
             let tap = net.link(&pair.device).await.map_err(|cause| link_error(&pair, cause))?;
@@ -87,7 +114,25 @@ impl Attachments {
             }
             all.attached.push(Attachment { pair, tap: tap.index, held: Some(held), told: None });
         }
+        all.programs.tidy();
+        all.tell_cache();
         Ok(all)
+    }
+
+    /// The flow cache, if there is one.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
+    }
+
+    /// Tells the cache which links there are. True: others than before.
+    fn tell_cache(&self) -> bool {
+        let Some(cache) = &self.cache else { return false };
+        let mut moved = false;
+        for attachment in self.attached.iter().filter(|attachment| attachment.pair.cached) {
+            let link = attachment.held.as_ref().map(|held| held.link);
+            moved |= cache.set_link(attachment.pair.port, link);
+        }
+        moved
     }
 
     /// Each pair, and whether it is attached.
@@ -98,9 +143,8 @@ impl Attachments {
     /// Looks whether all is as it should be, mends what can be mended and logs what it finds. A link that has gone is
     /// attached again when one of its name comes back; a link's new MAC address is told to the programs.
     ///
-    /// True: an interface was attached again, and its neighbours may have forgotten it. To be called every
-    /// second or so.
-    pub async fn check(&mut self) -> bool {
+    /// To be called every second or so.
+    pub async fn check(&mut self) -> Checked {
         let mut again = false;
         for attachment in &mut self.attached {
             match self.net.link(&attachment.pair.link).await {
@@ -113,7 +157,7 @@ impl Attachments {
                 Err(cause) => attachment.tell(cause.to_string()),
             }
         }
-        again
+        Checked { again, links_moved: self.tell_cache() }
     }
 }
 
@@ -170,7 +214,8 @@ impl Held {
             programs.set_port(&port).ok()?;
             info!(link = link.name, %host, "the link has another MAC address");
         }
-        Some(Self { port, hooks, ..self })
+        let link = link_of(&port, link);
+        Some(Self { port, link, hooks, ..self })
     }
 }
 
@@ -184,12 +229,16 @@ impl Programs {
             Err(_) if link.is_veth || link.promiscuity > 0 => None,
             Err(cause) => return Err(AttachError::Filtered { link: pair.link.clone(), cause }),
         };
-        let port = Port { tap, link: link.index, director: pair.mac, host };
+        let port = Port { tap, link: link.index, director: pair.mac, host, cached: pair.cached };
         let refused = |refusal| AttachError::refused(pair, refusal);
         self.set_port(&port).map_err(refused)?;
         let hooks = self.attach(&pair.device, &pair.link).map_err(refused)?;
-        Ok(Held { port, hooks, _membership: membership })
+        Ok(Held { port, link: link_of(&port, link), hooks, _membership: membership })
     }
+}
+
+fn link_of(port: &Port, state: &LinkState) -> Link {
+    Link { index: port.link, host: port.host, to_peer: state.is_veth && state.peer_is_elsewhere }
 }
 
 /// The link's own address, if it is one that frames can be exchanged with.

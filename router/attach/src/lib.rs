@@ -20,13 +20,16 @@
 //! CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
 
 mod attachments;
+mod cache;
 mod capabilities;
 mod decapsulator;
 mod error;
 mod membership;
+mod pins;
 mod program;
 
-pub use attachments::{Attachments, Pair};
+pub use attachments::{Attachments, Checked, Pair};
+pub use cache::{Cache, CachePlan, CacheStatus};
 pub use decapsulator::{DECAP_OBJECT, Decapsulated, Decapsulator, DecapsulatorError};
 pub use error::AttachError;
 pub use program::OBJECT;

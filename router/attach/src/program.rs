@@ -1,14 +1,20 @@
 //! The programs in the kernel and their map of ports.
 
 use std::error::Error;
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use aya::maps::HashMap;
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use uvs_director::spec::MacAddr;
+
+use crate::cache::{Cache, CachePlan};
+use crate::pins::Pins;
 
 /// `bpf/attach.bpf.c`, compiled by `cargo xtask bpf`.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../prebuilt/attach.bpf.o");
@@ -27,6 +33,9 @@ enum Device {
     Link,
 }
 
+/// Bytes of `struct port`.
+const PORT_LEN: usize = 24;
+
 /// What the programs know of one interface of the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
@@ -38,16 +47,19 @@ pub(crate) struct Port {
     pub(crate) director: MacAddr,
     /// The link's own address.
     pub(crate) host: MacAddr,
+    /// Whether what comes in over the link may be in the flow cache.
+    pub(crate) cached: bool,
 }
 
 impl Port {
     /// As `struct port` of `attach.bpf.c`.
-    fn bytes(&self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+    fn bytes(&self) -> [u8; PORT_LEN] {
+        let mut bytes = [0; PORT_LEN];
         bytes[..4].copy_from_slice(&self.tap.to_ne_bytes());
         bytes[4..8].copy_from_slice(&self.link.to_ne_bytes());
         bytes[8..14].copy_from_slice(&self.director.0);
-        bytes[14..].copy_from_slice(&self.host.0);
+        bytes[14..20].copy_from_slice(&self.host.0);
+        bytes[20..].copy_from_slice(&u32::from(self.cached).to_ne_bytes());
         bytes
     }
 }
@@ -76,21 +88,50 @@ impl Refusal {
 }
 
 /// The loaded object.
-pub(crate) struct Programs(Ebpf);
+pub(crate) struct Programs {
+    ebpf: Ebpf,
+    pins: Option<Pins>,
+}
 
 impl Programs {
-    /// Loads an object like [`OBJECT`] into the kernel.
-    pub(crate) fn load(object: &[u8]) -> Result<Self, Refusal> {
+    /// Loads an object like [`OBJECT`] into the kernel, with a flow cache if one is planned.
+    pub(crate) fn load(object: &[u8], plan: Option<&CachePlan>) -> Result<Self, Refusal> {
+        let mut loader = EbpfLoader::new();
+        let caching = u32::from(plan.is_some());
+        let mut pins = match plan.and_then(|plan| plan.pin.as_deref()).map(Pins::open).transpose() {
+            Ok(pins) => pins,
+            Err(text) => return Err(Refusal { step: "pin the flow cache".to_owned(), errno: None, text }),
+        };
+        for (name, size) in plan.into_iter().flat_map(CachePlan::sizes) {
+            loader.map_max_entries(name, size);
+            if let Some(pins) = pins.as_mut().filter(|_| name.starts_with("flows")) {
+                loader.map_pin_path(name, pins.map(name, size));
+            }
+        }
         // Nothing in it depends on the layout of the kernel's types: BTF of the kernel is not looked at.
-        let mut ebpf = EbpfLoader::new()
+        let mut ebpf = loader
             .btf(None)
+            .override_global("caching", &caching, true)
             .load(object)
             .map_err(|error| Refusal::new("load the programs' map", &error))?;
         for (name, ..) in PROGRAMS {
             let loaded = classifier(&mut ebpf, name).load();
             loaded.map_err(|error| Refusal::new(format!("load the program {name}"), &error))?;
         }
-        Ok(Self(ebpf))
+        Ok(Self { ebpf, pins })
+    }
+
+    /// Lets go of what an earlier director has pinned and this one has not taken over.
+    pub(crate) fn tidy(&self) {
+        if let Some(pins) = &self.pins {
+            pins.tidy();
+        }
+    }
+
+    /// The flow cache of an object that was loaded with one.
+    pub(crate) fn take_cache(&mut self, plan: &CachePlan) -> Result<Cache, Refusal> {
+        Cache::new(&mut self.ebpf, plan)
+            .map_err(|error| Refusal::new("use the maps of the flow cache", &error))
     }
 
     /// Tells the programs of a port, or what has changed about it.
@@ -117,12 +158,28 @@ impl Programs {
                 Device::Tap => tap,
                 Device::Link => link,
             };
-            let program = classifier(&mut self.0, name);
+            let pin = match (&mut self.pins, device) {
+                (Some(pins), _) if device == link => Some(pins.link(name, link)),
+                _ => None,
+            };
+            let program = classifier(&mut self.ebpf, name);
+            if let Some(hook) = pin.as_deref().and_then(|pin| take_over(program, pin)) {
+                hooks.0.push((name, hook));
+                continue;
+            }
             let attached = program
                 .attach_with_options(device, at, TcAttachOptions::TcxOrder(LinkOrder::default()))
                 .and_then(|id| program.take_link(id));
             let hook = attached
                 .map_err(|error| Refusal::new(format!("attach the program {name} to {device}"), &error))?;
+            let hook = match pin {
+                Some(pin) => pinned(hook, &pin).map_err(|text| Refusal {
+                    step: format!("pin the program {name} to {device}"),
+                    errno: None,
+                    text,
+                })?,
+                None => hook,
+            };
             hooks.0.push((name, hook));
         }
         Ok(hooks)
@@ -133,17 +190,36 @@ impl Programs {
         let mut renewed = Hooks(Vec::new());
         for (name, hook) in hooks.0 {
             // To put the program in its own place changes nothing, and fails on a link of BPF that holds no device.
-            let program = classifier(&mut self.0, name);
+            let program = classifier(&mut self.ebpf, name);
             let hook = program.attach_to_link(hook).and_then(|id| program.take_link(id)).ok()?;
             renewed.0.push((name, hook));
         }
         Some(renewed)
     }
 
-    fn ports(&mut self) -> HashMap<&mut aya::maps::MapData, u32, [u8; 20]> {
-        let map = self.0.map_mut("ports").expect("the object has this map");
+    fn ports(&mut self) -> HashMap<&mut aya::maps::MapData, u32, [u8; PORT_LEN]> {
+        let map = self.ebpf.map_mut("ports").expect("the object has this map");
         map.try_into().expect("it is a hash map of these sizes")
     }
+}
+
+/// Puts a program where one of an earlier director was left, at once. `None`: there is none, or it holds no device any more.
+fn take_over(program: &mut SchedClassifier, pin: &Path) -> Option<SchedClassifierLink> {
+    let left = FdLink::from(PinnedLink::from_pin(pin).ok()?);
+    let link = SchedClassifierLink::try_from(left).ok();
+    let taken = link.and_then(|link| program.attach_to_link(link).and_then(|id| program.take_link(id)).ok());
+    if taken.is_none() {
+        // It is in the way of the next one.
+        let _ = fs::remove_file(pin);
+    }
+    taken
+}
+
+/// The same hook, which outlives the process.
+fn pinned(hook: SchedClassifierLink, pin: &Path) -> Result<SchedClassifierLink, String> {
+    let link = FdLink::try_from(hook).map_err(|error| error.to_string())?;
+    let link = link.pin(pin).map_err(|error| error.to_string())?;
+    SchedClassifierLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())
 }
 
 fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> &'e mut SchedClassifier {
@@ -162,10 +238,12 @@ mod tests {
             link: 5,
             director: MacAddr([2, 0, 0, 0, 0, 1]),
             host: MacAddr([2, 0, 0, 0, 0, 9]),
+            cached: true,
         };
         let mut want = Vec::from(0x0102_0304_u32.to_ne_bytes());
         want.extend(5_u32.to_ne_bytes());
         want.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9]);
+        want.extend(1_u32.to_ne_bytes());
         assert_eq!(port.bytes()[..], want);
     }
 }

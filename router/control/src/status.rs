@@ -24,6 +24,12 @@ pub struct Answer {
     pub services: Vec<Service>,
     /// The modules that serve, one for each service.
     pub schedulers: Vec<Scheduler>,
+    /// The flow cache in the kernel, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_cache: Option<FlowCache>,
+    /// Interfaces that are not accelerated though they should be where that can be (`accelerate = "auto"`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_accelerated: Vec<NotAccelerated>,
     /// What is bounded, and how much of it is used.
     pub limits: Vec<Limit>,
     /// Frames dropped, by reason; reasons that have not occurred are left out.
@@ -92,6 +98,30 @@ pub struct Scheduler {
     pub failures: u64,
     /// How often the module was set aside.
     pub ejections: u64,
+}
+
+/// What the flow cache did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCache {
+    /// Flows in it: two of a NAT connection, one of others.
+    pub flows: u64,
+    /// Those of each IP version that have room in it.
+    pub flows_max: u64,
+    /// Connections placed so far.
+    pub connections: u64,
+    /// Tries to place one for which there was no room.
+    pub refused: u64,
+    /// Packets that passed so far.
+    pub packets: u64,
+}
+
+/// An interface whose flows all pass the director.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotAccelerated {
+    /// The device.
+    pub interface: String,
+    /// What is missing.
+    pub why: String,
 }
 
 /// One bound.

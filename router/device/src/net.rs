@@ -57,6 +57,8 @@ pub struct LinkState {
     pub is_bridge: bool,
     /// Whether it is one end of a veth pair.
     pub is_veth: bool,
+    /// Whether what is behind it (the other end of a veth pair) is in another network namespace.
+    pub peer_is_elsewhere: bool,
     /// How many want it to take frames that are for others, too.
     pub promiscuity: u32,
 }

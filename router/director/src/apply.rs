@@ -55,6 +55,7 @@ impl Director {
                     return Err(ApplyError::Invalid("a firewall mark is not 0".into()));
                 }
                 self.replace(|snapshot| snapshot.marks = rules.into());
+                self.withdraw_flows(None);
                 Ok(())
             }
             Change::AddService(spec) => self.add_service(control, spec, now),
@@ -86,6 +87,7 @@ impl Director {
             }
             Change::SetOptions(options) => {
                 self.replace(|snapshot| snapshot.options = options);
+                self.withdraw_flows(None);
                 self.defence.follow(&options, now);
                 Ok(())
             }
@@ -121,6 +123,7 @@ impl Director {
         let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?;
         self.neighbors.retain_ports(&network);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
+        self.withdraw_flows(None);
         Ok(())
     }
 
@@ -214,12 +217,14 @@ impl Director {
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
         destination.edit(spec);
         service.refresh();
+        self.withdraw_flows(Some(destination.id));
         Ok(())
     }
 
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
+        self.withdraw_flows(Some(destination.id));
         service.remove(&destination);
         control.trash.put(service.key, destination, now);
     }
@@ -233,6 +238,7 @@ impl Director {
     }
 
     fn zero(&self, key: Option<ServiceKey>) -> Result<(), ApplyError> {
+        self.count_flows();
         let zero = |service: &Service| {
             service.shared.stats.zero();
             service.destinations().iter().for_each(|destination| destination.stats.zero());
@@ -249,11 +255,15 @@ impl Director {
 
     /// Takes expired entries out; a template that still has connections is renewed.
     pub(crate) fn expire_connections(&self, now: Instant) {
+        let snapshot = self.snapshot.load();
         self.table.expire(
             now,
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
-                _ => Expiry::Remove,
+                _ => match self.seen_until(connection, &snapshot) {
+                    Some(deadline) if deadline > now => Expiry::Until(deadline),
+                    _ => Expiry::Remove,
+                },
             },
             |connection| self.release(connection),
         );
@@ -261,6 +271,7 @@ impl Director {
 
     /// One step of every rate estimator, and the purge of forgotten destinations.
     pub(crate) fn estimate(&self, now: Instant) {
+        self.count_flows();
         let control = &mut *lock(&self.control);
         let services = Arc::clone(&self.snapshot.load().services);
         for service in services.iter() {

@@ -32,6 +32,8 @@ pub(crate) struct Hit {
     pub(crate) forwarding: Forwarding,
     /// The FTP helper wants to see the packet.
     pub(crate) helped: bool,
+    /// Its connection belongs into the flow cache and is not there.
+    pub(crate) uncached: bool,
 }
 
 impl Hit {
@@ -41,6 +43,7 @@ impl Hit {
             port: connection.destination_port,
             forwarding: connection.forwarding,
             helped: connection.ftp.is_some(),
+            uncached: false,
         }
     }
 }
@@ -73,7 +76,15 @@ impl Director {
                 {
                     return Verdict::Drop(reason);
                 }
-                self.forward(scene, frame, packet, hit)
+                // Once it is forwarded its addresses are others.
+                let key = RequestKey::of(packet);
+                let verdict = self.forward(scene, frame, packet, hit);
+                if hit.uncached
+                    && let (Verdict::Transmit(_), Some(flows)) = (verdict, &self.flows)
+                {
+                    self.place_flow(scene, flows, &key);
+                }
+                verdict
             }
             // A marked packet may be on its way to anybody.
             Ok(None) if !scene.snapshot.network.is_local(packet.dst) => self.transit(scene, frame, packet),
@@ -95,6 +106,7 @@ impl Director {
         loop {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
             if let Some(id) = shard.request(&key) {
+                self.refresh(scene.snapshot, &mut shard, id, scene.now);
                 let meeting = if is_new {
                     Meeting::Use
                 } else {
@@ -221,7 +233,11 @@ impl Director {
         let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
         let hit = Hit::of(connection);
         shard.follow(id, moved, scene.now);
-        hit
+        let Some(flows) = &self.flows else { return hit };
+        if moved {
+            flows.settle(shard, id, scene.now);
+        }
+        Hit { uncached: flows.wants(shard.get(id)), ..hit }
     }
 
     /// A packet for somebody else: if it is a destination's answer on a translated connection, its source
@@ -244,7 +260,11 @@ impl Director {
             protocol: packet.protocol,
         };
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let Some(id) = shard.reply(&key).filter(|id| shard.get(*id).expires_at > scene.now) else {
+        let found = shard.reply(&key);
+        if let Some(id) = found {
+            self.refresh(scene.snapshot, &mut shard, id, scene.now);
+        }
+        let Some(id) = found.filter(|id| shard.get(*id).expires_at > scene.now) else {
             drop(shard);
             return self.unknown_reply(scene, frame, packet, protocol);
         };
@@ -256,6 +276,9 @@ impl Director {
         let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.follow(id, moved, scene.now);
+        if let Some(flows) = self.flows.as_ref().filter(|_| moved) {
+            flows.settle(&mut shard, id, scene.now);
+        }
         drop(shard);
         if let Some(was) = helped {
             self.ftp_reply(scene, frame, packet, was)?;
@@ -357,7 +380,7 @@ fn starts_connection(snapshot: &Snapshot, packet: &Packet, ip: &[u8], protocol: 
     }
 }
 
-fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connection {
+pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connection {
     let Placement { destination, port, control } = placement;
     let forwarding = destination.forwarding();
     Connection {
@@ -376,8 +399,8 @@ fn new_connection(key: RequestKey, placement: Placement, now: Instant) -> Connec
         ftp: None,
         links: Links::default(),
         queued: Neighbours::default(),
-        is_queued: false,
         tallied: Tallied::default(),
+        cached: crate::flows::Cached::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
+use crate::flows::Cached;
 use crate::ftp::Ftp;
 use crate::sctp::SctpState;
 use crate::service::{Counted, Destination};
@@ -104,12 +105,14 @@ pub(crate) struct Connection {
     /// The table's: its place on the timer wheel, and in the queue of embryonic connections, if it is one.
     pub(crate) links: Links,
     pub(crate) queued: Neighbours,
-    pub(crate) is_queued: bool,
-    /// Under what the table counts it.
+    /// Under what the table counts it, and whether it is in that queue.
     pub(crate) tallied: Tallied,
+    /// Whether its packets pass by in the flow cache.
+    pub(crate) cached: Cached,
 }
 
-/// A protocol and one of its states, as an index; 0 is none: of templates.
+/// A protocol and one of its states, as an index; 0 is none: of templates. With it, in one byte as entries have no more, whether
+/// the entry is in the queue of embryonic ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tallied(u8);
 
@@ -119,9 +122,18 @@ impl Tallied {
     const TCP: u8 = 1;
     const SCTP: u8 = 12;
     const UDP: u8 = 26;
+    const QUEUED: u8 = 0x80;
 
     pub(crate) fn index(self) -> usize {
-        self.0.into()
+        (self.0 & !Self::QUEUED).into()
+    }
+
+    pub(crate) fn is_queued(self) -> bool {
+        self.0 & Self::QUEUED != 0
+    }
+
+    pub(crate) fn set_queued(&mut self, is_queued: bool) {
+        self.0 = self.0 & !Self::QUEUED | if is_queued { Self::QUEUED } else { 0 };
     }
 
     fn of(connection: &Connection) -> Self {
@@ -183,17 +195,21 @@ impl Connection {
             && match Protocol::from_number(self.request.protocol) {
                 Some(Protocol::Tcp) => TcpState::from_number(self.state).is_embryonic(),
                 Some(Protocol::Sctp) => SctpState::from_number(self.state).is_embryonic(),
-                // Without NAT answers do not pass by, and nobody can tell.
-                Some(Protocol::Udp) => self.translates_replies() && self.state != UDP_ANSWERED,
+                // Without NAT, or in the flow cache, answers do not pass by, and nobody can tell.
+                Some(Protocol::Udp) => {
+                    self.translates_replies() && self.state != UDP_ANSWERED && !self.cached.is_placed()
+                }
                 None => false,
             }
     }
 
-    /// What it is counted under from now on, and what it was until now.
+    /// The indexes of what it was counted under until now, and of what it is from now on.
     #[inline]
-    pub(crate) fn retally(&mut self) -> (Tallied, Tallied) {
-        let now = Tallied::of(self);
-        (core::mem::replace(&mut self.tallied, now), now)
+    pub(crate) fn retally(&mut self) -> (usize, usize) {
+        let mut now = Tallied::of(self);
+        now.set_queued(self.tallied.is_queued());
+        let before = core::mem::replace(&mut self.tallied, now);
+        (before.index(), now.index())
     }
 
     /// What it knows about entries that hang on it.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::apply::Control;
 use crate::defence::Defence;
+use crate::flows::Flows;
 use crate::frame::{Frame, Outbox, PortId};
 use crate::memo::Published;
 use crate::neighbor::Neighbors;
@@ -91,6 +92,8 @@ pub struct Director {
     pub(crate) next_ip_id: AtomicU32,
     /// Everything that only `apply` and timers touch.
     pub(crate) control: Mutex<Control>,
+    /// Where packets pass by.
+    pub(crate) flows: Option<Arc<Flows>>,
     /// When the rate estimator steps next, in nanoseconds.
     pub(crate) estimate_at: AtomicU64,
 }
@@ -134,6 +137,7 @@ impl Director {
             #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
             next_ip_id: AtomicU32::new(seed as u32),
             control: Mutex::new(Control::new(schedulers)),
+            flows: None,
             estimate_at: AtomicU64::new(u64::MAX),
         }
     }
@@ -167,6 +171,8 @@ impl Director {
 
     /// Expires what is due: connections, neighbours, waiting frames. Early or repeated calls are harmless.
     pub fn handle_timeout(&self, now: Instant, out: &mut Outbox) {
+        self.catch_up(now, out);
+        self.uncache_closed(now);
         self.expire_connections(now);
         let snapshot = self.snapshot.load();
         let lost = self.neighbors.expire(&snapshot.network, now, out);

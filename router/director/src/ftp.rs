@@ -257,8 +257,8 @@ impl Director {
             ftp: None,
             links: Links::default(),
             queued: Neighbours::default(),
-            is_queued: false,
             tallied: Tallied::default(),
+            cached: crate::flows::Cached::default(),
         };
         let inserted = self.insert(data);
         if inserted != Ok(true) {

@@ -16,6 +16,7 @@ const CONFLICTS_MAX: usize = 64;
 impl Director {
     /// All services, sorted by key, with destinations in list order.
     pub fn services(&self) -> Vec<ServiceView> {
+        self.count_flows();
         let snapshot = self.snapshot.load();
         let mut services: Vec<_> = snapshot.services.iter().collect();
         services.sort_by_key(|service| service.key);
@@ -24,10 +25,12 @@ impl Director {
 
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
+        let snapshot = self.snapshot.load();
         let mut views = Vec::with_capacity(self.table.len());
         self.table.for_each(|connection| {
-            if connection.expires_at > now {
-                views.push(view(connection, now));
+            let expires_at = self.seen_until(connection, &snapshot).unwrap_or(connection.expires_at);
+            if expires_at > now {
+                views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
             }
         });
         views
@@ -40,6 +43,7 @@ impl Director {
 
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
+        self.count_flows();
         let states = self.table.states();
         let mut connections_by_state: Vec<_> = Tallied::all()
             .map(|(tallied, protocol, name)| (protocol, name, states[tallied.index()]))

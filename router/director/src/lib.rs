@@ -20,6 +20,8 @@ mod cut;
 mod defence;
 mod director;
 mod discovery;
+pub mod flow_cache;
+mod flows;
 mod forward;
 mod frame;
 mod ftp;

@@ -61,6 +61,8 @@ pub(crate) struct Held {
 #[derive(Default)]
 pub(crate) struct Memo {
     held: Option<Held>,
+    /// Of the snapshot that was taken last.
+    version: u64,
     neighbors: Vec<Neighbor>,
     /// Of the snapshot.
     routes: Vec<Option<(Address, Hop)>>,
@@ -80,6 +82,11 @@ impl Memo {
         }
     }
 
+    /// Whether the snapshot that was taken last is still the one in force.
+    pub(crate) fn is_current(&self, published: &Published) -> bool {
+        published.version.load(Acquire) == self.version
+    }
+
     #[inline]
     pub(crate) fn put_back(&mut self, held: Held) {
         self.held = Some(held);
@@ -92,6 +99,7 @@ impl Memo {
         self.routes.clear();
         // First the number: if a snapshot comes in between, the next packet asks again.
         let version = published.version.load(Acquire);
+        self.version = version;
         Held { cell: Arc::clone(&published.version), version, snapshot: published.snapshot.load_full() }
     }
 

@@ -81,6 +81,11 @@ impl Neighbors {
         }
     }
 
+    /// Changes when an address may be another one.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
     fn outdate_memos(&self) {
         self.version.fetch_add(1, Release);
     }

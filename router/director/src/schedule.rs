@@ -158,8 +158,8 @@ impl Director {
                 ftp: None,
                 links: Links::default(),
                 queued: Neighbours::default(),
-                is_queued: false,
                 tallied: Tallied::default(),
+                cached: crate::flows::Cached::default(),
             };
             // Whoever was faster, the template that is there now decides.
             if self.insert(template).is_err() {

@@ -54,21 +54,7 @@ pub(crate) fn advance(
     ip: &[u8],
 ) -> bool {
     match protocol {
-        Protocol::Tcp => {
-            let state = TcpState::from_number(connection.state);
-            // As in the kernel, 1 and 2 guard only while memory is short.
-            let secure = snapshot.options.secure_tcp == 3;
-            let next = state.next(seen, TcpEvent::of(packet.tcp_flags), secure);
-            if next != state {
-                recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
-                if next == TcpState::Established {
-                    assure(connection);
-                }
-                connection.state = next.number();
-            }
-            connection.timeout = snapshot.timers.tcp(next);
-            next != state
-        }
+        Protocol::Tcp => advance_tcp(connection, snapshot, seen, packet.tcp_flags),
         Protocol::Sctp => {
             let Some(event) = SctpEvent::of(packet.transport(ip)) else { return false };
             let state = SctpState::from_number(connection.state);
@@ -83,15 +69,35 @@ pub(crate) fn advance(
             connection.timeout = next.timeout().into();
             next != state
         }
-        Protocol::Udp => {
-            connection.timeout = snapshot.timers.udp();
-            if seen != Seen::Output {
-                return false;
-            }
-            assure(connection);
-            core::mem::replace(&mut connection.state, UDP_ANSWERED) != UDP_ANSWERED
-        }
+        Protocol::Udp => advance_udp(connection, snapshot, seen),
     }
+}
+
+/// The same for a TCP segment with these flags.
+pub(crate) fn advance_tcp(connection: &mut Connection, snapshot: &Snapshot, seen: Seen, flags: u8) -> bool {
+    let state = TcpState::from_number(connection.state);
+    // As in the kernel, 1 and 2 guard only while memory is short.
+    let secure = snapshot.options.secure_tcp == 3;
+    let next = state.next(seen, TcpEvent::of(flags), secure);
+    if next != state {
+        recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
+        if next == TcpState::Established {
+            assure(connection);
+        }
+        connection.state = next.number();
+    }
+    connection.timeout = snapshot.timers.tcp(next);
+    next != state
+}
+
+/// The same for a datagram; its state moves once, with the first answer.
+pub(crate) fn advance_udp(connection: &mut Connection, snapshot: &Snapshot, seen: Seen) -> bool {
+    connection.timeout = snapshot.timers.udp();
+    if seen != Seen::Output {
+        return false;
+    }
+    assure(connection);
+    core::mem::replace(&mut connection.state, UDP_ANSWERED) != UDP_ANSWERED
 }
 
 fn recount(connection: &mut Connection, counted: Counted) {

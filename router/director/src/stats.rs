@@ -34,17 +34,19 @@ fn add(counter: &AtomicU64, n: u64) {
 
 /// What one destination counts, from its beginning on.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub struct Tally {
     lanes: Box<[Lane; SHARDS]>,
     /// For what is counted without the lock of a shard.
     shared: Lane,
+    /// What passed in the flow cache.
+    flown: Lane,
     connections: AtomicU64,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
         let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
-        Self { lanes, shared: Lane::default(), connections: AtomicU64::new(0) }
+        Self { lanes, shared: Lane::default(), flown: Lane::default(), connections: AtomicU64::new(0) }
     }
 
     pub(crate) fn count_connection(&self) {
@@ -73,9 +75,17 @@ impl Tally {
         self.shared.bytes_in.fetch_add(bytes, Relaxed);
     }
 
+    /// Says what passed in the flow cache from the beginning on, connections left out. One cache at a time.
+    pub fn set_flown(&self, counters: &Counters) {
+        self.flown.packets_in.store(counters.packets_in, Relaxed);
+        self.flown.bytes_in.store(counters.bytes_in, Relaxed);
+        self.flown.packets_out.store(counters.packets_out, Relaxed);
+        self.flown.bytes_out.store(counters.bytes_out, Relaxed);
+    }
+
     fn counters(&self) -> Counters {
         let mut sum = Counters { connections: self.connections.load(Relaxed), ..Counters::default() };
-        for lane in self.lanes.iter().chain([&self.shared]) {
+        for lane in self.lanes.iter().chain([&self.shared, &self.flown]) {
             sum.packets_in += lane.packets_in.load(Relaxed);
             sum.bytes_in += lane.bytes_in.load(Relaxed);
             sum.packets_out += lane.packets_out.load(Relaxed);

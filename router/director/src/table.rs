@@ -30,6 +30,7 @@ use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
 use crate::connection::{Connection, ReplyKey, RequestKey, Tallied};
+use crate::flows::Flows;
 use crate::service::lock;
 use crate::spec::Evict;
 use crate::time::{Duration, Instant};
@@ -149,6 +150,8 @@ pub(crate) enum Expiry {
     Remove,
     /// It lives on for that long.
     Renew(Duration),
+    /// It lives until then: a packet of it was seen elsewhere.
+    Until(Instant),
 }
 
 /// On cache lines of its own, so that workers in different shards do not meet.
@@ -166,6 +169,8 @@ pub(crate) struct Table {
     evicted: AtomicU64,
     /// Entries whose client port is 0: it is not known yet.
     open: AtomicUsize,
+    /// What leaves the table leaves the flow cache.
+    flows: Option<Arc<Flows>>,
 }
 
 /// The table is at its limit.
@@ -186,7 +191,12 @@ impl Table {
             evict,
             evicted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            flows: None,
         }
+    }
+
+    pub(crate) fn use_flows(&mut self, flows: Arc<Flows>) {
+        self.flows = Some(flows);
     }
 
     fn locked(&self, client: u64) -> Locked<'_> {
@@ -286,6 +296,11 @@ impl Table {
     /// through this table.
     pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
         let connection = shard.remove(&self.keys, id);
+        if let Some(flows) = &self.flows
+            && connection.cached.is_placed()
+        {
+            flows.remove(&connection);
+        }
         self.len.fetch_sub(1, Relaxed);
         self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
         connection
@@ -341,6 +356,7 @@ impl Table {
                         connection.timeout = timeout.into();
                         connection.expires_at = now + timeout;
                     }
+                    Expiry::Until(deadline) => connection.expires_at = deadline,
                 }
             }
             shard.arm(id);

@@ -317,6 +317,7 @@ impl Director {
             };
             let mtu = if packet.is_v4() { rest & 0xffff } else { rest };
             let (mtu, was_used) = self.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
+            self.withdraw_flows(None);
             if inner.is_v4() && !inner.dont_fragment {
                 return Verdict::Consume;
             }

@@ -85,6 +85,19 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
             interface.received.errors + interface.transmitted.errors
         ));
     }
+    if let (Some(cache), before) = (&now.flow_cache, before.flow_cache.unwrap_or_default()) {
+        line(format!(
+            "Flow cache: {} flows of {}, {} packets/s, {} connections placed, {} without room",
+            cache.flows,
+            cache.flows_max,
+            per_second(cache.packets, before.packets, elapsed),
+            cache.connections,
+            cache.refused
+        ));
+    }
+    for interface in &now.not_accelerated {
+        line(format!("{} is not accelerated: {}", interface.interface, interface.why));
+    }
     line(String::new());
     line(format!(
         "{:32} {:10} {:>9} {:>8} {:>8} {:>8}",
@@ -185,7 +198,7 @@ fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use uvs_control::status::{Drops, Limit, Scheduler, Service};
+    use uvs_control::status::{Drops, FlowCache, Limit, NotAccelerated, Scheduler, Service};
 
     use super::*;
 
@@ -220,6 +233,14 @@ mod tests {
                 },
                 Scheduler { serving: "module".into(), ..Scheduler::default() },
             ],
+            flow_cache: Some(FlowCache {
+                flows: 4,
+                flows_max: 100,
+                connections: 9,
+                refused: 1,
+                packets: bytes / 100,
+            }),
+            not_accelerated: vec![NotAccelerated { interface: "uvs1".into(), why: "it is slow".into() }],
             limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
         };
@@ -230,6 +251,8 @@ mod tests {
             "uvs0                     2000        16.0M            0            0        1",
             "tcp 192.0.2.10:80                mine.wasm        2/3        5        0        0",
             "set aside, the fallback picks, 9 failures in 100 picks, set aside 1 times",
+            "Flow cache: 4 flows of 100, 20000 packets/s, 9 connections placed, 1 without room",
+            "uvs1 is not accelerated: it is slow",
             "Dropped so far: martian 3",
         ];
         for part in want {

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use uvs_control::status::{Answer, Drops, Flow, Interface, Limit, Request, Scheduler, Service};
+use uvs_attach::CacheStatus;
+use uvs_control::status::{
+    Answer, Drops, Flow, FlowCache, Interface, Limit, NotAccelerated, Request, Scheduler, Service,
+};
 use uvs_director::PortId;
 use uvs_director::view::{DestinationView, ServiceView, Status};
 
+use crate::accelerate::Missing;
 use crate::pages::Live;
 use crate::traffic::{self, FlowCounts};
 use crate::version::Build;
@@ -21,6 +25,15 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
         interfaces: interfaces(live),
         services: live.director.services().iter().map(service).collect(),
         schedulers: schedulers(live),
+        flow_cache: live.cache.as_ref().map(|cache| flow_cache(cache.status())),
+        not_accelerated: live
+            .unaccelerated
+            .iter()
+            .map(|Missing { interface, why }| NotAccelerated {
+                interface: interface.clone(),
+                why: why.clone(),
+            })
+            .collect(),
         limits: limits(live, &status),
         drops: status
             .drops
@@ -28,6 +41,16 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
             .filter(|(_, frames)| *frames > 0)
             .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
             .collect(),
+    }
+}
+
+fn flow_cache(status: CacheStatus) -> FlowCache {
+    FlowCache {
+        flows: status.flows as u64,
+        flows_max: status.flows_max as u64,
+        connections: status.placed,
+        refused: status.refused,
+        packets: status.packets,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod page;
 
+use uvs_attach::CacheStatus;
 use uvs_director::DropReason;
 use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub interfaces: Vec<(String, InterfaceCounts)>,
     /// Interfaces attached directly, their links, and whether they are at this moment.
     pub attached: Vec<(String, String, bool)>,
+    /// The flow cache, if there is one.
+    pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
     pub reloads: Reloads,
 }
@@ -95,6 +98,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     modules(&mut page, &snapshot.modules);
     interfaces(&mut page, &snapshot.interfaces);
     attached(&mut page, &snapshot.attached);
+    flow_cache(&mut page, snapshot.cache.as_ref());
     conflicts(&mut page, snapshot);
     page.into_text()
 }
@@ -498,6 +502,41 @@ fn attached(page: &mut Page, attached: &[(String, String, bool)]) {
     );
     for (interface, link, now) in attached {
         family.sample(&[("interface", interface), ("link", link)], u64::from(*now));
+    }
+}
+
+fn flow_cache(page: &mut Page, status: Option<&CacheStatus>) {
+    let Some(status) = status else { return };
+    let gauges: [Column<CacheStatus, u64>; 3] = [
+        (
+            "uvs_flow_cache_flows",
+            "Flows in the kernel's flow cache: two of a NAT connection, one of others.",
+            |status| status.flows as u64,
+        ),
+        ("uvs_flow_cache_flows_max", "Flows of each IP version that have room in it.", |status| {
+            status.flows_max as u64
+        }),
+        ("uvs_flow_cache_next_hops", "Next hops that the flow cache sends to.", |status| status.ways as u64),
+    ];
+    let counters: [Column<CacheStatus, u64>; 4] = [
+        ("uvs_flow_cache_connections_total", "Connections placed in the flow cache.", |status| status.placed),
+        (
+            "uvs_flow_cache_refused_total",
+            "Tries to place a connection for which the flow cache had no room: its packets pass the director.",
+            |status| status.refused,
+        ),
+        ("uvs_flow_cache_packets_total", "Packets forwarded by the flow cache.", |status| status.packets),
+        (
+            "uvs_flow_cache_untold_total",
+            "Packets that passed the director because it could not be told of them otherwise.",
+            |status| status.untold,
+        ),
+    ];
+    for (name, help, read) in gauges {
+        page.family(name, Kind::Gauge, help).sample(&[], read(status));
+    }
+    for (name, help, read) in counters {
+        page.family(name, Kind::Counter, help).sample(&[], read(status));
     }
 }
 

@@ -69,6 +69,15 @@ fn busy() -> Snapshot {
         modules: vec![module()],
         interfaces: vec![("uvs0".to_owned(), interface)],
         attached: vec![("uvs0".to_owned(), "eth0".to_owned(), true)],
+        cache: Some(CacheStatus {
+            flows: 2,
+            flows_max: 8,
+            ways: 2,
+            placed: 5,
+            refused: 1,
+            packets: 7,
+            untold: 0,
+        }),
         reloads: Reloads { done: 2, failed: 1 },
     }
 }
@@ -121,6 +130,8 @@ fn every_figure_is_on_the_page() {
         r#"uvs_build_info{version="0.1.0",commit="abc",contract="uvs:scheduler@0.1.0",wasmtime="48.0.0"} 1"#,
         "uvs_start_time_seconds 1000.5",
         r#"uvs_interface_attached{interface="uvs0",link="eth0"} 1"#,
+        "uvs_flow_cache_flows 2",
+        "uvs_flow_cache_packets_total 7",
         r#"uvs_config_reloads_total{result="failed"} 1"#,
         "uvs_scheduled_connections_total 3",
         r#"uvs_packets_total{direction="in"} 40"#,

@@ -73,19 +73,19 @@ fn every_method_works_without_a_bridge() {
 }
 
 /// The addresses of the drawing.
-struct Addresses {
+pub(crate) struct Addresses {
     family: Family,
     prefix_len: u8,
-    client: &'static str,
-    real_server: &'static str,
+    pub(crate) client: &'static str,
+    pub(crate) real_server: &'static str,
     /// The host's own, on eth0 and eth1.
     host: [&'static str; 2],
     /// The director's, on c0 and r0.
-    director: [&'static str; 2],
-    vip: &'static str,
+    pub(crate) director: [&'static str; 2],
+    pub(crate) vip: &'static str,
 }
 
-const V4: Addresses = Addresses {
+pub(crate) const V4: Addresses = Addresses {
     family: Family::V4,
     prefix_len: 24,
     client: "10.0.0.2",
@@ -105,19 +105,19 @@ const V6: Addresses = Addresses {
     vip: "2001:db8:1::100",
 };
 
-struct Lab {
+pub(crate) struct Lab {
     addresses: &'static Addresses,
-    client: Host,
-    director: Host,
-    real_server: Host,
+    pub(crate) client: Host,
+    pub(crate) director: Host,
+    pub(crate) real_server: Host,
 }
 
-fn at(address: &str, port: u16) -> SocketAddr {
+pub(crate) fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), port)
 }
 
 impl Lab {
-    fn new(addresses: &'static Addresses) -> Self {
+    pub(crate) fn new(addresses: &'static Addresses) -> Self {
         let hosts = ["client", "director", "rs1"].map(|name| Host::new(name).unwrap());
         if addresses.family == Family::V6 {
             for host in &hosts {
@@ -149,7 +149,7 @@ impl Lab {
         host.net().add_address(name, prefix).unwrap();
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let Addresses { prefix_len, real_server, director, vip, .. } = self.addresses;
         let interface = |name: &str, segment, address: &str, link: &str| {
             format!(
@@ -176,8 +176,19 @@ impl Lab {
         .concat()
     }
 
+    /// Takes the host's card to the clients away, and brings another one.
+    pub(crate) fn replace_card(&self, running: &Running) {
+        let attached = || running.metric("uvs_interface_attached", &[("link", "eth0")]);
+        self.director.net().delete("eth0").unwrap();
+        eventually("it is noticed", || (attached() == 0).then_some(()));
+        let end = |host, last| End { host, name: "eth0", mac: mac(1, last) };
+        connect(end(&self.client, 2), end(&self.director, 9)).unwrap();
+        self.give(&self.client, "eth0", self.addresses.client);
+        eventually("it is attached again", || (attached() == 1).then_some(()));
+    }
+
     /// Streams, connections and datagrams by the service, which the real server sees as those of `from`.
-    fn exercise(&self, host: &Host, from: &str, server: &Peer) {
+    pub(crate) fn exercise(&self, host: &Host, from: &str, server: &Peer) {
         let (service, before) = (at(self.addresses.vip, 80), server.streams().len());
         host.run(|| stream_both_ways(service, 3, LENGTH, || ()).unwrap()).unwrap();
         let streams = eventually("the real server has compared all", || {
@@ -254,13 +265,8 @@ fn a_card_that_goes_is_taken_again_when_it_comes_back() {
     let attached = |link| running.metric("uvs_interface_attached", &[("link", link)]);
     lab.exercise(&lab.client, V4.client, &server);
     for _ in 0..3 {
-        lab.director.net().delete("eth0").unwrap();
-        eventually("it is noticed", || (attached("eth0") == 0).then_some(()));
+        lab.replace_card(&running);
         assert_eq!(attached("eth1"), 1);
-        let end = |host, last| End { host, name: "eth0", mac: mac(1, last) };
-        connect(end(&lab.client, 2), end(&lab.director, 9)).unwrap();
-        lab.give(&lab.client, "eth0", V4.client);
-        eventually("it is attached again", || (attached("eth0") == 1).then_some(()));
         lab.exercise(&lab.client, V4.client, &server);
     }
     let log = running.get().log();

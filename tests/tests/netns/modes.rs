@@ -56,6 +56,8 @@ struct Network {
     tap: bool,
     /// Whether the cards are attached directly, without bridges.
     attached: bool,
+    /// Whether established flows are forwarded in the kernel.
+    accelerated: bool,
 }
 
 fn end<'a>(host: &'a Host, name: &'a str, segment: u8, last: u8) -> End<'a> {
@@ -79,7 +81,16 @@ impl Network {
                 host.set_sysctl(&format!("net.ipv4.conf.{which}.rp_filter"), "0").unwrap();
             }
         }
-        let mut network = Self { client, director, direct, nat, _switches: Vec::new(), tap, attached: false };
+        let mut network = Self {
+            client,
+            director,
+            direct,
+            nat,
+            _switches: Vec::new(),
+            tap,
+            attached: false,
+            accelerated: false,
+        };
         if tap {
             network.lay_segments(one, two);
         } else {
@@ -144,6 +155,11 @@ impl Network {
     fn config(&self, [client_side, server_side]: [&str; 2]) -> String {
         let mut config = format!("[metrics]\nlisten = \"{METRICS}\"\n");
         let tunnel_to = if self.tap { "10.0.0.11" } else { "10.1.0.11" };
+        let accelerate = if self.accelerated { "on" } else { "off" };
+        let [client_side, server_side] = match self.tap {
+            true => [client_side, server_side].map(|keys| format!("accelerate = \"{accelerate}\"\n{keys}")),
+            false => [client_side, server_side].map(str::to_owned),
+        };
         if self.tap {
             config += &format!(
                 "[[interface]]\nname = \"c0\"\ndevice = \"tap\"\naddresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n\
@@ -281,6 +297,12 @@ fn mode_without_bridge(queues: u16, offload: [&str; 2], completes: Completes) {
     mode_on(&Network { attached: true, ..Network::new(true) }, queues, offload, completes);
 }
 
+fn mode_accelerated(queues: u16, offload: [&str; 2], completes: Completes) {
+    let Some(_turn) = turn() else { return };
+    let network = Network { attached: true, accelerated: true, ..Network::new(true) };
+    mode_on(&network, queues, offload, completes);
+}
+
 fn mode_on(network: &Network, queues: u16, [client_side, server_side]: [&str; 2], completes: Completes) {
     let tap = network.tap;
     let cards: &[(&Host, &str)] = match completes {
@@ -298,6 +320,13 @@ fn mode_on(network: &Network, queues: u16, [client_side, server_side]: [&str; 2]
     let bulk = if trains_come && server_side == "on" { BULK } else { BULK_WITHOUT_OFFLOAD };
     let [one, two] = [keys(queues, client_side), keys(queues, server_side)];
     let running = everything_passes(network, [&one, &two], bulk);
+    if network.accelerated {
+        // What passes is in no queue of the director.
+        let passed = running.metric("uvs_flow_cache_packets_total", &[]);
+        assert!(passed > 500, "{passed} packets passed in the kernel");
+        assert_eq!(running.metric("uvs_flow_cache_refused_total", &[]), 0);
+        return;
+    }
     let count = |name: &str, interface: &str, direction: &str| {
         running.metric(name, &[("interface", interface), ("direction", direction)])
     };
@@ -379,6 +408,26 @@ fn attached_without_offload() {
 #[test]
 fn attached_with_offload_to_clients_only() {
     mode_without_bridge(2, ["on", "off"], Completes::Director);
+}
+
+#[test]
+fn accelerated_with_one_queue() {
+    mode_accelerated(1, ["on", "on"], Completes::Director);
+}
+
+#[test]
+fn accelerated_with_two_queues() {
+    mode_accelerated(2, ["on", "on"], Completes::Nobody);
+}
+
+#[test]
+fn accelerated_with_complete_checksums_from_both_ends() {
+    mode_accelerated(1, ["on", "on"], Completes::Ends);
+}
+
+#[test]
+fn accelerated_without_offload() {
+    mode_accelerated(2, ["off", "off"], Completes::Director);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use uvs_lab::director::{Decapsulator, Director};
 use uvs_lab::topology::{Method, Plan, Topology};
 use uvs_lab::{Host, privilege};
 
+use crate::attach::without_bridge;
 use crate::peer::Peer;
 
 /// How long whatever should happen soon may take on a busy machine.
@@ -137,15 +138,24 @@ fn in_mode(config: &str) -> String {
     with_keys(config, &mode)
 }
 
-/// `config` with `keys`, as in `queues=2,offload=off`, for each interface, unless it has them.
+/// `config` with `keys`, as in `queues=2,offload=off`, for each interface, unless it has them. `attach=tcx` takes the place
+/// of bridges.
 pub(crate) fn with_keys(config: &str, keys: &str) -> String {
     let mut with = config.to_owned();
     for (key, value) in keys.split(',').filter_map(|pair| pair.trim().split_once('=')) {
+        if (key, value) == ("attach", "tcx") {
+            if config.contains("\nbridge = ") && !config.contains("\naccelerate = ") {
+                with = without_bridge(&with);
+            }
+            continue;
+        }
         if config.contains(&format!("\n{key} = ")) {
             continue;
         }
         let value = if value.parse::<u16>().is_ok() { value.to_owned() } else { format!("{value:?}") };
-        for device in ["tap", "tun"] {
+        // The kernel itself routes into a TUN device.
+        let devices: &[&str] = if key == "accelerate" { &["tap"] } else { &["tap", "tun"] };
+        for device in devices {
             let device = format!("\ndevice = \"{device}\"\n");
             with = with.replace(&device, &format!("{device}{key} = {value}\n"));
         }

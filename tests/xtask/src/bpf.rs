@@ -181,6 +181,8 @@ impl Compiler {
         let object = folder.path().join(&name);
         let mut compile = clang_command(&self.clang, root);
         compile.args(["-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]);
+        // A verifier that does not trust us (CAP_PERFMON) allows no number where a pointer was spilled to.
+        compile.args(["-mllvm", "-no-stack-slot-sharing"]);
         compile.arg(format!("-fdebug-compilation-dir=/uvs/{SOURCES}"));
         compile.args(["-c", &format!("{program}.bpf.c"), "-o"]).arg(&object);
         let mut strip = Command::new(&self.strip);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use uvs_attach::{Attachments, OBJECT, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
-use uvs_director::Frame;
 use uvs_director::spec::MacAddr;
+use uvs_director::{Frame, PortId};
 use uvs_lab::net::{End, connect};
 use uvs_lab::{Host, privilege};
 
@@ -47,17 +47,37 @@ pub(crate) fn object(name: &str, committed: &[u8]) -> Vec<u8> {
 
 /// What is attached in the lab.
 pub(crate) fn pair() -> Pair {
-    Pair { device: "uvs0".to_owned(), mac: DIRECTOR, mtu: 1500, link: "eth0".to_owned() }
+    Pair {
+        device: "uvs0".to_owned(),
+        mac: DIRECTOR,
+        mtu: 1500,
+        link: "eth0".to_owned(),
+        port: PortId(0),
+        cached: false,
+    }
 }
 
 pub(crate) async fn attach() -> Attachments {
-    Attachments::with_object(vec![pair()], &object("attach.bpf.o", OBJECT))
+    Attachments::with_object(vec![pair()], None, &object("attach.bpf.o", OBJECT))
         .await
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs `body` on a thread in the host's namespace, one test at a time, or says why not.
 pub(crate) fn in_lab(offload: bool, body: impl AsyncFnOnce(&Lab) + Send) {
+    alone(|| {
+        let lab = Lab::new(offload);
+        lab.host
+            .run(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(body(&lab));
+            })
+            .unwrap();
+    });
+}
+
+/// Runs `body`, one test at a time, or says why not.
+pub(crate) fn alone(body: impl FnOnce()) {
     static TURN: Mutex<()> = Mutex::new(());
     let lacking = if privilege::has_capabilities().unwrap() { privilege::check_tun().err() } else { None };
     if lacking.is_some() || !privilege::has_capabilities().unwrap() {
@@ -69,13 +89,7 @@ pub(crate) fn in_lab(offload: bool, body: impl AsyncFnOnce(&Lab) + Send) {
         return;
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = Lab::new(offload);
-    lab.host
-        .run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(body(&lab));
-        })
-        .unwrap();
+    body();
 }
 
 impl Lab {

@@ -57,34 +57,34 @@ fn a_link_that_goes_is_attached_again_when_it_comes_back() {
     in_lab(false, async |lab| {
         let mut attachments = attach().await;
         works(lab, HOST, 0);
-        assert!(!attachments.check().await, "nothing has happened");
+        assert!(!attachments.check().await.again, "nothing has happened");
         works(lab, HOST, 1);
 
         lab.host.net().delete("eth0").unwrap();
-        assert!(!attachments.check().await);
+        assert!(!attachments.check().await.again);
         assert!(!attached(&attachments), "the link has gone");
-        assert!(!attachments.check().await, "and stays away");
+        assert!(!attachments.check().await.again, "and stays away");
         plug_card(&lab.wire, &lab.host);
-        assert!(attachments.check().await, "it is back");
+        assert!(attachments.check().await.again, "it is back");
         assert!(attached(&attachments));
         works(lab, HOST, 2);
 
         // Away and back before anybody looked: another link of the same name.
         lab.host.net().delete("eth0").unwrap();
         plug_card(&lab.wire, &lab.host);
-        assert!(attachments.check().await);
+        assert!(attachments.check().await.again);
         works(lab, HOST, 3);
 
         // Taken down and up it stays what it is.
         lab.host.net().down("eth0").unwrap();
-        assert!(!attachments.check().await);
+        assert!(!attachments.check().await.again);
         lab.host.net().up("eth0").unwrap();
-        assert!(!attachments.check().await);
+        assert!(!attachments.check().await.again);
         works(lab, HOST, 4);
 
         let other = MacAddr([2, 0, 0, 0, 0, 10]);
         lab.host.net().set_mac("eth0", other).unwrap();
-        assert!(!attachments.check().await);
+        assert!(!attachments.check().await.again);
         works(lab, other, 5);
     });
 }
@@ -108,9 +108,9 @@ fn programs_that_are_lost_are_put_back() {
         lab.wire.net().plug("port", "br0").unwrap();
         lab.wire.net().up("port").unwrap();
         assert_eq!(find().index, before, "the very case this is about");
-        assert!(attachments.check().await);
+        assert!(attachments.check().await.again);
         works(lab, HOST, 0);
-        assert!(!attachments.check().await);
+        assert!(!attachments.check().await.again);
         works(lab, HOST, 1);
     });
 }
@@ -132,7 +132,7 @@ fn what_cannot_be_attached_to_is_said() {
             (Pair { device: "uvs7".to_owned(), ..pair() }, "there is no link uvs7", "ip link"),
         ];
         for (pair, what, fix) in cases {
-            let error: AttachError = Attachments::new(vec![pair]).await.err().expect(what);
+            let error: AttachError = Attachments::new(vec![pair], None).await.err().expect(what);
             let text = error.to_string();
             assert!(text.contains(what) && text.contains("fix:") && text.contains(fix), "{text}");
         }

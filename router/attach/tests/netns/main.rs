@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod decapsulator;
+mod differential;
 mod frames;
 mod lab;
 mod links;

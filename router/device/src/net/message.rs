@@ -112,6 +112,7 @@ pub(super) fn link_state(message: LinkMessage) -> LinkState {
         master: None,
         is_bridge: false,
         is_veth: false,
+        peer_is_elsewhere: false,
         promiscuity: 0,
     };
     for attribute in message.attributes {
@@ -121,6 +122,8 @@ pub(super) fn link_state(message: LinkMessage) -> LinkState {
             LinkAttribute::Mtu(mtu) => state.mtu = mtu,
             LinkAttribute::Controller(index) => state.master = Some(index),
             LinkAttribute::Promiscuity(count) => state.promiscuity = count,
+            // The kernel says it only where it is another namespace.
+            LinkAttribute::LinkNetNsId(_) => state.peer_is_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 state.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
                 state.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));

@@ -109,15 +109,15 @@ impl Shard {
     pub(crate) fn settle(&mut self, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
         let (before, now) = connection.retally();
-        if before != Tallied::default() {
-            self.states[before.index()] -= 1;
+        if before != 0 {
+            self.states[before] -= 1;
         }
-        if now != Tallied::default() {
-            self.states[now.index()] += 1;
+        if now != 0 {
+            self.states[now] += 1;
         }
         let is_embryonic = connection.is_embryonic();
-        if is_embryonic != connection.is_queued {
-            connection.is_queued = is_embryonic;
+        if is_embryonic != connection.tallied.is_queued() {
+            connection.tallied.set_queued(is_embryonic);
             match is_embryonic {
                 true => self.embryonic.push(&mut self.slab, id.0),
                 false => self.embryonic.remove(&mut self.slab, id.0),
@@ -163,13 +163,13 @@ impl Shard {
 
     pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {
         self.wheel.disarm(&mut self.slab, id.0);
-        if core::mem::take(&mut self.slab.get_mut(id.0).is_queued) {
+        if self.slab.get(id.0).tallied.is_queued() {
             self.embryonic.remove(&mut self.slab, id.0);
         }
         let mut connection = self.slab.remove(id.0);
-        let tallied = core::mem::take(&mut connection.tallied);
-        if tallied != Tallied::default() {
-            self.states[tallied.index()] -= 1;
+        let tallied = core::mem::take(&mut connection.tallied).index();
+        if tallied != 0 {
+            self.states[tallied] -= 1;
         }
         let (request, reply) = hashes(keys, &connection);
         self.requests.remove(request, id.0);

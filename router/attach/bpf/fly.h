@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What the flow cache does with a packet; see flows.h. */
+
+/* Whether there is a cache at all; the loader says. Without, the verifier never sees what is below. */
+const volatile __u32 caching = 0;
+
+/* What both families have in common once the headers are read. */
+struct packet {
+	__u32 header;		/* bytes from the frame's start to the L4 header */
+	__u32 length;		/* of the packet, as its header says */
+	__u32 wire;		/* of the longest packet that leaves: of a train, one segment */
+	__u8 protocol;
+	__u8 flags;
+	__u8 tos;
+	__u8 ttl;
+	__u8 dont_fragment;
+	__u8 checksummed;	/* has an L4 checksum */
+	__u8 train;		/* several packets in one */
+};
+
+struct tcp {
+	__be16 source;
+	__be16 destination;
+	__be32 sequence;
+	__be32 acknowledged;
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+	__be16 check;
+	__be16 urgent;
+};
+
+struct udp {
+	__be16 source;
+	__be16 destination;
+	__be16 length;
+	__be16 check;
+};
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+/* Linux 6.16 and its elders of that summer; without it the sum of a card over the whole packet is not kept right. */
+#define CSUM_IPV6 (1ULL << 7)
+
+static __always_inline __u32 tick_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
+
+/* True if so many bytes of the frame can be read directly. Pointers into it are void afterwards. */
+static __always_inline int reach(struct __sk_buff *skb, __u32 length)
+{
+	if ((void *)(long)skb->data + length <= (void *)(long)skb->data_end)
+		return 1;
+	return !bpf_skb_pull_data(skb, length);
+}
+
+/* Reads ports, flags and lengths. `l4` is followed by at least 20 bytes of a TCP packet, 8 of UDP. */
+static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, struct packet *packet, __be16 *source,
+				   __be16 *destination)
+{
+	__u32 network = packet->header - ETH_HLEN, header;
+
+	if (packet->protocol == IPPROTO_TCP) {
+		const struct tcp *tcp = l4;
+
+		*source = tcp->source;
+		*destination = tcp->destination;
+		packet->flags = tcp->flags;
+		packet->checksummed = 1;
+		header = (tcp->offset >> 4) * 4;
+		/* One of these every packet has that means anything. */
+		if (header < sizeof(*tcp) || !(tcp->flags & (TCP_ACK | TCP_FIN | TCP_RST)))
+			return 0;
+	} else {
+		const struct udp *udp = l4;
+
+		*source = udp->source;
+		*destination = udp->destination;
+		packet->flags = 0;
+		packet->checksummed = udp->check != 0;
+		header = sizeof(*udp);
+	}
+	if (packet->length < network + header || packet->length + ETH_HLEN > skb->len)
+		return 0;
+	packet->train = skb->gso_size != 0;
+	packet->wire = skb->gso_size ? network + header + skb->gso_size : packet->length;
+	return 1;
+}
+
+/* Tells the director of a packet, if it has to know. 0: that cannot be done. */
+static __always_inline int tell(struct flow *flow, const struct packet *packet, const __be32 *source,
+				const __be32 *destination, __u32 words, __be16 source_port, __be16 destination_port)
+{
+	struct event event = {};
+	__u32 i;
+
+	if (!(flow->marks & WATCH) && !(packet->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+		return 1;
+	event.at = bpf_ktime_get_ns();
+	for (i = 0; i < words; i++) {
+		event.source[i] = source[i];
+		event.destination[i] = destination[i];
+	}
+	event.source_port = source_port;
+	event.destination_port = destination_port;
+	event.protocol = packet->protocol;
+	event.version = words == 1 ? 4 : 6;
+	event.flags = packet->flags;
+	event.act = flow->act;
+	if (bpf_ringbuf_output(&events, &event, sizeof(event), BPF_RB_NO_WAKEUP)) {
+		__u32 all = 0;
+		struct census *census = bpf_map_lookup_elem(&censuses, &all);
+
+		if (census)
+			census->untold++;
+		return 0;
+	}
+	/* An answer to a SYN says less than what follows. */
+	if (!(packet->flags & TCP_SYN))
+		flow->marks &= ~WATCH;
+	if (packet->flags & TCP_FIN)
+		flow->marks |= FINISHED;
+	if (packet->flags & TCP_RST)
+		flow->marks |= RESET;
+	return 1;
+}
+
+/* Whether a flow holds, and for this packet; then the way that it takes. */
+static __always_inline struct way *way_of(const struct flow *flow, const struct packet *packet)
+{
+	__u32 index = flow->destination, wire = packet->wire;
+	const __u32 *generation = bpf_map_lookup_elem(&destinations, &index);
+	struct way *way;
+
+	if (!generation || *generation != flow->generation)
+		return 0;
+	index = flow->way & 0xffff;
+	way = bpf_map_lookup_elem(&ways, &index);
+	if (!way || !way->link || way->generation != flow->way >> 16)
+		return 0;
+	if (flow->act >= IN_IPV4) {
+		wire += flow->act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+		/* A train may be longer than a header can say. */
+		if (packet->length + sizeof(struct ipv6hdr) > 0xffff)
+			return 0;
+		/* Who takes a tunnel's packets off a raw socket could not tell datagrams of a train apart. */
+		if (packet->train && packet->protocol == IPPROTO_UDP)
+			return 0;
+	}
+	if (wire > way->mtu)
+		return 0;
+	/* Translated, a packet without checksum would get one. */
+	if (flow->act <= NEW_SOURCE && !packet->checksummed)
+		return 0;
+	/* A new connection, and a connection that may begin anew, are the director's. */
+	if ((packet->flags & TCP_SYN) && (flow->act != NEW_SOURCE || !(packet->flags & TCP_ACK)))
+		return 0;
+	return way;
+}
+
+static __always_inline void count(struct flow *flow, struct way *way, const struct packet *packet)
+{
+	__u32 now = tick_now(), index = flow->destination, out, bytes_out;
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &index);
+
+	if (flow->seen != now)
+		flow->seen = now;
+	if (way->seen != now)
+		way->seen = now;
+	if (!tally)
+		return;
+	/* No choice of a place: without CAP_PERFMON the verifier wants to see which one it is. */
+	out = flow->act == NEW_SOURCE;
+	bytes_out = out ? packet->length : 0;
+	tally->packets_in += !out;
+	tally->bytes_in += packet->length - bytes_out;
+	tally->packets_out += out;
+	tally->bytes_out += bytes_out;
+}
+
+/* Into the namespace behind a veth without its queue, as the kernel's own routing of containers does. */
+static __always_inline int leave(const struct way *way)
+{
+	return way->to_peer ? bpf_redirect_peer(way->link, 0) : bpf_redirect(way->link, 0);
+}
+
+static __always_inline __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Of a header without options, as it lies there: 0xffff if its checksum is right. */
+static __always_inline __u16 sum_of(const struct iphdr *ip)
+{
+	const __u16 *half = (const void *)ip;
+	__u32 sum = 0, i;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*ip) / 2; i++)
+		sum += half[i];
+	return fold(sum);
+}
+
+static __always_inline void seal(struct iphdr *ip)
+{
+	ip->check = 0;
+	ip->check = ~sum_of(ip);
+}
+
+static __always_inline void address(struct ethernet *header, const struct way *way)
+{
+	header->to = way->to;
+	header->from = way->from;
+}
+
+/* Of the outer header; RFC 3168 section 9.1.1. */
+static __always_inline __u8 outer_tos(__u8 tos)
+{
+	return (tos & 3) == 3 ? tos & ~1 : tos;
+}
+
+/*
+ * Takes one off the TTL and puts an outer IP header in front. 0: it is as it was. -1: it is broken, and must go.
+ */
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *way, const struct packet *packet, __u8 act,
+				       __u8 inner)
+{
+	const __u32 outer = act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	const __u32 headers = ETH_HLEN + outer + (inner == IPPROTO_IPIP ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET |
+		      (act == IN_IPV4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
+	struct ethernet *header;
+	void *within;
+
+	if (bpf_skb_adjust_room(skb, outer, BPF_ADJ_ROOM_MAC, flags))
+		return 0;
+	if (!reach(skb, headers))
+		return -1;
+	header = (void *)(long)skb->data;
+	if ((void *)header + headers > (void *)(long)skb->data_end)
+		return -1;
+	address(header, way);
+	if (act == IN_IPV4) {
+		struct iphdr *ip = (void *)(header + 1);
+
+		header->type = bpf_htons(ETH_P_IP);
+		ip->version = 4;
+		ip->ihl = 5;
+		ip->tos = outer_tos(packet->tos);
+		ip->tot_len = bpf_htons(packet->length + sizeof(*ip));
+		/* RFC 6864: what cannot be fragmented needs none. */
+		ip->id = packet->dont_fragment ? 0 : bpf_get_prandom_u32();
+		ip->frag_off = packet->dont_fragment ? bpf_htons(0x4000) : 0;
+		ip->ttl = packet->ttl;
+		ip->protocol = inner;
+		ip->saddr = way->outer_source[0];
+		ip->daddr = way->outer_destination[0];
+		seal(ip);
+		within = ip + 1;
+	} else {
+		struct ipv6hdr *ip = (void *)(header + 1);
+
+		header->type = bpf_htons(ETH_P_IPV6);
+		*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)outer_tos(packet->tos) << 20);
+		ip->payload_len = bpf_htons(packet->length);
+		ip->nexthdr = inner;
+		ip->hop_limit = packet->ttl;
+		__builtin_memcpy(&ip->saddr, way->outer_source, 16);
+		__builtin_memcpy(&ip->daddr, way->outer_destination, 16);
+		within = ip + 1;
+	}
+	if (inner == IPPROTO_IPIP) {
+		struct iphdr *ip = within;
+
+		ip->ttl = packet->ttl;
+		seal(ip);
+	} else {
+		((struct ipv6hdr *)within)->hop_limit = packet->ttl;
+	}
+	return 1;
+}
+
+static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, struct way *way, const struct packet *packet,
+				  __u8 inner)
+{
+	int done;
+
+	if (flow->act == IN_IPV4)
+		done = encapsulate(skb, way, packet, IN_IPV4, inner);
+	else
+		done = encapsulate(skb, way, packet, IN_IPV6, inner);
+	if (done == 0)
+		return MISS;
+	if (done < 0)
+		return TC_ACT_SHOT;
+	count(flow, way, packet);
+	return leave(way);
+}
+
+/* The checksum of L4 after addresses and ports were replaced. */
+static __always_inline __u32 sum_offset(const struct packet *packet)
+{
+	return packet->header + (packet->protocol == IPPROTO_TCP ? __builtin_offsetof(struct tcp, check)
+								 : __builtin_offsetof(struct udp, check));
+}
+
+static __always_inline __u64 sum_flags(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+}
+
+static __always_inline int fly4(struct __sk_buff *skb)
+{
+	const __u32 headers = sizeof(struct ethernet) + sizeof(struct iphdr);
+	struct packet packet = { .header = headers };
+	struct ethernet *ethernet;
+	struct flow4 *found;
+	struct way *way;
+	struct iphdr *ip;
+	struct key4 key;
+	__be16 *port, old_port, new_port;
+	__be32 old_addr, new_addr;
+	__u8 act;
+
+	if (!reach(skb, headers + sizeof(struct udp)))
+		return MISS;
+	ethernet = (void *)(long)skb->data;
+	ip = (void *)(ethernet + 1);
+	if ((void *)(ip + 1) + sizeof(struct udp) > (void *)(long)skb->data_end)
+		return MISS;
+	packet.protocol = ip->protocol;
+	if (packet.protocol == IPPROTO_TCP) {
+		if (!reach(skb, headers + sizeof(struct tcp)))
+			return MISS;
+		ethernet = (void *)(long)skb->data;
+		ip = (void *)(ethernet + 1);
+		if ((void *)(ip + 1) + sizeof(struct tcp) > (void *)(long)skb->data_end)
+			return MISS;
+	} else if (packet.protocol != IPPROTO_UDP) {
+		return MISS;
+	}
+	/* No options, no fragment, something left to live for, and a right checksum. */
+	if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff) || ip->ttl <= 1 || sum_of(ip) != 0xffff)
+		return MISS;
+	packet.length = bpf_ntohs(ip->tot_len);
+	packet.tos = ip->tos;
+	packet.ttl = ip->ttl - 1;
+	packet.dont_fragment = !!(ip->frag_off & bpf_htons(0x4000));
+	key.source = ip->saddr;
+	key.destination = ip->daddr;
+	key.protocol = packet.protocol;
+	if (!read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port))
+		return MISS;
+	found = bpf_map_lookup_elem(&flows4, &key);
+	if (!found)
+		return MISS;
+	way = way_of(&found->flow, &packet);
+	if (!way || !tell(&found->flow, &packet, &key.source, &key.destination, 1, key.source_port, key.destination_port))
+		return MISS;
+	act = found->flow.act;
+	new_addr = found->addr;
+	new_port = found->flow.port;
+	if (act >= IN_IPV4)
+		return tunnel(skb, &found->flow, way, &packet, IPPROTO_IPIP);
+	count(&found->flow, way, &packet);
+	address(ethernet, way);
+	ip->ttl = packet.ttl;
+	if (act == AS_IS) {
+		seal(ip);
+		return leave(way);
+	}
+	port = (void *)(ip + 1);
+	if (act == NEW_DESTINATION) {
+		old_addr = key.destination;
+		old_port = key.destination_port;
+		ip->daddr = new_addr;
+		port[1] = new_port;
+	} else {
+		old_addr = key.source;
+		old_port = key.source_port;
+		ip->saddr = new_addr;
+		port[0] = new_port;
+	}
+	seal(ip);
+	if (bpf_l4_csum_replace(skb, sum_offset(&packet), old_addr, new_addr, BPF_F_PSEUDO_HDR | sum_flags(&packet) | 4))
+		return TC_ACT_SHOT;
+	if (old_port != new_port &&
+	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
+		return TC_ACT_SHOT;
+	return leave(way);
+}
+
+static __always_inline int fly6(struct __sk_buff *skb)
+{
+	const __u32 headers = sizeof(struct ethernet) + sizeof(struct ipv6hdr);
+	struct packet packet = { .header = headers };
+	struct ethernet *ethernet;
+	struct flow6 *found;
+	struct ipv6hdr *ip;
+	struct way *way;
+	struct key6 key;
+	__be16 *port, old_port, new_port;
+	__be32 old_addr[4], new_addr[4];
+	__s64 difference;
+	__u8 act;
+
+	if (!reach(skb, headers + sizeof(struct udp)))
+		return MISS;
+	ethernet = (void *)(long)skb->data;
+	ip = (void *)(ethernet + 1);
+	if ((void *)(ip + 1) + sizeof(struct udp) > (void *)(long)skb->data_end)
+		return MISS;
+	packet.protocol = ip->nexthdr;
+	if (packet.protocol == IPPROTO_TCP) {
+		if (!reach(skb, headers + sizeof(struct tcp)))
+			return MISS;
+		ethernet = (void *)(long)skb->data;
+		ip = (void *)(ethernet + 1);
+		if ((void *)(ip + 1) + sizeof(struct tcp) > (void *)(long)skb->data_end)
+			return MISS;
+	} else if (packet.protocol != IPPROTO_UDP) {
+		return MISS;
+	}
+	if (*(__u8 *)ip >> 4 != 6 || ip->hop_limit <= 1)
+		return MISS;
+	packet.length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	packet.tos = bpf_ntohl(*(__be32 *)ip) >> 20;
+	packet.ttl = ip->hop_limit - 1;
+	__builtin_memcpy(key.source, &ip->saddr, 16);
+	__builtin_memcpy(key.destination, &ip->daddr, 16);
+	key.protocol = packet.protocol;
+	if (!read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port))
+		return MISS;
+	found = bpf_map_lookup_elem(&flows6, &key);
+	if (!found)
+		return MISS;
+	way = way_of(&found->flow, &packet);
+	if (!way || !tell(&found->flow, &packet, key.source, key.destination, 4, key.source_port, key.destination_port))
+		return MISS;
+	act = found->flow.act;
+	new_port = found->flow.port;
+	__builtin_memcpy(new_addr, found->addr, 16);
+	if (act >= IN_IPV4)
+		return tunnel(skb, &found->flow, way, &packet, IPPROTO_IPV6);
+	count(&found->flow, way, &packet);
+	address(ethernet, way);
+	ip->hop_limit = packet.ttl;
+	if (act == AS_IS)
+		return leave(way);
+	port = (void *)(ip + 1);
+	if (act == NEW_DESTINATION) {
+		__builtin_memcpy(old_addr, key.destination, 16);
+		old_port = key.destination_port;
+		__builtin_memcpy(&ip->daddr, new_addr, 16);
+		port[1] = new_port;
+	} else {
+		__builtin_memcpy(old_addr, key.source, 16);
+		old_port = key.source_port;
+		__builtin_memcpy(&ip->saddr, new_addr, 16);
+		port[0] = new_port;
+	}
+	difference = bpf_csum_diff(old_addr, 16, new_addr, 16, 0);
+	if (difference < 0)
+		return TC_ACT_SHOT;
+	if (bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | CSUM_IPV6 | sum_flags(&packet)) &&
+	    bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | sum_flags(&packet)))
+		return TC_ACT_SHOT;
+	if (old_port != new_port &&
+	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
+		return TC_ACT_SHOT;
+	return leave(way);
+}
+
+/* A frame to the director. MISS: it is the director's, and has not been touched. */
+static __always_inline int fly(struct __sk_buff *skb, __be16 type)
+{
+	if (type == bpf_htons(ETH_P_IP))
+		return fly4(skb);
+	if (type == bpf_htons(ETH_P_IPV6))
+		return fly6(skb);
+	return MISS;
+}

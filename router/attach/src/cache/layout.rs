@@ -1,0 +1,334 @@
+//! Bytes of the maps of the flow cache, as `bpf/flows.h` lays them out: numbers as the machine has them, addresses and
+//! ports as the network does.
+
+use uvs_director::flow_cache::{Act, FlowKey};
+use uvs_director::spec::MacAddr;
+use uvs_wire::Address;
+
+/// `struct key4`, `struct key6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    V4([u8; 16]),
+    V6([u8; 40]),
+}
+
+/// `struct flow4`, `struct flow6`.
+pub(super) type Value4 = [u8; 24];
+pub(super) type Value6 = [u8; 36];
+/// `struct way`.
+pub(super) type WayBytes = [u8; 64];
+/// `struct tally`.
+pub(super) type TallyBytes = [u8; 32];
+/// `struct census`.
+pub(super) type CensusBytes = [u8; 8];
+
+/// `TICK_SHIFT`.
+const TICK_SHIFT: u32 = 24;
+
+/// A tick of the programs' coarse clock, from nanoseconds of `CLOCK_MONOTONIC`. It wraps around.
+#[allow(clippy::cast_possible_truncation, reason = "as the programs do")]
+pub(super) fn tick(nanos: u64) -> u32 {
+    (nanos >> TICK_SHIFT) as u32
+}
+
+/// The last nanosecond of a tick that is not after `now`.
+pub(super) fn end_of_tick(tick_then: u32, now: u64) -> u64 {
+    let age = u64::from(tick(now).wrapping_sub(tick_then));
+    if age == 0 || age > u64::from(u32::MAX / 2) {
+        return now;
+    }
+    (((now >> TICK_SHIFT) - age + 1) << TICK_SHIFT) - 1
+}
+
+/// Fills a structure from its beginning to its end.
+struct Writer<const N: usize> {
+    bytes: [u8; N],
+    at: usize,
+}
+
+impl<const N: usize> Writer<N> {
+    fn new() -> Self {
+        Self { bytes: [0; N], at: 0 }
+    }
+
+    fn put(mut self, bytes: &[u8]) -> Self {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+        self
+    }
+
+    fn word(self, word: u32) -> Self {
+        self.put(&word.to_ne_bytes())
+    }
+
+    /// In the room for an IPv6 address; of IPv4 in the first word.
+    fn address(self, address: Address) -> Self {
+        match address.is_v4() {
+            true => self.put(&address.v4_octets()).put(&[0; 12]),
+            false => self.put(&address.octets()),
+        }
+    }
+
+    fn done(self) -> [u8; N] {
+        assert_eq!(self.at, N, "all of it is filled");
+        self.bytes
+    }
+}
+
+/// How packets of a flow are found.
+pub(super) fn key(of: &FlowKey) -> Key {
+    let (source, source_port) = of.source;
+    let (destination, destination_port) = of.destination;
+    let ports = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
+    let protocol = u32::from(of.protocol);
+    if source.is_v4() {
+        let addresses = Writer::new().put(&source.v4_octets()).put(&destination.v4_octets());
+        Key::V4(addresses.put(&ports).word(protocol).done())
+    } else {
+        let addresses = Writer::new().put(&source.octets()).put(&destination.octets());
+        Key::V6(addresses.put(&ports).word(protocol).done())
+    }
+}
+
+/// What a flow's entry says beside the address.
+pub(super) struct Entry {
+    pub(super) way: u32,
+    pub(super) destination: u32,
+    pub(super) generation: u32,
+    pub(super) seen: u32,
+    pub(super) act: Act,
+    /// The destination's, for the next director.
+    pub(super) addr: Address,
+}
+
+/// Where a value has the tick of the last packet, and then what becomes of packets, marks, port and address.
+const SEEN: usize = 12;
+/// The director wants to know of the next packet.
+const WATCH: u8 = 1;
+const FINISHED: u8 = 2;
+const RESET: u8 = 4;
+
+impl Entry {
+    fn head<const N: usize>(&self) -> Writer<N> {
+        let (act, port) = match self.act {
+            Act::NewDestination(_, port) => (1, port),
+            Act::NewSource(_, port) => (2, port),
+            Act::AsIs => (3, 0),
+            Act::Tunnel { destination, .. } => (if destination.is_v4() { 4 } else { 5 }, 0),
+        };
+        Writer::new()
+            .word(self.way)
+            .word(self.destination)
+            .word(self.generation)
+            .word(self.seen)
+            .put(&[act, WATCH])
+            .put(&port.to_be_bytes())
+    }
+
+    fn address(&self) -> Address {
+        match self.act {
+            Act::NewDestination(address, _) | Act::NewSource(address, _) => address,
+            Act::AsIs | Act::Tunnel { .. } => self.addr,
+        }
+    }
+
+    pub(super) fn value4(&self) -> Value4 {
+        // Into a tunnel of the other family no director takes over.
+        let address = self.address();
+        self.head().put(&if address.is_v4() { address.v4_octets() } else { [0; 4] }).done()
+    }
+
+    pub(super) fn value6(&self) -> Value6 {
+        let address = self.address();
+        self.head().put(&if address.is_v4() { [0; 16] } else { address.octets() }).done()
+    }
+}
+
+fn word_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn long_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The tick of the last packet, of a value.
+pub(super) fn seen(value: &[u8]) -> u32 {
+    word_at(value, SEEN)
+}
+
+/// What an entry says to a director that finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) act: u8,
+    pub(super) is_watched: bool,
+    pub(super) is_finished: bool,
+    pub(super) is_reset: bool,
+    pub(super) seen: u32,
+    pub(super) addr: Address,
+    pub(super) port: u16,
+}
+
+/// NAT to the client, as [`Found::act`].
+pub(super) const NEW_SOURCE: u8 = 2;
+
+impl Found {
+    /// Of a whole value.
+    pub(super) fn read(value: &[u8]) -> Self {
+        let addr = match <[u8; 4]>::try_from(&value[20..]) {
+            Ok(octets) => Address::v4(octets.into()),
+            Err(_) => Address::v6(<[u8; 16]>::try_from(&value[20..36]).expect("36 bytes").into()),
+        };
+        let marks = value[17];
+        Self {
+            act: value[16],
+            is_watched: marks & WATCH != 0,
+            is_finished: marks & FINISHED != 0,
+            is_reset: marks & RESET != 0,
+            seen: seen(value),
+            addr,
+            port: u16::from_be_bytes([value[18], value[19]]),
+        }
+    }
+}
+
+/// The key of an entry, read back.
+pub(super) fn flow_key(key: &[u8]) -> FlowKey {
+    let port = |at: usize| u16::from_be_bytes([key[at], key[at + 1]]);
+    let (len, address): (usize, fn(&[u8]) -> Address) = match key.len() {
+        16 => (4, |bytes| Address::v4(<[u8; 4]>::try_from(bytes).expect("four bytes").into())),
+        _ => (16, |bytes| Address::v6(<[u8; 16]>::try_from(bytes).expect("sixteen bytes").into())),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "a protocol is one byte")]
+    let protocol = word_at(key, 2 * len + 4) as u8;
+    FlowKey {
+        protocol,
+        source: (address(&key[..len]), port(2 * len)),
+        destination: (address(&key[len..2 * len]), port(2 * len + 2)),
+    }
+}
+
+/// One way; `link` is 0 for one that is closed.
+pub(super) struct WayEntry {
+    pub(super) link: u32,
+    pub(super) generation: u16,
+    pub(super) mtu: u32,
+    pub(super) seen: u32,
+    pub(super) to: MacAddr,
+    pub(super) from: MacAddr,
+    pub(super) tunnel: Option<(Address, Address)>,
+    pub(super) to_peer: bool,
+}
+
+impl WayEntry {
+    pub(super) fn bytes(&self) -> WayBytes {
+        let head = Writer::new()
+            .word(self.link)
+            .word(self.generation.into())
+            .word(self.mtu)
+            .word(self.seen)
+            .put(&self.to.0)
+            .put(&self.from.0);
+        match self.tunnel {
+            Some((source, destination)) => head.address(source).address(destination),
+            None => head.put(&[0; 32]),
+        }
+        .word(self.to_peer.into())
+        .done()
+    }
+}
+
+/// Packets and bytes from clients, then those from destinations.
+pub(super) fn tally(bytes: &TallyBytes) -> [u64; 4] {
+    [0, 8, 16, 24].map(|at| long_at(bytes, at))
+}
+
+/// Misses because an event could not be told.
+pub(super) fn census(bytes: &CensusBytes) -> u64 {
+    long_at(bytes, 0)
+}
+
+/// `struct event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) at: u64,
+    pub(super) key: FlowKey,
+    pub(super) tcp_flags: u8,
+    pub(super) is_reply: bool,
+}
+
+impl Event {
+    /// `None`: it is not one of ours.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 48] = bytes.try_into().ok()?;
+        let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let [protocol, version, tcp_flags, act] = bytes[44..].try_into().expect("four bytes");
+        let address = |at: usize| match version {
+            4 => Address::v4(<[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four bytes").into()),
+            _ => Address::v6(<[u8; 16]>::try_from(&bytes[at..at + 16]).expect("sixteen bytes").into()),
+        };
+        let key = FlowKey { protocol, source: (address(8), port(40)), destination: (address(24), port(42)) };
+        Some(Self { at: long_at(bytes, 0), key, tcp_flags, is_reply: act == 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Address {
+        text.parse::<std::net::IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn keys_and_values_lie_as_the_programs_read_them() {
+        let of = FlowKey {
+            protocol: 6,
+            source: (addr("10.0.0.2"), 0x1234),
+            destination: (addr("10.0.0.100"), 80),
+        };
+        let want = [&[10, 0, 0, 2, 10, 0, 0, 100, 0x12, 0x34, 0, 80][..], &6_u32.to_ne_bytes()].concat();
+        assert_eq!(key(&of), Key::V4(want.try_into().unwrap()));
+        let entry = Entry {
+            way: 0x0007_0003,
+            destination: 5,
+            generation: 6,
+            seen: 7,
+            act: Act::NewDestination(addr("192.168.10.11"), 8080),
+            addr: addr("192.168.10.11"),
+        };
+        let words: Vec<u8> = [0x0007_0003_u32, 5, 6, 7].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let want = [&words[..], &[1, 1, 0x1f, 0x90, 192, 168, 10, 11]].concat();
+        assert_eq!(entry.value4()[..], want);
+        assert_eq!(seen(&entry.value4()), 7);
+        let act = Act::Tunnel { source: addr("::1"), destination: addr("::2") };
+        assert_eq!(Entry { act, ..entry }.value6()[16..20], [5, 1, 0, 0]);
+    }
+
+    #[test]
+    fn an_event_is_read_as_the_programs_write_it() {
+        let mut bytes = Vec::from(9_u64.to_ne_bytes());
+        bytes.extend(addr("2001:db8::2").octets());
+        bytes.extend(addr("2001:db8::100").octets());
+        bytes.extend([0x12, 0x34, 0, 80, 6, 6, 0x12, 2]);
+        let key = FlowKey {
+            protocol: 6,
+            source: (addr("2001:db8::2"), 0x1234),
+            destination: (addr("2001:db8::100"), 80),
+        };
+        assert_eq!(Event::read(&bytes), Some(Event { at: 9, key, tcp_flags: 0x12, is_reply: true }));
+        assert_eq!(Event::read(&bytes[..47]), None);
+    }
+
+    #[test]
+    fn a_tick_ends_before_the_next_one_and_never_after_now() {
+        let now = (5_u64 << 40) + 12_345;
+        for (ticks_ago, case) in [(0, "now"), (1, "the last one"), (1000, "17 s ago")] {
+            let then = now - (ticks_ago << TICK_SHIFT);
+            let end = end_of_tick(tick(then), now);
+            assert!(end <= now && end >= then && end - then < 1 << TICK_SHIFT, "{case}: {then} {end} {now}");
+        }
+        assert_eq!(end_of_tick(tick(now).wrapping_add(1), now), now, "a clock that is ahead");
+    }
+}

@@ -1,0 +1,360 @@
+//! The flow cache: the maps of `bpf/flows.h`, kept as the director says.
+//!
+//! ```text
+//!   flows4, flows6   key of a packet > what becomes of it: numbers of its way and its destination, and their generations
+//!   ways             next hops; closed while nobody knows their address, or the link has gone
+//!   destinations     generations: a new one withdraws all flows of a destination at once
+//!   events           packets that move states, in order
+//! ```
+
+mod destinations;
+mod layout;
+mod ways;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use nix::time::{ClockId, clock_gettime};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
+use uvs_director::spec::MacAddr;
+use uvs_director::{Instant, PortId};
+use uvs_wire::Address;
+
+use destinations::Destinations;
+use layout::{CensusBytes, Entry, Event, Found, Key, Value4, Value6};
+pub(crate) use ways::Link;
+use ways::Ways;
+
+/// Next hops and ends of tunnels.
+const WAYS: u32 = 4096;
+/// Destinations that have flows.
+const DESTINATIONS: u32 = 4096;
+/// Bytes of the ring of events: some 18,000 of them.
+const EVENTS: u32 = 1 << 20;
+/// Of `bpf(2)`: the key must not be there.
+const NOT_THERE: u64 = 1;
+
+/// How large a flow cache is, and whose time it tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePlan {
+    /// Connections that have room in it, of each IP version.
+    pub connections: u32,
+    /// `CLOCK_MONOTONIC` when the director's clock was zero.
+    pub zero: Duration,
+    /// A folder in bpffs where flows outlive the director, for the next one.
+    pub pin: Option<PathBuf>,
+}
+
+impl CachePlan {
+    /// Of so many connections, where the director's clock shows `now`.
+    pub fn new(connections: u32, now: Instant) -> Self {
+        Self { connections, pin: None, zero: monotonic().saturating_sub(now.since(Instant::ZERO)) }
+    }
+
+    /// The sizes of the maps, as the loader is told.
+    pub(crate) fn sizes(&self) -> [(&'static str, u32); 6] {
+        let legs = self.connections.saturating_mul(2).max(1);
+        [
+            ("flows4", legs),
+            ("flows6", legs),
+            ("ways", WAYS),
+            ("destinations", DESTINATIONS),
+            ("tallies", DESTINATIONS),
+            ("events", EVENTS),
+        ]
+    }
+}
+
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The number of a duration's nanoseconds.
+fn nanos(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What happened in the cache so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Flows in it now; two of a NAT connection, one of others.
+    pub flows: usize,
+    /// How many it holds at most, of each IP version.
+    pub flows_max: usize,
+    /// Next hops it sends to.
+    pub ways: usize,
+    /// Connections that were placed.
+    pub placed: u64,
+    /// Those for which there was no room.
+    pub refused: u64,
+    /// Packets that passed in the kernel.
+    pub packets: u64,
+    /// Packets that came to the director because it could not be told of them in time.
+    pub untold: u64,
+}
+
+/// The flows of one IP version.
+struct Flows<K: aya::Pod, V: aya::Pod> {
+    map: Mutex<HashMap<MapData, K, V>>,
+    len: AtomicUsize,
+}
+
+impl<K: aya::Pod, V: aya::Pod> Flows<K, V> {
+    fn new(map: Map) -> Result<Self, MapError> {
+        Ok(Self { map: Mutex::new(HashMap::try_from(map)?), len: AtomicUsize::new(0) })
+    }
+
+    fn insert(&self, key: &K, value: &V) -> Result<(), NotPlaced> {
+        let mut map = lock(&self.map);
+        match map.insert(key, value, NOT_THERE) {
+            Ok(()) => {
+                self.len.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Err(error) if is_there(&error) => map.insert(key, value, 0).map_err(|_| NotPlaced::Full),
+            Err(_) => Err(NotPlaced::Full),
+        }
+    }
+
+    fn remove(&self, key: &K) {
+        // One that is not there was withdrawn by hand, or not placed in the end.
+        if lock(&self.map).remove(key).is_ok() {
+            self.len.fetch_sub(1, Relaxed);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        lock(&self.map).get(key, 0).ok()
+    }
+}
+
+impl<const K: usize, const V: usize> Flows<[u8; K], [u8; V]>
+where
+    [u8; K]: aya::Pod,
+    [u8; V]: aya::Pod,
+{
+    /// Takes all entries out.
+    fn drain(&self) -> Vec<(FlowKey, Found)> {
+        let mut map = lock(&self.map);
+        let entries: Vec<_> = map.iter().filter_map(Result::ok).collect();
+        for (key, _) in &entries {
+            // Nobody else has the map.
+            let _ = map.remove(key);
+        }
+        self.len.store(0, Relaxed);
+        entries.iter().map(|(key, value)| (layout::flow_key(key), Found::read(value))).collect()
+    }
+}
+
+fn is_there(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists)
+}
+
+/// A [`FlowCache`] in the kernel.
+pub struct Cache {
+    zero: u64,
+    flows4: Flows<[u8; 16], Value4>,
+    flows6: Flows<[u8; 40], Value6>,
+    flows_max: usize,
+    ways: Mutex<Ways>,
+    destinations: Mutex<Destinations>,
+    events: Mutex<RingBuf<MapData>>,
+    censuses: PerCpuArray<MapData, CensusBytes>,
+    placed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Cache {
+    /// Takes the maps of a loaded object whose sizes are those of the plan.
+    pub(crate) fn new(object: &mut Ebpf, plan: &CachePlan) -> Result<Self, MapError> {
+        let mut take = |name| object.take_map(name).expect("the object has this map");
+        let flows_max = plan.connections.saturating_mul(2) as usize;
+        Ok(Self {
+            zero: nanos(plan.zero),
+            flows4: Flows::new(take("flows4"))?,
+            flows6: Flows::new(take("flows6"))?,
+            flows_max,
+            ways: Mutex::new(Ways::new(take("ways").try_into()?)),
+            destinations: Mutex::new(Destinations::new(
+                take("destinations").try_into()?,
+                take("tallies").try_into()?,
+            )),
+            events: Mutex::new(take("events").try_into()?),
+            censuses: take("censuses").try_into()?,
+            placed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    fn tick(&self) -> u32 {
+        layout::tick(nanos(monotonic()))
+    }
+
+    fn instant(&self, nanos: u64) -> Instant {
+        Instant::from_nanos(nanos.saturating_sub(self.zero))
+    }
+
+    /// An interface of the director is attached to that link, or to none. True: that was
+    /// otherwise before.
+    pub(crate) fn set_link(&self, port: PortId, link: Option<Link>) -> bool {
+        lock(&self.ways).set_link(port, link, self.tick())
+    }
+
+    fn insert(
+        &self,
+        leg: &Leg,
+        addr: Address,
+        way: u32,
+        (destination, generation): (u32, u32),
+    ) -> Result<(), NotPlaced> {
+        let entry = Entry { way, destination, generation, seen: self.tick(), act: leg.act, addr };
+        match layout::key(&leg.key) {
+            Key::V4(key) => self.flows4.insert(&key, &entry.value4()),
+            Key::V6(key) => self.flows6.insert(&key, &entry.value6()),
+        }
+    }
+
+    fn remove_one(&self, key: &FlowKey) {
+        match layout::key(key) {
+            Key::V4(key) => self.flows4.remove(&key),
+            Key::V6(key) => self.flows6.remove(&key),
+        }
+    }
+
+    fn try_place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
+        let is_v4 = flow.request.key.source.0.is_v4();
+        let len = if is_v4 { &self.flows4.len } else { &self.flows6.len };
+        // What may never be established leaves a quarter to what was.
+        if flow.is_embryonic && len.load(Relaxed) > self.flows_max / 4 * 3 {
+            return Err(NotPlaced::Full);
+        }
+        let tick = self.tick();
+        let (request, reply) = {
+            let mut ways = lock(&self.ways);
+            let request = ways.number(&flow.request, tick)?;
+            let reply = flow.reply.as_ref().map(|leg| Ok((leg, ways.number(leg, tick)?))).transpose()?;
+            (request, reply)
+        };
+        let destination = lock(&self.destinations).number(flow.destination, flow.tally)?;
+        if let Some((leg, way)) = reply {
+            self.insert(leg, flow.addr, way, destination)?;
+        }
+        self.insert(&flow.request, flow.addr, request, destination)
+    }
+
+    /// Takes out what a director before has left, to be taken over.
+    pub fn orphans(&self) -> Vec<Orphan> {
+        let now = nanos(monotonic());
+        let mut found = self.flows4.drain();
+        found.extend(self.flows6.drain());
+        let mut answers = std::collections::HashMap::new();
+        for (key, entry) in found.iter().filter(|(_, entry)| entry.act == layout::NEW_SOURCE) {
+            let FlowKey { protocol, source, destination } = *key;
+            let request = FlowKey { protocol, source: destination, destination: (entry.addr, entry.port) };
+            answers.insert((request, source), *entry);
+        }
+        let orphan = |(request, entry): (FlowKey, Found)| {
+            let method = match entry.act {
+                1 => Method::Nat,
+                3 => Method::Direct,
+                4 | 5 if !entry.addr.is_unspecified() => Method::Tunnel,
+                _ => return None,
+            };
+            let port = if method == Method::Nat { entry.port } else { request.destination.1 };
+            let answer = answers.get(&(request, (entry.addr, port)));
+            let seen = |entry: &Found| now - layout::end_of_tick(entry.seen, now);
+            let idle = answer.map_or(u64::MAX, seen).min(seen(&entry));
+            Some(Orphan {
+                request,
+                destination: (entry.addr, port),
+                method,
+                idle: Duration::from_nanos(idle),
+                is_established: !entry.is_watched,
+                finished: [entry.is_finished, answer.is_some_and(|answer| answer.is_finished)],
+                is_reset: entry.is_reset || answer.is_some_and(|answer| answer.is_reset),
+            })
+        };
+        found.into_iter().filter_map(orphan).collect()
+    }
+
+    /// What happened so far.
+    pub fn status(&self) -> CacheStatus {
+        let untold = self.censuses.get(&0, 0).map_or(0, |values| values.iter().map(layout::census).sum());
+        CacheStatus {
+            flows: self.flows4.len.load(Relaxed) + self.flows6.len.load(Relaxed),
+            flows_max: self.flows_max,
+            ways: lock(&self.ways).len(),
+            placed: self.placed.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            packets: lock(&self.destinations).packets(),
+            untold,
+        }
+    }
+}
+
+impl FlowCache for Cache {
+    fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
+        let placed = self.try_place(flow);
+        match placed {
+            Ok(()) => {
+                self.placed.fetch_add(1, Relaxed);
+            }
+            Err(why) => {
+                self.remove(&flow.request.key, flow.reply.as_ref().map(|leg| &leg.key));
+                if why == NotPlaced::Full {
+                    self.refused.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        placed
+    }
+
+    fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>) {
+        self.remove_one(request);
+        if let Some(reply) = reply {
+            self.remove_one(reply);
+        }
+    }
+
+    fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant> {
+        let now = nanos(monotonic());
+        let seen = |key: &FlowKey| {
+            let tick = match layout::key(key) {
+                Key::V4(key) => layout::seen(&self.flows4.get(&key)?),
+                Key::V6(key) => layout::seen(&self.flows6.get(&key)?),
+            };
+            Some(self.instant(layout::end_of_tick(tick, now)))
+        };
+        seen(request).max(reply.and_then(seen))
+    }
+
+    fn events(&self, each: &mut dyn FnMut(FlowEvent)) {
+        let Ok(mut events) = self.events.try_lock() else { return };
+        while let Some(item) = events.next() {
+            if let Some(Event { at, key, tcp_flags, is_reply }) = Event::read(&item) {
+                each(FlowEvent { key, is_reply, tcp_flags, at: self.instant(at) });
+            }
+        }
+    }
+
+    fn withdraw(&self, destination: Option<u32>) {
+        lock(&self.destinations).withdraw(destination);
+    }
+
+    fn count(&self) {
+        lock(&self.destinations).count();
+    }
+
+    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
+        lock(&self.ways).tend(self.tick(), address_of);
+    }
+}

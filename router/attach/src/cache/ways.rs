@@ -1,0 +1,186 @@
+//! The ways in the kernel: a next hop, or an end of a tunnel, behind a number that flows name.
+
+use std::collections::HashMap;
+
+use aya::maps::{Array, MapData};
+use uvs_director::PortId;
+use uvs_director::flow_cache::{Act, Leg, NotPlaced, Way};
+use uvs_director::spec::MacAddr;
+use uvs_wire::Address;
+
+use super::layout::{WayBytes, WayEntry, seen};
+
+/// A way that nothing took for so many ticks (some 15 minutes) is given to another.
+const IDLE_TICKS: u32 = 54_000;
+/// One that nothing took for so many (some 3 seconds) is not looked after.
+const QUIET_TICKS: u32 = 180;
+
+/// What tells ways apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name {
+    port: PortId,
+    next_hop: Address,
+    from: MacAddr,
+    mtu: u32,
+    tunnel: Option<(Address, Address)>,
+}
+
+impl Name {
+    fn of(leg: &Leg) -> Self {
+        let Way { port, next_hop, from, mtu, .. } = leg.way;
+        let tunnel = match leg.act {
+            Act::Tunnel { source, destination } => Some((source, destination)),
+            Act::NewDestination(..) | Act::NewSource(..) | Act::AsIs => None,
+        };
+        Self { port, next_hop, from, mtu, tunnel }
+    }
+}
+
+struct Place {
+    name: Name,
+    to: MacAddr,
+    open: bool,
+    /// Tick of the last flow that was placed on it.
+    placed: u32,
+}
+
+/// A link that is attached to an interface of the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    /// Its own address: what goes there goes to the host's stack, which no way leads to.
+    pub(crate) host: MacAddr,
+    /// It is a veth, and its other end is in another namespace.
+    pub(crate) to_peer: bool,
+}
+
+/// See the head of this file.
+pub(super) struct Ways {
+    map: Array<MapData, WayBytes>,
+    links: HashMap<PortId, Link>,
+    known: HashMap<Name, usize>,
+    places: Vec<Option<Place>>,
+    /// Of each place, so that a flow which names one that is another's by now is a miss.
+    generations: Vec<u16>,
+}
+
+impl Ways {
+    pub(super) fn new(map: Array<MapData, WayBytes>) -> Self {
+        let room = map.len() as usize;
+        Self {
+            map,
+            links: HashMap::new(),
+            known: HashMap::new(),
+            places: (0..room).map(|_| None).collect(),
+            generations: vec![0; room],
+        }
+    }
+
+    /// The number of a leg's way, in the words of a flow.
+    pub(super) fn number(&mut self, leg: &Leg, tick: u32) -> Result<u32, NotPlaced> {
+        let link = self.links.get(&leg.way.port).ok_or(NotPlaced::Elsewhere)?;
+        if leg.way.to == link.host {
+            return Err(NotPlaced::Elsewhere);
+        }
+        let name = Name::of(leg);
+        let index = match self.known.get(&name) {
+            Some(index) => *index,
+            None => self.places.iter().position(Option::is_none).ok_or(NotPlaced::Full)?,
+        };
+        let place = Place { name, to: leg.way.to, open: true, placed: tick };
+        let is_as_known = matches!(&self.places[index], Some(old) if old.open && old.to == place.to);
+        self.places[index] = Some(place);
+        if !is_as_known {
+            self.known.insert(name, index);
+            self.write(index, tick).map_err(|()| NotPlaced::Full)?;
+        }
+        let index = u32::try_from(index).expect("there are less than 65536");
+        Ok(u32::from(self.generations[index as usize]) << 16 | index)
+    }
+
+    /// Brings the entry of a place into the kernel.
+    fn write(&mut self, index: usize, tick: u32) -> Result<(), ()> {
+        let generation = self.generations[index];
+        let none = MacAddr([0; 6]);
+        let entry = match &self.places[index] {
+            Some(place) => {
+                let link = self.links.get(&place.name.port).filter(|_| place.open);
+                WayEntry {
+                    link: link.map_or(0, |link| link.index),
+                    generation,
+                    mtu: place.name.mtu,
+                    seen: tick,
+                    to: place.to,
+                    from: place.name.from,
+                    tunnel: place.name.tunnel,
+                    to_peer: link.is_some_and(|link| link.to_peer),
+                }
+            }
+            None => WayEntry {
+                link: 0,
+                generation,
+                mtu: 0,
+                seen: 0,
+                to: none,
+                from: none,
+                tunnel: None,
+                to_peer: false,
+            },
+        };
+        let index = u32::try_from(index).expect("there are less than 65536");
+        self.map.set(index, &entry.bytes(), 0).map_err(|_| ())
+    }
+
+    /// An interface has that link now, or none. True: that is another than before.
+    pub(super) fn set_link(&mut self, port: PortId, link: Option<Link>, tick: u32) -> bool {
+        let before = match link {
+            Some(link) => self.links.insert(port, link),
+            None => self.links.remove(&port),
+        };
+        if before == link {
+            return false;
+        }
+        for index in 0..self.places.len() {
+            if self.places[index].as_ref().is_some_and(|place| place.name.port == port) {
+                // A way that cannot be closed leads to a link that is not there: what takes it is lost, not misled.
+                let _ = self.write(index, tick);
+            }
+        }
+        true
+    }
+
+    /// Asks for the address at the end of each way that is in use, and gives up those that nothing takes any more.
+    pub(super) fn tend(&mut self, tick: u32, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
+        for index in 0..self.places.len() {
+            let Some(place) = &self.places[index] else { continue };
+            let Ok(entry) = self.map.get(&u32::try_from(index).expect("less than 65536"), 0) else {
+                continue;
+            };
+            let idle = tick.wrapping_sub(seen(&entry)).min(tick.wrapping_sub(place.placed));
+            if idle > IDLE_TICKS && idle < u32::MAX / 2 {
+                self.known.remove(&place.name);
+                self.places[index] = None;
+                self.generations[index] = self.generations[index].wrapping_add(1);
+                let _ = self.write(index, tick);
+                continue;
+            }
+            if idle > QUIET_TICKS && idle < u32::MAX / 2 && place.open {
+                continue;
+            }
+            let Name { port, next_hop, from, mtu, .. } = place.name;
+            let answer = address_of(&Way { port, next_hop, to: place.to, from, mtu });
+            let now = (answer.unwrap_or(place.to), answer.is_some());
+            if now != (place.to, place.open)
+                && let Some(place) = &mut self.places[index]
+            {
+                (place.to, place.open) = now;
+                let _ = self.write(index, tick);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+}

@@ -1,0 +1,170 @@
+//! What a cache of flows does for the director: packets of connections that are placed pass by it, rewritten as it would.
+//!
+//! ```text
+//!   Director --- place, remove, withdraw ---> FlowCache (maps of programs in the kernel)
+//!      ^                                          |
+//!      `--- events, last_seen, counts ------------'
+//! ```
+//! The director stays the only authority: it decides from a connection's first packet, and whatever the cache does not
+//! take comes to it as if there were none. A cache may refuse, forget or end at any time.
+
+use std::sync::Arc;
+
+use uvs_wire::Address;
+
+use crate::frame::PortId;
+use crate::spec::MacAddr;
+pub use crate::stats::Tally;
+use crate::time::{Duration, Instant};
+
+/// What packets of one direction of a connection carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// TCP or UDP, as the IP header has it.
+    pub protocol: u8,
+    /// Where they come from.
+    pub source: (Address, u16),
+    /// Where they go to.
+    pub destination: (Address, u16),
+}
+
+/// What becomes of them, beside one less on the TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// NAT, from the client: another destination.
+    NewDestination(Address, u16),
+    /// NAT, from the destination: another source.
+    NewSource(Address, u16),
+    /// Direct routing.
+    AsIs,
+    /// Into a packet from here to there (IPIP, and its kin for IPv6).
+    Tunnel {
+        /// The director's address.
+        source: Address,
+        /// The destination's.
+        destination: Address,
+    },
+}
+
+/// How they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// Through this interface.
+    pub port: PortId,
+    /// To this neighbour,
+    pub next_hop: Address,
+    /// whose address is this,
+    pub to: MacAddr,
+    /// from this one of ours.
+    pub from: MacAddr,
+    /// The longest packet, outer header included, in bytes.
+    pub mtu: u32,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Of which packets.
+    pub key: FlowKey,
+    /// What becomes of them.
+    pub act: Act,
+    /// How they leave.
+    pub way: Way,
+}
+
+/// A connection, as a cache has to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<'a> {
+    /// From the client.
+    pub request: Leg,
+    /// To the client, where answers pass the director.
+    pub reply: Option<Leg>,
+    /// The destination, by a number that no other one has.
+    pub destination: u32,
+    /// Its address.
+    pub addr: Address,
+    /// Where its packets are counted.
+    pub tally: &'a Arc<Tally>,
+    /// Nobody knows yet that both ends want it: a cache that runs full may leave it alone.
+    pub is_embryonic: bool,
+}
+
+/// Why a connection is not in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPlaced {
+    /// Its packets do not pass where the cache is: there is no use in asking again.
+    Elsewhere,
+    /// There is no room now.
+    Full,
+}
+
+/// A packet that the cache let pass, and that may move the state of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// Of which flow.
+    pub key: FlowKey,
+    /// It came from the destination.
+    pub is_reply: bool,
+    /// Flags of TCP.
+    pub tcp_flags: u8,
+    /// When it passed.
+    pub at: Instant,
+}
+
+/// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table locked:
+/// they do not call the director, and take microseconds.
+pub trait FlowCache: Send + Sync {
+    /// Takes a connection, or takes it anew as it is now. The next packet of each direction is an event, whatever it says.
+    ///
+    /// # Errors
+    /// See [`NotPlaced`]; none of its directions is in the cache then.
+    fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced>;
+
+    /// Forgets a connection, if it knows it.
+    fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>);
+
+    /// When the last packet passed, to within 20 ms; of either direction.
+    fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant>;
+
+    /// What passed since the last call, in order. Where another worker is at it, nothing.
+    fn events(&self, each: &mut dyn FnMut(FlowEvent));
+
+    /// Lets nothing pass any more that was placed before, of one destination or at all. Its tally is up to date afterwards.
+    fn withdraw(&self, destination: Option<u32>);
+
+    /// Brings all tallies up to date.
+    fn count(&self);
+
+    /// Asks for the neighbour's address of each way that is in use: `None` closes a way until another answer.
+    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>);
+}
+
+/// A connection that a cache has kept from a director that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// What its requests carry.
+    pub request: FlowKey,
+    /// The destination and its port.
+    pub destination: (Address, u16),
+    /// How its packets get there.
+    pub method: Method,
+    /// How long ago the last packet passed.
+    pub idle: Duration,
+    /// Both ends have wanted it.
+    pub is_established: bool,
+    /// FIN has passed: from the client, from the destination.
+    pub finished: [bool; 2],
+    /// RST has passed.
+    pub is_reset: bool,
+}
+
+/// How packets get to the destination, as far as a cache can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// NAT.
+    Nat,
+    /// Direct routing.
+    Direct,
+    /// IPIP.
+    Tunnel,
+}

@@ -1,0 +1,303 @@
+//! What the director asks of a flow cache, and what it makes of what the cache tells.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use common::*;
+use uvs_director::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Way};
+use uvs_director::spec::*;
+use uvs_director::{Duration, Frame, Instant, Outbox};
+
+/// A cache that keeps what it is told, and tells what the test puts in.
+#[derive(Default)]
+struct Fake(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// The legs of each connection, by the key of its request.
+    placed: HashMap<FlowKey, (Leg, Option<Leg>, bool)>,
+    /// How often something was placed.
+    times: usize,
+    events: Vec<FlowEvent>,
+    seen: Option<Instant>,
+    withdrawn: Vec<Option<u32>>,
+    answer: Option<NotPlaced>,
+    tended: Vec<Option<MacAddr>>,
+}
+
+impl Fake {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    fn len(&self) -> usize {
+        self.inner().placed.len()
+    }
+}
+
+impl FlowCache for Fake {
+    fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
+        let inner = &mut *self.inner();
+        inner.times += 1;
+        if let Some(why) = inner.answer {
+            return Err(why);
+        }
+        inner.placed.insert(flow.request.key, (flow.request, flow.reply, flow.is_embryonic));
+        Ok(())
+    }
+
+    fn remove(&self, request: &FlowKey, _: Option<&FlowKey>) {
+        self.inner().placed.remove(request);
+    }
+
+    fn last_seen(&self, request: &FlowKey, _: Option<&FlowKey>) -> Option<Instant> {
+        let inner = self.inner();
+        inner.placed.contains_key(request).then_some(inner.seen).flatten()
+    }
+
+    fn events(&self, each: &mut dyn FnMut(FlowEvent)) {
+        let events = std::mem::take(&mut self.inner().events);
+        events.into_iter().for_each(each);
+    }
+
+    fn withdraw(&self, destination: Option<u32>) {
+        self.inner().withdrawn.push(destination);
+    }
+
+    fn count(&self) {}
+
+    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
+        let ways: Vec<Way> = self.inner().placed.values().map(|(request, ..)| request.way).collect();
+        let answers = ways.iter().map(address_of).collect();
+        self.inner().tended = answers;
+    }
+}
+
+const CLIENT_AT: (std::net::Ipv4Addr, u16) = (CLIENT, 40_000);
+const SERVICE: (std::net::Ipv4Addr, u16) = (VIP, 80);
+
+fn bench() -> (Bench, Arc<Fake>) {
+    let fake = Arc::new(Fake::default());
+    let mut bench = Bench::new();
+    bench.director = bench.director.with_flow_cache(Arc::clone(&fake) as Arc<dyn FlowCache>);
+    (bench, fake)
+}
+
+fn key(from: (std::net::Ipv4Addr, u16), to: (std::net::Ipv4Addr, u16)) -> FlowKey {
+    FlowKey { protocol: 6, source: (from.0.into_addr(), from.1), destination: (to.0.into_addr(), to.1) }
+}
+
+trait IntoAddr {
+    fn into_addr(self) -> uvs_wire::Address;
+}
+
+impl IntoAddr for std::net::Ipv4Addr {
+    fn into_addr(self) -> uvs_wire::Address {
+        uvs_wire::Address::v4(self)
+    }
+}
+
+/// A segment that passed in the cache `after` the bench's now.
+fn passed(bench: &Bench, fake: &Fake, is_reply: bool, flags: u8, after: Duration) {
+    let key = if is_reply { key((RS1, 8080), CLIENT_AT) } else { key(CLIENT_AT, SERVICE) };
+    fake.inner().events.push(FlowEvent { key, is_reply, tcp_flags: flags, at: bench.now + after });
+    bench.director.catch_up(bench.now + after, &mut Outbox::new());
+}
+
+const SYN: u8 = 0x02;
+const FIN: u8 = 0x01;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+fn state(bench: &Bench) -> &'static str {
+    bench.connections()[0].state
+}
+
+#[test]
+fn a_connection_is_placed_before_its_first_packet_leaves() {
+    for (forwarding, act, answers) in [
+        (Forwarding::Nat, Act::NewDestination(RS1.into_addr(), 8080), true),
+        (Forwarding::Direct, Act::AsIs, false),
+        (
+            Forwarding::Tunnel(Tunnel::Ipip),
+            Act::Tunnel {
+                source: std::net::Ipv4Addr::new(192, 168, 10, 1).into_addr(),
+                destination: RS1.into_addr(),
+            },
+            false,
+        ),
+    ] {
+        let (bench, fake) = bench();
+        let to = if forwarding == Forwarding::Nat { "192.168.10.11:8080" } else { "192.168.10.11:80" };
+        bench.service(Protocol::Tcp, forwarding, &[to]);
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+        let inner = fake.inner();
+        let (request, reply, is_embryonic) = inner.placed[&key(CLIENT_AT, SERVICE)];
+        assert!(is_embryonic);
+        assert_eq!(request.act, act);
+        let way = request.way;
+        assert_eq!(
+            (way.port, way.to, way.from, way.mtu),
+            (SERVER_SIDE, MacAddr(RS1_MAC), MacAddr(R0_MAC), 1500)
+        );
+        assert_eq!(reply.is_some(), answers);
+        if let Some(reply) = reply {
+            assert_eq!(reply.key, key((RS1, 8080), CLIENT_AT));
+            assert_eq!(reply.act, Act::NewSource(VIP.into_addr(), 80));
+            assert_eq!((reply.way.port, reply.way.to), (CLIENT_SIDE, MacAddr(CLIENT_MAC)));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_pass_by_is_not_placed() {
+    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+    for forwarding in [Forwarding::Tunnel(gue), Forwarding::Tunnel(Tunnel::Gre { checksum: false })] {
+        let (bench, fake) = bench();
+        bench.service(Protocol::Tcp, forwarding, &["192.168.10.11:80"]);
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
+        assert_eq!(fake.inner().times, 0, "{forwarding:?}");
+    }
+    // A datagram alone is no flow.
+    let (bench, fake) = bench();
+    let service = ServiceKey::new(Protocol::Udp, "10.0.0.100:53".parse().unwrap());
+    let spec = ServiceSpec { one_packet: true, ..ServiceSpec::new(service, SchedulerSpec::named("wlc")) };
+    bench.apply(Change::AddService(spec));
+    let to = DestinationSpec::new("192.168.10.11:53".parse().unwrap(), Forwarding::Nat);
+    bench.apply(Change::AddDestination(service, to));
+    bench.pass(CLIENT_SIDE, &udp((CLIENT, 5000), (VIP, 53), b"x"));
+    assert_eq!(fake.inner().times, 0);
+}
+
+#[test]
+fn states_follow_what_passed_and_what_is_over_leaves_the_cache() {
+    let (mut bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    let ms = Duration::from_millis;
+    for (is_reply, flags, want) in [
+        (true, SYN | ACK, "SYN_RECV"),
+        (false, ACK, "ESTABLISHED"),
+        (true, FIN | ACK, "FIN_WAIT"),
+        (false, FIN | ACK, "TIME_WAIT"),
+    ] {
+        passed(&bench, &fake, is_reply, flags, ms(1));
+        assert_eq!(state(&bench), want, "after {flags:02x}");
+        assert_eq!(fake.len(), 1, "it is still there for the last acknowledgements");
+    }
+    assert_eq!(bench.load("192.168.10.11:8080"), (0, 1));
+    bench.advance(ms(200));
+    assert_eq!((fake.len(), state(&bench)), (0, "TIME_WAIT"));
+    // What comes late is handled here, and does not bring it back.
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    assert_eq!(fake.len(), 0);
+    // Another connection of the same client does.
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    assert_eq!((fake.len(), state(&bench)), (1, "SYN_RECV"));
+}
+
+#[test]
+fn a_handshake_that_stays_open_comes_back_to_the_director() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    // The kernel's table leaves the state where it was, and the cache tells of one segment only.
+    passed(&bench, &fake, false, RST, Duration::from_millis(1));
+    assert_eq!((state(&bench), fake.len()), ("SYN_RECV", 0));
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    assert_eq!((state(&bench), fake.len()), ("ESTABLISHED", 1));
+}
+
+#[test]
+fn a_connection_lives_as_long_as_its_packets_pass() {
+    let (mut bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    passed(&bench, &fake, false, ACK, Duration::from_millis(1));
+    let last = bench.now + Duration::from_secs(800);
+    fake.inner().seen = Some(last);
+    bench.advance(Duration::from_secs(850));
+    assert_eq!(bench.connections()[0].expires_in, Duration::from_secs(850), "900 s from the last packet");
+    bench.advance(Duration::from_secs(100));
+    assert_eq!(bench.connections().len(), 1, "it had a packet 150 s ago");
+    bench.advance(Duration::from_secs(751));
+    assert_eq!((bench.connections().len(), fake.len()), (0, 0));
+}
+
+#[test]
+fn a_packet_that_meets_an_old_deadline_asks_the_cache_first() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    passed(&bench, &fake, false, ACK, Duration::from_millis(1));
+    // The timer has not looked yet; the packet did not pass in the cache for some reason of its own.
+    fake.inner().seen = Some(bench.now + Duration::from_secs(900));
+    let late = bench.now + Duration::from_secs(950);
+    let mut frame = Frame::from_bytes(&tcp(CLIENT_AT, SERVICE, "A", b"x"));
+    let verdict = bench.director.handle(CLIENT_SIDE, &mut frame, late, &mut Outbox::new());
+    assert_eq!(verdict, uvs_director::Verdict::Transmit(SERVER_SIDE), "no other connection, no refusal");
+}
+
+#[test]
+fn a_change_withdraws_and_the_next_packet_places_anew() {
+    let (bench, fake) = bench();
+    let service = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    assert_eq!(fake.inner().times, 1, "once is enough");
+    fake.inner().withdrawn.clear();
+    let spec = DestinationSpec::new("192.168.10.11:8080".parse().unwrap(), Forwarding::Nat);
+    let edit = Change::EditDestination(service, DestinationSpec { weight: 0, ..spec });
+    let remove = Change::RemoveDestination(service, "192.168.10.11:8080".parse().unwrap());
+    let add = Change::AddDestination(service, spec);
+    for (change, withdrawn, placed) in [(edit, 1, 2), (remove, 2, 2), (add, 2, 3)] {
+        bench.apply(change);
+        assert_eq!(fake.inner().withdrawn.len(), withdrawn);
+        bench.send(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
+        assert_eq!(fake.inner().times, placed);
+    }
+    bench.apply(Change::SetOptions(Options { nat_icmp_send: true, ..bench.director.options() }));
+    assert_eq!(fake.inner().withdrawn.last(), Some(&None), "of all");
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
+    assert_eq!(fake.inner().times, 4);
+}
+
+#[test]
+fn a_cache_without_room_is_asked_again_and_one_elsewhere_is_not() {
+    for (answer, want) in [(NotPlaced::Full, 3), (NotPlaced::Elsewhere, 1)] {
+        let (bench, fake) = bench();
+        fake.inner().answer = Some(answer);
+        bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+        for flags in ["S", "A", "A"] {
+            bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, flags, b""));
+        }
+        assert_eq!(fake.inner().times, want, "{answer:?}");
+    }
+}
+
+#[test]
+fn neighbours_of_ways_are_looked_after() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    let moved = MacAddr([2, 0, 0, 0, 9, 9]);
+    bench.apply(Change::SetNeighbor { port: SERVER_SIDE, addr: RS1.into(), mac: moved });
+    bench.director.catch_up(bench.now, &mut Outbox::new());
+    assert_eq!(fake.inner().tended, [Some(moved)]);
+}
+
+#[test]
+fn a_removed_connection_leaves_the_cache_with_it() {
+    let (bench, fake) = bench();
+    let service = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.apply(Change::SetOptions(Options { expire_nodest_conn: true, ..bench.director.options() }));
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    assert_eq!(fake.len(), 1);
+    bench.apply(Change::RemoveDestination(service, "192.168.10.11:8080".parse().unwrap()));
+    assert_eq!((bench.connections().len(), fake.len()), (0, 0));
+}
