@@ -129,15 +129,15 @@ fn totals_by_state_are_those_of_the_listing() {
     agree(&bench, "empty");
     for port in 1000..1080 {
         let tcp = |flags: &str| tcp((CLIENT, port), (VIP, 80), flags, b"");
-        bench.pass(CLIENT_SIDE, &tcp("S"));
+        bench.send(CLIENT_SIDE, &tcp("S"));
         if port % 2 == 0 {
-            bench.pass(CLIENT_SIDE, &tcp("A"));
+            bench.send(CLIENT_SIDE, &tcp("A"));
         }
         if port % 4 == 0 {
-            bench.pass(CLIENT_SIDE, &tcp("FA"));
+            bench.send(CLIENT_SIDE, &tcp("FA"));
         }
         if port % 8 == 0 {
-            bench.pass(SERVER_SIDE, &common::tcp((RS1, 80), (CLIENT, port), "R", b""));
+            bench.send(SERVER_SIDE, &common::tcp((RS1, 80), (CLIENT, port), "R", b""));
         }
         bench.send(CLIENT_SIDE, &udp((CLIENT, port), (VIP, 53), b"?"));
         if port % 3 == 0 {
