@@ -232,9 +232,7 @@ impl Director {
         connection.in_packets = connection.in_packets.saturating_add(1);
         let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
         let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
-        if protocol == Protocol::Tcp {
-            feedback::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
-        }
+        feedback::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
         let hit = Hit::of(connection);
         shard.follow(id, moved, scene.now);
         let Some(flows) = &self.flows else { return hit };
@@ -278,9 +276,7 @@ impl Director {
         connection.no_output = false;
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
-        if protocol == Protocol::Tcp {
-            feedback::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
-        }
+        feedback::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
         shard.follow(id, moved, scene.now);
         if let Some(flows) = self.flows.as_ref().filter(|_| moved) {

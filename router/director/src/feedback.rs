@@ -60,14 +60,22 @@ enum Sight {
     Expiry,
 }
 
-/// A segment of a TCP connection passed at `at`, here or in the flow cache: where, and with which flags. `moved`: its state is another
-/// now; its deadline has not moved yet. Costs two comparisons for all but handshakes of services that observe.
+/// A packet of a connection passed at `at`, here or in the flow cache: where, and with which TCP flags. `moved`: its state is another
+/// now; its deadline has not moved yet. Costs two comparisons where nothing moved and nobody is waited for.
 #[inline]
 pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
+    if moved || connection.asked_at.is_some() {
+        look(connection, at, (seen, flags), moved);
+    }
+}
+
+#[cold]
+fn look(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
     if connection.asked_at.is_some() {
         answer(connection, at, Sight::Segment(seen, flags));
     }
-    if moved && seen == Seen::Input && connection.state == TcpState::SynRecv.number() {
+    let asks = moved && seen == Seen::Input && connection.state == TcpState::SynRecv.number();
+    if asks && connection.request.protocol == tcp::PROTOCOL {
         ask(connection, at);
     }
 }
@@ -86,7 +94,6 @@ fn ask(connection: &mut Connection, now: Instant) {
     }
 }
 
-#[cold]
 fn answer(connection: &mut Connection, now: Instant, sight: Sight) {
     let Some(asked_at) = connection.asked_at else { return };
     let elapsed = asked_at.elapsed(now);
