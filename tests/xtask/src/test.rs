@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
-//!   > namespaces in another mode > doc tests
+//!   > namespaces in other modes > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -43,7 +43,20 @@ const REBUILT_OBJECTS: &str = "UVS_TEST_BPF";
 
 /// Gives the directors of the namespace tests other keys of interfaces than the defaults.
 const MODE: &str = "UVS_TEST_MODE";
-const OTHER_MODE: &str = "queues=2,offload=off";
+/// What the step is called, the mode, and which tests.
+const OTHER_MODES: [(&str, &str, &str); 2] = [
+    (
+        "namespace tests, one queue and no offload",
+        "queues=1,offload=off",
+        "package(uvs-tests) and binary(netns)",
+    ),
+    (
+        "namespace tests, flows in the kernel",
+        "attach=tcx,accelerate=auto",
+        // These choose for themselves, or are about bridges, and what comes through them.
+        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|lifecycle|modes)::|each_bad_frame/)",
+    ),
+];
 
 /// The one step that is never nextest's.
 const DOC_TESTS: &str = "doc tests";
@@ -147,7 +160,7 @@ impl Session {
             && self.sdk_examples()
             && self.lints()
             && self.everything()
-            && self.other_mode()
+            && self.other_modes()
             && self.rebuilt_schedulers()
             && self.rebuilt_programs()
             && self.counted(DOC_TESTS, self.locked(&["test", "--release", "--workspace", "--doc"]))
@@ -270,15 +283,17 @@ impl Session {
         Ok(None)
     }
 
-    /// In CI, all namespace tests once more in the mode that is furthest from the default: what `modes` does not
+    /// In CI, the namespace tests once more in the modes that are furthest from the default: what `modes` does not
     /// exercise in every mode anyway.
-    fn other_mode(&mut self) -> GoOn {
+    fn other_modes(&mut self) -> GoOn {
         if !self.in_ci || !self.nextest {
             return true;
         }
-        let mut tests = self.release_tests();
-        tests.args(["--filterset", "package(uvs-tests) and binary(netns)"]).env(MODE, OTHER_MODE);
-        self.counted("namespace tests, two queues and no offload", tests)
+        OTHER_MODES.iter().all(|(name, mode, filter)| {
+            let mut tests = self.release_tests();
+            tests.args(["--filterset", filter]).env(MODE, mode);
+            self.counted(name, tests)
+        })
     }
 
     /// Where another compiler than the recorded one rebuilt the schedulers, their bytes say nothing: the tests of the
