@@ -12,11 +12,12 @@
 //! over the link, or to the host. The link keeps its addresses.
 //!
 //! - [`Attachments`]: the programs on all links, kept there while links come and go.
+//! - [`Cache`]: established flows, which the programs forward without the director (`accelerate`).
 //! - [`AttachError`]: why it cannot be, and what to do about it.
 //! - [`Decapsulator`]: on a real server, what unpacks tunnelled packets before its stack sees them (`bpf/decap.bpf.c`).
 //!
 //! Everything hangs on file descriptors of this process (links of BPF, a packet socket), so nothing is left behind
-//! however it ends. CAP_BPF and CAP_NET_ADMIN are needed, for a link that filters what it receives (not a veth)
+//! however it ends, but for a cache that is pinned ([`CachePlan::pin`]). CAP_BPF and CAP_NET_ADMIN are needed, for a link that filters what it receives (not a veth)
 //! CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
 
 mod attachments;

@@ -117,7 +117,7 @@ pub trait FlowCache: Send + Sync {
     /// Takes a connection, or takes it anew as it is now. The next packet of each direction is an event, whatever it says.
     ///
     /// # Errors
-    /// See [`NotPlaced`]; none of its directions is in the cache then.
+    /// See [`NotPlaced`]; nothing of it is in the cache then, or only what was withdrawn before.
     fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced>;
 
     /// Forgets a connection, if it knows it.

@@ -248,7 +248,11 @@ impl Cache {
         if let Some((leg, way)) = reply {
             self.insert(leg, flow.addr, way, destination)?;
         }
-        self.insert(&flow.request, flow.addr, request, destination)
+        let placed = self.insert(&flow.request, flow.addr, request, destination);
+        if let (Err(_), Some((leg, _))) = (placed, reply) {
+            self.remove_one(&leg.key);
+        }
+        placed
     }
 
     /// Takes out what a director before has left, to be taken over.
@@ -308,12 +312,10 @@ impl FlowCache for Cache {
             Ok(()) => {
                 self.placed.fetch_add(1, Relaxed);
             }
-            Err(why) => {
-                self.remove(&flow.request.key, flow.reply.as_ref().map(|leg| &leg.key));
-                if why == NotPlaced::Full {
-                    self.refused.fetch_add(1, Relaxed);
-                }
+            Err(NotPlaced::Full) => {
+                self.refused.fetch_add(1, Relaxed);
             }
+            Err(NotPlaced::Elsewhere) => {}
         }
         placed
     }
