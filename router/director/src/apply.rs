@@ -84,6 +84,7 @@ impl Director {
             Change::ZeroCounters(key) => self.zero(key),
             Change::SetTimeouts(timeouts) => {
                 self.replace(|snapshot| (snapshot.timeouts, snapshot.timers) = (timeouts, timeouts.into()));
+                self.withdraw_flows(None);
                 Ok(())
             }
             Change::SetOptions(options) => {
@@ -256,12 +257,11 @@ impl Director {
 
     /// Takes expired entries out; a template that still has connections is renewed.
     pub(crate) fn expire_connections(&self, now: Instant) {
-        let snapshot = self.snapshot.load();
         self.table.expire(
             now,
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
-                _ => match self.seen_until(connection, &snapshot) {
+                _ => match self.seen_until(connection) {
                     Some(deadline) if deadline > now => Expiry::Until(deadline),
                     _ => {
                         feedback::expiry(connection);

@@ -107,7 +107,7 @@ impl Director {
         loop {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
             if let Some(id) = shard.request(&key) {
-                self.refresh(scene.snapshot, &mut shard, id, scene.now);
+                self.refresh(&mut shard, id, scene.now);
                 let meeting = if is_new {
                     Meeting::Use
                 } else {
@@ -264,7 +264,7 @@ impl Director {
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
         let found = shard.reply(&key);
         if let Some(id) = found {
-            self.refresh(scene.snapshot, &mut shard, id, scene.now);
+            self.refresh(&mut shard, id, scene.now);
         }
         let Some(id) = found.filter(|id| shard.get(*id).expires_at > scene.now) else {
             drop(shard);

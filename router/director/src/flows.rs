@@ -18,7 +18,7 @@ use uvs_wire::{Address, tcp};
 
 use crate::balance::new_connection;
 use crate::connection::{Connection, ReplyKey, RequestKey};
-use crate::director::{Director, Scene, Snapshot};
+use crate::director::{Director, Scene};
 use crate::feedback;
 use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
 use crate::frame::Outbox;
@@ -110,16 +110,14 @@ impl Flows {
         self.cache.remove(&request, reply.as_ref());
     }
 
-    /// When the time of a connection is up, as its last packet says wherever that passed.
-    fn deadline(&self, connection: &Connection, snapshot: &Snapshot) -> Instant {
+    /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the next
+    /// packet come here.)
+    fn deadline(&self, connection: &Connection) -> Instant {
         let (request, reply) = keys(connection);
-        let Some(seen) = self.cache.last_seen(&request, reply.as_ref()) else { return connection.expires_at };
-        let timeout = if connection.request.protocol == tcp::PROTOCOL {
-            snapshot.timers.tcp(TcpState::from_number(connection.state))
-        } else {
-            snapshot.timers.udp()
-        };
-        connection.expires_at.max(seen + timeout)
+        match self.cache.last_seen(&request, reply.as_ref()) {
+            Some(seen) => connection.expires_at.max(seen + connection.timeout),
+            None => connection.expires_at,
+        }
     }
 
     /// What the cache has to do with a connection whose state has moved.
@@ -355,20 +353,20 @@ impl Director {
 
     /// Moves the deadline of a connection that seems to be over to where the packets that passed in the cache put it.
     #[inline]
-    pub(crate) fn refresh(&self, snapshot: &Snapshot, shard: &mut Shard, id: EntryId, now: Instant) {
+    pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
         let connection = shard.get_mut(id);
         if let Some(flows) = &self.flows
             && connection.expires_at <= now
             && connection.cached.is_placed()
         {
-            connection.expires_at = flows.deadline(connection, snapshot);
+            connection.expires_at = flows.deadline(connection);
         }
     }
 
     /// Until when a connection lives whose time seems to be up, if its packets pass in the cache.
-    pub(crate) fn seen_until(&self, connection: &Connection, snapshot: &Snapshot) -> Option<Instant> {
+    pub(crate) fn seen_until(&self, connection: &Connection) -> Option<Instant> {
         let flows = self.flows.as_ref().filter(|_| connection.cached.is_placed())?;
-        Some(flows.deadline(connection, snapshot))
+        Some(flows.deadline(connection))
     }
 
     /// Takes over a connection that a cache has kept for a director that ended. False: nothing here would forward it so.

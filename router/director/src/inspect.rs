@@ -25,10 +25,9 @@ impl Director {
 
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
-        let snapshot = self.snapshot.load();
         let mut views = Vec::with_capacity(self.table.len());
         self.table.for_each(|connection| {
-            let expires_at = self.seen_until(connection, &snapshot).unwrap_or(connection.expires_at);
+            let expires_at = self.seen_until(connection).unwrap_or(connection.expires_at);
             if expires_at > now {
                 views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
             }

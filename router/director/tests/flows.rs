@@ -263,6 +263,9 @@ fn a_change_withdraws_and_the_next_packet_places_anew() {
     }
     bench.apply(Change::SetOptions(Options { nat_icmp_send: true, ..bench.director.options() }));
     assert_eq!(fake.inner().withdrawn.last(), Some(&None), "of all");
+    fake.inner().withdrawn.clear();
+    bench.apply(Change::SetTimeouts(bench.director.timeouts()));
+    assert_eq!(fake.inner().withdrawn, [None], "the next packet of each takes the new ones");
     bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
     assert_eq!(fake.inner().times, 4);
 }

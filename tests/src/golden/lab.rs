@@ -15,6 +15,7 @@ use uvs_director::spec::{
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
 
 use super::scenario::Side;
+use super::wires::{Passed, Wires};
 
 /// Real servers that have a static neighbour; the recordings use fewer.
 const REAL_SERVERS: u8 = 30;
@@ -31,10 +32,15 @@ pub(crate) struct Lab {
     neighbors: Vec<(PortId, IpAddr, MacAddr)>,
     marks: Vec<MarkRule>,
     outbox: Outbox,
+    /// What frames pass on their way to the director, if anything.
+    wires: Option<Box<dyn Wires>>,
 }
 
 impl Lab {
-    pub(crate) fn new(schedulers: Arc<dyn SchedulerFactory>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        schedulers: Arc<dyn SchedulerFactory>,
+        wires: Option<Box<dyn Wires>>,
+    ) -> anyhow::Result<Self> {
         let interface = |port, name: &str, mac, addresses: &[&str]| {
             let addresses =
                 addresses.iter().map(|text| text.parse::<Prefix>().map_err(|error| anyhow!(error)));
@@ -61,8 +67,13 @@ impl Lab {
         // The recordings had icmp_ratelimit=0.
         let limits = Limits { icmp_errors_per_second: 0, ..Limits::default() };
         // Each recording had a fresh director, so one seed does for all.
+        let director = Director::new(limits, 1, schedulers);
         let mut lab = Self {
-            director: Director::new(limits, 1, schedulers),
+            director: match &wires {
+                Some(wires) => director.with_flow_cache(wires.cache()),
+                None => director,
+            },
+            wires,
             now: Instant::ZERO,
             interfaces,
             routes,
@@ -126,6 +137,19 @@ impl Lab {
             Side::Client => PortId(0),
             Side::Rs => PortId(1),
         };
+        if let Some(wires) = &mut self.wires {
+            let passed = wires.pass(side, bytes, self.now);
+            self.director.catch_up(self.now, &mut self.outbox);
+            match passed {
+                Passed::Came => {}
+                Passed::Flew(side, bytes) => {
+                    let mut sent = vec![(side, bytes)];
+                    sent.extend(self.drain());
+                    return sent;
+                }
+                Passed::Lost => return Vec::new(),
+            }
+        }
         let mut frame = Frame::from_bytes(bytes);
         let verdict = self.director.handle(port, &mut frame, self.now, &mut self.outbox);
         let mut sent = Vec::new();

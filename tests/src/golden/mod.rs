@@ -20,9 +20,11 @@ mod normal;
 mod replay;
 mod scenario;
 mod shell;
+mod wires;
 
 pub use decode::summary;
-pub use replay::{Failure, Outcome, replay};
+pub use replay::{Failure, Outcome, replay, replay_over};
 pub use scenario::{
     Action, Cell, Input, Scenario, Sent, Setting, Side, Snapshot, Step, load, scenarios_under,
 };
+pub use wires::{Passed, Wires};

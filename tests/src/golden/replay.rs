@@ -12,6 +12,7 @@ use super::lab::{Lab, unhex};
 use super::matrix;
 use super::scenario::{Action, Scenario, Step};
 use super::shell::Shell;
+use super::wires::Wires;
 
 /// How a scenario went.
 #[derive(Debug)]
@@ -41,8 +42,25 @@ pub struct Failure {
 ///
 /// A panic of the director is a failure like another.
 pub fn replay(scenario: &Scenario, schedulers: Arc<dyn SchedulerFactory>) -> Outcome {
+    judge(scenario, schedulers, None)
+}
+
+/// The same where frames pass wires on their way.
+pub fn replay_over(
+    scenario: &Scenario,
+    schedulers: Arc<dyn SchedulerFactory>,
+    wires: Box<dyn Wires>,
+) -> Outcome {
+    judge(scenario, schedulers, Some(wires))
+}
+
+fn judge(
+    scenario: &Scenario,
+    schedulers: Arc<dyn SchedulerFactory>,
+    wires: Option<Box<dyn Wires>>,
+) -> Outcome {
     let mut at = 0;
-    let run = panic::catch_unwind(AssertUnwindSafe(|| steps(scenario, schedulers, &mut at)));
+    let run = panic::catch_unwind(AssertUnwindSafe(|| steps(scenario, schedulers, wires, &mut at)));
     let what = || scenario.steps.get(at).map_or_else(String::new, describe);
     match run {
         Ok(Ok(())) => Outcome::Pass,
@@ -104,8 +122,13 @@ fn instant(seconds: f64) -> Instant {
     Instant::from_nanos((seconds.max(0.0) * 1e9) as u64)
 }
 
-fn steps(scenario: &Scenario, schedulers: Arc<dyn SchedulerFactory>, at: &mut usize) -> Result<(), Stop> {
-    let mut lab = Lab::new(schedulers)?;
+fn steps(
+    scenario: &Scenario,
+    schedulers: Arc<dyn SchedulerFactory>,
+    wires: Option<Box<dyn Wires>>,
+    at: &mut usize,
+) -> Result<(), Stop> {
+    let mut lab = Lab::new(schedulers, wires)?;
     let mut shell = Shell::default();
     if let Some(mtu) = scenario.rs_side_mtu() {
         lab.ip(&["link", "set", "ethr", "mtu", mtu])?;

@@ -25,6 +25,7 @@ mod control;
 mod decapsulate;
 mod demo;
 mod feedback;
+mod golden;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]
 mod guest;
