@@ -95,12 +95,7 @@ impl World {
                 host.set_sysctl(key, value)?;
             }
         }
-        // Where the kernel has br_netfilter it shows every bridged frame to the firewall, of which there is none.
-        for key in ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-arptables"] {
-            if director.sysctl(key)?.is_some() {
-                director.set_sysctl(key, "0")?;
-            }
-        }
+        director.plain_bridges()?;
         connect(end(&client, "eth0", mac(1, 2)), end(&director, "eth0", director_mac(1)))?;
         connect(end(&servers, "eth0", mac(2, 11)), end(&director, "eth1", director_mac(2)))?;
         for last in CLIENTS {

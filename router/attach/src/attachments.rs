@@ -114,7 +114,7 @@ impl Attachments {
             }
             all.attached.push(Attachment { pair, tap: tap.index, held: Some(held), told: None });
         }
-        all.programs.tidy();
+        all.programs.keep_pins();
         all.tell_cache();
         Ok(all)
     }

@@ -4,6 +4,7 @@
 //!   FOLDER/flows4-1-131072, flows6-1-131072     version of the layout, entries
 //!   FOLDER/link_ingress-eth0, link_egress-eth0  links of BPF
 //! ```
+//! Until [`Pins::keep`] nothing new outlives it: a start that fails leaves no program behind that leads nowhere.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,35 +17,44 @@ use nix::sys::statfs::statfs;
 const BPF_FS: i64 = 0xcafe_4a11;
 /// To be raised whenever what is pinned means something else.
 const LAYOUT: u32 = 1;
+/// How names of ours begin; the folder may hold others.
+const OURS: [&str; 4] = ["flows4-", "flows6-", "link_ingress-", "link_egress-"];
 
 /// See the head of this file.
 pub(crate) struct Pins {
     folder: PathBuf,
     used: HashSet<String>,
+    /// Those that this process is about to make; `None` once they are to stay.
+    new: Option<Vec<PathBuf>>,
 }
 
 impl Pins {
     /// Opens a folder, or makes it. The error says what to do.
     pub(crate) fn open(folder: &Path) -> Result<Self, String> {
         let what = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", folder.display());
-        if let Err(error) = fs::create_dir(folder)
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(what(&error));
-        }
+        let is_new = match fs::create_dir(folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(what(&error)),
+        };
         let is_bpffs = statfs(folder).map_err(|error| what(&error))?.filesystem_type().0 == BPF_FS;
         if !is_bpffs {
-            // Only if it was made here is it empty for sure.
-            let _ = fs::remove_dir(folder);
+            if is_new {
+                // It is empty; if it stays nonetheless it does no harm.
+                let _ = fs::remove_dir(folder);
+            }
             return Err(what(
                 &"it is not in a bpffs; mount one (mount -t bpf bpf /sys/fs/bpf) and name a folder in it",
             ));
         }
-        Ok(Self { folder: folder.to_owned(), used: HashSet::new() })
+        Ok(Self { folder: folder.to_owned(), used: HashSet::new(), new: Some(Vec::new()) })
     }
 
     fn take(&mut self, name: String) -> PathBuf {
         let path = self.folder.join(&name);
+        if let Some(new) = self.new.as_mut().filter(|_| !path.exists()) {
+            new.push(path.clone());
+        }
         self.used.insert(name);
         path
     }
@@ -60,14 +70,27 @@ impl Pins {
         self.take(format!("{program}-{}", link.replace('.', "%2e")))
     }
 
-    /// Lets go of what a director before has left and this one has no use for: of other links, other sizes.
-    pub(crate) fn tidy(&self) {
+    /// All that was asked for stays from now on. What a director before has left and this one has no use for goes: of other
+    /// links, other sizes.
+    pub(crate) fn keep(&mut self) {
+        self.new = None;
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.filter_map(Result::ok) {
-            if !self.used.contains(entry.file_name().to_string_lossy().as_ref()) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if OURS.iter().any(|ours| name.starts_with(ours)) && !self.used.contains(name.as_ref()) {
                 let done = fs::remove_file(entry.path());
                 tracing::info!(file = %entry.path().display(), ?done, "a pin of an earlier director goes");
             }
+        }
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        for path in self.new.iter().flatten() {
+            // One that was not made in the end need not go.
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -121,10 +121,10 @@ impl Programs {
         Ok(Self { ebpf, pins })
     }
 
-    /// Lets go of what an earlier director has pinned and this one has not taken over.
-    pub(crate) fn tidy(&self) {
-        if let Some(pins) = &self.pins {
-            pins.tidy();
+    /// What is pinned stays from now on, and what an earlier director has pinned and this one has not taken over goes.
+    pub(crate) fn keep_pins(&mut self) {
+        if let Some(pins) = &mut self.pins {
+            pins.keep();
         }
     }
 
@@ -154,13 +154,10 @@ impl Programs {
     pub(crate) fn attach(&mut self, tap: &str, link: &str) -> Result<Hooks, Refusal> {
         let mut hooks = Hooks(Vec::new());
         for (name, device, at) in PROGRAMS {
-            let device = match device {
-                Device::Tap => tap,
-                Device::Link => link,
-            };
-            let pin = match (&mut self.pins, device) {
-                (Some(pins), _) if device == link => Some(pins.link(name, link)),
-                _ => None,
+            // A TAP goes with the process, and what is on it.
+            let (device, pin) = match device {
+                Device::Tap => (tap, None),
+                Device::Link => (link, self.pins.as_mut().map(|pins| pins.link(name, link))),
             };
             let program = classifier(&mut self.ebpf, name);
             if let Some(hook) = pin.as_deref().and_then(|pin| take_over(program, pin)) {

@@ -110,6 +110,15 @@ impl Flows {
         self.cache.remove(&request, reply.as_ref());
     }
 
+    /// The packets of a connection do not pass by in this epoch.
+    fn refuse(&self, connection: &mut Connection, epoch: u8) {
+        // What was placed in an earlier one holds no more, and takes room.
+        if connection.cached.is_placed() {
+            self.remove(connection);
+        }
+        connection.cached = Cached::refused(epoch);
+    }
+
     /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the next
     /// packet come here.)
     fn deadline(&self, connection: &Connection) -> Instant {
@@ -232,10 +241,7 @@ impl Director {
         let (request, reply) = match legs {
             Ok(legs) => legs,
             Err(NoLegs::Yet) => return,
-            Err(NoLegs::Ever) => {
-                connection.cached = Cached::refused(epoch);
-                return;
-            }
+            Err(NoLegs::Ever) => return flows.refuse(connection, epoch),
         };
         let flow = Flow {
             request,
@@ -248,7 +254,7 @@ impl Director {
         match flows.cache.place(&flow) {
             Ok(()) if flows.epoch.load(Acquire) == epoch => connection.cached = Cached::placed(epoch),
             Ok(()) => flows.remove(connection),
-            Err(NotPlaced::Elsewhere) => connection.cached = Cached::refused(epoch),
+            Err(NotPlaced::Elsewhere) => flows.refuse(connection, epoch),
             Err(NotPlaced::Full) => {}
         }
     }

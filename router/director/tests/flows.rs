@@ -284,6 +284,18 @@ fn a_cache_without_room_is_asked_again_and_one_elsewhere_is_not() {
 }
 
 #[test]
+fn what_was_placed_before_leaves_when_it_may_not_be_placed_again() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    assert_eq!(fake.len(), 1);
+    fake.inner().answer = Some(NotPlaced::Elsewhere);
+    bench.director.links_moved();
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    assert_eq!(fake.len(), 0, "nobody else would take it out");
+}
+
+#[test]
 fn neighbours_of_ways_are_looked_after() {
     let (bench, fake) = bench();
     bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);

@@ -360,6 +360,36 @@ fn pinned_flows_go_on_without_a_director_and_are_taken_over() {
     }
 }
 
+/// The folder may be somebody else's, too; and a director that does not start leaves no program that leads nowhere.
+#[test]
+fn pins_of_others_stay_and_a_start_that_fails_leaves_none() {
+    let Some(_turn) = turn() else { return };
+    let bpffs = Bpffs::new();
+    let topology = topology(Method::Nat, &Plan::default());
+    let config = accelerated(&topology.config) + &bpffs.pin();
+    let mut running = Running::start(&topology.director, &config);
+    let ours = bpffs.files();
+    let file = |name: &str| bpffs.0.path().join("uvs").join(name);
+    // A map of another program, and a link that this configuration no longer has.
+    let mut any = std::fs::read_dir(file("")).unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let map = any.find(|path| path.to_string_lossy().contains("flows4-")).unwrap();
+    let map = aya::maps::MapData::from_pin(map).unwrap();
+    map.pin(file("somebody_elses")).unwrap();
+    map.pin(file("link_ingress-gone0")).unwrap();
+    running.stop(Signal::SIGTERM);
+    running.start_again();
+    assert_eq!(bpffs.files(), ours + 1);
+    assert!(file("somebody_elses").exists());
+    running.stop(Signal::SIGTERM);
+
+    let fresh = Bpffs::new();
+    let broken = accelerated(&topology.config).replace("link = \"eth1\"", "link = \"none9\"") + &fresh.pin();
+    let before = maps();
+    Director::start(&topology.director, &crate::stage::uvs(), &broken).unwrap_err();
+    assert_eq!(fresh.files(), 0);
+    eventually("its maps are gone", || (maps() == before).then_some(()));
+}
+
 #[test]
 fn a_folder_for_pins_that_is_none_is_refused() {
     let Some(_turn) = turn() else { return };

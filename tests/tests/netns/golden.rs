@@ -197,13 +197,7 @@ fn recordings_are_met_with_a_flow_cache_in_between() {
         host.net().set_mtu(CARDS[side], MTU).unwrap();
         wire.net().set_mtu("port", MTU).unwrap();
         wire.net().plug("port", "br0").unwrap();
-        // With br_netfilter a bridge drops what is malformed on its own.
-        for family in ["ip", "ip6"] {
-            let key = format!("net.bridge.bridge-nf-call-{family}tables");
-            if wire.sysctl(&key).unwrap().is_some() {
-                wire.set_sysctl(&key, "0").unwrap();
-            }
-        }
+        wire.plain_bridges().unwrap();
     }
     host.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

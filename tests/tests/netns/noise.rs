@@ -91,17 +91,11 @@ fn tcp_header(flags: u8) -> [u8; 20] {
     header
 }
 
-/// A network whose bridges pass on what they get. With the netfilter hooks, which are on where that module is loaded,
-/// the kernel drops what is no good IP packet, and the director would never see it.
+/// A network whose bridges pass on what is no good IP packet, or the director would never see it.
 fn with_plain_bridges() -> Stage {
     let topology = topology(Method::Nat, &Plan::default());
     for host in topology.switches.iter().chain([&topology.director]) {
-        for hook in ["iptables", "ip6tables", "arptables"] {
-            let key = format!("net.bridge.bridge-nf-call-{hook}");
-            if host.sysctl(&key).unwrap().is_some() {
-                host.set_sysctl(&key, "0").unwrap();
-            }
-        }
+        host.plain_bridges().unwrap();
     }
     let config = topology.config.clone();
     Stage::on(topology, &config)

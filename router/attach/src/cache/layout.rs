@@ -101,6 +101,13 @@ pub(super) struct Entry {
     pub(super) addr: Address,
 }
 
+/// `enum act`.
+pub(super) const NEW_DESTINATION: u8 = 1;
+pub(super) const NEW_SOURCE: u8 = 2;
+pub(super) const AS_IS: u8 = 3;
+pub(super) const IN_IPV4: u8 = 4;
+pub(super) const IN_IPV6: u8 = 5;
+
 /// Where a value has the tick of the last packet, and then what becomes of packets, marks, port and address.
 const SEEN: usize = 12;
 /// The director wants to know of the next packet.
@@ -111,10 +118,10 @@ const RESET: u8 = 4;
 impl Entry {
     fn head<const N: usize>(&self) -> Writer<N> {
         let (act, port) = match self.act {
-            Act::NewDestination(_, port) => (1, port),
-            Act::NewSource(_, port) => (2, port),
-            Act::AsIs => (3, 0),
-            Act::Tunnel { destination, .. } => (if destination.is_v4() { 4 } else { 5 }, 0),
+            Act::NewDestination(_, port) => (NEW_DESTINATION, port),
+            Act::NewSource(_, port) => (NEW_SOURCE, port),
+            Act::AsIs => (AS_IS, 0),
+            Act::Tunnel { destination, .. } => (if destination.is_v4() { IN_IPV4 } else { IN_IPV6 }, 0),
         };
         Writer::new()
             .word(self.way)
@@ -168,9 +175,6 @@ pub(super) struct Found {
     pub(super) addr: Address,
     pub(super) port: u16,
 }
-
-/// NAT to the client, as [`Found::act`].
-pub(super) const NEW_SOURCE: u8 = 2;
 
 impl Found {
     /// Of a whole value.
@@ -269,7 +273,7 @@ impl Event {
             _ => Address::v6(<[u8; 16]>::try_from(&bytes[at..at + 16]).expect("sixteen bytes").into()),
         };
         let key = FlowKey { protocol, source: (address(8), port(40)), destination: (address(24), port(42)) };
-        Some(Self { at: long_at(bytes, 0), key, tcp_flags, is_reply: act == 2 })
+        Some(Self { at: long_at(bytes, 0), key, tcp_flags, is_reply: act == NEW_SOURCE })
     }
 }
 

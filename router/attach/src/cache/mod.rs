@@ -203,8 +203,7 @@ impl Cache {
         Instant::from_nanos(nanos.saturating_sub(self.zero))
     }
 
-    /// An interface of the director is attached to that link, or to none. True: that was
-    /// otherwise before.
+    /// An interface of the director is attached to that link, or to none. True: that was otherwise before.
     pub(crate) fn set_link(&self, port: PortId, link: Option<Link>) -> bool {
         lock(&self.ways).set_link(port, link, self.tick())
     }
@@ -268,9 +267,9 @@ impl Cache {
         }
         let orphan = |(request, entry): (FlowKey, Found)| {
             let method = match entry.act {
-                1 => Method::Nat,
-                3 => Method::Direct,
-                4 | 5 if !entry.addr.is_unspecified() => Method::Tunnel,
+                layout::NEW_DESTINATION => Method::Nat,
+                layout::AS_IS => Method::Direct,
+                layout::IN_IPV4 | layout::IN_IPV6 if !entry.addr.is_unspecified() => Method::Tunnel,
                 _ => return None,
             };
             let port = if method == Method::Nat { entry.port } else { request.destination.1 };
