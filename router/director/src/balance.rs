@@ -78,11 +78,9 @@ impl Director {
                     return Verdict::Drop(reason);
                 }
                 // Once it is forwarded its addresses are others.
-                let key = RequestKey::of(packet);
+                let uncached = hit.uncached.then(|| RequestKey::of(packet));
                 let verdict = self.forward(scene, frame, packet, hit);
-                if hit.uncached
-                    && let (Verdict::Transmit(_), Some(flows)) = (verdict, &self.flows)
-                {
+                if let (Some(key), Verdict::Transmit(_), Some(flows)) = (uncached, verdict, &self.flows) {
                     self.place_flow(scene, flows, &key);
                 }
                 verdict

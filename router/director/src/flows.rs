@@ -360,11 +360,9 @@ impl Director {
     /// Moves the deadline of a connection that seems to be over to where the packets that passed in the cache put it.
     #[inline]
     pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
+        let Some(flows) = &self.flows else { return };
         let connection = shard.get_mut(id);
-        if let Some(flows) = &self.flows
-            && connection.expires_at <= now
-            && connection.cached.is_placed()
-        {
+        if connection.expires_at <= now && connection.cached.is_placed() {
             connection.expires_at = flows.deadline(connection);
         }
     }
