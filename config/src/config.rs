@@ -14,7 +14,7 @@ use crate::control::{self, Control};
 use crate::modules::{self, Modules};
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, Table};
-use crate::{diff, marks, network, scheduler, service, settings, workers};
+use crate::{diff, file, marks, network, scheduler, service, settings, workers};
 
 /// The schedulers that come with uvs, by the names a service gives them.
 pub const SHIPPED: &[&str] = &[
@@ -255,13 +255,27 @@ pub struct Service {
 }
 
 impl Config {
-    /// Reads and checks a file. Relative paths in it are relative to its folder.
+    /// Reads and checks a file, or what comes out of a pipe; at most 16 MiB. Relative paths in it are relative to its
+    /// folder. A pipe is read to its end, so this may wait as long as who writes to it likes.
     ///
     /// # Errors
     /// All problems at once; a TOML syntax error and an unreadable file come alone.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Problems> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| {
+        Self::decode(file::read_file_or_pipe(path, file::CONFIG_MAX), path)
+    }
+
+    /// The same for a regular file and nothing else: never waits for another process. For a director that runs.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; a FIFO or a device is an unreadable file.
+    pub fn load_regular(path: impl AsRef<Path>) -> Result<Self, Problems> {
+        let path = path.as_ref();
+        Self::decode(file::read_regular(path, file::CONFIG_MAX), path)
+    }
+
+    fn decode(bytes: std::io::Result<Vec<u8>>, path: &Path) -> Result<Self, Problems> {
+        let bytes = bytes.map_err(|error| {
             let fix = "give the path of a readable config file (examples: config/examples)";
             Problem::of_file(path, format!("the config cannot be read: {error}"), fix)
         })?;

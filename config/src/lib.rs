@@ -51,6 +51,7 @@ mod config;
 mod control;
 mod destination;
 mod diff;
+mod file;
 mod marks;
 mod modules;
 mod network;

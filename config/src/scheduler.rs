@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use uvs_director::spec::SchedulerSpec;
 
 use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, REFUSE, SHIPPED, Scheduler, Trial};
+use crate::file::open_regular;
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
@@ -105,7 +106,8 @@ fn find_module(doc: &Doc<'_>, module: &At<&str>) -> Option<PathBuf> {
         _ if text.is_empty() => Some("is an empty path".to_owned()),
         Ok(found) if found.is_dir() => Some("is a folder".to_owned()),
         Ok(found) if !found.is_file() => Some("is not a regular file".to_owned()),
-        Ok(_) => std::fs::File::open(&path).err().map(|error| format!("cannot be read: {error}")),
+        // It may be another file by now: a FIFO must not make anybody wait.
+        Ok(_) => open_regular(&path).err().map(|error| format!("cannot be read: {error}")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("does not exist".to_owned()),
         Err(error) => Some(format!("cannot be read: {error}")),
     };

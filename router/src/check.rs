@@ -63,13 +63,14 @@ pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
     Ok(Schedulers::new(host))
 }
 
-/// Reads a configuration, and tries the module of each scheduler and the options of each service. The names
-/// it defines are known to `schedulers` from then on, also when something else is wrong.
+/// Reads a configuration file (no pipe: the director that runs waits for nobody), and tries the module of each scheduler
+/// and the options of each service. The names it defines are known to `schedulers` from then on, also when something
+/// else is wrong.
 ///
 /// # Errors
 /// All problems at once, as far as one does not hide another.
 pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Config, Problems> {
-    judge(Config::load(path)?, schedulers)
+    judge(Config::load_regular(path)?, schedulers)
 }
 
 /// What [`load`] does once the file is read.

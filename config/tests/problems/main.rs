@@ -124,6 +124,37 @@ fn files_that_are_no_text_are_told() {
 }
 
 #[test]
+fn what_has_no_end_or_never_begins_is_refused_and_a_pipe_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = |problems: Result<Config, uvs_config::Problems>| problems.expect_err("no config").to_string();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let text = told(Config::load_regular(&fifo));
+    assert!(text.starts_with("error: the config cannot be read: it is a FIFO\n"), "{text}");
+    let text = told(Config::load_regular("/dev/zero"));
+    assert!(text.starts_with("error: the config cannot be read: it is a device\n"), "{text}");
+    let text = told(Config::load_regular(folder.path()));
+    assert!(text.starts_with("error: the config cannot be read: it is a folder\n"), "{text}");
+
+    let too_long = "error: the config cannot be read: it is longer than 16777216 bytes\n";
+    let text = told(Config::load("/dev/zero"));
+    assert!(text.starts_with(too_long), "{text}");
+    let large = folder.path().join("large.toml");
+    std::fs::File::create(&large).and_then(|file| file.set_len(200 << 20)).expect("a sparse file");
+    for text in [told(Config::load(&large)), told(Config::load_regular(&large))] {
+        assert!(text.starts_with(too_long), "{text}");
+    }
+
+    let writer = {
+        let (fifo, text) = (fifo.clone(), format!("{HEAD}{SERVICE}"));
+        std::thread::spawn(move || std::fs::write(fifo, text))
+    };
+    let config = Config::load(&fifo).expect("a config from a pipe");
+    assert_eq!(config.services.len(), 1);
+    writer.join().expect("no panic").expect("written");
+}
+
+#[test]
 fn modules_are_looked_for_beside_the_config() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("mine.wasm"), "module").expect("written");
