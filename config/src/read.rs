@@ -81,6 +81,13 @@ pub(crate) enum Scalar<'a> {
 /// The keys a table knows.
 pub(crate) type Keys = &'static [&'static str];
 
+/// Keys of earlier versions, what is there instead, and what to do.
+const REPLACED: &[(&str, &str, &str)] = &[(
+    "neighbor_queue",
+    "neighbor_queue_bytes",
+    "remove it, or write neighbor_queue_bytes: it counts bytes, not frames, and 212992 is the default",
+)];
+
 /// One table of the file. Opening it notes the keys nobody knows.
 pub(crate) struct Table<'a> {
     pub(crate) doc: &'a Doc<'a>,
@@ -103,6 +110,12 @@ impl<'a> Table<'a> {
         for (key, _) in entries {
             let word: &str = key.get_ref();
             if known.contains(&word) {
+                continue;
+            }
+            if let Some((_, instead, fix)) = REPLACED.iter().find(|(old, ..)| *old == word) {
+                misspelt.push(*instead);
+                let what = format!("{word} is not used any more");
+                doc.error(&doc.location(key.span().start, &at.context), what, *fix);
                 continue;
             }
             let list = known.join(", ");

@@ -14,7 +14,8 @@ pub(crate) const LIMITS: Keys = &[
     "evict",
     "flows",
     "neighbors",
-    "neighbor_queue",
+    "neighbor_queue_bytes",
+    "neighbor_queues_bytes",
     "icmp_errors_per_second",
     "fragment_bytes",
     "fragmented_packets",
@@ -44,6 +45,8 @@ pub(crate) const OPTIONS: Keys = &[
 const TIMEOUT_MAX: u64 = 2_147_483;
 /// Less could not hold the fragments of one packet of the largest size and what is remembered about them.
 const FRAGMENT_BYTES_MIN: u64 = 131_072;
+/// Less could not hold the largest frame and what is remembered about it.
+const QUEUE_BYTES_MIN: u64 = 66_000;
 /// What a flow cache holds that nobody has asked more of: some 32 MiB of the kernel's memory.
 const FLOWS_DEFAULT: u32 = 65_536;
 /// A map of the kernel has two entries for each.
@@ -93,12 +96,20 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
         note: " bytes (the largest packet has to fit in)",
     });
     let fragment_bytes = fragment_bytes.and_then(|found| usize::try_from(found.value).ok());
+    let queue_bytes = |key, label| {
+        let note = " bytes (the largest frame has to fit in)";
+        let found = table.integer(&Integer { key, label, min: QUEUE_BYTES_MIN, max: u32::MAX.into(), note });
+        found.and_then(|found| usize::try_from(found.value).ok())
+    };
     let evict = table.choice("evict", &[("embryonic", Evict::Embryonic), ("none", Evict::None)], &[]);
     let limits = Limits {
         evict: evict.map_or(defaults.evict, |evict| evict.value),
         connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
         neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
-        neighbor_queue: limit("neighbor_queue", "limit of neighbor_queue", 10_000, defaults.neighbor_queue),
+        neighbor_queue_bytes: queue_bytes("neighbor_queue_bytes", "limit of neighbor_queue_bytes")
+            .unwrap_or(defaults.neighbor_queue_bytes),
+        neighbor_queues_bytes: queue_bytes("neighbor_queues_bytes", "limit of neighbor_queues_bytes")
+            .unwrap_or(defaults.neighbor_queues_bytes),
         icmp_errors_per_second: icmp_errors.unwrap_or(defaults.icmp_errors_per_second),
         fragment_bytes: fragment_bytes.unwrap_or(defaults.fragment_bytes),
         fragmented_packets: limit(

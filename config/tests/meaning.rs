@@ -290,7 +290,8 @@ fn limits_are_set_one_by_one() {
     let cases = [
         ("connections = 5", Limits { connections: 5, ..is }),
         ("neighbors = 5", Limits { neighbors: 5, ..is }),
-        ("neighbor_queue = 5", Limits { neighbor_queue: 5, ..is }),
+        ("neighbor_queue_bytes = 66000", Limits { neighbor_queue_bytes: 66_000, ..is }),
+        ("neighbor_queues_bytes = 300000", Limits { neighbor_queues_bytes: 300_000, ..is }),
         ("icmp_errors_per_second = 0", Limits { icmp_errors_per_second: 0, ..is }),
         ("evict = \"none\"", Limits { evict: Evict::None, ..is }),
         ("evict = \"embryonic\"", Limits { evict: Evict::Embryonic, ..is }),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -286,6 +286,7 @@ async fn until_the_end(
     files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut known = HashSet::new();
+    let mut evicted = (0, None);
     loop {
         tokio::select! {
             Some(Ended { thread, error }) = ended.recv() => {
@@ -314,7 +315,10 @@ async fn until_the_end(
                     tokio::task::spawn_blocking(move || schedulers.refresh(By::Watch, false));
                 }
             }
-            _ = look.tick() => warn_of_conflicts(live, &mut known),
+            _ = look.tick() => {
+                warn_of_conflicts(live, &mut known);
+                warn_of_full_neighbors(live, &mut evicted);
+            }
             _ = signals.hangup.recv() => {
                 notify::notify(&notify::reloading());
                 config = reload(file, config, live, plane).await?;
@@ -355,6 +359,22 @@ fn warn_of_conflicts(live: &Live, known: &mut HashSet<(IpAddr, MacAddr)>) {
             );
         }
     }
+}
+
+/// Logs that the neighbour table makes room at its limit, once a minute while it does. `last`: how many entries had to
+/// go when it was logged last, and when.
+fn warn_of_full_neighbors(live: &Live, last: &mut (u64, Option<Instant>)) {
+    let evicted = live.director.neighbors_evicted();
+    if evicted == last.0 || last.1.is_some_and(|at| at.elapsed() < Duration::from_secs(60)) {
+        return;
+    }
+    warn!(
+        entries = evicted - last.0,
+        limit = live.limits.neighbors,
+        "the neighbour table is full and entries make room for new ones: stations ask for the director under many addresses, \
+         or are scanned; if they are all there, raise neighbors in [limits]"
+    );
+    *last = (evicted, Some(Instant::now()));
 }
 
 /// The configuration that is in force afterwards.

@@ -314,6 +314,15 @@ error: limit of neighbors 99999999999999999999 is out of range
 "#,
         ),
         (
+            "key of an earlier version",
+            prefixed("limits.neighbor_queue = 16"),
+            r#"
+error: neighbor_queue is not used any more
+  where: edge.toml:1, limits
+  fix:   remove it, or write neighbor_queue_bytes: it counts bytes, not frames, and 212992 is the default
+"#,
+        ),
+        (
             "many at once, in the order of the lines",
             replaced("device = 'tap'", "device = 'tap'\nmtu = 1")
                 .replace("forward", "scheduler = 'wr'\nforward")

@@ -18,6 +18,7 @@ use crate::spec::{
 use crate::stats::Estimator;
 use crate::table::Expiry;
 use crate::time::{Duration, Instant};
+use crate::verdict::DropReason;
 
 /// How long an expired template, or FTP control connection, lives on while connections that hang on it are there.
 const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
@@ -123,7 +124,8 @@ impl Director {
             }
         }
         let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?;
-        self.neighbors.retain_ports(&network);
+        let lost = self.neighbors.retain_ports(&network);
+        self.count_drops(DropReason::Unreachable, lost);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
         self.withdraw_flows(None);
         Ok(())
@@ -138,7 +140,8 @@ impl Director {
         if self.snapshot.load().network.mac(port).is_none() {
             return Err(ApplyError::Invalid(format!("neighbour {addr}: {port} is not a layer 2 interface")));
         }
-        self.neighbors.set(port, addr, mac);
+        let lost = self.neighbors.set(port, addr, mac);
+        self.count_drops(DropReason::Unreachable, lost);
         Ok(())
     }
 

@@ -195,7 +195,12 @@ impl Director {
 
     /// Counts a drop.
     pub(crate) fn count_drop(&self, reason: DropReason) {
-        self.drops[reason as usize].fetch_add(1, Relaxed);
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts so many drops.
+    pub(crate) fn count_drops(&self, reason: DropReason, frames: usize) {
+        self.drops[reason as usize].fetch_add(frames as u64, Relaxed);
     }
 
     /// Drops so far, of every reason.

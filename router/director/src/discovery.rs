@@ -20,6 +20,7 @@ use uvs_wire::{Address, Packet, ethernet};
 use crate::director::{Director, Scene};
 use crate::frame::{Frame, Outbox, PortId};
 use crate::input::ICMPV6;
+use crate::neighbor::Claim;
 use crate::network::{Network, is_impossible_source};
 use crate::spec::MacAddr;
 use crate::verdict::{DropReason, Verdict};
@@ -88,7 +89,8 @@ impl Director {
                     (claimed, _) => claimed,
                 };
                 if let Some(mac) = mac {
-                    self.neighbors.learn(network, (scene.port, target), mac, false, scene.now, scene.out);
+                    let claim = Claim { mac, asks_for_us: false, overrides: true };
+                    self.neighbors.learn(network, (scene.port, target), claim, scene.now, scene.out);
                 }
                 if to_us { Verdict::Consume } else { Verdict::Drop(DropReason::ArpIgnored) }
             }
@@ -138,7 +140,8 @@ impl Director {
         }
         let for_us = network.is_local_on(Address::v6(target), scene.port);
         if let Some(mac) = said {
-            self.neighbors.learn(network, (scene.port, sender), mac, for_us, scene.now, scene.out);
+            let claim = Claim { mac, asks_for_us: for_us, overrides: true };
+            self.neighbors.learn(network, (scene.port, sender), claim, scene.now, scene.out);
         }
         if !for_us {
             return Verdict::Drop(DropReason::ArpIgnored);

@@ -273,6 +273,7 @@ impl Director {
             return Err(NoLegs::Ever);
         }
         let Some(hop) = network.route(addr) else { return Err(NoLegs::Yet) };
+        let hop = Hop { essential: true, ..hop };
         let (act, hop) = match forwarding {
             Forwarding::Nat => (Act::NewDestination(addr, port), hop),
             Forwarding::Direct => (Act::AsIs, hop),
@@ -301,9 +302,10 @@ impl Director {
     fn way(&self, scene: &mut Scene<'_>, hop: &Hop) -> Result<Way, NoLegs> {
         let network = &scene.snapshot.network;
         let Some(from) = network.mac(hop.port) else { return Err(NoLegs::Ever) };
-        match self.neighbors.resolve(network, hop.port, hop.addr, scene.now, scene.out) {
+        let key = (hop.port, hop.addr);
+        match self.neighbors.resolve(network, key, hop.essential, scene.now, scene.out, || None) {
             Resolved::Known(to) => Ok(Way { port: hop.port, next_hop: hop.addr, to, from, mtu: hop.mtu }),
-            Resolved::Wait | Resolved::Drop(_) => Err(NoLegs::Yet),
+            Resolved::Waits(_) | Resolved::Drop(..) => Err(NoLegs::Yet),
         }
     }
 
@@ -458,9 +460,10 @@ impl Director {
         flows.tended.store(self.neighbors.version(), Relaxed);
         flows.tend_at.store((now + TEND_EVERY).as_nanos(), Relaxed);
         let mut address_of = |way: &Way| -> Option<MacAddr> {
-            match self.neighbors.resolve(&snapshot.network, way.port, way.next_hop, now, out) {
+            let key = (way.port, way.next_hop);
+            match self.neighbors.resolve(&snapshot.network, key, false, now, out, || None) {
                 Resolved::Known(mac) => Some(mac),
-                Resolved::Wait | Resolved::Drop(_) => None,
+                Resolved::Waits(_) | Resolved::Drop(..) => None,
             }
         };
         flows.cache.tend(&mut address_of);

@@ -7,7 +7,7 @@ use uvs_wire::{Address, Packet, fragment, rewrite, vnet};
 use crate::balance::{Hit, add_missing_checksum, sum_of};
 use crate::director::{Director, Scene};
 use crate::frame::{Fragments, Frame};
-use crate::neighbor::{Resolved, Waiting, write_ethernet};
+use crate::neighbor::{Lost, Resolved, Waiting, write_ethernet};
 use crate::network::Hop;
 use crate::report::{Report, wire_len};
 use crate::spec::{Forwarding, Link};
@@ -80,23 +80,30 @@ impl Director {
             return self.output_cut(scene, frame, hop, asked_for);
         }
         let Some(own) = scene.snapshot.network.mac(hop.port) else { return Verdict::Transmit(hop.port) };
-        match self.neighbors.resolve(&scene.snapshot.network, hop.port, hop.addr, scene.now, scene.out) {
+        let wait = || {
+            let mut copy = Frame::from_bytes(frame.bytes());
+            copy.offload = frame.offload;
+            Some(Waiting { frame: copy, asked_for })
+        };
+        let (network, to) = (&scene.snapshot.network, (hop.port, hop.addr));
+        match self.neighbors.resolve(network, to, hop.essential, scene.now, scene.out, wait) {
             Resolved::Known(mac) if write_ethernet(frame, mac, own) => Verdict::Transmit(hop.port),
             Resolved::Known(_) => Verdict::Drop(DropReason::Oversized),
-            Resolved::Drop(reason) => Verdict::Drop(reason),
-            Resolved::Wait => {
-                let mut copy = Frame::from_bytes(frame.bytes());
-                copy.offload = frame.offload;
-                let waiting = Waiting { frame: copy, asked_for };
-                // The answer may have come in between, on another worker.
-                if let Some((mac, mut waiting)) = self.neighbors.queue(hop.port, hop.addr, waiting)
-                    && write_ethernet(&mut waiting.frame, mac, own)
-                {
-                    scene.out.push(hop.port, waiting.frame);
-                }
+            Resolved::Waits(lost) => {
+                self.count_lost(lost);
                 Verdict::Consume
             }
+            Resolved::Drop(reason, lost) => {
+                self.count_lost(lost);
+                Verdict::Drop(reason)
+            }
         }
+    }
+
+    /// Counts frames that waited for a neighbour and had to make room.
+    fn count_lost(&self, lost: Lost) {
+        self.count_drops(DropReason::NeighborQueueFull, lost.queue_full);
+        self.count_drops(DropReason::NeighborLimit, lost.evicted);
     }
 
     /// A train whose packets are too big for the link: they leave one by one, in fragments. (Where they must not be

@@ -8,7 +8,7 @@ use crate::discovery::{announce_v6, is_discovery, join_groups};
 use crate::frame::{FRAME_MAX, Frame, Outbox};
 use crate::ip_options::{self, Options};
 use crate::marks::mark_of;
-use crate::neighbor::arp_frame;
+use crate::neighbor::{Claim, arp_frame};
 use crate::network::{Owner, is_impossible_source};
 use crate::report::Report;
 use crate::spec::{Family, Link, MacAddr, Protocol};
@@ -88,7 +88,11 @@ impl Director {
         }
         let for_us = network.is_local_on(target, scene.port);
         if !is_impossible_source(sender) {
-            self.neighbors.learn(network, (scene.port, sender), sender_mac, for_us, scene.now, scene.out);
+            let is_request = arp.operation == Operation::Request;
+            // Who announces itself is believed at once, as in Linux.
+            let announces = sender == target && (is_request || arp.target_mac == arp.sender_mac);
+            let claim = Claim { mac: sender_mac, asks_for_us: for_us && is_request, overrides: announces };
+            self.neighbors.learn(network, (scene.port, sender), claim, scene.now, scene.out);
         }
         match arp.operation {
             Operation::Request if for_us => {

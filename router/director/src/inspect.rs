@@ -40,6 +40,11 @@ impl Director {
         self.neighbors.view()
     }
 
+    /// Entries of the neighbour table that made room for others at its limit, so far.
+    pub fn neighbors_evicted(&self) -> u64 {
+        self.neighbors.evicted()
+    }
+
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
         self.count_flows();
@@ -59,6 +64,7 @@ impl Director {
             evicted: self.entries_evicted(),
             entries_dropped: self.entries_dropped(),
             neighbors: self.neighbors.len(),
+            neighbors_evicted: self.neighbors_evicted(),
             conflicts: lock(&self.conflicts).clone(),
         }
     }

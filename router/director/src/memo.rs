@@ -115,7 +115,7 @@ impl Memo {
 
     #[cold]
     fn find_route(&mut self, network: &Network, to: Address) -> Option<Hop> {
-        let hop = network.route(to)?;
+        let hop = Hop { essential: true, ..network.route(to)? };
         self.routes.resize(PLACES, None);
         self.routes[Self::place(PortId(0), to)] = Some((to, hop));
         Some(hop)

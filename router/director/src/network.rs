@@ -17,6 +17,8 @@ pub(crate) struct Hop {
     pub(crate) mtu: u32,
     /// The director's own address to talk from on that way.
     pub(crate) source: Option<Address>,
+    /// It is a router or a destination: not one of those that may come in any number.
+    pub(crate) essential: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +209,7 @@ impl Network {
             return self.route(to);
         }
         let interface = self.interface(port).filter(|_| !self.link_local(port).is_empty())?;
-        Some(Hop { port, addr: to, mtu: interface.mtu, source: self.source_for(port, to) })
+        Some(Hop { port, addr: to, mtu: interface.mtu, source: self.source_for(port, to), essential: false })
     }
 
     /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
@@ -221,7 +223,8 @@ impl Network {
             .routes
             .iter()
             .find(|route| route.family == family && (wanted ^ route.network) & route.mask == 0)?;
-        Some(Hop { port: route.port, addr: route.via.unwrap_or(to), mtu: route.mtu, source: route.source })
+        let Route { port, via, mtu, source, .. } = *route;
+        Some(Hop { port, addr: via.unwrap_or(to), mtu, source, essential: via.is_some() })
     }
 
     /// The director's own address to talk from through an interface to `to`: one whose subnet holds it, else the

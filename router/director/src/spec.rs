@@ -350,17 +350,20 @@ pub enum Evict {
     None,
 }
 
-/// Bounds on what the director keeps. At a bound a thing is refused and counted, never a surprise.
+/// Bounds on what the director keeps. At a bound something makes room or is refused, and is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connection entries.
     pub connections: usize,
     /// What goes when there are so many.
     pub evict: Evict,
-    /// Entries of the neighbour (ARP, ND) table.
+    /// Entries of the neighbour (ARP, ND) table; at the bound one makes room for another. Static ones do not count.
     pub neighbors: usize,
-    /// Frames that wait for one unresolved neighbour.
-    pub neighbor_queue: usize,
+    /// Bytes of frames that wait for one unresolved neighbour, each counted with 256 more: at the bound the oldest
+    /// are dropped (Linux: `unres_qlen_bytes`).
+    pub neighbor_queue_bytes: usize,
+    /// The same for all neighbours together.
+    pub neighbor_queues_bytes: usize,
     /// ICMP errors that the director originates each second; a burst of a twentieth of it is let through at once.
     /// 0 is no limit.
     pub icmp_errors_per_second: u32,
@@ -377,8 +380,9 @@ impl Default for Limits {
         Self {
             connections: 1_000_000,
             evict: Evict::Embryonic,
-            neighbors: 1024,
-            neighbor_queue: 16,
+            neighbors: 8192,
+            neighbor_queue_bytes: 212_992,
+            neighbor_queues_bytes: 16 << 20,
             icmp_errors_per_second: 1000,
             fragment_bytes: 4 << 20,
             fragmented_packets: 4096,

@@ -74,9 +74,9 @@ drop_reasons! {
     DestinationGone => "destination_gone",
     /// The connection table is full.
     ConnectionLimit => "connection_limit",
-    /// The neighbour table is full.
+    /// It waited for a neighbour that does not answer, and whose place in the table another one took.
     NeighborLimit => "neighbor_limit",
-    /// Too many frames wait for that neighbour.
+    /// It waited for a neighbour, and too much waits: the oldest go.
     NeighborQueueFull => "neighbor_queue_full",
     /// A fragment, where reassembly is not possible.
     Fragment => "fragment",

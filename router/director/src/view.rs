@@ -136,6 +136,8 @@ pub struct Status {
     pub entries_dropped: u64,
     /// Entries of the neighbour table.
     pub neighbors: usize,
+    /// Entries of it that made room for others at its limit, so far.
+    pub neighbors_evicted: u64,
     /// Stations that claimed an address of the director's.
     pub conflicts: Vec<AddressConflict>,
 }

@@ -156,6 +156,12 @@ fn totals(page: &mut Page, status: &Status) {
     );
     family.sample(&[("cause", "evicted")], status.evicted);
     family.sample(&[("cause", "drop_entry")], status.entries_dropped);
+    page.family(
+        "uvs_neighbors_evicted_total",
+        Kind::Counter,
+        "Entries of the neighbour table that made room for others at its limit.",
+    )
+    .sample(&[], status.neighbors_evicted);
 }
 
 /// Which counter a family shows: of clients' packets, destinations' packets...

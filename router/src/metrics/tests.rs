@@ -44,6 +44,7 @@ fn busy() -> Snapshot {
             connections_by_state: vec![(Protocol::Tcp, "ESTABLISHED", 2), (Protocol::Udp, "UDP", 1)],
             drops: vec![(DropReason::NoRoute, 9)],
             neighbors: 7,
+            neighbors_evicted: 13,
             evicted: 11,
             entries_dropped: 12,
             ..Status::default()
@@ -150,6 +151,7 @@ fn every_figure_is_on_the_page() {
         "uvs_connection_entries 3",
         "uvs_connection_entries_limit 1000",
         "uvs_neighbors 7",
+        "uvs_neighbors_evicted_total 13",
         r#"uvs_entries_removed_total{cause="evicted"} 11"#,
         r#"uvs_entries_removed_total{cause="drop_entry"} 12"#,
         r#"uvs_scheduler_picks_total{service="tcp 192.0.2.10:80",scheduler="rr"} 3"#,

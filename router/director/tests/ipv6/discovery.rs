@@ -123,7 +123,7 @@ fn answer(mac: [u8; 6], flags: u32) -> Discovery {
 
 #[test]
 fn frames_wait_for_an_address_within_bounds_and_leave_in_order() {
-    let bench = bare(Limits { neighbor_queue: 2, ..Limits::default() });
+    let bench = bare(Limits { neighbor_queue_bytes: 2 * (49 + 256), ..Limits::default() });
     service(&bench, Protocol::Udp, Forwarding::Nat, &["[fd00:2::11]:5353"]);
     let request = |n: u8| udp((CLIENT, 4000), (VIP, 53), &[n]);
     let (verdict, sent) = bench.send(CLIENT_SIDE, &request(1));
@@ -133,12 +133,13 @@ fn frames_wait_for_an_address_within_bounds_and_leave_in_order() {
     assert_eq!((sent[0].0, Discovery::read(&sent[0].1)), (SERVER_SIDE, question));
     let (verdict, sent) = bench.send(CLIENT_SIDE, &request(2));
     assert_eq!((verdict, sent), (Verdict::Consume, vec![]), "asked once a second, not for each frame");
-    bench.refused(CLIENT_SIDE, &request(3), DropReason::NeighborQueueFull);
+    bench.send(CLIENT_SIDE, &request(3));
+    assert_eq!(bench.dropped(DropReason::NeighborQueueFull), 1, "the oldest");
 
     let (verdict, sent) = bench.send(SERVER_SIDE, &answer(RS1_MAC, 0x4000_0000).frame());
     assert_eq!(verdict, Verdict::Consume);
     let payloads: Vec<_> = sent.iter().map(|(_, frame)| read(frame).payload).collect();
-    assert_eq!(payloads, [vec![1], vec![2]]);
+    assert_eq!(payloads, [vec![2], vec![3]]);
     assert_eq!(read(&sent[0].1).macs, (RS1_MAC, R0_MAC));
 }
 
@@ -183,7 +184,7 @@ fn a_known_neighbour_is_asked_directly_and_confirmed_by_a_bare_answer() {
 }
 
 #[test]
-fn neighbours_are_bounded() {
+fn who_asks_for_us_in_numbers_locks_no_server_out() {
     let bench = bare(Limits { neighbors: 3, ..Limits::default() });
     for n in 2..20 {
         let addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n);
@@ -191,7 +192,10 @@ fn neighbours_are_bounded() {
     }
     assert_eq!(bench.director.neighbors().len(), 3);
     service(&bench, Protocol::Udp, Forwarding::Nat, &["[fd00:2::11]:5353"]);
-    bench.refused(CLIENT_SIDE, &udp((CLIENT, 4000), (VIP, 53), b"?"), DropReason::NeighborLimit);
+    bench.send(CLIENT_SIDE, &udp((CLIENT, 4000), (VIP, 53), b"?"));
+    let (_, sent) = bench.send(SERVER_SIDE, &answer(RS1_MAC, 0x4000_0000).frame());
+    assert_eq!(sent.len(), 1, "what waited for it");
+    assert_eq!(bench.director.neighbors().len(), 3);
 }
 
 #[test]
