@@ -16,7 +16,7 @@ use crate::sctp::{SctpState, first_chunk};
 use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::state::advance;
-use crate::table::{EntryId, Full, Neighbours, Shard};
+use crate::table::{EntryId, Full, Locked, Neighbours};
 use crate::tcp::{Seen, TcpState};
 use crate::time::{Duration, Instant};
 use crate::verdict::{DropReason, Verdict};
@@ -211,15 +211,17 @@ impl Director {
         inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
     }
 
-    /// Enters a connection or template into the table, and lets go of the embryonic connection that makes room for it.
+    /// Enters a connection or template into the table, and lets go of those that make room for it.
     pub(crate) fn insert(&self, connection: Connection) -> Result<bool, Full> {
-        self.table.insert(connection, |evicted| self.release(evicted))
+        // In the kernel an older connection that is over stays until its time is up, and only does not answer.
+        let ends_older = !self.snapshot.load().options.compat_ipvs;
+        self.table.insert(connection, ends_older, |removed| self.release(removed))
     }
 
     fn count_request(
         &self,
         scene: &Scene<'_>,
-        shard: &mut Shard,
+        shard: &mut Locked<'_>,
         id: EntryId,
         (packet, ip): (&Packet, &[u8]),
         protocol: Protocol,
@@ -233,6 +235,12 @@ impl Director {
         feedback::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
         let hit = Hit::of(connection);
         shard.follow(id, moved, scene.now);
+        if moved && !scene.snapshot.options.compat_ipvs {
+            let connection = shard.get(id);
+            if connection.in_packets > 1 && connection.is_embryonic() {
+                shard.answer_first(id);
+            }
+        }
         let Some(flows) = &self.flows else { return hit };
         if moved {
             flows.settle(shard, id, scene.now);

@@ -194,6 +194,15 @@ impl Connection {
             }
     }
 
+    /// Whether nothing but stray packets is to be expected of it.
+    pub(crate) fn is_over(&self) -> bool {
+        match Protocol::from_number(self.request.protocol) {
+            Some(Protocol::Tcp) => TcpState::from_number(self.state).is_over(),
+            Some(Protocol::Sctp) => SctpState::from_number(self.state) == SctpState::Closed,
+            Some(Protocol::Udp) | None => false,
+        }
+    }
+
     /// What it is counted under from now on, and what it was until now.
     #[inline]
     pub(crate) fn retally(&mut self) -> (Tallied, Tallied) {

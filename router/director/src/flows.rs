@@ -104,6 +104,14 @@ impl Flows {
         self.cache.withdraw(destination);
     }
 
+    /// Takes a connection out of the cache, if it is there, and has it placed anew with its next packet.
+    pub(crate) fn take_out(&self, connection: &mut Connection) {
+        if connection.cached.is_placed() {
+            self.remove(connection);
+            connection.cached = Cached::NO;
+        }
+    }
+
     /// Takes a connection out of the cache.
     pub(crate) fn remove(&self, connection: &Connection) {
         let (request, reply) = keys(connection);
@@ -139,7 +147,7 @@ impl Flows {
             return;
         }
         let state = TcpState::from_number(connection.state);
-        if is_over(state) {
+        if state.is_over() {
             lock(&self.closing).push_back((now, connection.request));
         } else if is_watched(state) {
             // Its next packet comes here, and places it so that the one after is told of.
@@ -162,7 +170,7 @@ fn keys(connection: &Connection) -> (FlowKey, Option<FlowKey>) {
 fn is_eligible(connection: &Connection) -> bool {
     let request = &connection.request;
     let goes_on = match Protocol::from_number(request.protocol) {
-        Some(Protocol::Tcp) => !is_over(TcpState::from_number(connection.state)),
+        Some(Protocol::Tcp) => !TcpState::from_number(connection.state).is_over(),
         Some(Protocol::Udp) => true,
         Some(Protocol::Sctp) | None => false,
     };
@@ -177,11 +185,6 @@ fn is_eligible(connection: &Connection) -> bool {
         && connection.ftp.is_none()
         && connection.destination.is_available()
         && !connection.destination.local.load(Relaxed)
-}
-
-/// Whether nothing but stray segments is to be expected.
-fn is_over(state: TcpState) -> bool {
-    matches!(state, TcpState::TimeWait | TcpState::Close | TcpState::LastAck)
 }
 
 /// Whether any segment moves it: the cache tells of the next one only.
@@ -233,7 +236,12 @@ impl Director {
         let legs = self.legs(scene, key, (addr, port), forwarding);
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
         let Some(id) = shard.request(key) else { return };
+        let answers = shard.answers(id);
         let connection = shard.get_mut(id);
+        // Replies that look alike are those of the newer connection.
+        if !answers {
+            return flows.refuse(connection, epoch);
+        }
         let is_same = (connection.destination_addr, connection.destination_port) == (addr, port);
         if !is_same || connection.forwarding != forwarding || !flows.wants(connection) {
             return;
@@ -445,7 +453,7 @@ impl Director {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
             let Some(id) = shard.request(&key) else { continue };
             let connection = shard.get_mut(id);
-            if connection.cached.is_placed() && is_over(TcpState::from_number(connection.state)) {
+            if connection.cached.is_placed() && TcpState::from_number(connection.state).is_over() {
                 flows.remove(connection);
                 connection.cached = Cached::NO;
             }

@@ -133,6 +133,23 @@ impl Locked<'_> {
         self.shard.find_reply(self.keys.reply(self.client, key), key)
     }
 
+    /// Whether replies of that entry are found to be its own: with the same destination for two addresses that a client
+    /// asked for from one port, the newest entry has them. True where there are none.
+    pub(crate) fn answers(&self, id: EntryId) -> bool {
+        let connection = self.shard.get(id);
+        !connection.translates_replies()
+            || self.reply(&connection.reply_key()).is_none_or(|found| found == id)
+    }
+
+    /// The connection has begun again: from now on it is the newest of those whose replies look alike.
+    pub(crate) fn answer_first(&mut self, id: EntryId) {
+        let connection = self.shard.get(id);
+        if connection.translates_replies() {
+            let hash = self.keys.reply(self.client, &connection.reply_key());
+            self.shard.answer_first(hash, id);
+        }
+    }
+
     /// Makes a template unfit to be found: its ports become 0xffff, as listings of the kernel show it. It stays
     /// until its time is up.
     pub(crate) fn invalidate(&mut self, id: EntryId) {
@@ -227,11 +244,13 @@ impl Table {
     }
 
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
-    /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any.
+    /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any, and, where
+    /// `ends_older`, a connection that is over and whose replies would look the same.
     pub(crate) fn insert(
         &self,
         connection: Connection,
-        removed: impl FnOnce(Connection),
+        ends_older: bool,
+        mut removed: impl FnMut(Connection),
     ) -> Result<bool, Full> {
         let request = connection.request;
         let mut shard = self.shard(request.protocol, request.client, request.client_port);
@@ -263,6 +282,9 @@ impl Table {
                 return Ok(false);
             }
         }
+        if let Some(older) = self.outdo(&mut shard, &connection, ends_older) {
+            removed(older);
+        }
         connection.destination.attach(connection.counted);
         if let Some(refused) = shard.insert(&self.keys, connection) {
             refused.destination.detach(refused.counted);
@@ -271,6 +293,24 @@ impl Table {
         }
         self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
         Ok(true)
+    }
+
+    /// Replies that an older connection shares with a new one (a destination of two services, a client that uses its
+    /// port again) are the new one's from now on. The older one is taken out where it is over and `ends`; else it
+    /// leaves the flow cache, which would go on to translate them.
+    fn outdo(&self, shard: &mut Shard, newer: &Connection, ends: bool) -> Option<Connection> {
+        if !newer.translates_replies() {
+            return None;
+        }
+        let key = newer.reply_key();
+        let id = shard.find_reply(self.hash_reply(&key).1, &key)?;
+        if ends && shard.get(id).is_over() {
+            return Some(self.remove(shard, id));
+        }
+        if let Some(flows) = &self.flows {
+            flows.take_out(shard.get_mut(id));
+        }
+        None
     }
 
     /// Takes the oldest embryonic entry out of a shard.

@@ -165,6 +165,11 @@ impl TcpState {
         matches!(self, NO | SS | SR | SA)
     }
 
+    /// Whether nothing but stray segments is to be expected.
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, TW | CL | LA)
+    }
+
     /// The name that listings print.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -316,3 +316,34 @@ fn a_removed_connection_leaves_the_cache_with_it() {
     bench.apply(Change::RemoveDestination(service, "192.168.10.11:8080".parse().unwrap()));
     assert_eq!((bench.connections().len(), fake.len()), (0, 0));
 }
+
+#[test]
+fn of_two_connections_with_one_reply_only_the_newer_is_in_the_cache() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    let other = ServiceKey::new(Protocol::Tcp, "10.0.0.100:81".parse().unwrap());
+    bench.apply(Change::AddService(ServiceSpec::new(other, SchedulerSpec::named("wlc"))));
+    let to = DestinationSpec::new("192.168.10.11:8080".parse().unwrap(), Forwarding::Nat);
+    bench.apply(Change::AddDestination(other, to));
+    let newer = key(CLIENT_AT, (VIP, 81));
+    let placed = |fake: &Fake| {
+        let mut keys: Vec<u16> = fake.inner().placed.keys().map(|key| key.destination.1).collect();
+        keys.sort_unstable();
+        keys
+    };
+    for (flags, service) in [("S", 80), ("A", 80)] {
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, (VIP, service), flags, b""));
+    }
+    assert_eq!(placed(&fake), [80]);
+    // The older one is out of the way even if the newer one finds no room.
+    fake.inner().answer = Some(NotPlaced::Full);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, (VIP, 81), "S", b""));
+    assert!(placed(&fake).is_empty());
+    fake.inner().answer = None;
+    for (service, want) in [(80, vec![]), (81, vec![81]), (80, vec![81])] {
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, (VIP, service), "A", b"x"));
+        assert_eq!(placed(&fake), want, "after a packet to {service}");
+    }
+    let reply = fake.inner().placed[&newer].1.unwrap();
+    assert_eq!(reply.act, Act::NewSource(VIP.into_addr(), 81));
+}

@@ -6,6 +6,8 @@
 //!
 //! A segment that is full is split in two, and nothing else moves: an insertion moves 336 slots at the most, however
 //! large the table is, and never looks at an entry. The directory, 4 bytes for each segment, is copied when it doubles.
+//!
+//! Of entries with the same hash the one added last is found first, as in the kernel, whose chains grow at the head.
 
 /// Slots of one segment. No power of two: so that tables of 2^n entries are not all at the point of splitting.
 const SLOTS: usize = 384;
@@ -55,13 +57,36 @@ impl Segment {
         Self { slots: Box::new([EMPTY; SLOTS]), used: 0, depth }
     }
 
+    /// Adds a slot ahead of those with the same hash, which each move to the place of the next of them.
     fn insert(&mut self, slot: u64) {
+        let (hash, _) = unpack(slot);
+        let (mut at, mut carried) = (home(hash), slot);
+        while self.slots[at] != EMPTY {
+            if unpack(self.slots[at]).0 == hash {
+                core::mem::swap(&mut self.slots[at], &mut carried);
+            }
+            at = after(at);
+        }
+        self.slots[at] = carried;
+        self.used += 1;
+    }
+
+    /// Adds a slot behind those with the same hash.
+    fn append(&mut self, slot: u64) {
         let mut at = home(unpack(slot).0);
         while self.slots[at] != EMPTY {
             at = after(at);
         }
         self.slots[at] = slot;
         self.used += 1;
+    }
+
+    /// All slots that hold something; those with the same hash in the order in which a search meets them.
+    fn in_order(&self) -> impl Iterator<Item = u64> {
+        // No run of used slots goes on past an empty one.
+        let gap = self.slots.iter().position(|slot| *slot == EMPTY).expect("a segment is never full");
+        let (before, behind) = self.slots.split_at(gap);
+        behind.iter().chain(before).copied().filter(|slot| *slot != EMPTY)
     }
 
     fn remove(&mut self, slot: u64) {
@@ -107,7 +132,7 @@ impl Index {
         &self.segments[self.directory[self.place(hash)] as usize].slots[home(hash)]
     }
 
-    /// The first entry with that hash that `is_it`.
+    /// The entry added last of those with that hash that `is_it` names.
     #[inline]
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let segment = &self.segments[self.directory[self.place(hash)] as usize];
@@ -159,9 +184,9 @@ impl Index {
         let deeper = self.segments[number].depth + 1;
         let whole = core::mem::replace(&mut self.segments[number], Segment::new(deeper));
         let mut second = Segment::new(deeper);
-        for &slot in whole.slots.iter().filter(|slot| **slot != EMPTY) {
+        for slot in whole.in_order() {
             let is_second = unpack(slot).0 >> (31 - depth) & 1 == 1;
-            if is_second { &mut second } else { &mut self.segments[number] }.insert(slot);
+            if is_second { &mut second } else { &mut self.segments[number] }.append(slot);
         }
         let new = u32::try_from(self.segments.len()).expect("there are fewer segments than entries");
         self.segments.push(second);
@@ -208,6 +233,36 @@ mod tests {
                     let found = index.find(hash, |found| found == entry).is_some();
                     prop_assert_eq!(found, set.contains(&(hash, entry)), "{} {}", hash, entry);
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever was added, removed and split in between: of equal hashes the newest comes first.
+        #[test]
+        fn the_newest_of_equal_hashes_is_found_first(
+            ops in prop::collection::vec((hashes(), any::<bool>(), any::<prop::sample::Index>()), 1..2000),
+        ) {
+            let (mut index, mut list) = (Index::new(), Vec::new());
+            for (entry, (hash, add, which)) in (0u32..).zip(ops) {
+                let alike = list.iter().filter(|(known, _)| *known == hash).count();
+                if add && alike < 40 && index.insert(hash, entry) {
+                    list.push((hash, entry));
+                } else if !list.is_empty() {
+                    let (hash, entry) = list.remove(which.index(list.len()));
+                    index.remove(hash, entry);
+                }
+            }
+            let hashes: HashSet<u32> = list.iter().map(|(hash, _)| *hash).collect();
+            for hash in hashes {
+                let mut found = Vec::new();
+                index.find(hash, |entry| {
+                    found.push(entry);
+                    false
+                });
+                let want: Vec<u32> = list.iter().rev().filter(|it| it.0 == hash).map(|it| it.1).collect();
+                prop_assert_eq!(found, want, "hash {}", hash);
             }
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Shard {
 }
 
 /// Names an entry for as long as its shard is locked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryId(u32);
 
 impl Shard {
@@ -158,6 +158,13 @@ impl Shard {
         self.due.fetch_min(deadline.as_nanos(), Relaxed);
         self.settle(EntryId(index));
         None
+    }
+
+    /// Has an entry answer for replies that others of its key would answer for as well.
+    pub(super) fn answer_first(&mut self, hash: u32, id: EntryId) {
+        self.replies.remove(hash, id.0);
+        let inserted = self.replies.insert(hash, id.0);
+        assert!(inserted, "there is room where one was taken out");
     }
 
     pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {
