@@ -10,7 +10,7 @@
 //! connection is gone; adding it again brings it back with its counters (the kernel's destination trash).
 
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -219,6 +219,7 @@ impl Destination {
         self.load_changed();
     }
 
+    /// Has the scheduler told of the load with its next pick; [`Picker::update`] and [`Picker::changes`] take it off again.
     fn load_changed(&self) {
         if !self.listed.swap(true, AcqRel) {
             lock(&self.shared.changed).push(self.id);
@@ -269,11 +270,36 @@ struct Picker {
 }
 
 impl Picker {
-    fn update(&mut self, destinations: &[Arc<Destination>]) {
+    fn update(&mut self, destinations: &[Arc<Destination>], changed: &Mutex<Vec<u32>>) {
+        // It hears all loads below, so nothing is left to be told. One that comes back may have been on the list since before
+        // it was removed, and would never be put there again.
+        {
+            let mut changed = lock(changed);
+            changed.clear();
+            destinations.iter().for_each(|destination| destination.listed.store(false, Release));
+        }
         self.told = destinations.to_vec();
         self.positions = (0..).zip(destinations).map(|(position, d)| (d.id, position)).collect();
         let candidates: Vec<Candidate> = destinations.iter().map(|d| d.candidate()).collect();
         self.scheduler.update(&candidates);
+    }
+
+    /// Gathers the loads that changed since it was told last.
+    fn changes(&mut self, changed: &Mutex<Vec<u32>>) {
+        self.loads.clear();
+        // Where nothing is to be picked, another service that has its destinations now may have to hear of them.
+        if self.told.is_empty() {
+            return;
+        }
+        core::mem::swap(&mut self.ids, &mut *lock(changed));
+        for id in self.ids.drain(..) {
+            let Some(&position) = self.positions.get(&id) else { continue };
+            let destination = &self.told[position as usize];
+            // Off the list first: a change from here on lists it again.
+            if destination.listed.swap(false, AcqRel) {
+                self.loads.push((position, destination.load()));
+            }
+        }
     }
 
     /// Tells a new scheduler what it missed: the weights of destinations before they were quiesced (the kernel's mh
@@ -343,7 +369,7 @@ impl Service {
             let mut picker = lock(&self.picker);
             picker.scheduler = scheduler;
             picker.introduce(&destinations);
-            picker.update(&destinations);
+            picker.update(&destinations, &self.shared.changed);
         }
     }
 
@@ -351,37 +377,28 @@ impl Service {
     pub(crate) fn add(&self, destination: Arc<Destination>) {
         let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
         list.insert(0, destination);
-        lock(&self.picker).update(&list);
+        lock(&self.picker).update(&list, &self.shared.changed);
     }
 
     /// Takes a destination off the list and tells the scheduler.
     pub(crate) fn remove(&self, destination: &Arc<Destination>) {
         let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
         list.retain(|d| !Arc::ptr_eq(d, destination));
-        lock(&self.picker).update(&list);
+        lock(&self.picker).update(&list, &self.shared.changed);
     }
 
     /// Tells the scheduler that weights changed.
     pub(crate) fn refresh(&self) {
         let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
-        lock(&self.picker).update(&list);
+        lock(&self.picker).update(&list, &self.shared.changed);
     }
 
     /// Asks the scheduler where a new connection goes.
     /// `compat_ipvs`: also where it is over its upper threshold, for the kernel takes every pick.
     pub(crate) fn pick(&self, flow: &Flow, now: Instant, compat_ipvs: bool) -> Option<Arc<Destination>> {
         let mut picker = lock(&self.picker);
-        let Picker { scheduler, told, positions, ids, loads, events } = &mut *picker;
-        core::mem::swap(ids, &mut *lock(&self.shared.changed));
-        loads.clear();
-        for id in ids.drain(..) {
-            if let Some(&position) = positions.get(&id) {
-                let destination = &told[position as usize];
-                // Off the list first: a change from here on lists it again.
-                destination.listed.swap(false, AcqRel);
-                loads.push((position, destination.load()));
-            }
-        }
+        picker.changes(&self.shared.changed);
+        let Picker { scheduler, told, positions, loads, events, .. } = &mut *picker;
         self.shared.feedback.collect(scheduler.wants_feedback(), |id, response, elapsed| {
             let position = positions.get(&id).copied();
             events.extend(position.map(|position| Event { position, response, elapsed }));

@@ -86,3 +86,68 @@ fn a_pick_over_the_upper_threshold_counts_as_the_kernel_counts_it_and_else_not()
         bench.refused(CLIENT_SIDE, &tcp((CLIENT, 4003), (VIP, 80), "S", b""), DropReason::NoDestination);
     }
 }
+
+/// Notes what it hears of loads, and picks the destination added last.
+#[derive(Debug, Default)]
+struct Listener(Arc<Mutex<Vec<Load>>>);
+
+impl Scheduler for Listener {
+    fn update(&mut self, candidates: &[Candidate]) {
+        *self.0.lock().unwrap() = candidates.iter().map(|candidate| candidate.load).collect();
+    }
+
+    fn schedule(&mut self, _: &Flow, changed: &[(u32, Load)], _: Instant) -> Option<u32> {
+        let mut loads = self.0.lock().unwrap();
+        let mut positions: Vec<u32> = changed.iter().map(|(position, _)| *position).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        assert_eq!(positions.len(), changed.len(), "each is told once");
+        changed.iter().for_each(|(position, load)| loads[*position as usize] = *load);
+        Some(0)
+    }
+}
+
+impl SchedulerFactory for Listener {
+    fn create(&self, _: &SchedulerSpec, _: &str) -> Result<Box<dyn Scheduler>, String> {
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+/// Whatever is removed, added again and edited in between: what the scheduler was told is what the destinations carry.
+#[test]
+fn a_scheduler_goes_on_hearing_of_a_destination_that_comes_back() {
+    for service_too in [false, true] {
+        let listener = Listener::default();
+        let told = Arc::clone(&listener.0);
+        let bench = Bench::with_schedulers(Limits::default(), Arc::new(listener));
+        let key = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:80"]);
+        let segment = |port: u16, flags: &str| {
+            bench.send(CLIENT_SIDE, &tcp((CLIENT, port), (VIP, 80), flags, b""));
+        };
+        let addr = "192.168.10.11:80".parse().unwrap();
+        let spec = DestinationSpec::new(addr, Forwarding::Nat);
+        (1001..=1003).for_each(|port| segment(port, "S"));
+        if service_too {
+            bench.apply(Change::RemoveService(key));
+            bench.apply(Change::AddService(ServiceSpec::new(key, SchedulerSpec::named("wlc"))));
+        } else {
+            bench.apply(Change::RemoveDestination(key, addr));
+        }
+        bench.pass(SERVER_SIDE, &tcp((RS1, 80), (CLIENT, 1001), "R", b""));
+        // A pick in vain, and one of somebody else.
+        segment(2000, "S");
+        let other = DestinationSpec::new("192.168.10.12:80".parse().unwrap(), Forwarding::Nat);
+        bench.apply(Change::AddDestination(key, other));
+        segment(2001, "S");
+        bench.pass(SERVER_SIDE, &tcp((RS1, 80), (CLIENT, 1002), "R", b""));
+        bench.apply(Change::AddDestination(key, spec));
+        assert_eq!(told.lock().unwrap()[0], Load { active: 1, inactive: 2, unavailable: false });
+        for port in 3000..3005 {
+            segment(port, "S");
+        }
+        bench.pass(SERVER_SIDE, &tcp((RS1, 80), (CLIENT, 1003), "R", b""));
+        segment(3005, "S");
+        let before_the_last = Load { active: 5, inactive: 3, unavailable: false };
+        assert_eq!(told.lock().unwrap()[0], before_the_last, "with its service: {service_too}");
+    }
+}
