@@ -264,13 +264,14 @@ impl Director {
             now,
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
-                _ => match self.seen_until(connection) {
-                    Some(deadline) if deadline > now => Expiry::Until(deadline),
-                    _ => {
-                        feedback::expiry(connection);
-                        Expiry::Remove
+                _ => {
+                    connection.take_over(self.deadline(connection));
+                    if connection.expires_at > now {
+                        return Expiry::Keep;
                     }
-                },
+                    feedback::expiry(connection);
+                    Expiry::Remove
+                }
             },
             |connection| self.release(connection),
         );

@@ -13,7 +13,7 @@ use crate::service::{Counted, Destination};
 use crate::spec::{Forwarding, Protocol};
 use crate::table::Neighbours;
 use crate::tcp::TcpState;
-use crate::time::{Instant, Timeout};
+use crate::time::{Duration, Instant, Timeout};
 use crate::wheel::Links;
 
 /// Template entries of firewall-mark services carry this protocol (`IP` in listings).
@@ -192,6 +192,22 @@ impl Connection {
                 Some(Protocol::Udp) => self.translates_replies() && self.state != UDP_ANSWERED,
                 None => false,
             }
+    }
+
+    /// Moves the deadline to where packets that passed in the flow cache put it.
+    pub(crate) fn take_over(&mut self, deadline: Instant) {
+        if self.went_on(deadline) {
+            self.in_packets = u8::MAX;
+        }
+        self.expires_at = self.expires_at.max(deadline);
+    }
+
+    /// Whether packets passed in the flow cache after the last one that was counted here, when `deadline` says where the
+    /// cache puts its end. How many they were nobody knows, and beyond some few it does not matter.
+    pub(crate) fn went_on(&self, deadline: Instant) -> bool {
+        /// The cache tells the time of a packet that is counted here as well somewhat later.
+        const SLACK: Duration = Duration::from_secs(1);
+        deadline > self.expires_at + SLACK
     }
 
     /// Whether nothing but stray packets is to be expected of it.

@@ -9,7 +9,7 @@
 //!                                                       each n-th of them
 //!   templates never confirmed by an established connection, and without connections
 //! ```
-//! Entries that other entries hang on stay, and so do all other states, which end soon by themselves.
+//! Packets that pass in the flow cache are packets. Entries that other entries hang on stay, and so do all other states, which end soon by themselves.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
@@ -104,7 +104,7 @@ impl Director {
             self.table.sweep(
                 *turn,
                 SHARE,
-                |connection| is_abandoned(connection, rates, now),
+                |connection| is_abandoned(connection, rates, now, || self.deadline(connection)),
                 |connection| {
                     self.defence.dropped.fetch_add(1, Relaxed);
                     self.release(connection);
@@ -115,7 +115,13 @@ impl Director {
     }
 }
 
-fn is_abandoned(connection: &Connection, rates: &mut Rates, now: Instant) -> bool {
+/// `deadline` says when its time is up, in the knowledge of packets that did not pass here.
+fn is_abandoned(
+    connection: &Connection,
+    rates: &mut Rates,
+    now: Instant,
+    deadline: impl Fn() -> Instant,
+) -> bool {
     let controls = connection.controls();
     if controls.is_some_and(|control| control.controlled.load(Relaxed) > 0) {
         return false;
@@ -125,7 +131,13 @@ fn is_abandoned(connection: &Connection, rates: &mut Rates, now: Instant) -> boo
         return controls.is_some_and(|control| !control.one_packet && !control.assured.load(Relaxed));
     }
     let mut is_silent = || {
-        now + connection.timeout >= connection.expires_at + YOUNG && rates.takes(connection.in_packets.into())
+        let is_silent = |deadline: Instant| now + connection.timeout >= deadline + YOUNG;
+        // The cache is asked about what looks silent here, and who went on there has proved itself.
+        let there = || {
+            let deadline = deadline();
+            is_silent(deadline) && !connection.went_on(deadline)
+        };
+        is_silent(connection.expires_at) && there() && rates.takes(connection.in_packets.into())
     };
     match Protocol::from_number(connection.request.protocol) {
         Some(Protocol::Tcp) => match TcpState::from_number(connection.state) {

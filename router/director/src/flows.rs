@@ -370,17 +370,20 @@ impl Director {
     /// Moves the deadline of a connection that seems to be over to where the packets that passed in the cache put it.
     #[inline]
     pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
-        let Some(flows) = &self.flows else { return };
         let connection = shard.get_mut(id);
         if connection.expires_at <= now && connection.cached.is_placed() {
-            connection.expires_at = flows.deadline(connection);
+            connection.take_over(self.deadline(connection));
         }
     }
 
-    /// Until when a connection lives whose time seems to be up, if its packets pass in the cache.
-    pub(crate) fn seen_until(&self, connection: &Connection) -> Option<Instant> {
-        let flows = self.flows.as_ref().filter(|_| connection.cached.is_placed())?;
-        Some(flows.deadline(connection))
+    /// When the time of a connection is up: a timeout after its last packet, wherever that passed. The only place that knows
+    /// both of table and cache; its own deadline, `expires_at`, is no later.
+    #[inline]
+    pub(crate) fn deadline(&self, connection: &Connection) -> Instant {
+        match &self.flows {
+            Some(flows) if connection.cached.is_placed() => flows.deadline(connection),
+            _ => connection.expires_at,
+        }
     }
 
     /// Takes over a connection that a cache has kept for a director that ended. False: nothing here would forward it so.

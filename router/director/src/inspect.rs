@@ -27,7 +27,7 @@ impl Director {
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
         let mut views = Vec::with_capacity(self.table.len());
         self.table.for_each(|connection| {
-            let expires_at = self.seen_until(connection).unwrap_or(connection.expires_at);
+            let expires_at = self.deadline(connection);
             if expires_at > now {
                 views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
             }

@@ -167,8 +167,8 @@ pub(crate) enum Expiry {
     Remove,
     /// It lives on for that long.
     Renew(Duration),
-    /// It lives until then: a packet of it was seen elsewhere.
-    Until(Instant),
+    /// It lives until the deadline that it has now: a packet of it was seen elsewhere.
+    Keep,
 }
 
 /// On cache lines of its own, so that workers in different shards do not meet.
@@ -396,7 +396,7 @@ impl Table {
                         connection.timeout = timeout.into();
                         connection.expires_at = now + timeout;
                     }
-                    Expiry::Until(deadline) => connection.expires_at = deadline,
+                    Expiry::Keep => {}
                 }
             }
             shard.arm(id);

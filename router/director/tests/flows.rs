@@ -347,3 +347,30 @@ fn of_two_connections_with_one_reply_only_the_newer_is_in_the_cache() {
     let reply = fake.inner().placed[&newer].1.unwrap();
     assert_eq!(reply.act, Act::NewSource(VIP.into_addr(), 81));
 }
+
+#[test]
+fn drop_entry_leaves_alone_what_passes_in_the_cache_and_takes_what_is_silent_there_too() {
+    for (passes_on, want) in [(true, 1), (false, 0)] {
+        let (mut bench, fake) = bench();
+        bench.apply(Change::SetOptions(Options { drop_entry: 3, ..Options::default() }));
+        bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+        for (is_reply, flags) in [(true, SYN | ACK), (false, ACK)] {
+            passed(&bench, &fake, is_reply, flags, Duration::from_millis(1));
+        }
+        // The cache's clock is coarse.
+        fake.inner().seen = Some(bench.now + Duration::from_millis(21));
+        for _ in 0..600 {
+            bench.advance(Duration::from_secs(1));
+            if passes_on {
+                fake.inner().seen = Some(bench.now);
+            }
+        }
+        assert_eq!(bench.connections().len(), want, "packets pass: {passes_on}");
+        // Having said much it may rest, as if its packets had come here.
+        bench.advance(Duration::from_secs(600));
+        assert_eq!(bench.connections().len(), want, "packets passed: {passes_on}");
+        bench.advance(Duration::from_secs(301));
+        assert_eq!(bench.connections().len(), 0);
+    }
+}
