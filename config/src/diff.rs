@@ -1,6 +1,9 @@
 //! From one config to another in changes.
 
-use uvs_director::spec::{Change, InterfaceSpec, Options, Timeouts};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Options, ServiceKey, Timeouts};
 
 use crate::config::{Config, Service};
 
@@ -16,8 +19,9 @@ pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
         changes.push(Change::SetOptions(new.options));
     }
     let old_services = old.map_or(&[][..], |old| &old.services);
+    let (before, after) = (by_key(old_services), by_key(&new.services));
     for service in &new.services {
-        match find(old_services, service) {
+        match before.get(&service.spec.key) {
             Some(before) => edit(before, service, &mut changes),
             None => {
                 changes.push(Change::AddService(service.spec.clone()));
@@ -31,7 +35,7 @@ pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
     if old.map_or(&[][..], |old| &old.marks) != new.marks {
         changes.push(Change::SetMarks(new.marks.clone()));
     }
-    for gone in old_services.iter().filter(|service| find(&new.services, service).is_none()) {
+    for gone in old_services.iter().filter(|service| !after.contains_key(&service.spec.key)) {
         changes.push(Change::RemoveService(gone.spec.key));
     }
     changes
@@ -42,9 +46,12 @@ fn network(old: Option<&Config>, new: &Config, changes: &mut Vec<Change>) {
         config.interfaces.iter().map(|interface| interface.spec.clone()).collect()
     };
     let interfaces = specs(new);
+    let but_addresses = |specs: &[InterfaceSpec]| -> Vec<InterfaceSpec> {
+        specs.iter().map(|spec| InterfaceSpec { addresses: Vec::new(), ..spec.clone() }).collect()
+    };
     // A static neighbour cannot be taken back by itself: a new network starts without any.
     let same = old.is_some_and(|old| {
-        specs(old) == interfaces
+        but_addresses(&specs(old)) == but_addresses(&interfaces)
             && old.routes == new.routes
             && old.neighbors.iter().all(|before| {
                 new.neighbors.iter().any(|now| (now.port, now.addr) == (before.port, before.addr))
@@ -52,6 +59,8 @@ fn network(old: Option<&Config>, new: &Config, changes: &mut Vec<Change>) {
     });
     if !same {
         changes.push(Change::SetNetwork { interfaces, routes: new.routes.clone() });
+    } else if old.is_some_and(|old| specs(old) != interfaces) {
+        changes.push(Change::SetAddresses(interfaces));
     }
     for neighbor in &new.neighbors {
         let there = same && old.is_some_and(|old| old.neighbors.contains(neighbor));
@@ -62,8 +71,12 @@ fn network(old: Option<&Config>, new: &Config, changes: &mut Vec<Change>) {
     }
 }
 
-fn find<'s>(services: &'s [Service], like: &Service) -> Option<&'s Service> {
-    services.iter().find(|service| service.spec.key == like.spec.key)
+fn by_key(services: &[Service]) -> HashMap<ServiceKey, &Service> {
+    services.iter().map(|service| (service.spec.key, service)).collect()
+}
+
+fn by_addr(destinations: &[DestinationSpec]) -> HashMap<SocketAddr, &DestinationSpec> {
+    destinations.iter().map(|spec| (spec.addr, spec)).collect()
 }
 
 fn edit(before: &Service, now: &Service, changes: &mut Vec<Change>) {
@@ -76,15 +89,16 @@ fn edit(before: &Service, now: &Service, changes: &mut Vec<Change>) {
         changes.push(Change::RenewScheduler(key));
     }
     // What is new comes before what goes, so that the service is never without a destination in between.
+    let (then, there) = (by_addr(&before.destinations), by_addr(&now.destinations));
     for spec in &now.destinations {
-        match before.destinations.iter().find(|old| old.addr == spec.addr) {
+        match then.get(&spec.addr) {
             None => changes.push(Change::AddDestination(key, *spec)),
-            Some(old) if old != spec => changes.push(Change::EditDestination(key, *spec)),
+            Some(old) if *old != spec => changes.push(Change::EditDestination(key, *spec)),
             Some(_) => {}
         }
     }
     for old in &before.destinations {
-        if !now.destinations.iter().any(|spec| spec.addr == old.addr) {
+        if !there.contains_key(&old.addr) {
             changes.push(Change::RemoveDestination(key, old.addr));
         }
     }

@@ -1,7 +1,7 @@
 //! `[[interface]]`, `[[route]]`, `[[neighbor]]`, and which way an address lies.
 
 use core::net::IpAddr;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uvs_director::PortId;
 use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec};
@@ -513,12 +513,14 @@ fn values(prefixes: &[At<Prefix>]) -> Vec<Prefix> {
 
 /// Gives each VIP to the interface whose subnet holds it, unless an interface has it as an address already.
 pub(crate) fn own_vips(interfaces: &mut [InterfaceSpec], vips: impl IntoIterator<Item = IpAddr>) {
+    // A VIP that is added is no subnet that another could lie in.
+    let subnets = interfaces.to_vec();
+    let mut known: HashSet<IpAddr> =
+        subnets.iter().flat_map(|it| &it.addresses).map(|prefix| prefix.addr()).collect();
     for vip in vips {
-        let known = |it: &InterfaceSpec| it.addresses.iter().any(|prefix| prefix.addr() == vip);
-        if interfaces.iter().any(known) {
-            continue;
-        }
-        if let Some((port, _)) = connected(interfaces.iter(), vip) {
+        if known.insert(vip)
+            && let Some((port, _)) = connected(subnets.iter(), vip)
+        {
             interfaces[usize::from(port.0)].addresses.push(Prefix::host(vip));
         }
     }

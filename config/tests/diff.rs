@@ -58,6 +58,15 @@ impl Model {
                 (self.interfaces, self.routes) = (interfaces, routes);
                 self.neighbors.clear();
             }
+            Change::SetAddresses(interfaces) => {
+                let but_addresses = |all: &[InterfaceSpec]| -> Vec<InterfaceSpec> {
+                    all.iter().map(|it| InterfaceSpec { addresses: Vec::new(), ..it.clone() }).collect()
+                };
+                if but_addresses(&interfaces) != but_addresses(&self.interfaces) {
+                    return Err("more than addresses has changed".to_owned());
+                }
+                self.interfaces = interfaces;
+            }
             Change::SetNeighbor { port, addr, mac } => {
                 let interface = self.interfaces.get(usize::from(port.0)).ok_or("neighbor on no interface")?;
                 if interface.link == Link::Ip {
@@ -314,7 +323,8 @@ fn packets_move_from_one_service_to_another_without_a_gap() {
         let kind = |change: &Change| format!("{change:?}").split(['(', ' ']).next().unwrap_or("").to_owned();
         Config::diff(Some(from), to).iter().map(kind).collect()
     };
-    let want = ["SetNetwork", "AddService", "AddDestination", "AddDestination", "SetMarks", "RemoveService"];
+    let want =
+        ["SetAddresses", "AddService", "AddDestination", "AddDestination", "SetMarks", "RemoveService"];
     // The VIP is the director's own address only while a service names it.
     assert_eq!(said(&old, &new), want);
     assert_eq!(said(&new, &old), want);

@@ -7,6 +7,7 @@
 //! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`), or could not be done,
 //! a reload brings it to what the file says. A change that fails takes those before it back.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use uvs_config::{Config, Interface, Location, Problems, Service};
@@ -73,7 +74,8 @@ fn apply(
 ) -> Outcome {
     let before = as_it_runs(running, director);
     let changes = Config::diff(Some(&before), &wanted);
-    let announce = changes.iter().any(|change| matches!(change, Change::SetNetwork { .. }));
+    let announce =
+        changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
     let done = changes.len();
     for change in changes {
         let text = format!("{change:?}");
@@ -179,11 +181,12 @@ fn running_keys(running: &Config) -> impl Iterator<Item = uvs_director::spec::Se
 
 /// The running configuration with the network, the services and settings that the director really has.
 fn as_it_runs(running: &Config, director: &Director) -> Config {
+    let by_key: HashMap<_, _> = running.services.iter().map(|service| (service.spec.key, service)).collect();
     let services = director
         .services()
         .into_iter()
         .map(|view| {
-            let known = running.services.iter().find(|service| service.spec.key == view.spec.key);
+            let known = by_key.get(&view.spec.key);
             Service {
                 module: known.and_then(|service| service.module.clone()),
                 trial: known.and_then(|service| service.trial.clone()),

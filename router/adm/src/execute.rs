@@ -1,7 +1,7 @@
 //! From a [`Command`] to changes and listings.
 
 use uvs_director::spec::{Change, Timeouts};
-use uvs_director::view::{ConnectionView, ServiceView};
+use uvs_director::view::ConnectionView;
 use uvs_director::{ApplyError, Director, Instant};
 
 use crate::command::{Command, Failure, Output};
@@ -36,12 +36,10 @@ pub fn execute(command: &Command, input: &str, director: &Director, now: Instant
         Command::List { service: None, layout } => {
             Output::text(format::services_as(&director.services(), *layout))
         }
-        Command::List { service: Some(key), layout } => {
-            match director.services().iter().find(|service| service.spec.key == *key) {
-                Some(service) => Output::text(format::service_as(service, *layout)),
-                None => Failure { message: NO_SUCH_SERVICE.to_owned(), exit_code: 1 }.into(),
-            }
-        }
+        Command::List { service: Some(key), layout } => match director.service_view(key) {
+            Some(service) => Output::text(format::service_as(&service, *layout)),
+            None => Failure { message: NO_SUCH_SERVICE.to_owned(), exit_code: 1 }.into(),
+        },
         Command::ListConnections { numeric, persistent_conn } => {
             let mut connections = director.connections(now);
             sort_connections(&mut connections);
@@ -95,8 +93,7 @@ fn apply(change: Change, director: &Director, now: Instant) -> Output {
     let verb = Refused::by(&change);
     if let Change::AddDestination(key, spec) | Change::EditDestination(key, spec) = &change {
         // The kernel looks for the service first, then at the numbers, then for the destination.
-        let known = |service: &ServiceView| service.spec.key == *key;
-        if spec.lower_threshold > spec.upper_threshold && director.services().iter().any(known) {
+        if spec.lower_threshold > spec.upper_threshold && director.service_set().contains(key) {
             return Failure::minus_one("Numerical result out of range").into();
         }
     }

@@ -50,7 +50,8 @@ impl Director {
     pub fn apply(&self, change: Change, now: Instant) -> Result<(), ApplyError> {
         let control = &mut *lock(&self.control);
         match change {
-            Change::SetNetwork { interfaces, routes } => self.set_network(interfaces, &routes),
+            Change::SetNetwork { interfaces, routes } => self.set_network(control, interfaces, &routes),
+            Change::SetAddresses(interfaces) => self.set_addresses(control, interfaces),
             Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
             Change::SetMarks(rules) => {
                 if rules.iter().any(|rule| rule.mark == 0) {
@@ -68,10 +69,16 @@ impl Director {
                 self.service(key)?.edit(spec, Some(scheduler));
                 Ok(())
             }
-            Change::RemoveService(key) => self.remove_service(control, key, now),
+            Change::RemoveService(key) => {
+                self.remove_service(control, key, now)?;
+                self.expire_gone();
+                Ok(())
+            }
             Change::Flush => {
                 let keys: Vec<ServiceKey> = self.snapshot.load().services.iter().map(|s| s.key).collect();
-                keys.into_iter().try_for_each(|key| self.remove_service(control, key, now))
+                keys.into_iter().try_for_each(|key| self.remove_service(control, key, now))?;
+                self.expire_gone();
+                Ok(())
             }
             Change::AddDestination(key, spec) => self.add_destination(control, key, spec),
             Change::EditDestination(key, spec) => self.edit_destination(key, spec),
@@ -112,7 +119,12 @@ impl Director {
         self.snapshot.load().services.get(&key).cloned().ok_or(ApplyError::NoSuchService(key))
     }
 
-    fn set_network(&self, interfaces: Vec<InterfaceSpec>, routes: &[RouteSpec]) -> Result<(), ApplyError> {
+    fn set_network(
+        &self,
+        control: &Control,
+        interfaces: Vec<InterfaceSpec>,
+        routes: &[RouteSpec],
+    ) -> Result<(), ApplyError> {
         for interface in &interfaces {
             if let Link::Ethernet(mac) = interface.link
                 && (mac.is_multicast() || mac == MacAddr([0; 6]))
@@ -127,8 +139,37 @@ impl Director {
         let lost = self.neighbors.retain_ports(&network);
         self.count_drops(DropReason::Unreachable, lost);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
+        self.look_for_local(control);
         self.withdraw_flows(None);
         Ok(())
+    }
+
+    fn set_addresses(&self, control: &Control, interfaces: Vec<InterfaceSpec>) -> Result<(), ApplyError> {
+        let before = Arc::clone(&self.snapshot.load().network);
+        let network = Arc::new(before.with_addresses(interfaces).map_err(ApplyError::Invalid)?);
+        // Whoever was a neighbour by an address that is ours now is none any more, nor is what goes through it a flow.
+        let goes_on = network.forwards_as(&before)
+            && !network.new_since(&before).any(|(addr, port)| self.neighbors.knows(port, addr));
+        self.replace(|snapshot| snapshot.network = network);
+        self.neighbors.outdate_memos();
+        self.look_for_local(control);
+        if !goes_on {
+            self.withdraw_flows(None);
+        }
+        Ok(())
+    }
+
+    /// Says of each destination anew whether it is on the director's own host.
+    fn look_for_local(&self, control: &Control) {
+        let snapshot = self.snapshot.load();
+        let look = |destination: &Arc<Destination>| {
+            let local = snapshot.network.is_local(destination.addr);
+            if destination.local.swap(local, Relaxed) != local {
+                self.withdraw_flows(Some(destination.id));
+            }
+        };
+        snapshot.services.iter().for_each(|service| service.destinations().iter().for_each(look));
+        control.trash.iter().for_each(look);
     }
 
     fn set_neighbor(&self, port: PortId, addr: Address, mac: MacAddr) -> Result<(), ApplyError> {
@@ -183,7 +224,6 @@ impl Director {
         for destination in service.destinations() {
             self.discard(control, &service, destination, now);
         }
-        self.expire_gone();
         Ok(())
     }
 
@@ -212,6 +252,7 @@ impl Director {
         };
         let local = self.snapshot.load().network.is_local(destination.addr);
         destination.local.store(local, Relaxed);
+        self.servers.add(key, &spec);
         service.add(destination);
         Ok(())
     }
@@ -220,6 +261,8 @@ impl Director {
         let service = self.service(key)?;
         check_destination(&service, &spec)?;
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
+        self.servers.remove(key, &destination.spec());
+        self.servers.add(key, &spec);
         destination.edit(spec);
         service.refresh();
         self.withdraw_flows(Some(destination.id));
@@ -229,6 +272,7 @@ impl Director {
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
+        self.servers.remove(service.key, &destination.spec());
         self.withdraw_flows(Some(destination.id));
         service.remove(&destination);
         control.trash.put(service.key, destination, now);

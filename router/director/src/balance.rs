@@ -313,7 +313,7 @@ impl Director {
         };
         if !scene.snapshot.options.nat_icmp_send
             || is_reset
-            || !scene.snapshot.services.has_destination(protocol, packet.src, packet.src_port)
+            || !self.servers.contains(protocol, packet.src, packet.src_port)
         {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use crate::path_mtu::PathMtus;
 use crate::reassembly::Reassembly;
 use crate::report::ErrorLimit;
 use crate::scheduler::SchedulerFactory;
-use crate::service::Services;
+use crate::service::{Servers, Services};
 use crate::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
 use crate::state::Timers;
 use crate::stats::Stats;
@@ -90,6 +90,8 @@ pub struct Director {
     pub(crate) shed_counter: AtomicU64,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
+    /// Real servers that are reached by NAT.
+    pub(crate) servers: Servers,
     /// Everything that only `apply` and timers touch.
     pub(crate) control: Mutex<Control>,
     /// Where packets pass by.
@@ -136,6 +138,7 @@ impl Director {
             defence: Defence::new(),
             #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
             next_ip_id: AtomicU32::new(seed as u32),
+            servers: Servers::default(),
             control: Mutex::new(Control::new(schedulers)),
             flows: None,
             estimate_at: AtomicU64::new(u64::MAX),

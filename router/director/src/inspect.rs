@@ -1,17 +1,39 @@
 //! The engine seen from outside: listings, totals, conflicts. Nothing here changes anything.
 
 use core::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::connection::{Connection, PROTOCOL_IP, Tallied};
 use crate::director::{Director, Scene};
-use crate::service::{Counted, lock};
-use crate::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, Timeouts};
+use crate::service::{Counted, Services, lock};
+use crate::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, ServiceKey, Timeouts};
 use crate::time::Instant;
 use crate::view::{AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status};
 use uvs_wire::Address;
 
 /// How many claimants of our addresses are remembered.
 const CONFLICTS_MAX: usize = 64;
+
+/// The services at one time.
+#[derive(Clone)]
+pub struct ServiceSet(Arc<Services>);
+
+impl ServiceSet {
+    /// Whether none came or went between the two.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.version() == other.0.version()
+    }
+
+    /// Whether there is a service of that key.
+    pub fn contains(&self, key: &ServiceKey) -> bool {
+        self.0.get(key).is_some()
+    }
+
+    /// The keys of all, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = ServiceKey> + '_ {
+        self.0.iter().map(|service| service.key)
+    }
+}
 
 impl Director {
     /// All services, sorted by key, with destinations in list order.
@@ -21,6 +43,17 @@ impl Director {
         let mut services: Vec<_> = snapshot.services.iter().collect();
         services.sort_by_key(|service| service.key);
         services.into_iter().map(|service| service.view()).collect()
+    }
+
+    /// One service, if there is one of that key.
+    pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
+        self.count_flows();
+        self.snapshot.load().services.get(key).map(|service| service.view())
+    }
+
+    /// Which services there are now, and nothing of what they count. Costs nothing, however many there are.
+    pub fn service_set(&self) -> ServiceSet {
+        ServiceSet(Arc::clone(&self.snapshot.load().services))
     }
 
     /// All connections and templates, in no order.

@@ -57,5 +57,6 @@ pub use ahead::Ahead;
 pub use cut::{Cut, HEADERS_MAX, Piece};
 pub use director::{ApplyError, Director};
 pub use frame::{FRAME_MAX, Frame, HEADROOM, Offload, Outbox, PortId};
+pub use inspect::ServiceSet;
 pub use time::{Duration, Instant};
 pub use verdict::{DropReason, Verdict};

@@ -169,7 +169,7 @@ impl Neighbors {
         self.version.load(Acquire)
     }
 
-    fn outdate_memos(&self) {
+    pub(crate) fn outdate_memos(&self) {
         self.version.fetch_add(1, Release);
     }
 
@@ -418,6 +418,11 @@ impl Neighbors {
         });
         self.outdate_memos();
         lost
+    }
+
+    /// Whether there is a neighbour of that address, or one is asked for.
+    pub(crate) fn knows(&self, port: PortId, addr: Address) -> bool {
+        self.table.contains_key(&(port, addr))
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {

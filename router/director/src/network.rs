@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
 
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
@@ -36,6 +36,8 @@ struct Route {
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     interfaces: Vec<InterfaceSpec>,
+    /// Routes beside those of subnets, as they were given.
+    given: Vec<RouteSpec>,
     /// Longest prefix first.
     routes: Vec<Route>,
     local: HashMap<Address, PortId, foldhash::fast::FixedState>,
@@ -130,6 +132,7 @@ impl Network {
         }
         network.routes.sort_by_key(|route| core::cmp::Reverse(route.mask.count_ones()));
         network.interfaces = interfaces;
+        network.given = routes.to_vec();
         for index in 0..network.routes.len() {
             let Route { port, via, network: to, .. } = network.routes[index];
             let towards = via.unwrap_or_else(|| address(to));
@@ -140,6 +143,44 @@ impl Network {
 
     pub(crate) fn interfaces(&self) -> &[InterfaceSpec] {
         &self.interfaces
+    }
+
+    /// The same network with other addresses.
+    ///
+    /// # Errors
+    /// A sentence: something else of an interface is another, or what [`Self::new`] says.
+    pub(crate) fn with_addresses(&self, interfaces: Vec<InterfaceSpec>) -> Result<Self, String> {
+        let network = Self::new(interfaces, &self.given)?;
+        let all_but_addresses = |interface: &InterfaceSpec| {
+            let InterfaceSpec { port, name, link, mtu, .. } = interface;
+            (*port, name.clone(), *link, *mtu)
+        };
+        if network.interfaces.iter().map(all_but_addresses).ne(self.interfaces.iter().map(all_but_addresses))
+        {
+            return Err("an interface is not as it was: only its addresses can change so".into());
+        }
+        Ok(network)
+    }
+
+    /// Whether packets to others than addresses of the director leave as they did in the network before: subnets, and what
+    /// the director calls itself, are the same. (`before` has the same interfaces and routes.)
+    pub(crate) fn forwards_as(&self, before: &Self) -> bool {
+        let names = |network: &Self, port: PortId| {
+            [Address::v4(Ipv4Addr::UNSPECIFIED), Address::v6(Ipv6Addr::UNSPECIFIED)]
+                .map(|to| network.source_for(port, to))
+        };
+        let subnets = |interface: &InterfaceSpec| -> Vec<Prefix> {
+            interface.addresses.iter().filter(|prefix| !is_host(prefix)).copied().collect()
+        };
+        self.interfaces.iter().zip(&before.interfaces).all(|(now, then)| {
+            subnets(now) == subnets(then) && names(self, now.port) == names(before, then.port)
+        })
+    }
+
+    /// Addresses that are the director's own here and were not there.
+    pub(crate) fn new_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Address, PortId)> + 'a {
+        let own = self.local.iter().map(|(addr, port)| (*addr, *port));
+        own.filter(|(addr, port)| before.local.get(addr) != Some(port))
     }
 
     pub(crate) fn interface(&self, port: PortId) -> Option<&InterfaceSpec> {

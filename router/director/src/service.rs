@@ -9,11 +9,14 @@
 //! A connection holds its destination, so one that is removed lives on, unavailable, until its last
 //! connection is gone; adding it again brings it back with its counters (the kernel's destination trash).
 
+use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use foldhash::fast::FixedState;
 use uvs_wire::Address;
 
 use crate::feedback::Feedback;
@@ -424,14 +427,34 @@ impl Service {
     }
 }
 
-/// All services, as the packet path sees them: immutable, replaced whole by each change.
-#[derive(Default, Clone)]
+/// In so many parts are services kept, by the hash of their keys.
+const PARTS: usize = 256;
+
+type Part = HashMap<ServiceKey, Arc<Service>, FixedState>;
+
+/// All services, as the packet path sees them: immutable, replaced by each change.
+///
+/// A change copies the list of parts and the one part that it touches; with 10,000 services these are 256 and 40 pointers.
+#[derive(Clone)]
 pub(crate) struct Services {
-    by_key: HashMap<ServiceKey, Arc<Service>>,
+    parts: Box<[Arc<Part>]>,
+    len: usize,
+    version: u64,
     /// How many listen on FTP's port, on port 0 (all ports), on a mark.
     ftp: usize,
     all_ports: usize,
     marks: usize,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { parts: vec![Arc::default(); PARTS].into(), len: 0, version: 0, ftp: 0, all_ports: 0, marks: 0 }
+    }
+}
+
+fn part_of(key: &ServiceKey) -> usize {
+    // The map in a part goes by the lowest and the uppermost bits.
+    (FixedState::default().hash_one(key) >> 32) as usize % PARTS
 }
 
 /// FTP's control and data ports.
@@ -442,57 +465,52 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 impl Services {
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
-        self.by_key.get(key)
+        self.parts[part_of(key)].get(key)
     }
 
+    /// In no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.by_key.values()
+        self.parts.iter().flat_map(|part| part.values())
+    }
+
+    /// How often one was added or removed so far.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.len == 0
     }
 
+    /// Adds a service, in place of the one of its key if there is one.
     pub(crate) fn insert(&mut self, service: Arc<Service>) {
-        self.by_key.insert(service.key, service);
-        self.recount();
+        let key = service.key;
+        let before = Arc::make_mut(&mut self.parts[part_of(&key)]).insert(key, service);
+        if before.is_none() {
+            self.count(&key, |count| *count += 1);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &ServiceKey) -> Option<Arc<Service>> {
-        let removed = self.by_key.remove(key);
-        self.recount();
-        removed
+        let removed = Arc::make_mut(&mut self.parts[part_of(key)]).remove(key)?;
+        self.count(key, |count| *count -= 1);
+        Some(removed)
     }
 
-    fn recount(&mut self) {
-        let ports = |want: u16| {
-            self.by_key
-                .keys()
-                .filter(move |k| matches!(k, ServiceKey::Address { addr, .. } if addr.port() == want))
-        };
-        let (ftp, all_ports) = (ports(FTP_PORT).count(), ports(0).count());
-        self.marks = self.by_key.keys().filter(|k| matches!(k, ServiceKey::Mark { .. })).count();
-        (self.ftp, self.all_ports) = (ftp, all_ports);
+    fn count(&mut self, key: &ServiceKey, change: impl Fn(&mut usize)) {
+        change(&mut self.len);
+        self.version += 1;
+        match key {
+            ServiceKey::Address { addr, .. } if addr.port() == FTP_PORT => change(&mut self.ftp),
+            ServiceKey::Address { addr, .. } if addr.port() == 0 => change(&mut self.all_ports),
+            ServiceKey::Address { .. } => {}
+            ServiceKey::Mark { .. } => change(&mut self.marks),
+        }
     }
 
     /// Whether a service is named by this mark.
     pub(crate) fn has_mark(&self, mark: u32, family: Family) -> bool {
-        self.marks > 0 && self.by_key.contains_key(&ServiceKey::Mark { mark, family })
-    }
-
-    /// Whether a packet from there comes from a destination of some service, one reached by NAT: others answer
-    /// their clients themselves.
-    pub(crate) fn has_destination(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
-        let of_protocol = |service: &&Arc<Service>| match service.key {
-            ServiceKey::Address { protocol: own, .. } => own == protocol,
-            ServiceKey::Mark { .. } => true,
-        };
-        self.iter().filter(of_protocol).any(|service| {
-            let list = service.destinations.read().unwrap_or_else(PoisonError::into_inner);
-            let is_it =
-                |d: &Arc<Destination>| d.addr == addr && d.port == port && d.forwarding() == Forwarding::Nat;
-            list.iter().any(is_it)
-        })
+        self.marks > 0 && self.get(&ServiceKey::Mark { mark, family }).is_some()
     }
 
     /// The service a packet to this address asks for: by mark, exactly, by FTP's data ports, by port 0.
@@ -504,9 +522,9 @@ impl Services {
         mark: u32,
     ) -> Option<&Arc<Service>> {
         let ip = addr.to_ip();
-        let by_port = |port| self.by_key.get(&ServiceKey::new(protocol, SocketAddr::new(ip, port)));
+        let by_port = |port| self.get(&ServiceKey::new(protocol, SocketAddr::new(ip, port)));
         if mark != 0 && self.marks > 0 {
-            let found = self.by_key.get(&ServiceKey::Mark { mark, family: Family::of(ip) });
+            let found = self.get(&ServiceKey::Mark { mark, family: Family::of(ip) });
             if found.is_some() {
                 return found;
             }
@@ -523,16 +541,7 @@ impl Services {
 /// Removed destinations that connections still name, by the service's key and their address.
 #[derive(Default)]
 pub(crate) struct Trash {
-    entries: HashMap<(ServiceKey, SocketAddr), (Arc<Destination>, Instant)>,
-}
-
-impl Trash {
-    /// The service is gone: what is added to another of that name starts to count anew.
-    pub(crate) fn forget_counts(&self, key: ServiceKey) {
-        for ((_, _), (destination, _)) in self.entries.iter().filter(|((k, _), _)| *k == key) {
-            destination.stats.zero();
-        }
-    }
+    services: HashMap<ServiceKey, HashMap<SocketAddr, (Arc<Destination>, Instant)>>,
 }
 
 impl Trash {
@@ -540,30 +549,88 @@ impl Trash {
     const IDLE_SECS: u64 = 60;
 
     pub(crate) fn put(&mut self, key: ServiceKey, destination: Arc<Destination>, now: Instant) {
-        self.entries.insert((key, destination.spec().addr), (destination, now));
+        self.services.entry(key).or_default().insert(destination.spec().addr, (destination, now));
     }
 
     pub(crate) fn take(&mut self, key: ServiceKey, addr: SocketAddr) -> Option<Arc<Destination>> {
-        self.entries.remove(&(key, addr)).map(|(destination, _)| destination)
+        let of_service = self.services.get_mut(&key)?;
+        let (destination, _) = of_service.remove(&addr)?;
+        if of_service.is_empty() {
+            self.services.remove(&key);
+        }
+        Some(destination)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.services.values().flat_map(HashMap::values).map(|(destination, _)| destination)
     }
 
     /// What a service of this key shared with its destinations, if any is left.
     pub(crate) fn shared(&self, key: ServiceKey) -> Option<Arc<Shared>> {
-        self.entries.iter().find(|((k, _), _)| *k == key).map(|(_, (d, _))| Arc::clone(&d.shared))
+        self.services.get(&key)?.values().next().map(|(destination, _)| Arc::clone(&destination.shared))
+    }
+
+    /// The service is gone: what is added to another of that name starts to count anew.
+    pub(crate) fn forget_counts(&self, key: ServiceKey) {
+        for (destination, _) in self.services.get(&key).into_iter().flat_map(HashMap::values) {
+            destination.stats.zero();
+        }
     }
 
     /// Drops those that nothing has named for a minute.
     pub(crate) fn purge(&mut self, now: Instant) {
-        self.entries.retain(|_, (destination, since)| {
-            if destination.references() > 0 {
-                *since = now;
-            }
-            now.since(*since).as_secs() < Self::IDLE_SECS
+        self.services.retain(|_, of_service| {
+            of_service.retain(|_, (destination, since)| {
+                if destination.references() > 0 {
+                    *since = now;
+                }
+                now.since(*since).as_secs() < Self::IDLE_SECS
+            });
+            !of_service.is_empty()
         });
     }
 
     /// Whether no removed destination is remembered.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.services.is_empty()
+    }
+}
+
+/// Where the real servers are that services reach by NAT, and how many services each has. Whoever changes destinations
+/// keeps it.
+#[derive(Default)]
+pub(crate) struct Servers(RwLock<HashMap<(Option<Protocol>, Address, u16), usize>>);
+
+impl Servers {
+    fn place(key: ServiceKey, spec: &DestinationSpec) -> Option<(Option<Protocol>, Address, u16)> {
+        let protocol = match key {
+            ServiceKey::Address { protocol, .. } => Some(protocol),
+            ServiceKey::Mark { .. } => None,
+        };
+        // Others answer their clients themselves.
+        (spec.forwarding == Forwarding::Nat).then(|| (protocol, spec.addr.ip().into(), spec.addr.port()))
+    }
+
+    pub(crate) fn add(&self, key: ServiceKey, spec: &DestinationSpec) {
+        if let Some(place) = Self::place(key, spec) {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner).entry(place).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn remove(&self, key: ServiceKey, spec: &DestinationSpec) {
+        let Some(place) = Self::place(key, spec) else { return };
+        let mut servers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = servers.entry(place) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether a packet from there comes from a destination of some service.
+    pub(crate) fn contains(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
+        let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        [Some(protocol), None].into_iter().any(|protocol| servers.contains_key(&(protocol, addr, port)))
     }
 }

@@ -444,6 +444,9 @@ pub enum Change {
         /// All routes beside the connected subnets.
         routes: Vec<RouteSpec>,
     },
+    /// Gives the interfaces other addresses, such as the VIPs of new services. Routes and neighbours stay as they are, and so
+    /// do flows in the cache, unless a subnet comes or goes. All else of the interfaces has to be as it is.
+    SetAddresses(Vec<InterfaceSpec>),
     /// Adds or replaces a neighbour that is never asked for and never expires.
     SetNeighbor {
         /// On which interface.

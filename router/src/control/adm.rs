@@ -1,12 +1,14 @@
 //! `adm`: ipvsadm's command line on the running director.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::net::IpAddr;
 
 use tracing::{info, warn};
 use uvs_config::Config;
 use uvs_control::Error;
 use uvs_control::adm::{Answer, Request};
-use uvs_director::spec::{Change, InterfaceSpec, ServiceKey};
+use uvs_director::ServiceSet;
+use uvs_director::spec::{Change, InterfaceSpec, Prefix, ServiceKey};
 
 use super::peer::Peer;
 use super::{Desk, blocking};
@@ -30,10 +32,11 @@ pub(super) async fn change(request: Request, peer: &Peer, desk: &mut Desk<'_>) -
     let (live, config) = (desk.live.clone(), desk.config.clone());
     let peer = *peer;
     let (answer, announce) = blocking(move || {
-        let before = keys(&live);
+        let before = live.director.service_set();
         let answer = execute(&request, &live);
         log(&request, &answer, &peer);
-        (answer, own_vips(&config, &before, &live))
+        let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
+        (answer, announce)
     })
     .await?;
     if announce {
@@ -62,58 +65,56 @@ fn log(request: &Request, answer: &Answer, peer: &Peer) {
     info!(uid = peer.uid, pid = peer.pid, code = answer.code, error, "adm {line}");
 }
 
-fn keys(live: &Live) -> BTreeSet<ServiceKey> {
-    live.director.services().into_iter().map(|service| service.spec.key).collect()
+/// The services that came since `before`, in order; `None` if none came or went.
+fn new_since(before: &ServiceSet, live: &Live) -> Option<Vec<ServiceKey>> {
+    let now = live.director.service_set();
+    if now.is_same(before) {
+        return None;
+    }
+    let mut new: Vec<ServiceKey> = now.keys().filter(|key| !before.contains(key)).collect();
+    new.sort_unstable();
+    Some(new)
 }
 
 /// Gives the director the VIPs that lie in its subnets and takes back those of services that are gone, as a reload does.
-/// Tells whether it has new ones.
-fn own_vips(config: &Config, before: &BTreeSet<ServiceKey>, live: &Live) -> bool {
-    let services = keys(live);
+/// `new` are the services that were added. Tells whether it has new addresses.
+fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> bool {
+    let mut services: Vec<ServiceKey> = live.director.service_set().keys().collect();
+    // So that addresses are in the same order whoever was added first.
+    services.sort_unstable();
     let there = live.director.interfaces();
-    let wanted = config.interfaces_for(services.iter().copied());
-    if !same_addresses(&there, &wanted) {
-        let now = live.clock.now();
-        let network = Change::SetNetwork { interfaces: wanted.clone(), routes: config.routes.clone() };
-        if let Err(error) = live.director.apply(network, now) {
-            // The file was good with these interfaces, and a VIP is added only where there is none.
-            warn!(%error, "the VIPs cannot be taken over; SIGHUP tries it again");
-            return false;
-        }
-        for neighbor in &config.neighbors {
-            let uvs_config::Neighbor { port, addr, mac } = *neighbor;
-            if let Err(error) = live.director.apply(Change::SetNeighbor { port, addr, mac }, now) {
-                warn!(%error, "a static neighbour is lost");
-            }
-        }
+    let wanted = config.interfaces_for(services);
+    if !same_addresses(&there, &wanted)
+        && let Err(error) = live.director.apply(Change::SetAddresses(wanted.clone()), live.clock.now())
+    {
+        // The file was good with these interfaces, and a VIP is added only where there is none.
+        warn!(%error, "the VIPs cannot be taken over; SIGHUP tries it again");
+        return false;
     }
-    for service in services.difference(before) {
+    let owned: HashSet<IpAddr> = addresses(&wanted).map(|prefix| prefix.addr()).collect();
+    for service in new {
         if let ServiceKey::Address { addr, .. } = service
-            && !owns(&wanted, addr.ip())
+            && !owned.contains(&addr.ip())
         {
             warn!(
                 "VIP {} lies in no subnet of an interface: the director does not answer for it, so it has to be routed here; to \
                  own it, add \"{}\" to the addresses of an interface in the configuration",
                 addr.ip(),
-                uvs_director::spec::Prefix::host(addr.ip())
+                Prefix::host(addr.ip())
             );
         }
     }
-    wanted
-        .iter()
-        .zip(&there)
-        .any(|(wanted, there)| wanted.addresses.iter().any(|address| !there.addresses.contains(address)))
+    let had: HashSet<Prefix> = addresses(&there).collect();
+    addresses(&wanted).any(|address| !had.contains(&address))
 }
 
-fn owns(interfaces: &[InterfaceSpec], addr: std::net::IpAddr) -> bool {
-    interfaces.iter().flat_map(|interface| &interface.addresses).any(|own| own.addr() == addr)
+fn addresses(interfaces: &[InterfaceSpec]) -> impl Iterator<Item = Prefix> {
+    interfaces.iter().flat_map(|interface| &interface.addresses).copied()
 }
 
 /// Whether two sets of interfaces are the same but for the order of their addresses.
 pub(crate) fn same_addresses(one: &[InterfaceSpec], other: &[InterfaceSpec]) -> bool {
-    let contains_all = |one: &InterfaceSpec, other: &InterfaceSpec| {
-        other.addresses.iter().all(|address| one.addresses.contains(address))
-    };
-    one.len() == other.len()
-        && one.iter().zip(other).all(|(one, other)| contains_all(one, other) && contains_all(other, one))
+    let set =
+        |interface: &InterfaceSpec| -> HashSet<Prefix> { interface.addresses.iter().copied().collect() };
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| set(one) == set(other))
 }
