@@ -30,7 +30,14 @@ const WAITING_MAX: usize = 1024;
 /// 6298) or more; whoever floods with SYNs of one connection is not to flood the scheduler.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for half an hour.
+/// Nobody is waited for longer: 32 bits of microseconds wrap after 71 minutes.
+const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Another worker may have read its clock before the one that saw the SYN, and have got hold of the answer after it: by no
+/// more than that, in microseconds.
+const SKEW_MAX: u32 = 60_000_000;
+
+/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for [`WAIT_MAX`] and a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AskedAt(NonZeroU32);
 
@@ -39,10 +46,9 @@ impl AskedAt {
         Self(NonZeroU32::new(micros(now)).unwrap_or(NonZeroU32::MIN))
     }
 
-    /// Another worker may have read its clock before the one that saw the SYN, and have got hold of the answer after it.
     fn elapsed(self, now: Instant) -> Duration {
-        let micros = micros(now).wrapping_sub(self.0.get()).cast_signed();
-        Duration::from_micros(micros.max(0).unsigned_abs().into())
+        let micros = micros(now).wrapping_sub(self.0.get());
+        Duration::from_micros(if micros > u32::MAX - SKEW_MAX { 0 } else { micros.into() })
     }
 }
 
@@ -98,6 +104,9 @@ fn answer(connection: &mut Connection, now: Instant, sight: Sight) {
     let Some(asked_at) = connection.asked_at else { return };
     let elapsed = asked_at.elapsed(now);
     let (response, is_over) = match sight {
+        // A client that repeats its SYN for so long without an answer is waited for no more. It is seen at least once in the
+        // timeout of SYN_RECV, else the connection expires.
+        Sight::Segment(Seen::Input, _) if elapsed >= WAIT_MAX => (Response::Unanswered, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::RST != 0 => (Response::Refused, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::SYN != 0 => (Response::Answered, true),
         Sight::Segment(Seen::Input, flags)
@@ -176,6 +185,19 @@ mod tests {
             let start = Instant::from_nanos(start);
             let elapsed = AskedAt::new(start).elapsed(start + Duration::from_secs(3));
             assert!(elapsed.abs_diff(Duration::from_secs(3)) <= Duration::from_micros(1), "{elapsed:?}");
+        }
+    }
+
+    #[test]
+    fn long_waits_are_long() {
+        let start = Instant::from_secs(5_000);
+        for minutes in [1, 30, 35, 36, 60, 70] {
+            let waited = Duration::from_secs(minutes * 60);
+            let elapsed = AskedAt::new(start).elapsed(start + waited);
+            assert!(
+                elapsed.abs_diff(waited) <= Duration::from_micros(1),
+                "{minutes} minutes read as {elapsed:?}"
+            );
         }
     }
 
