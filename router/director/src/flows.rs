@@ -45,7 +45,7 @@ impl Cached {
     const PLACED: u8 = 1 << 7;
     const NO: Self = Self(0);
 
-    fn placed(epoch: u8) -> Self {
+    pub(crate) fn placed(epoch: u8) -> Self {
         Self(epoch | Self::PLACED)
     }
 

@@ -19,6 +19,8 @@ mod index;
 mod queue;
 mod shard;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 use core::hash::Hasher;
 use core::ops::{Deref, DerefMut};
@@ -335,14 +337,20 @@ impl Table {
     /// Takes an entry out and returns it; its destination still counts it. `shard` must be the entry's, locked
     /// through this table.
     pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
+        let connection = self.take(shard, id);
+        self.len.fetch_sub(1, Relaxed);
+        self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
+        connection
+    }
+
+    /// Takes an entry out of a shard and out of the flow cache.
+    fn take(&self, shard: &mut Shard, id: EntryId) -> Connection {
         let connection = shard.remove(&self.keys, id);
         if let Some(flows) = &self.flows
             && connection.cached.is_placed()
         {
             flows.remove(&connection);
         }
-        self.len.fetch_sub(1, Relaxed);
-        self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
         connection
     }
 
@@ -440,7 +448,10 @@ impl Table {
             _ => &mut *low,
         };
         // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
-        let placed = to.find_request(to_hash, key).map(|id| to.remove(&self.keys, id));
+        let placed = to.find_request(to_hash, key).map(|id| self.take(to, id));
+        // One that is over stays here, as in the kernel: its time is up soon.
+        let older = self.outdo(to, &connection, false);
+        debug_assert!(older.is_none(), "nothing was to be taken out");
         let refused = to.insert(&self.keys, connection);
         self.open.fetch_sub(1, Relaxed);
         let claimed = refused.is_none();
