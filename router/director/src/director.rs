@@ -5,28 +5,33 @@
 //!   apply  --> apply --> Snapshot (replaced whole; the packet path loads it once per frame)
 //! ```
 
+mod apply;
+mod inspect;
+
+pub use inspect::ServiceSet;
+
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use crate::apply::Control;
-use crate::defence::Defence;
+use crate::base::frame::{Frame, Outbox, PortId};
+use crate::base::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
+use crate::base::time::Instant;
+use crate::base::verdict::{DropReason, Verdict};
+use crate::base::view::AddressConflict;
+use crate::choose::defence::Defence;
+use crate::choose::scheduler::SchedulerFactory;
+use crate::choose::service::{Servers, Services};
+use crate::director::apply::Control;
 use crate::flows::Flows;
-use crate::frame::{Frame, Outbox, PortId};
-use crate::memo::Published;
-use crate::neighbor::Neighbors;
-use crate::network::Network;
-use crate::path_mtu::PathMtus;
-use crate::reassembly::Reassembly;
-use crate::report::ErrorLimit;
-use crate::scheduler::SchedulerFactory;
-use crate::service::{Servers, Services};
-use crate::spec::{Limits, MacAddr, MarkRule, Options, ServiceKey, Timeouts};
-use crate::state::Timers;
-use crate::stats::Stats;
-use crate::table::Table;
-use crate::time::Instant;
-use crate::verdict::{DropReason, Verdict};
-use crate::view::AddressConflict;
+use crate::net::neighbor::Neighbors;
+use crate::net::network::Network;
+use crate::net::path_mtu::PathMtus;
+use crate::path::memo::Published;
+use crate::path::reassembly::Reassembly;
+use crate::path::report::ErrorLimit;
+use crate::track::state::Timers;
+use crate::track::stats::Stats;
+use crate::track::table::Table;
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +196,7 @@ impl Director {
         }
     }
 
-    /// Connections that made room for new ones while the table was at its limit; see [`Evict`](crate::spec::Evict).
+    /// Connections that made room for new ones while the table was at its limit; see [`Evict`](crate::base::spec::Evict).
     pub fn entries_evicted(&self) -> u64 {
         self.table.evicted()
     }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use uvs_wire::Address;
 
-use crate::frame::PortId;
-use crate::spec::MacAddr;
-pub use crate::stats::Tally;
-use crate::time::{Duration, Instant};
+use crate::base::frame::PortId;
+use crate::base::spec::MacAddr;
+use crate::base::time::{Duration, Instant};
+pub use crate::track::stats::Tally;
 
 /// What packets of one direction of a connection carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

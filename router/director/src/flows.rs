@@ -16,21 +16,21 @@ use std::sync::{Arc, Mutex};
 
 use uvs_wire::{Address, tcp};
 
-use crate::balance::new_connection;
-use crate::connection::{Connection, ReplyKey, RequestKey};
+use crate::base::frame::Outbox;
+use crate::base::spec::{Forwarding, MacAddr, Protocol, Tunnel};
+use crate::base::time::{Duration, Instant};
+use crate::choose::feedback;
+use crate::choose::schedule::Placement;
+use crate::choose::service::{Counted, Destination, lock};
 use crate::director::{Director, Scene};
-use crate::feedback;
 use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
-use crate::frame::Outbox;
-use crate::neighbor::Resolved;
-use crate::network::Hop;
-use crate::schedule::Placement;
-use crate::service::{Counted, Destination, lock};
-use crate::spec::{Forwarding, MacAddr, Protocol, Tunnel};
-use crate::state::{advance_tcp, advance_udp};
-use crate::table::{EntryId, Shard};
-use crate::tcp::{Seen, TcpState};
-use crate::time::{Duration, Instant};
+use crate::net::neighbor::Resolved;
+use crate::net::network::Hop;
+use crate::path::balance::new_connection;
+use crate::track::connection::{Connection, ReplyKey, RequestKey};
+use crate::track::state::{advance_tcp, advance_udp};
+use crate::track::table::{EntryId, Shard};
+use crate::track::tcp::{Seen, TcpState};
 
 /// A connection that has ended leaves the cache that long after, when its last acknowledgements have passed.
 const LINGER: Duration = Duration::from_millis(20);

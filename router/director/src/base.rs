@@ -1,0 +1,8 @@
+//! The vocabulary of the engine: time, identities, specifications, frames and verdicts.
+
+pub(crate) mod cut;
+pub(crate) mod frame;
+pub mod spec;
+pub(crate) mod time;
+pub(crate) mod verdict;
+pub mod view;

@@ -1,0 +1,291 @@
+//! A frame on its way through the director, and the boxes it comes from and goes to.
+
+use core::fmt;
+
+use uvs_wire::checksum::Sum;
+
+use crate::path::memo::Memo;
+
+/// One interface of the director: an index that the caller assigns, from 0, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.0)
+    }
+}
+
+/// Bytes kept free in front of a frame, so that an outer header fits without moving it (an IPv6 header
+/// of 40 bytes and GUE's UDP and its own header with room to spare).
+pub const HEADROOM: usize = 128;
+
+/// The largest frame: a train of 65,535 bytes of IP behind an Ethernet header with a VLAN tag.
+pub const FRAME_MAX: usize = 65_535 + 18;
+
+/// What the virtio-net header says beside a frame (`struct virtio_net_hdr`, virtio 1.2 section 5.1.6).
+///
+/// The default is a plain frame: complete checksums, one packet. Offsets count from the start of the
+/// frame (of the IP header on TUN) and move with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The L4 checksum field holds the sum of the pseudo-header only, not complemented (`NEEDS_CSUM`).
+    pub needs_checksum: bool,
+    /// `gso_type`; 0 is none.
+    pub gso_type: u8,
+    /// Length of all headers in front of the payload of a train.
+    pub header_len: u16,
+    /// Payload bytes in each segment of a train.
+    pub segment_size: u16,
+    /// Where checksumming starts.
+    pub checksum_start: u16,
+    /// Where the sum is stored, counted from `checksum_start`.
+    pub checksum_offset: u16,
+    /// Of a train inside a tunnel: where the IP header of the train itself starts, behind those of the tunnel; 0 of
+    /// any other. Few devices know such trains, and then only some tunnels: see [`Frame::cut`].
+    pub inner_start: u16,
+}
+
+impl Offload {
+    /// Moves the offsets when `n` bytes come or go in front.
+    fn shift(&mut self, n: usize, by: impl Fn(u16, u16) -> u16) {
+        let n = u16::try_from(n).expect("headers are shorter than 64 KiB");
+        if self.needs_checksum {
+            self.checksum_start = by(self.checksum_start, n);
+        }
+        if self.gso_type != 0 {
+            self.header_len = by(self.header_len, n);
+        }
+        if self.inner_start != 0 {
+            self.inner_start = by(self.inner_start, n);
+        }
+    }
+}
+
+/// The fragments that a packet came in as. It leaves as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fragments {
+    /// Bytes of data in each, first to last.
+    pub(crate) lengths: Vec<u16>,
+    /// Length of the largest, headers included.
+    pub(crate) largest: u32,
+    /// They were not to be fragmented further (IPv4).
+    pub(crate) dont_fragment: bool,
+}
+
+/// One frame, or a train of segments, in a buffer that is used again and again.
+///
+/// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.
+#[derive(Clone)]
+pub struct Frame {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The virtio header that came with the frame, and that goes with it.
+    pub offload: Offload,
+    /// Of a packet that was put together here.
+    pub(crate) fragments: Option<Box<Fragments>>,
+}
+
+impl Frame {
+    /// An empty frame with room for the largest.
+    pub fn new() -> Self {
+        Self::with_capacity(FRAME_MAX)
+    }
+
+    /// An empty frame with room for `capacity` bytes behind the headroom.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            buffer: vec![0; HEADROOM + capacity],
+            start: HEADROOM,
+            end: HEADROOM,
+            offload: Offload::default(),
+            fragments: None,
+        }
+    }
+
+    /// A frame that holds a copy of `bytes`.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut frame = Self::with_capacity(bytes.len());
+        frame.fill(bytes);
+        frame
+    }
+
+    /// Empties the frame and returns the room behind the headroom, to be read into; see [`Self::set_len`].
+    #[inline]
+    pub fn reset(&mut self) -> &mut [u8] {
+        self.start = HEADROOM;
+        self.end = HEADROOM;
+        self.offload = Offload::default();
+        self.fragments = None;
+        &mut self.buffer[HEADROOM..]
+    }
+
+    /// Says how many bytes were put into the room that [`Self::reset`] returned.
+    ///
+    /// # Panics
+    /// When `len` is larger than that room.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) {
+        assert!(self.start + len <= self.buffer.len(), "a frame cannot be longer than its buffer");
+        self.end = self.start + len;
+    }
+
+    /// Replaces the content by a copy of `bytes`, growing the buffer when needed.
+    #[inline]
+    pub fn fill(&mut self, bytes: &[u8]) {
+        if self.buffer.len() < HEADROOM + bytes.len() {
+            self.buffer.resize(HEADROOM + bytes.len(), 0);
+        }
+        self.reset()[..bytes.len()].copy_from_slice(bytes);
+        self.set_len(bytes.len());
+    }
+
+    /// The frame's bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// The frame's bytes, to be rewritten in place.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there is nothing in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Cuts bytes off the end, so that `len` remain; a longer `len` changes nothing.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+
+    /// Takes `n` bytes off the front; they become headroom.
+    ///
+    /// # Panics
+    /// When the frame is shorter than `n`.
+    #[inline]
+    pub fn strip_front(&mut self, n: usize) {
+        assert!(n <= self.len(), "more bytes stripped than there are");
+        self.start += n;
+        self.offload.shift(n, u16::wrapping_sub);
+    }
+
+    /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.
+    /// False, and nothing done, when there is not that much headroom.
+    #[must_use]
+    #[inline]
+    pub fn grow_front(&mut self, n: usize) -> bool {
+        match self.start.checked_sub(n) {
+            Some(start) => {
+                self.start = start;
+                self.offload.shift(n, u16::wrapping_add);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Frame {
+    /// The checksum that the frame still needs, and where it goes: over all of the frame from where it starts. Not for
+    /// trains, whose packets have a checksum each. `None`: it needs none, or at a place where it has no bytes.
+    pub fn missing_checksum(&self) -> Option<(usize, [u8; 2])> {
+        if !self.offload.needs_checksum {
+            return None;
+        }
+        let start = usize::from(self.offload.checksum_start);
+        let at = start + usize::from(self.offload.checksum_offset);
+        self.bytes().get(at..at + 2)?;
+        let sum = match Sum::new().add_bytes(&self.bytes()[start..]).finish() {
+            0 => 0xffff,
+            sum => sum,
+        };
+        Some((at, sum.to_be_bytes()))
+    }
+
+    /// Puts [`Self::missing_checksum`] in; from then on the frame needs nothing.
+    pub fn complete_checksum(&mut self) {
+        if let Some((at, sum)) = self.missing_checksum() {
+            self.bytes_mut()[at..at + 2].copy_from_slice(&sum);
+        }
+        self.offload = Offload::default();
+    }
+
+    /// Adds bytes to the end, growing the buffer when needed.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.buffer.truncate(self.end);
+        self.buffer.extend_from_slice(bytes);
+        self.end = self.buffer.len();
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len", &self.len())
+            .field("offload", &self.offload)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frames that the director originates while it handles one: ARP, ICMP, frames that waited for an
+/// address, segments. The caller transmits them in order, after the frame at hand, and clears the box.
+///
+/// A worker keeps one box for all its calls: the director also keeps in it what it need not look up again for
+/// the next frame.
+#[derive(Default)]
+pub struct Outbox {
+    frames: Vec<(PortId, Frame)>,
+    pub(crate) memo: Memo,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// An empty box.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a frame in, to leave through `port`.
+    pub fn push(&mut self, port: PortId, frame: Frame) {
+        self.frames.push((port, frame));
+    }
+
+    /// How many frames wait.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Takes all frames out, first in first.
+    pub fn drain(&mut self) -> impl Iterator<Item = (PortId, Frame)> + '_ {
+        self.frames.drain(..)
+    }
+}

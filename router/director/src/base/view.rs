@@ -1,0 +1,157 @@
+//! What can be seen of the engine's state: snapshots for listings, metrics and tests.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::base::spec::{DestinationSpec, Forwarding, Protocol, ServiceSpec};
+use crate::base::time::Duration;
+
+/// Packet and byte counts. Of outgoing ones direct routing and tunnelling, where replies pass by, see only ICMP errors
+/// about a connection: a real server's, and those that the director sends itself (as IPVS counts them).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets from destinations.
+    pub packets_out: u64,
+    /// Bytes from clients, IP header included.
+    pub bytes_in: u64,
+    /// Bytes from destinations, IP header included.
+    pub bytes_out: u64,
+}
+
+/// Rates over the last seconds, smoothed as the kernel's estimator does (2 s steps, weight 1/4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections per second.
+    pub connections: u64,
+    /// Packets per second from clients.
+    pub packets_in: u64,
+    /// Packets per second from destinations.
+    pub packets_out: u64,
+    /// Bytes per second from clients.
+    pub bytes_in: u64,
+    /// Bytes per second from destinations.
+    pub bytes_out: u64,
+}
+
+/// One service with its destinations.
+#[derive(Clone, Debug)]
+pub struct ServiceView {
+    /// As it was told to be.
+    pub spec: ServiceSpec,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its rates.
+    pub rates: Rates,
+    /// In list order: the one added last comes first.
+    pub destinations: Vec<DestinationView>,
+    /// Events that its scheduler should have heard of and did not, because no pick came in time: only the latest are kept.
+    pub feedback_lost: u64,
+}
+
+/// One destination.
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationView {
+    /// As it was told to be.
+    pub spec: DestinationSpec,
+    /// The RIP is an address of the director's own host (listed as `Local`).
+    pub local: bool,
+    /// Connections in an active state.
+    pub active: u32,
+    /// Connections in any other.
+    pub inactive: u32,
+    /// Templates that name it.
+    pub persistent: u32,
+    /// Over its upper threshold and not yet below the lower.
+    pub overloaded: bool,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its rates.
+    pub rates: Rates,
+}
+
+/// The transport of a connection entry, as listings print it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionProtocol {
+    /// A balanced protocol.
+    Transport(Protocol),
+    /// A template of a firewall-mark service (`IP`).
+    Ip,
+}
+
+/// One entry of the connection table.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionView {
+    /// Transport.
+    pub protocol: ConnectionProtocol,
+    /// CIP and port.
+    pub client: SocketAddr,
+    /// VIP and port; of a firewall-mark template: the mark, written as an address.
+    pub virtual_addr: SocketAddr,
+    /// RIP and port.
+    pub destination: SocketAddr,
+    /// The forwarding method it began with.
+    pub forwarding: Forwarding,
+    /// The state's name, as ipvsadm prints it (`ESTABLISHED`, `UDP`, `NONE`...).
+    pub state: &'static str,
+    /// Time until it expires.
+    pub expires_in: Duration,
+    /// Whether it is a persistence template.
+    pub template: bool,
+    /// Whether it counts as active.
+    pub active: bool,
+}
+
+/// One neighbour, as ARP or ND found it.
+#[derive(Clone, Copy, Debug)]
+pub struct NeighborView {
+    /// Its address.
+    pub addr: IpAddr,
+    /// On which interface.
+    pub port: crate::base::frame::PortId,
+    /// Its MAC address; none yet while it is being asked for.
+    pub mac: Option<crate::base::spec::MacAddr>,
+}
+
+/// Everything that metrics report about the engine as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Sum over all services, removed ones included.
+    pub total: Counters,
+    /// Rates of that sum.
+    pub rates: Rates,
+    /// Entries in the connection table, templates included.
+    pub connections: usize,
+    /// How many fit.
+    pub connections_max: usize,
+    /// Connections by (protocol, state); the names are those of listings.
+    pub connections_by_state: Vec<(Protocol, &'static str, usize)>,
+    /// Packets dropped so far, by every reason there is.
+    pub drops: Vec<(crate::base::verdict::DropReason, u64)>,
+    /// Connections whose handshake was not done and that made room for new ones at the table's limit, so far.
+    pub evicted: u64,
+    /// Entries that `drop_entry` took out of the table so far.
+    pub entries_dropped: u64,
+    /// Entries of the neighbour table.
+    pub neighbors: usize,
+    /// Entries of it that made room for others at its limit, so far.
+    pub neighbors_evicted: u64,
+    /// Stations that claimed an address of the director's.
+    pub conflicts: Vec<AddressConflict>,
+}
+
+/// Another station answered or announced an address of the director's: two owners on one segment. In direct routing
+/// this is usually a real server that holds the VIP without `arp_ignore` and `arp_announce`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressConflict {
+    /// The address.
+    pub addr: IpAddr,
+    /// Who claims it.
+    pub mac: crate::base::spec::MacAddr,
+    /// On which interface.
+    pub port: crate::base::frame::PortId,
+    /// How often so far.
+    pub count: u64,
+}

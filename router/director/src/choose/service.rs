@@ -1,0 +1,636 @@
+//! Virtual services and their destinations.
+//!
+//! ```text
+//!   Services (copied on change) --> Service --> Destination <-- Connection
+//!                                      |            |
+//!                                      `-- Shared --'   counters, who changed load
+//! ```
+//!
+//! A connection holds its destination, so one that is removed lives on, unavailable, until its last
+//! connection is gone; adding it again brings it back with its counters (the kernel's destination trash).
+
+use core::hash::BuildHasher;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use foldhash::fast::FixedState;
+use uvs_wire::Address;
+
+use crate::base::spec::{DestinationSpec, Family, Forwarding, Protocol, ServiceKey, ServiceSpec};
+use crate::base::time::Instant;
+use crate::base::view::{DestinationView, ServiceView};
+use crate::choose::feedback::Feedback;
+use crate::choose::scheduler::{Candidate, Event, Flow, Load, Scheduler};
+use crate::track::stats::{Stats, Tally};
+
+/// A lock whose data stays sound when a holder panics (every update leaves it consistent).
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a service and its destinations share, and what outlives the service while they do.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) stats: Stats,
+    /// The sum over all services.
+    total: Arc<Stats>,
+    /// Ids of destinations whose load changed since the scheduler was last told.
+    changed: Mutex<Vec<u32>>,
+    pub(crate) feedback: Feedback,
+}
+
+impl Shared {
+    /// Of a service whose counts are part of `total`.
+    pub(crate) fn new(total: Arc<Stats>) -> Self {
+        Self { stats: Stats::default(), total, changed: Mutex::default(), feedback: Feedback::default() }
+    }
+}
+
+/// One destination of a service.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// Stable within the service.
+    pub(crate) id: u32,
+    pub(crate) addr: Address,
+    pub(crate) port: u16,
+    /// Whether the RIP is an address of the director's own host.
+    pub(crate) local: AtomicBool,
+    spec: RwLock<DestinationSpec>,
+    weight: AtomicU32,
+    /// The last one above 0 since it was added, as the kernel keeps it; 0: it never had one.
+    last_weight: AtomicU32,
+    active: AtomicU32,
+    inactive: AtomicU32,
+    persistent: AtomicU32,
+    /// Belongs to a service; false once it was removed.
+    available: AtomicBool,
+    overloaded: AtomicBool,
+    /// Is on the list of changed loads.
+    listed: AtomicBool,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) stats: Stats,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// How a connection counts at its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Active,
+    Inactive,
+    Persistent,
+}
+
+impl Destination {
+    pub(crate) fn new(id: u32, spec: DestinationSpec, shared: Arc<Shared>) -> Self {
+        let tally = Arc::new(Tally::new());
+        shared.stats.join(&tally);
+        shared.total.join(&tally);
+        Self {
+            id,
+            addr: spec.addr.ip().into(),
+            port: spec.addr.port(),
+            local: AtomicBool::new(false),
+            weight: AtomicU32::new(spec.weight),
+            last_weight: AtomicU32::new(spec.weight),
+            spec: RwLock::new(spec),
+            active: AtomicU32::new(0),
+            inactive: AtomicU32::new(0),
+            persistent: AtomicU32::new(0),
+            available: AtomicBool::new(true),
+            overloaded: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+            stats: Stats::of(&tally),
+            tally,
+            shared,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> DestinationSpec {
+        *self.spec.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The forwarding method of new connections.
+    pub(crate) fn forwarding(&self) -> Forwarding {
+        self.spec().forwarding
+    }
+
+    /// Takes over weight, forwarding and thresholds.
+    pub(crate) fn edit(&self, spec: DestinationSpec) {
+        let mut current = self.spec.write().unwrap_or_else(PoisonError::into_inner);
+        // A limit that is lifted or raised makes room at once; one that is exceeded already counts at once.
+        if spec.upper_threshold == 0 || spec.upper_threshold > current.upper_threshold {
+            self.overloaded.store(false, Relaxed);
+        }
+        if spec.upper_threshold != 0 && self.total() >= u64::from(spec.upper_threshold) {
+            self.overloaded.store(true, Relaxed);
+        }
+        self.weight.store(spec.weight, Relaxed);
+        if spec.weight > 0 {
+            self.last_weight.store(spec.weight, Relaxed);
+        }
+        *current = spec;
+        drop(current);
+        self.load_changed();
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn is_available(&self) -> bool {
+        self.available.load(Relaxed)
+    }
+
+    /// It belongs to its service again, and nobody remembers what it weighed before.
+    pub(crate) fn come_back(&self) {
+        self.last_weight.store(self.weight(), Relaxed);
+        self.set_available(true);
+    }
+
+    pub(crate) fn set_available(&self, available: bool) {
+        self.available.store(available, Relaxed);
+    }
+
+    /// Whether a new connection may go there.
+    pub(crate) fn accepts(&self) -> bool {
+        self.is_serving() && !self.overloaded.load(Relaxed)
+    }
+
+    /// Whether it belongs to a service and is not quiesced.
+    fn is_serving(&self) -> bool {
+        self.is_available() && self.weight() > 0
+    }
+
+    /// Connections and templates that name it.
+    pub(crate) fn references(&self) -> u32 {
+        self.active.load(Relaxed) + self.inactive.load(Relaxed) + self.persistent.load(Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            active: self.active.load(Relaxed),
+            inactive: self.inactive.load(Relaxed),
+            unavailable: self.overloaded.load(Relaxed),
+        }
+    }
+
+    fn counter(&self, counted: Counted) -> &AtomicU32 {
+        match counted {
+            Counted::Active => &self.active,
+            Counted::Inactive => &self.inactive,
+            Counted::Persistent => &self.persistent,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        u64::from(self.active.load(Relaxed)) + u64::from(self.inactive.load(Relaxed))
+    }
+
+    /// An entry that names this destination came into being.
+    pub(crate) fn attach(&self, counted: Counted) {
+        self.counter(counted).fetch_add(1, Relaxed);
+        let upper = self.spec().upper_threshold;
+        if upper != 0 && self.total() >= u64::from(upper) {
+            self.overloaded.store(true, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry that named this destination is gone.
+    pub(crate) fn detach(&self, counted: Counted) {
+        let before = self.counter(counted).fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "more connections left than came");
+        let spec = self.spec();
+        let clear = match (spec.lower_threshold, spec.upper_threshold) {
+            (0, 0) => true,
+            (0, upper) => self.total() * 4 < u64::from(upper) * 3,
+            (lower, _) => self.total() < u64::from(lower),
+        };
+        if clear {
+            self.overloaded.store(false, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry changed between active and inactive.
+    pub(crate) fn recount(&self, from: Counted, to: Counted) {
+        self.counter(from).fetch_sub(1, Relaxed);
+        self.counter(to).fetch_add(1, Relaxed);
+        self.load_changed();
+    }
+
+    /// Has the scheduler told of the load with its next pick; [`Picker::update`] and [`Picker::changes`] take it off again.
+    fn load_changed(&self) {
+        if !self.listed.swap(true, AcqRel) {
+            lock(&self.shared.changed).push(self.id);
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            id: self.id,
+            weight: self.weight(),
+            address: self.addr.to_ip(),
+            port: self.port,
+            load: self.load(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> DestinationView {
+        let load = self.load();
+        DestinationView {
+            spec: self.spec(),
+            local: self.local.load(Relaxed),
+            active: load.active,
+            inactive: load.inactive,
+            persistent: self.persistent.load(Relaxed),
+            overloaded: load.unavailable,
+            counters: self.stats.counters(),
+            rates: self.stats.rates(),
+        }
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.shared.stats.leave(&self.tally);
+        self.shared.total.leave(&self.tally);
+    }
+}
+
+/// Who picks, and what it was last told.
+struct Picker {
+    scheduler: Box<dyn Scheduler>,
+    /// The last `update`, by position.
+    told: Vec<Arc<Destination>>,
+    positions: HashMap<u32, u32>,
+    ids: Vec<u32>,
+    loads: Vec<(u32, Load)>,
+    events: Vec<Event>,
+}
+
+impl Picker {
+    fn update(&mut self, destinations: &[Arc<Destination>], changed: &Mutex<Vec<u32>>) {
+        // It hears all loads below, so nothing is left to be told. One that comes back may have been on the list since before
+        // it was removed, and would never be put there again.
+        {
+            let mut changed = lock(changed);
+            changed.clear();
+            destinations.iter().for_each(|destination| destination.listed.store(false, Release));
+        }
+        self.told = destinations.to_vec();
+        self.positions = (0..).zip(destinations).map(|(position, d)| (d.id, position)).collect();
+        let candidates: Vec<Candidate> = destinations.iter().map(|d| d.candidate()).collect();
+        self.scheduler.update(&candidates);
+    }
+
+    /// Gathers the loads that changed since it was told last.
+    fn changes(&mut self, changed: &Mutex<Vec<u32>>) {
+        self.loads.clear();
+        // Where nothing is to be picked, another service that has its destinations now may have to hear of them.
+        if self.told.is_empty() {
+            return;
+        }
+        core::mem::swap(&mut self.ids, &mut *lock(changed));
+        for id in self.ids.drain(..) {
+            let Some(&position) = self.positions.get(&id) else { continue };
+            let destination = &self.told[position as usize];
+            // Off the list first: a change from here on lists it again.
+            if destination.listed.swap(false, AcqRel) {
+                self.loads.push((position, destination.load()));
+            }
+        }
+    }
+
+    /// Tells a new scheduler what it missed: the weights of destinations before they were quiesced (the kernel's mh
+    /// keeps their slots). The current ones come with the next `update`.
+    fn introduce(&mut self, destinations: &[Arc<Destination>]) {
+        let last = |d: &Arc<Destination>| d.last_weight.load(Relaxed);
+        if destinations.iter().any(|d| d.weight() == 0 && last(d) > 0) {
+            let before = |d| Candidate { weight: last(d), ..d.candidate() };
+            let candidates: Vec<Candidate> = destinations.iter().map(before).collect();
+            self.scheduler.update(&candidates);
+        }
+    }
+}
+
+/// A virtual service.
+pub(crate) struct Service {
+    pub(crate) key: ServiceKey,
+    spec: RwLock<ServiceSpec>,
+    pub(crate) shared: Arc<Shared>,
+    /// In list order: the one added last comes first.
+    destinations: RwLock<Vec<Arc<Destination>>>,
+    picker: Mutex<Picker>,
+}
+
+impl Service {
+    pub(crate) fn new(spec: ServiceSpec, scheduler: Box<dyn Scheduler>, shared: Arc<Shared>) -> Self {
+        Self {
+            key: spec.key,
+            spec: RwLock::new(spec),
+            shared,
+            destinations: RwLock::default(),
+            picker: Mutex::new(Picker {
+                scheduler,
+                told: Vec::new(),
+                positions: HashMap::new(),
+                ids: Vec::new(),
+                loads: Vec::new(),
+                events: Vec::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> ServiceSpec {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads one thing of the spec without copying the rest.
+    pub(crate) fn with_spec<T>(&self, read: impl FnOnce(&ServiceSpec) -> T) -> T {
+        read(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn destinations(&self) -> Vec<Arc<Destination>> {
+        self.destinations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn find(&self, addr: SocketAddr) -> Option<Arc<Destination>> {
+        let (ip, port) = (Address::from(addr.ip()), addr.port());
+        let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().find(|d| d.addr == ip && d.port == port).cloned()
+    }
+
+    /// Takes over the spec, and another scheduler when one is given.
+    pub(crate) fn edit(&self, spec: ServiceSpec, scheduler: Option<Box<dyn Scheduler>>) {
+        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = spec;
+        if let Some(scheduler) = scheduler {
+            let destinations = self.destinations();
+            let mut picker = lock(&self.picker);
+            picker.scheduler = scheduler;
+            picker.introduce(&destinations);
+            picker.update(&destinations, &self.shared.changed);
+        }
+    }
+
+    /// Puts a destination at the head of the list and tells the scheduler.
+    pub(crate) fn add(&self, destination: Arc<Destination>) {
+        let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        list.insert(0, destination);
+        lock(&self.picker).update(&list, &self.shared.changed);
+    }
+
+    /// Takes a destination off the list and tells the scheduler.
+    pub(crate) fn remove(&self, destination: &Arc<Destination>) {
+        let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|d| !Arc::ptr_eq(d, destination));
+        lock(&self.picker).update(&list, &self.shared.changed);
+    }
+
+    /// Tells the scheduler that weights changed.
+    pub(crate) fn refresh(&self) {
+        let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.picker).update(&list, &self.shared.changed);
+    }
+
+    /// Asks the scheduler where a new connection goes.
+    /// `compat_ipvs`: also where it is over its upper threshold, for the kernel takes every pick.
+    pub(crate) fn pick(&self, flow: &Flow, now: Instant, compat_ipvs: bool) -> Option<Arc<Destination>> {
+        let mut picker = lock(&self.picker);
+        picker.changes(&self.shared.changed);
+        let Picker { scheduler, told, positions, loads, events, .. } = &mut *picker;
+        self.shared.feedback.collect(scheduler.wants_feedback(), |id, response, elapsed| {
+            let position = positions.get(&id).copied();
+            events.extend(position.map(|position| Event { position, response, elapsed }));
+        });
+        if !events.is_empty() {
+            scheduler.observe(events, now);
+            events.clear();
+        }
+        let position = scheduler.schedule(flow, loads, now)?;
+        told.get(position as usize)
+            .filter(|destination| destination.accepts() || compat_ipvs && destination.is_serving())
+            .cloned()
+    }
+
+    pub(crate) fn view(&self) -> ServiceView {
+        ServiceView {
+            spec: self.spec(),
+            counters: self.shared.stats.counters(),
+            rates: self.shared.stats.rates(),
+            destinations: self.destinations().iter().map(|d| d.view()).collect(),
+            feedback_lost: self.shared.feedback.lost(),
+        }
+    }
+}
+
+/// In so many parts are services kept, by the hash of their keys.
+const PARTS: usize = 256;
+
+type Part = HashMap<ServiceKey, Arc<Service>, FixedState>;
+
+/// All services, as the packet path sees them: immutable, replaced by each change.
+///
+/// A change copies the list of parts and the one part that it touches; with 10,000 services these are 256 and 40 pointers.
+#[derive(Clone)]
+pub(crate) struct Services {
+    parts: Box<[Arc<Part>]>,
+    len: usize,
+    version: u64,
+    /// How many listen on FTP's port, on port 0 (all ports), on a mark.
+    ftp: usize,
+    all_ports: usize,
+    marks: usize,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { parts: vec![Arc::default(); PARTS].into(), len: 0, version: 0, ftp: 0, all_ports: 0, marks: 0 }
+    }
+}
+
+fn part_of(key: &ServiceKey) -> usize {
+    // The map in a part goes by the lowest and the uppermost bits.
+    (FixedState::default().hash_one(key) >> 32) as usize % PARTS
+}
+
+/// FTP's control and data ports.
+pub(crate) const FTP_PORT: u16 = 21;
+pub(crate) const FTP_DATA_PORT: u16 = 20;
+/// Below this port the kernel wants the right to bind; an FTP service catches the ports from here on.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+impl Services {
+    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.parts[part_of(key)].get(key)
+    }
+
+    /// In no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.parts.iter().flat_map(|part| part.values())
+    }
+
+    /// How often one was added or removed so far.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a service, in place of the one of its key if there is one.
+    pub(crate) fn insert(&mut self, service: Arc<Service>) {
+        let key = service.key;
+        let before = Arc::make_mut(&mut self.parts[part_of(&key)]).insert(key, service);
+        if before.is_none() {
+            self.count(&key, |count| *count += 1);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &ServiceKey) -> Option<Arc<Service>> {
+        let removed = Arc::make_mut(&mut self.parts[part_of(key)]).remove(key)?;
+        self.count(key, |count| *count -= 1);
+        Some(removed)
+    }
+
+    fn count(&mut self, key: &ServiceKey, change: impl Fn(&mut usize)) {
+        change(&mut self.len);
+        self.version += 1;
+        match key {
+            ServiceKey::Address { addr, .. } if addr.port() == FTP_PORT => change(&mut self.ftp),
+            ServiceKey::Address { addr, .. } if addr.port() == 0 => change(&mut self.all_ports),
+            ServiceKey::Address { .. } => {}
+            ServiceKey::Mark { .. } => change(&mut self.marks),
+        }
+    }
+
+    /// Whether a service is named by this mark.
+    pub(crate) fn has_mark(&self, mark: u32, family: Family) -> bool {
+        self.marks > 0 && self.get(&ServiceKey::Mark { mark, family }).is_some()
+    }
+
+    /// The service a packet to this address asks for: by mark, exactly, by FTP's data ports, by port 0.
+    pub(crate) fn find(
+        &self,
+        protocol: Protocol,
+        addr: Address,
+        port: u16,
+        mark: u32,
+    ) -> Option<&Arc<Service>> {
+        let ip = addr.to_ip();
+        let by_port = |port| self.get(&ServiceKey::new(protocol, SocketAddr::new(ip, port)));
+        if mark != 0 && self.marks > 0 {
+            let found = self.get(&ServiceKey::Mark { mark, family: Family::of(ip) });
+            if found.is_some() {
+                return found;
+            }
+        }
+        by_port(port)
+            .or_else(|| {
+                let data = port == FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT;
+                if protocol == Protocol::Tcp && self.ftp > 0 && data { by_port(FTP_PORT) } else { None }
+            })
+            .or_else(|| if self.all_ports > 0 { by_port(0) } else { None })
+    }
+}
+
+/// Removed destinations that connections still name, by the service's key and their address.
+#[derive(Default)]
+pub(crate) struct Trash {
+    services: HashMap<ServiceKey, HashMap<SocketAddr, (Arc<Destination>, Instant)>>,
+}
+
+impl Trash {
+    /// How long one stays after its last connection.
+    const IDLE_SECS: u64 = 60;
+
+    pub(crate) fn put(&mut self, key: ServiceKey, destination: Arc<Destination>, now: Instant) {
+        self.services.entry(key).or_default().insert(destination.spec().addr, (destination, now));
+    }
+
+    pub(crate) fn take(&mut self, key: ServiceKey, addr: SocketAddr) -> Option<Arc<Destination>> {
+        let of_service = self.services.get_mut(&key)?;
+        let (destination, _) = of_service.remove(&addr)?;
+        if of_service.is_empty() {
+            self.services.remove(&key);
+        }
+        Some(destination)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.services.values().flat_map(HashMap::values).map(|(destination, _)| destination)
+    }
+
+    /// What a service of this key shared with its destinations, if any is left.
+    pub(crate) fn shared(&self, key: ServiceKey) -> Option<Arc<Shared>> {
+        self.services.get(&key)?.values().next().map(|(destination, _)| Arc::clone(&destination.shared))
+    }
+
+    /// The service is gone: what is added to another of that name starts to count anew.
+    pub(crate) fn forget_counts(&self, key: ServiceKey) {
+        for (destination, _) in self.services.get(&key).into_iter().flat_map(HashMap::values) {
+            destination.stats.zero();
+        }
+    }
+
+    /// Drops those that nothing has named for a minute.
+    pub(crate) fn purge(&mut self, now: Instant) {
+        self.services.retain(|_, of_service| {
+            of_service.retain(|_, (destination, since)| {
+                if destination.references() > 0 {
+                    *since = now;
+                }
+                now.since(*since).as_secs() < Self::IDLE_SECS
+            });
+            !of_service.is_empty()
+        });
+    }
+
+    /// Whether no removed destination is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+}
+
+/// Where the real servers are that services reach by NAT, and how many services each has. Whoever changes destinations
+/// keeps it.
+#[derive(Default)]
+pub(crate) struct Servers(RwLock<HashMap<(Option<Protocol>, Address, u16), usize>>);
+
+impl Servers {
+    fn place(key: ServiceKey, spec: &DestinationSpec) -> Option<(Option<Protocol>, Address, u16)> {
+        let protocol = match key {
+            ServiceKey::Address { protocol, .. } => Some(protocol),
+            ServiceKey::Mark { .. } => None,
+        };
+        // Others answer their clients themselves.
+        (spec.forwarding == Forwarding::Nat).then(|| (protocol, spec.addr.ip().into(), spec.addr.port()))
+    }
+
+    pub(crate) fn add(&self, key: ServiceKey, spec: &DestinationSpec) {
+        if let Some(place) = Self::place(key, spec) {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner).entry(place).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn remove(&self, key: ServiceKey, spec: &DestinationSpec) {
+        let Some(place) = Self::place(key, spec) else { return };
+        let mut servers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = servers.entry(place) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether a packet from there comes from a destination of some service.
+    pub(crate) fn contains(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
+        let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        [Some(protocol), None].into_iter().any(|protocol| servers.contains_key(&(protocol, addr, port)))
+    }
+}

@@ -1,0 +1,379 @@
+//! Changes: each is checked, then done whole. The packet path sees it when the snapshot is replaced.
+
+use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use uvs_wire::Address;
+
+use crate::base::frame::PortId;
+use crate::base::spec::{
+    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Link, MacAddr, Protocol, RouteSpec,
+    SchedulerSpec, ServiceKey, ServiceSpec,
+};
+use crate::base::time::{Duration, Instant};
+use crate::base::verdict::DropReason;
+use crate::choose::feedback;
+use crate::choose::scheduler::{Scheduler, SchedulerFactory};
+use crate::choose::service::{Destination, Service, Services, Shared, Trash, lock};
+use crate::director::{ApplyError, Director, Snapshot};
+use crate::net::network::Network;
+use crate::track::stats::Estimator;
+use crate::track::table::Expiry;
+
+/// How long an expired template, or FTP control connection, lives on while connections that hang on it are there.
+const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
+
+/// What only changes and timers touch, one at a time.
+pub(crate) struct Control {
+    schedulers: Arc<dyn SchedulerFactory>,
+    trash: Trash,
+    next_destination_id: u32,
+}
+
+impl Control {
+    pub(crate) fn new(schedulers: Arc<dyn SchedulerFactory>) -> Self {
+        Self { schedulers, trash: Trash::default(), next_destination_id: 0 }
+    }
+
+    fn scheduler(&self, spec: &SchedulerSpec, key: ServiceKey) -> Result<Box<dyn Scheduler>, ApplyError> {
+        self.schedulers
+            .create(spec, &key.to_string())
+            .map_err(|reason| ApplyError::Scheduler { name: spec.name.clone(), reason })
+    }
+}
+
+impl Director {
+    /// Takes one change, or refuses it whole. Packets being handled meanwhile see the state before or after it.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub fn apply(&self, change: Change, now: Instant) -> Result<(), ApplyError> {
+        let control = &mut *lock(&self.control);
+        match change {
+            Change::SetNetwork { interfaces, routes } => self.set_network(control, interfaces, &routes),
+            Change::SetAddresses(interfaces) => self.set_addresses(control, interfaces),
+            Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
+            Change::SetMarks(rules) => {
+                if rules.iter().any(|rule| rule.mark == 0) {
+                    return Err(ApplyError::Invalid("a firewall mark is not 0".into()));
+                }
+                self.replace(|snapshot| snapshot.marks = rules.into());
+                self.withdraw_flows(None);
+                Ok(())
+            }
+            Change::AddService(spec) => self.add_service(control, spec, now),
+            Change::EditService(spec) => self.edit_service(control, spec),
+            Change::RenewScheduler(key) => {
+                let spec = self.service(key)?.spec();
+                let scheduler = control.scheduler(&spec.scheduler, key)?;
+                self.service(key)?.edit(spec, Some(scheduler));
+                Ok(())
+            }
+            Change::RemoveService(key) => {
+                self.remove_service(control, key, now)?;
+                self.expire_gone();
+                Ok(())
+            }
+            Change::Flush => {
+                let keys: Vec<ServiceKey> = self.snapshot.load().services.iter().map(|s| s.key).collect();
+                keys.into_iter().try_for_each(|key| self.remove_service(control, key, now))?;
+                self.expire_gone();
+                Ok(())
+            }
+            Change::AddDestination(key, spec) => self.add_destination(control, key, spec),
+            Change::EditDestination(key, spec) => self.edit_destination(key, spec),
+            Change::RemoveDestination(key, addr) => {
+                let service = self.service(key)?;
+                let destination = service.find(addr).ok_or(ApplyError::NoSuchDestination(key, addr))?;
+                self.discard(control, &service, destination, now);
+                self.expire_gone();
+                Ok(())
+            }
+            Change::ZeroCounters(key) => self.zero(key),
+            Change::SetTimeouts(timeouts) => {
+                self.replace(|snapshot| (snapshot.timeouts, snapshot.timers) = (timeouts, timeouts.into()));
+                self.withdraw_flows(None);
+                Ok(())
+            }
+            Change::SetOptions(options) => {
+                self.replace(|snapshot| snapshot.options = options);
+                self.withdraw_flows(None);
+                self.defence.follow(&options, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn replace(&self, edit: impl FnOnce(&mut Snapshot)) {
+        // `control` is locked by the caller: nobody else replaces it meanwhile.
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        edit(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn replace_services(&self, edit: impl FnOnce(&mut Services)) {
+        self.replace(|snapshot| edit(Arc::make_mut(&mut snapshot.services)));
+    }
+
+    fn service(&self, key: ServiceKey) -> Result<Arc<Service>, ApplyError> {
+        self.snapshot.load().services.get(&key).cloned().ok_or(ApplyError::NoSuchService(key))
+    }
+
+    fn set_network(
+        &self,
+        control: &Control,
+        interfaces: Vec<InterfaceSpec>,
+        routes: &[RouteSpec],
+    ) -> Result<(), ApplyError> {
+        for interface in &interfaces {
+            if let Link::Ethernet(mac) = interface.link
+                && (mac.is_multicast() || mac == MacAddr([0; 6]))
+            {
+                return Err(ApplyError::Invalid(format!(
+                    "interface {}: {mac} is not the MAC address of one station",
+                    interface.name
+                )));
+            }
+        }
+        let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?;
+        let lost = self.neighbors.retain_ports(&network);
+        self.count_drops(DropReason::Unreachable, lost);
+        self.replace(|snapshot| snapshot.network = Arc::new(network));
+        self.look_for_local(control);
+        self.withdraw_flows(None);
+        Ok(())
+    }
+
+    fn set_addresses(&self, control: &Control, interfaces: Vec<InterfaceSpec>) -> Result<(), ApplyError> {
+        let before = Arc::clone(&self.snapshot.load().network);
+        let network = Arc::new(before.with_addresses(interfaces).map_err(ApplyError::Invalid)?);
+        // Whoever was a neighbour by an address that is ours now is none any more, nor is what goes through it a flow.
+        let goes_on = network.forwards_as(&before)
+            && !network.new_since(&before).any(|(addr, port)| self.neighbors.knows(port, addr));
+        self.replace(|snapshot| snapshot.network = network);
+        self.neighbors.outdate_memos();
+        self.look_for_local(control);
+        if !goes_on {
+            self.withdraw_flows(None);
+        }
+        Ok(())
+    }
+
+    /// Says of each destination anew whether it is on the director's own host.
+    fn look_for_local(&self, control: &Control) {
+        let snapshot = self.snapshot.load();
+        let look = |destination: &Arc<Destination>| {
+            let local = snapshot.network.is_local(destination.addr);
+            if destination.local.swap(local, Relaxed) != local {
+                self.withdraw_flows(Some(destination.id));
+            }
+        };
+        snapshot.services.iter().for_each(|service| service.destinations().iter().for_each(look));
+        control.trash.iter().for_each(look);
+    }
+
+    fn set_neighbor(&self, port: PortId, addr: Address, mac: MacAddr) -> Result<(), ApplyError> {
+        if mac.is_multicast() {
+            return Err(ApplyError::Invalid(format!(
+                "neighbour {addr}: {mac} is not the MAC address of one station"
+            )));
+        }
+        if self.snapshot.load().network.mac(port).is_none() {
+            return Err(ApplyError::Invalid(format!("neighbour {addr}: {port} is not a layer 2 interface")));
+        }
+        let lost = self.neighbors.set(port, addr, mac);
+        self.count_drops(DropReason::Unreachable, lost);
+        Ok(())
+    }
+
+    fn add_service(&self, control: &mut Control, spec: ServiceSpec, now: Instant) -> Result<(), ApplyError> {
+        check_service(&spec)?;
+        if self.snapshot.load().services.get(&spec.key).is_some() {
+            return Err(ApplyError::ServiceExists(spec.key));
+        }
+        let scheduler = control.scheduler(&spec.scheduler, spec.key)?;
+        let shared = match control.trash.shared(spec.key) {
+            Some(shared) => {
+                control.trash.forget_counts(spec.key);
+                shared.stats.zero();
+                shared
+            }
+            None => Arc::new(Shared::new(Arc::clone(&self.total))),
+        };
+        let service = Arc::new(Service::new(spec, scheduler, shared));
+        self.replace_services(|services| services.insert(service));
+        let step = now + Duration::from_secs(Estimator::PERIOD_SECS);
+        self.estimate_at.fetch_min(step.as_nanos(), Relaxed);
+        Ok(())
+    }
+
+    fn edit_service(&self, control: &mut Control, spec: ServiceSpec) -> Result<(), ApplyError> {
+        check_service(&spec)?;
+        let service = self.service(spec.key)?;
+        let same = service.with_spec(|current| current.scheduler == spec.scheduler);
+        let scheduler = if same { None } else { Some(control.scheduler(&spec.scheduler, spec.key)?) };
+        service.edit(spec, scheduler);
+        Ok(())
+    }
+
+    fn remove_service(&self, control: &mut Control, key: ServiceKey, now: Instant) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        self.replace_services(|services| {
+            services.remove(&key);
+        });
+        for destination in service.destinations() {
+            self.discard(control, &service, destination, now);
+        }
+        Ok(())
+    }
+
+    fn add_destination(
+        &self,
+        control: &mut Control,
+        key: ServiceKey,
+        spec: DestinationSpec,
+    ) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        check_destination(&service, &spec)?;
+        if service.find(spec.addr).is_some() {
+            return Err(ApplyError::DestinationExists(key, spec.addr));
+        }
+        let destination = match control.trash.take(key, spec.addr) {
+            Some(destination) => {
+                destination.edit(spec);
+                destination.come_back();
+                destination
+            }
+            None => {
+                let id = control.next_destination_id;
+                control.next_destination_id = id.wrapping_add(1);
+                Arc::new(Destination::new(id, spec, Arc::clone(&service.shared)))
+            }
+        };
+        let local = self.snapshot.load().network.is_local(destination.addr);
+        destination.local.store(local, Relaxed);
+        self.servers.add(key, &spec);
+        service.add(destination);
+        Ok(())
+    }
+
+    fn edit_destination(&self, key: ServiceKey, spec: DestinationSpec) -> Result<(), ApplyError> {
+        let service = self.service(key)?;
+        check_destination(&service, &spec)?;
+        let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
+        self.servers.remove(key, &destination.spec());
+        self.servers.add(key, &spec);
+        destination.edit(spec);
+        service.refresh();
+        self.withdraw_flows(Some(destination.id));
+        Ok(())
+    }
+
+    /// Takes a destination off its service. While connections name it, it is remembered.
+    fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
+        destination.set_available(false);
+        self.servers.remove(service.key, &destination.spec());
+        self.withdraw_flows(Some(destination.id));
+        service.remove(&destination);
+        control.trash.put(service.key, destination, now);
+    }
+
+    /// With `expire_nodest_conn`, connections and templates end with their destination.
+    fn expire_gone(&self) {
+        if self.snapshot.load().options.expire_nodest_conn {
+            let gone = |c: &crate::track::connection::Connection| !c.destination.is_available();
+            self.table.remove_where(gone, |connection| self.release(connection));
+        }
+    }
+
+    fn zero(&self, key: Option<ServiceKey>) -> Result<(), ApplyError> {
+        self.count_flows();
+        let zero = |service: &Service| {
+            service.shared.stats.zero();
+            service.destinations().iter().for_each(|destination| destination.stats.zero());
+        };
+        match key {
+            Some(key) => zero(&*self.service(key)?),
+            None => {
+                self.snapshot.load().services.iter().for_each(|service| zero(service));
+                self.total.zero();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes expired entries out; a template that still has connections is renewed.
+    pub(crate) fn expire_connections(&self, now: Instant) {
+        self.table.expire(
+            now,
+            |connection| match connection.controls() {
+                Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
+                _ => {
+                    connection.take_over(self.deadline(connection));
+                    if connection.expires_at > now {
+                        return Expiry::Keep;
+                    }
+                    feedback::expiry(connection);
+                    Expiry::Remove
+                }
+            },
+            |connection| self.release(connection),
+        );
+    }
+
+    /// One step of every rate estimator, and the purge of forgotten destinations.
+    pub(crate) fn estimate(&self, now: Instant) {
+        self.count_flows();
+        let control = &mut *lock(&self.control);
+        let services = Arc::clone(&self.snapshot.load().services);
+        for service in services.iter() {
+            service.shared.stats.estimate();
+            service.destinations().iter().for_each(|destination| destination.stats.estimate());
+        }
+        self.total.estimate();
+        control.trash.purge(now);
+        let idle = services.is_empty() && control.trash.is_empty();
+        let next = now + Duration::from_secs(Estimator::PERIOD_SECS);
+        self.estimate_at.store(if idle { u64::MAX } else { next.as_nanos() }, Relaxed);
+    }
+}
+
+fn check_service(spec: &ServiceSpec) -> Result<(), ApplyError> {
+    let invalid = |reason: &str| Err(ApplyError::Invalid(format!("service {}: {reason}", spec.key)));
+    match spec.key {
+        ServiceKey::Mark { mark: 0, .. } => return invalid("a firewall mark is not 0"),
+        ServiceKey::Address { addr, .. } if addr.port() == 0 && spec.persistence.is_none() => {
+            return invalid("port 0 (all ports) needs persistence");
+        }
+        ServiceKey::Address { protocol, .. } if spec.one_packet && protocol != Protocol::Udp => {
+            return invalid("one-packet scheduling is for UDP");
+        }
+        _ => {}
+    }
+    let max = if spec.key.family() == Family::V4 { 32 } else { 128 };
+    if spec.persistence.is_some_and(|p| p.prefix_len > max) {
+        return invalid("the persistence prefix is longer than an address");
+    }
+    Ok(())
+}
+
+fn check_destination(service: &Service, spec: &DestinationSpec) -> Result<(), ApplyError> {
+    let invalid = |reason: &str| {
+        Err(ApplyError::Invalid(format!("service {}, destination {}: {reason}", service.key, spec.addr)))
+    };
+    let mapped = match service.key {
+        ServiceKey::Address { addr, .. } => addr.port() != 0 && addr.port() != spec.addr.port(),
+        ServiceKey::Mark { .. } => false,
+    };
+    if spec.weight > DestinationSpec::WEIGHT_MAX {
+        return invalid("the weight is above 2147483647");
+    }
+    if Family::of(spec.addr.ip()) != service.key.family() && !matches!(spec.forwarding, Forwarding::Tunnel(_))
+    {
+        return invalid("only tunnelling crosses address families");
+    }
+    if mapped && spec.forwarding != Forwarding::Nat && spec.addr.port() != 0 {
+        return invalid("only NAT maps ports; direct routing and tunnelling leave the packet as it is");
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The engine seen from outside: listings, totals, conflicts. Nothing here changes anything.
+
+use core::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, ServiceKey, Timeouts};
+use crate::base::time::Instant;
+use crate::base::view::{
+    AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status,
+};
+use crate::choose::service::{Counted, Services, lock};
+use crate::director::{Director, Scene};
+use crate::track::connection::{Connection, PROTOCOL_IP, Tallied};
+use uvs_wire::Address;
+
+/// How many claimants of our addresses are remembered.
+const CONFLICTS_MAX: usize = 64;
+
+/// The services at one time.
+#[derive(Clone)]
+pub struct ServiceSet(Arc<Services>);
+
+impl ServiceSet {
+    /// Whether none came or went between the two.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.version() == other.0.version()
+    }
+
+    /// Whether there is a service of that key.
+    pub fn contains(&self, key: &ServiceKey) -> bool {
+        self.0.get(key).is_some()
+    }
+
+    /// The keys of all, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = ServiceKey> + '_ {
+        self.0.iter().map(|service| service.key)
+    }
+}
+
+impl Director {
+    /// All services, sorted by key, with destinations in list order.
+    pub fn services(&self) -> Vec<ServiceView> {
+        self.count_flows();
+        let snapshot = self.snapshot.load();
+        let mut services: Vec<_> = snapshot.services.iter().collect();
+        services.sort_by_key(|service| service.key);
+        services.into_iter().map(|service| service.view()).collect()
+    }
+
+    /// One service, if there is one of that key.
+    pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
+        self.count_flows();
+        self.snapshot.load().services.get(key).map(|service| service.view())
+    }
+
+    /// Which services there are now, and nothing of what they count. Costs nothing, however many there are.
+    pub fn service_set(&self) -> ServiceSet {
+        ServiceSet(Arc::clone(&self.snapshot.load().services))
+    }
+
+    /// All connections and templates, in no order.
+    pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
+        let mut views = Vec::with_capacity(self.table.len());
+        self.table.for_each(|connection| {
+            let expires_at = self.deadline(connection);
+            if expires_at > now {
+                views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
+            }
+        });
+        views
+    }
+
+    /// The neighbour table.
+    pub fn neighbors(&self) -> Vec<NeighborView> {
+        self.neighbors.view()
+    }
+
+    /// Entries of the neighbour table that made room for others at its limit, so far.
+    pub fn neighbors_evicted(&self) -> u64 {
+        self.neighbors.evicted()
+    }
+
+    /// Totals, table sizes, drops.
+    pub fn status(&self) -> Status {
+        self.count_flows();
+        let states = self.table.states();
+        let mut connections_by_state: Vec<_> = Tallied::all()
+            .map(|(tallied, protocol, name)| (protocol, name, states[tallied.index()]))
+            .filter(|(.., count)| *count > 0)
+            .collect();
+        connections_by_state.sort_unstable();
+        Status {
+            total: self.total.counters(),
+            rates: self.total.rates(),
+            connections: self.table.len(),
+            connections_max: self.limits.connections,
+            connections_by_state,
+            drops: self.drops(),
+            evicted: self.entries_evicted(),
+            entries_dropped: self.entries_dropped(),
+            neighbors: self.neighbors.len(),
+            neighbors_evicted: self.neighbors_evicted(),
+            conflicts: lock(&self.conflicts).clone(),
+        }
+    }
+
+    /// Stations that claimed an address of the director's, so far.
+    pub fn conflicts(&self) -> Vec<AddressConflict> {
+        lock(&self.conflicts).clone()
+    }
+
+    /// The timeouts in force.
+    pub fn timeouts(&self) -> Timeouts {
+        self.snapshot.load().timeouts
+    }
+
+    /// The interfaces with all addresses of the director: its own and VIPs.
+    pub fn interfaces(&self) -> Vec<InterfaceSpec> {
+        self.snapshot.load().network.interfaces().to_vec()
+    }
+
+    /// The mark rules in force.
+    pub fn marks(&self) -> Vec<MarkRule> {
+        self.snapshot.load().marks.to_vec()
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> Options {
+        self.snapshot.load().options
+    }
+
+    /// Remembers that another station claimed an address of ours.
+    pub(crate) fn note_conflict(&self, scene: &Scene<'_>, addr: Address, mac: MacAddr) {
+        let (addr, port) = (addr.to_ip(), scene.port);
+        let mut conflicts = lock(&self.conflicts);
+        if let Some(known) = conflicts.iter_mut().find(|c| c.addr == addr && c.mac == mac && c.port == port) {
+            known.count += 1;
+        } else if conflicts.len() < CONFLICTS_MAX {
+            conflicts.push(AddressConflict { addr, mac, port, count: 1 });
+        }
+    }
+}
+
+fn view(connection: &Connection, now: Instant) -> ConnectionView {
+    let request = &connection.request;
+    let protocol = match Protocol::from_number(request.protocol) {
+        Some(protocol) => ConnectionProtocol::Transport(protocol),
+        None => {
+            debug_assert_eq!(request.protocol, PROTOCOL_IP);
+            ConnectionProtocol::Ip
+        }
+    };
+    ConnectionView {
+        protocol,
+        client: SocketAddr::new(request.client.to_ip(), request.client_port),
+        virtual_addr: SocketAddr::new(request.virtual_addr.to_ip(), request.virtual_port),
+        destination: SocketAddr::new(connection.destination_addr.to_ip(), connection.destination_port),
+        forwarding: connection.forwarding,
+        state: connection.state_name(),
+        expires_in: connection.expires_at.since(now),
+        template: request.template,
+        active: connection.counted == Counted::Active,
+    }
+}

@@ -1,0 +1,435 @@
+//! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+
+use uvs_wire::Address;
+
+use crate::base::frame::PortId;
+use crate::base::spec::{Family, InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) port: PortId,
+    /// The address to resolve on that link.
+    pub(crate) addr: Address,
+    pub(crate) mtu: u32,
+    /// The director's own address to talk from on that way.
+    pub(crate) source: Option<Address>,
+    /// It is a router or a destination: not one of those that may come in any number.
+    pub(crate) essential: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    network: u128,
+    mask: u128,
+    family: Family,
+    via: Option<Address>,
+    port: PortId,
+    mtu: u32,
+    source: Option<Address>,
+}
+
+/// An immutable picture of the network, replaced whole by each change.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    interfaces: Vec<InterfaceSpec>,
+    /// Routes beside those of subnets, as they were given.
+    given: Vec<RouteSpec>,
+    /// Longest prefix first.
+    routes: Vec<Route>,
+    local: HashMap<Address, PortId, foldhash::fast::FixedState>,
+    /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
+    link_local: Vec<Vec<Address>>,
+    broadcasts: HashSet<Address, foldhash::fast::FixedState>,
+    /// Which addresses may be in `local` or `broadcasts`: most packets ask about others, and are told so at once.
+    known: Filter,
+}
+
+/// What an address is to the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// An address of ours: our own ones and VIPs.
+    Local,
+    /// All hosts of a link.
+    Broadcast,
+    Other,
+}
+
+/// A set that may say yes wrongly, but never no.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filter([u64; 8]);
+
+impl Filter {
+    /// Where an address has its bit. No hash of note: what collides costs a look-up, and no more.
+    #[inline]
+    fn place(addr: Address) -> (usize, u64) {
+        let (hi, lo) = addr.halves();
+        let spread = (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[allow(clippy::cast_possible_truncation, reason = "three bits")]
+        let word = (spread >> 61) as usize;
+        (word, 1 << (spread >> 55 & 63))
+    }
+
+    fn insert(&mut self, addr: Address) {
+        let (word, bit) = Self::place(addr);
+        self.0[word] |= bit;
+    }
+
+    #[inline]
+    fn may_contain(&self, addr: Address) -> bool {
+        let (word, bit) = Self::place(addr);
+        self.0[word] & bit != 0
+    }
+}
+
+fn address(bits: u128) -> Address {
+    Address::from_octets(bits.to_be_bytes())
+}
+
+fn bits(addr: Address) -> u128 {
+    let (hi, lo) = addr.halves();
+    u128::from(hi) << 64 | u128::from(lo)
+}
+
+impl Network {
+    /// Checks and builds the picture.
+    ///
+    /// # Errors
+    /// A sentence: ports with gaps, an address given twice, a route through an interface or a next hop that does
+    /// not exist.
+    pub(crate) fn new(mut interfaces: Vec<InterfaceSpec>, routes: &[RouteSpec]) -> Result<Self, String> {
+        interfaces.sort_by_key(|interface| interface.port);
+        let mut network = Self::default();
+        for (index, interface) in interfaces.iter().enumerate() {
+            if usize::from(interface.port.0) != index {
+                return Err(format!("interface {}: ports are numbered from 0 without gaps", interface.name));
+            }
+            network.link_local.push(link_local_addresses(interface));
+            for prefix in &interface.addresses {
+                // Neither unique nor reachable from elsewhere: link-local addresses have no route.
+                if Address::from(prefix.addr()).is_v6_link_local() {
+                    continue;
+                }
+                if network.local.insert(prefix.addr().into(), interface.port).is_some() {
+                    return Err(format!("address {} is given to two interfaces", prefix.addr()));
+                }
+                network.known.insert(prefix.addr().into());
+                if let Some(broadcast) = prefix.broadcast() {
+                    network.broadcasts.insert(broadcast.into());
+                    network.known.insert(broadcast.into());
+                }
+                network.routes.push(Route::new(*prefix, None, interface));
+            }
+        }
+        for route in routes {
+            let interface = interfaces
+                .get(usize::from(route.port.0))
+                .ok_or_else(|| format!("route to {}: no interface {}", route.to, route.port))?;
+            network.routes.push(Route::new(route.to, route.via.map(Address::from), interface));
+        }
+        network.routes.sort_by_key(|route| core::cmp::Reverse(route.mask.count_ones()));
+        network.interfaces = interfaces;
+        network.given = routes.to_vec();
+        for index in 0..network.routes.len() {
+            let Route { port, via, network: to, .. } = network.routes[index];
+            let towards = via.unwrap_or_else(|| address(to));
+            network.routes[index].source = network.source_for(port, towards);
+        }
+        Ok(network)
+    }
+
+    pub(crate) fn interfaces(&self) -> &[InterfaceSpec] {
+        &self.interfaces
+    }
+
+    /// The same network with other addresses.
+    ///
+    /// # Errors
+    /// A sentence: something else of an interface is another, or what [`Self::new`] says.
+    pub(crate) fn with_addresses(&self, interfaces: Vec<InterfaceSpec>) -> Result<Self, String> {
+        let network = Self::new(interfaces, &self.given)?;
+        let all_but_addresses = |interface: &InterfaceSpec| {
+            let InterfaceSpec { port, name, link, mtu, .. } = interface;
+            (*port, name.clone(), *link, *mtu)
+        };
+        if network.interfaces.iter().map(all_but_addresses).ne(self.interfaces.iter().map(all_but_addresses))
+        {
+            return Err("an interface is not as it was: only its addresses can change so".into());
+        }
+        Ok(network)
+    }
+
+    /// Whether packets to others than addresses of the director leave as they did in the network before: subnets, and what
+    /// the director calls itself, are the same. (`before` has the same interfaces and routes.)
+    pub(crate) fn forwards_as(&self, before: &Self) -> bool {
+        let names = |network: &Self, port: PortId| {
+            [Address::v4(Ipv4Addr::UNSPECIFIED), Address::v6(Ipv6Addr::UNSPECIFIED)]
+                .map(|to| network.source_for(port, to))
+        };
+        let subnets = |interface: &InterfaceSpec| -> Vec<Prefix> {
+            interface.addresses.iter().filter(|prefix| !is_host(prefix)).copied().collect()
+        };
+        self.interfaces.iter().zip(&before.interfaces).all(|(now, then)| {
+            subnets(now) == subnets(then) && names(self, now.port) == names(before, then.port)
+        })
+    }
+
+    /// Addresses that are the director's own here and were not there.
+    pub(crate) fn new_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Address, PortId)> + 'a {
+        let own = self.local.iter().map(|(addr, port)| (*addr, *port));
+        own.filter(|(addr, port)| before.local.get(addr) != Some(port))
+    }
+
+    pub(crate) fn interface(&self, port: PortId) -> Option<&InterfaceSpec> {
+        self.interfaces.get(usize::from(port.0))
+    }
+
+    /// The MAC address of an Ethernet interface.
+    pub(crate) fn mac(&self, port: PortId) -> Option<MacAddr> {
+        match self.interface(port)?.link {
+            Link::Ethernet(mac) => Some(mac),
+            Link::Ip => None,
+        }
+    }
+
+    /// Whether the director owns the address: its own ones and VIPs, but for link-local ones.
+    pub(crate) fn is_local(&self, addr: Address) -> bool {
+        self.known.may_contain(addr) && self.local.contains_key(&addr)
+    }
+
+    /// Whether the director owns the address on that interface.
+    pub(crate) fn is_local_on(&self, addr: Address, port: PortId) -> bool {
+        if addr.is_v6_link_local() {
+            return self.link_local(port).contains(&addr);
+        }
+        self.local.get(&addr) == Some(&port)
+    }
+
+    /// What an address means in a packet on that link.
+    #[inline]
+    pub(crate) fn owner(&self, addr: Address, port: PortId) -> Owner {
+        if self.known.may_contain(addr) {
+            if self.local.contains_key(&addr) {
+                return Owner::Local;
+            }
+            if self.broadcasts.contains(&addr) {
+                return Owner::Broadcast;
+            }
+        }
+        match addr.is_v4() {
+            true if addr.is_broadcast() => Owner::Broadcast,
+            false if addr.is_v6_link_local() && self.is_local_on(addr, port) => Owner::Local,
+            _ => Owner::Other,
+        }
+    }
+
+    /// Whether a packet on that link means the director by the address: any of its own, but of link-local ones
+    /// those of that link.
+    pub(crate) fn is_local_seen_from(&self, addr: Address, port: PortId) -> bool {
+        if addr.is_v6_link_local() { self.is_local_on(addr, port) } else { self.is_local(addr) }
+    }
+
+    /// The director's own link-local addresses there; none without IPv6.
+    pub(crate) fn link_local(&self, port: PortId) -> &[Address] {
+        self.link_local.get(usize::from(port.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// All addresses that neighbours on that link may ask for.
+    pub(crate) fn addresses_on(&self, port: PortId) -> impl Iterator<Item = Address> + '_ {
+        let given = self.interface(port).map_or(&[][..], |interface| &interface.addresses);
+        let given = given.iter().map(|prefix| Address::from(prefix.addr()));
+        given.filter(|addr| !addr.is_v6_link_local()).chain(self.link_local(port).iter().copied())
+    }
+
+    /// The way back to the sender of a packet that came in on that link: a link-local sender is there.
+    pub(crate) fn route_back(&self, to: Address, port: PortId) -> Option<Hop> {
+        if !to.is_v6_link_local() {
+            return self.route(to);
+        }
+        let interface = self.interface(port).filter(|_| !self.link_local(port).is_empty())?;
+        Some(Hop { port, addr: to, mtu: interface.mtu, source: self.source_for(port, to), essential: false })
+    }
+
+    /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
+    pub(crate) fn route(&self, to: Address) -> Option<Hop> {
+        if to.is_v6_link_local() {
+            return None;
+        }
+        let wanted = bits(to);
+        let family = if to.is_v4() { Family::V4 } else { Family::V6 };
+        let route = self
+            .routes
+            .iter()
+            .find(|route| route.family == family && (wanted ^ route.network) & route.mask == 0)?;
+        let Route { port, via, mtu, source, .. } = *route;
+        Some(Hop { port, addr: via.unwrap_or(to), mtu, source, essential: via.is_some() })
+    }
+
+    /// The director's own address to talk from through an interface to `to`: one whose subnet holds it, else the
+    /// interface's first of that family, else any of that family. Link-local addresses talk to each other.
+    pub(crate) fn source_for(&self, port: PortId, to: Address) -> Option<Address> {
+        if to.is_v6_link_local() {
+            return self.link_local(port).first().copied();
+        }
+        let target = to.to_ip();
+        let of_family = |prefix: &&Prefix| {
+            prefix.addr().is_ipv4() == target.is_ipv4() && !Address::from(prefix.addr()).is_v6_link_local()
+        };
+        let own = &self.interface(port)?.addresses;
+        let own = own.iter().filter(of_family);
+        own.clone()
+            .find(|prefix| prefix.contains(target))
+            .or_else(|| own.clone().find(|prefix| !is_host(prefix)))
+            .or_else(|| own.clone().next())
+            .or_else(|| self.interfaces.iter().flat_map(|i| &i.addresses).find(of_family))
+            .map(|prefix| prefix.addr().into())
+    }
+}
+
+/// The link-local addresses an interface was given; else, on Ethernet and with IPv6 at all, the one that follows
+/// from its MAC address (RFC 4291, appendix A).
+fn link_local_addresses(interface: &InterfaceSpec) -> Vec<Address> {
+    let addresses = || interface.addresses.iter().map(|prefix| Address::from(prefix.addr()));
+    let given: Vec<Address> = addresses().filter(|addr| addr.is_v6_link_local()).collect();
+    match interface.link {
+        Link::Ethernet(MacAddr([a, b, c, d, e, f]))
+            if given.is_empty() && addresses().any(|addr| !addr.is_v4()) =>
+        {
+            let tail = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+            let bits = 0xfe80 << 112 | u128::from(u64::from_be_bytes(tail));
+            vec![Address::v6(Ipv6Addr::from_bits(bits))]
+        }
+        _ => given,
+    }
+}
+
+fn is_host(prefix: &Prefix) -> bool {
+    prefix.prefix_len() == if prefix.addr().is_ipv4() { 32 } else { 128 }
+}
+
+impl Route {
+    fn new(to: Prefix, via: Option<Address>, interface: &InterfaceSpec) -> Self {
+        let len = u32::from(to.prefix_len()) + if to.addr().is_ipv4() { 96 } else { 0 };
+        Self {
+            network: bits(to.network().into()),
+            mask: u128::MAX.checked_shl(128 - len).unwrap_or(0),
+            family: Family::of(to.addr()),
+            via,
+            port: interface.port,
+            mtu: interface.mtu,
+            source: None,
+        }
+    }
+}
+
+/// Whether no host can have the address as its source.
+#[inline]
+pub(crate) fn is_impossible_source(addr: Address) -> bool {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_octets();
+        // 0.0.0.0/8, "this network" (RFC 1122 section 3.2.1.3).
+        return first == 0 || first == 127 || first >> 4 == 0xe || addr.is_broadcast();
+    }
+    addr.is_multicast() || addr.is_unspecified() || addr.is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use super::*;
+
+    fn interface(port: u16, addresses: &[&str]) -> InterfaceSpec {
+        InterfaceSpec {
+            port: PortId(port),
+            name: format!("eth{port}"),
+            link: Link::Ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
+            mtu: 1500,
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        }
+    }
+
+    fn addr(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let via = |to: &str, via: Option<&str>, port| RouteSpec {
+            to: to.parse().unwrap(),
+            via: via.map(|v| v.parse().unwrap()),
+            port: PortId(port),
+        };
+        let network = Network::new(
+            vec![interface(0, &["10.0.0.1/24", "fd00::1/64"]), interface(1, &["192.168.10.1/24"])],
+            &[
+                via("0.0.0.0/0", Some("10.0.0.254"), 0),
+                via("172.16.0.0/12", Some("192.168.10.254"), 1),
+                via("172.16.9.0/24", None, 0),
+            ],
+        )
+        .unwrap();
+        let cases = [
+            ("10.0.0.7", 0, "10.0.0.7", "connected"),
+            ("192.168.10.11", 1, "192.168.10.11", "connected on the other side"),
+            ("8.8.8.8", 0, "10.0.0.254", "default route"),
+            ("172.20.1.1", 1, "192.168.10.254", "through a gateway"),
+            ("172.16.9.9", 0, "172.16.9.9", "a longer prefix on the link"),
+            ("fd00::9", 0, "fd00::9", "IPv6"),
+        ];
+        for (to, port, hop, why) in cases {
+            let found = network.route(addr(to)).unwrap();
+            assert_eq!((found.port, found.addr), (PortId(port), addr(hop)), "{why}");
+        }
+        assert_eq!(network.route(addr("fd01::1")), None, "no IPv6 default route");
+        assert_eq!(network.owner(addr("10.0.0.255"), PortId(1)), Owner::Broadcast);
+        assert_eq!(network.owner(addr("192.168.10.1"), PortId(0)), Owner::Local, "on whatever link");
+        assert_eq!(network.owner(addr("10.0.0.7"), PortId(0)), Owner::Other);
+        assert_eq!(network.source_for(PortId(1), addr("192.168.10.11")), Some(addr("192.168.10.1")));
+    }
+
+    #[test]
+    fn link_local_addresses_belong_to_their_link() {
+        let mut second = interface(1, &["2001:db8:1::1/64", "fe80::1/64"]);
+        second.link = Link::Ethernet(MacAddr([2, 0, 0, 0, 1, 1]));
+        let interfaces = vec![
+            interface(0, &["2001:db8::1/64"]),
+            second,
+            interface(2, &["10.0.0.1/24"]),
+            interface(3, &["2001:db8:3::1/64", "fe80::1/64"]),
+        ];
+        let default = RouteSpec {
+            to: "::/0".parse().unwrap(),
+            via: Some("fe80::fe".parse().unwrap()),
+            port: PortId(0),
+        };
+        let network = Network::new(interfaces, &[default]).unwrap();
+        let derived = addr("fe80::ff:fe00:1");
+        assert_eq!(network.link_local(PortId(0)), [derived], "from the MAC address");
+        assert_eq!(network.link_local(PortId(1)), [addr("fe80::1")], "the given one instead");
+        assert_eq!(network.link_local(PortId(2)), [], "none without IPv6");
+        assert!(network.is_local_seen_from(addr("fe80::1"), PortId(3)), "the same on another link");
+        assert!(!network.is_local_seen_from(addr("fe80::1"), PortId(0)), "not ours on this link");
+        assert!(network.is_local_seen_from(addr("2001:db8:1::1"), PortId(0)), "ours on every link");
+        assert!(!network.is_local_on(addr("2001:db8:1::1"), PortId(0)), "not to be told on this link");
+
+        let neighbor = addr("fe80::9");
+        assert_eq!(network.route(neighbor), None, "not by the default route");
+        let hop = |port| network.route_back(neighbor, PortId(port)).map(|hop| (hop.port, hop.addr));
+        assert_eq!((hop(0), hop(1)), (Some((PortId(0), neighbor)), Some((PortId(1), neighbor))));
+        assert_eq!(hop(2), None, "no IPv6 there");
+        assert_eq!(network.route(addr("2001:db8:9::9")).map(|hop| hop.addr), Some(addr("fe80::fe")));
+
+        assert_eq!(network.source_for(PortId(1), neighbor), Some(addr("fe80::1")));
+        assert_eq!(network.source_for(PortId(1), addr("2001:db8:9::9")), Some(addr("2001:db8:1::1")));
+    }
+
+    #[test]
+    fn an_address_cannot_be_on_two_interfaces() {
+        let error = Network::new(vec![interface(0, &["10.0.0.1/24"]), interface(1, &["10.0.0.1/32"])], &[]);
+        assert!(error.unwrap_err().contains("10.0.0.1"));
+    }
+}

@@ -1,0 +1,131 @@
+//! What routers told us about the way to tunnel endpoints (RFC 1191, RFC 8201): our own tunnel packets did not fit.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use foldhash::fast::FixedState;
+use uvs_wire::{Address, ipv6};
+
+use crate::base::time::{Duration, Instant};
+use crate::choose::service::lock;
+
+/// As in Linux (`mtu_expires`): then the larger packets are tried again.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// As in Linux (`min_pmtu`): nothing less is believed.
+const LEAST_V4: u32 = 552;
+/// Endpoints that are remembered; each is a destination with a connection.
+const ENTRIES_MAX: usize = 4096;
+
+struct Entry {
+    mtu: u32,
+    until: Instant,
+    /// A packet was sent since.
+    used: bool,
+}
+
+/// Path MTUs that are less than the link's.
+pub(crate) struct PathMtus {
+    entries: Mutex<HashMap<Address, Entry, FixedState>>,
+    /// Their number, so that packets need no lock while there are none.
+    count: AtomicUsize,
+}
+
+impl PathMtus {
+    pub(crate) fn new(seed: u64) -> Self {
+        let entries = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self { entries: Mutex::new(entries), count: AtomicUsize::new(0) }
+    }
+
+    /// The MTU to `to` for a packet that is sent now through a link with `link_mtu`.
+    pub(crate) fn of(&self, to: Address, link_mtu: u32, now: Instant) -> u32 {
+        if self.count.load(Relaxed) == 0 {
+            return link_mtu;
+        }
+        let mut entries = lock(&self.entries);
+        match entries.get_mut(&to) {
+            Some(entry) if entry.until > now => {
+                entry.used = true;
+                entry.mtu.min(link_mtu)
+            }
+            Some(_) => {
+                entries.remove(&to);
+                self.count.store(entries.len(), Relaxed);
+                link_mtu
+            }
+            None => link_mtu,
+        }
+    }
+
+    /// A router says that no more than `mtu` bytes reach `to`. Returns what is believed, and whether packets were
+    /// sent already in the light of an earlier message of that kind.
+    pub(crate) fn learn(&self, to: Address, mtu: u32, link_mtu: u32, now: Instant) -> (u32, bool) {
+        let least = if to.is_v4() { LEAST_V4 } else { u32::try_from(ipv6::MIN_MTU).unwrap_or(u32::MAX) };
+        let mtu = mtu.max(least).min(link_mtu);
+        let mut entries = lock(&self.entries);
+        if entries.len() >= ENTRIES_MAX {
+            entries.retain(|_, entry| entry.until > now);
+        }
+        let known = match entries.get_mut(&to).filter(|entry| entry.until > now) {
+            // The way does not get wider before the entry ends (RFC 1191 section 6.3).
+            Some(entry) if entry.mtu < mtu => (entry.mtu, entry.used),
+            Some(entry) => {
+                (entry.mtu, entry.until) = (mtu, now + LIFETIME);
+                (mtu, entry.used)
+            }
+            None => {
+                if entries.len() < ENTRIES_MAX {
+                    entries.insert(to, Entry { mtu, until: now + LIFETIME, used: false });
+                }
+                (mtu, false)
+            }
+        };
+        self.count.store(entries.len(), Relaxed);
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Address {
+        text.parse::<core::net::IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn what_is_learned_is_used_narrows_and_ends() {
+        let mtus = PathMtus::new(1);
+        let (to, other) = (addr("192.168.10.11"), addr("192.168.10.12"));
+        let at = Instant::from_secs;
+        assert_eq!(mtus.of(to, 1500, at(0)), 1500);
+        assert_eq!(mtus.learn(to, 1400, 1500, at(1)), (1400, false));
+        assert_eq!(mtus.of(to, 1500, at(2)), 1400);
+        assert_eq!(mtus.of(to, 1300, at(2)), 1300, "the link is narrower");
+        assert_eq!(mtus.of(other, 1500, at(2)), 1500);
+        assert_eq!(mtus.learn(to, 1450, 1500, at(3)), (1400, true), "no wider");
+        assert_eq!(mtus.learn(to, 1300, 1500, at(4)), (1300, true));
+        assert_eq!(mtus.of(to, 1500, at(603)), 1300);
+        assert_eq!(mtus.of(to, 1500, at(604)), 1500, "forgotten after 600 s");
+    }
+
+    #[test]
+    fn a_lie_is_believed_only_so_far() {
+        let mtus = PathMtus::new(1);
+        let at = Instant::from_secs(1);
+        assert_eq!(mtus.learn(addr("192.0.2.1"), 0, 1500, at).0, 552);
+        assert_eq!(mtus.learn(addr("192.0.2.2"), 9000, 1500, at).0, 1500);
+        assert_eq!(mtus.learn(addr("2001:db8::1"), 0, 1500, at).0, 1280);
+    }
+
+    #[test]
+    fn the_number_of_entries_is_bounded() {
+        let mtus = PathMtus::new(1);
+        for n in 0..=u32::try_from(ENTRIES_MAX).unwrap() {
+            mtus.learn(Address::v4((0x0a00_0000 + n).into()), 1000, 1500, Instant::ZERO);
+        }
+        assert_eq!(lock(&mtus.entries).len(), ENTRIES_MAX);
+        mtus.learn(addr("192.0.2.1"), 1000, 1500, Instant::ZERO + LIFETIME);
+        assert_eq!(lock(&mtus.entries).len(), 1, "the old ones make room");
+    }
+}

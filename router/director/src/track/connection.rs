@@ -1,0 +1,259 @@
+//! One tracked connection, or a persistence template.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::Arc;
+
+use uvs_wire::{Address, Packet};
+
+use crate::base::spec::{Forwarding, Protocol};
+use crate::base::time::{Duration, Instant, Timeout};
+use crate::choose::feedback::AskedAt;
+use crate::choose::ftp::Ftp;
+use crate::choose::service::{Counted, Destination};
+use crate::flows::Cached;
+use crate::track::sctp::SctpState;
+use crate::track::table::Neighbours;
+use crate::track::tcp::TcpState;
+use crate::track::wheel::Links;
+
+/// Template entries of firewall-mark services carry this protocol (`IP` in listings).
+pub(crate) const PROTOCOL_IP: u8 = 0;
+
+/// What a request carries: protocol, client, and the address it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RequestKey {
+    pub(crate) client: Address,
+    pub(crate) virtual_addr: Address,
+    pub(crate) client_port: u16,
+    pub(crate) virtual_port: u16,
+    pub(crate) protocol: u8,
+    /// Templates and connections never answer for one another.
+    pub(crate) template: bool,
+}
+
+impl RequestKey {
+    /// The connection that a packet belongs to as a request.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            client: packet.src,
+            virtual_addr: packet.dst,
+            client_port: packet.src_port,
+            virtual_port: packet.dst_port,
+            protocol: packet.protocol,
+            template: false,
+        }
+    }
+}
+
+/// What a reply carries: protocol, the destination it comes from, and the client it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReplyKey {
+    pub(crate) destination: Address,
+    pub(crate) client: Address,
+    pub(crate) destination_port: u16,
+    pub(crate) client_port: u16,
+    pub(crate) protocol: u8,
+}
+
+impl ReplyKey {
+    /// The connection that a packet belongs to as a reply.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            destination: packet.src,
+            client: packet.dst,
+            destination_port: packet.src_port,
+            client_port: packet.dst_port,
+            protocol: packet.protocol,
+        }
+    }
+}
+
+/// What a template knows about the connections it placed, and an FTP control connection about its data
+/// connections. Shared with them.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Connections it placed that are still there.
+    pub(crate) controlled: AtomicU32,
+    /// One of them was established once.
+    pub(crate) assured: AtomicBool,
+    /// The template belongs to a one-packet service.
+    pub(crate) one_packet: bool,
+}
+
+/// A connection entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) request: RequestKey,
+    pub(crate) destination_addr: Address,
+    pub(crate) destination_port: u16,
+    pub(crate) forwarding: Forwarding,
+    /// A number whose meaning depends on the protocol.
+    pub(crate) state: u8,
+    /// No packet from the destination was seen: direct routing and tunnelling.
+    pub(crate) no_output: bool,
+    pub(crate) counted: Counted,
+    /// Packets from the client; beyond some few it does not matter how many.
+    pub(crate) in_packets: u8,
+    /// From a packet to silence; the deadline moves with each packet.
+    pub(crate) timeout: Timeout,
+    pub(crate) expires_at: Instant,
+    /// Since when a destination is waited for, while it is and somebody wants to know.
+    pub(crate) asked_at: Option<AskedAt>,
+    pub(crate) destination: Arc<Destination>,
+    /// Of a template: its own; of a connection: the template's that placed it, or the FTP control connection's that
+    /// announced it.
+    pub(crate) control: Option<Arc<Control>>,
+    /// Of an FTP control connection.
+    pub(crate) ftp: Option<Box<Ftp>>,
+    /// The table's: its place on the timer wheel, and in the queue of embryonic connections, if it is one.
+    pub(crate) links: Links,
+    pub(crate) queued: Neighbours,
+    /// Whether its packets pass by in the flow cache.
+    pub(crate) cached: Cached,
+    /// Under what the table counts it.
+    pub(crate) tallied: Tallied,
+}
+
+/// A protocol and one of its states, as an index; 0 is none: of templates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tallied(u8);
+
+impl Tallied {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::UDP as usize + 1;
+    const TCP: u8 = 1;
+    const SCTP: u8 = 12;
+    const UDP: u8 = 26;
+
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+
+    fn of(connection: &Connection) -> Self {
+        if connection.request.template {
+            return Self::default();
+        }
+        match Protocol::from_number(connection.request.protocol) {
+            Some(Protocol::Tcp) => Self(Self::TCP + TcpState::from_number(connection.state).number()),
+            Some(Protocol::Sctp) => Self(Self::SCTP + SctpState::from_number(connection.state).number()),
+            Some(Protocol::Udp) => Self(Self::UDP),
+            None => Self::default(),
+        }
+    }
+
+    /// All but none, with protocol and name of the state.
+    pub(crate) fn all() -> impl Iterator<Item = (Self, Protocol, &'static str)> {
+        let tcp = TcpState::ALL.into_iter();
+        let sctp = SctpState::ALL.into_iter();
+        tcp.map(|it| (Self(Self::TCP + it.number()), Protocol::Tcp, it.name()))
+            .chain(sctp.map(|it| (Self(Self::SCTP + it.number()), Protocol::Sctp, it.name())))
+            .chain([(Self(Self::UDP), Protocol::Udp, UDP_STATE)])
+    }
+}
+
+const _: () = assert!(Tallied::SCTP as usize == Tallied::TCP as usize + TcpState::ALL.len());
+const _: () = assert!(Tallied::UDP as usize == Tallied::SCTP as usize + SctpState::ALL.len());
+
+/// The only state of UDP in listings.
+const UDP_STATE: &str = "UDP";
+/// What the state of a UDP connection is once a destination has answered on it; before that it is 0.
+pub(crate) const UDP_ANSWERED: u8 = 1;
+
+impl Connection {
+    pub(crate) fn reply_key(&self) -> ReplyKey {
+        ReplyKey {
+            destination: self.destination_addr,
+            client: self.request.client,
+            destination_port: self.destination_port,
+            client_port: self.request.client_port,
+            protocol: self.request.protocol,
+        }
+    }
+
+    /// Whether replies pass by: direct routing and tunnelling.
+    pub(crate) fn no_output_expected(&self) -> bool {
+        self.forwarding != Forwarding::Nat
+    }
+
+    /// Whether replies pass the director and are translated by it.
+    pub(crate) fn translates_replies(&self) -> bool {
+        self.forwarding == Forwarding::Nat && !self.request.template
+    }
+
+    /// Whether it is a connection of which nobody knows yet that both ends want it: one whose handshake is not done, and with
+    /// UDP one on which no destination has answered.
+    #[inline]
+    pub(crate) fn is_embryonic(&self) -> bool {
+        !self.request.template
+            && match Protocol::from_number(self.request.protocol) {
+                Some(Protocol::Tcp) => TcpState::from_number(self.state).is_embryonic(),
+                Some(Protocol::Sctp) => SctpState::from_number(self.state).is_embryonic(),
+                // Without NAT answers do not pass by, and nobody can tell.
+                Some(Protocol::Udp) => self.translates_replies() && self.state != UDP_ANSWERED,
+                None => false,
+            }
+    }
+
+    /// Moves the deadline to where packets that passed in the flow cache put it.
+    pub(crate) fn take_over(&mut self, deadline: Instant) {
+        if self.went_on(deadline) {
+            self.in_packets = u8::MAX;
+        }
+        self.expires_at = self.expires_at.max(deadline);
+    }
+
+    /// Whether packets passed in the flow cache after the last one that was counted here, when `deadline` says where the
+    /// cache puts its end. How many they were nobody knows, and beyond some few it does not matter.
+    pub(crate) fn went_on(&self, deadline: Instant) -> bool {
+        /// The cache tells the time of a packet that is counted here as well somewhat later.
+        const SLACK: Duration = Duration::from_secs(1);
+        deadline > self.expires_at + SLACK
+    }
+
+    /// Whether nothing but stray packets is to be expected of it.
+    pub(crate) fn is_over(&self) -> bool {
+        match Protocol::from_number(self.request.protocol) {
+            Some(Protocol::Tcp) => TcpState::from_number(self.state).is_over(),
+            Some(Protocol::Sctp) => SctpState::from_number(self.state) == SctpState::Closed,
+            Some(Protocol::Udp) | None => false,
+        }
+    }
+
+    /// What it is counted under from now on, and what it was until now.
+    #[inline]
+    pub(crate) fn retally(&mut self) -> (Tallied, Tallied) {
+        let now = Tallied::of(self);
+        (core::mem::replace(&mut self.tallied, now), now)
+    }
+
+    /// What it knows about entries that hang on it.
+    pub(crate) fn controls(&self) -> Option<&Control> {
+        match &self.ftp {
+            Some(ftp) => Some(&ftp.control),
+            None => self.control.as_deref().filter(|_| self.request.template),
+        }
+    }
+
+    /// Tells the entry it hangs on, if any, that it left the table.
+    pub(crate) fn release_control(&self) {
+        if let Some(control) = &self.control
+            && !self.request.template
+        {
+            control.controlled.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// The state's name in listings.
+    pub(crate) fn state_name(&self) -> &'static str {
+        if self.request.template {
+            let assured = self.control.as_ref().is_some_and(|c| c.assured.load(Relaxed));
+            return if assured { "ASSURED" } else { "NONE" };
+        }
+        match Protocol::from_number(self.request.protocol) {
+            Some(Protocol::Tcp) => TcpState::from_number(self.state).name(),
+            Some(Protocol::Udp) => UDP_STATE,
+            Some(Protocol::Sctp) => SctpState::from_number(self.state).name(),
+            None => "NONE",
+        }
+    }
+}

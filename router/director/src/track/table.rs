@@ -1,0 +1,524 @@
+//! The connection table: sharded, shared by all workers, bounded.
+//!
+//! A shard is chosen by protocol and client (address and port), which both directions of a connection
+//! carry, so one lock covers all there is to a connection:
+//!
+//! ```text
+//!   request  CIP:cport -> VIP:vport   --shard(client)--+--> index of requests --+
+//!                                                      |                        +--> slab entry, wheel,
+//!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+    queue of embryonic ones
+//! ```
+//!
+//! Invariants: an entry is in the index of requests, in that of replies exactly when it translates replies, on the
+//! wheel, and in the queue exactly when it is embryonic; all leave together. Its destination counts it once.
+//!
+//! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
+//! goes through a shard does so in slices between which it lets go of the lock.
+
+mod index;
+mod queue;
+mod shard;
+mod slab;
+#[cfg(test)]
+mod tests;
+
+use core::hash::Hasher;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
+use uvs_wire::Address;
+
+use crate::base::spec::Evict;
+use crate::base::time::{Duration, Instant};
+use crate::choose::service::lock;
+use crate::flows::Flows;
+use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
+pub(crate) use queue::Neighbours;
+pub(crate) use shard::{EntryId, Shard};
+
+/// How many shards there are.
+pub(crate) const SHARDS: usize = 64;
+/// Entries that one call of [`Table::expire`] takes out of one shard while it holds the lock.
+const EXPIRE_SLICE: usize = 32;
+/// Entries that are looked at while a lock is held.
+const LOOK_SLICE: u32 = 256;
+
+/// What keys the hashes, so that no remote can choose collisions.
+struct Keys {
+    seed: u64,
+    shared: SharedSeed,
+}
+
+impl Keys {
+    fn new(seed: u64) -> Self {
+        Self { seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15, shared: SharedSeed::from_u64(seed) }
+    }
+
+    /// Of one address and what stands beside it.
+    #[inline]
+    fn hash(&self, seed: u64, addr: Address, beside: u64) -> u64 {
+        let (hi, lo) = addr.halves();
+        let mut hasher = FoldHasher::with_seed(seed, &self.shared);
+        hasher.write_u128(u128::from(hi) << 64 | u128::from(lo));
+        hasher.write_u64(beside);
+        hasher.finish()
+    }
+
+    /// Of what both directions carry: it chooses the shard, and all other hashes start from it.
+    #[inline]
+    fn client(&self, protocol: u8, client: Address, port: u16) -> u64 {
+        self.hash(self.seed, client, u64::from(protocol) << 16 | u64::from(port))
+    }
+
+    #[inline]
+    fn request(&self, client: u64, key: &RequestKey) -> u32 {
+        upper(self.hash(
+            client,
+            key.virtual_addr,
+            u64::from(key.template) << 16 | u64::from(key.virtual_port),
+        ))
+    }
+
+    #[inline]
+    fn reply(&self, client: u64, key: &ReplyKey) -> u32 {
+        upper(self.hash(client, key.destination, u64::from(key.destination_port)))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+fn upper(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+#[inline]
+fn shard_of(client: u64) -> usize {
+    #[allow(clippy::cast_possible_truncation, reason = "six bits")]
+    let shard = (client >> (u64::BITS - SHARDS.trailing_zeros())) as usize;
+    shard
+}
+
+/// A shard, locked for one client.
+pub(crate) struct Locked<'a> {
+    keys: &'a Keys,
+    client: u64,
+    shard: MutexGuard<'a, Shard>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Shard;
+    #[inline]
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Locked<'_> {
+    /// The entry that a request of that client belongs to.
+    #[inline]
+    pub(crate) fn request(&self, key: &RequestKey) -> Option<EntryId> {
+        self.shard.find_request(self.keys.request(self.client, key), key)
+    }
+
+    /// The entry that a reply to that client belongs to.
+    #[inline]
+    pub(crate) fn reply(&self, key: &ReplyKey) -> Option<EntryId> {
+        self.shard.find_reply(self.keys.reply(self.client, key), key)
+    }
+
+    /// Whether replies of that entry are found to be its own: with the same destination for two addresses that a client
+    /// asked for from one port, the newest entry has them. True where there are none.
+    pub(crate) fn answers(&self, id: EntryId) -> bool {
+        let connection = self.shard.get(id);
+        !connection.translates_replies()
+            || self.reply(&connection.reply_key()).is_none_or(|found| found == id)
+    }
+
+    /// The connection has begun again: from now on it is the newest of those whose replies look alike.
+    pub(crate) fn answer_first(&mut self, id: EntryId) {
+        let connection = self.shard.get(id);
+        if connection.translates_replies() {
+            let hash = self.keys.reply(self.client, &connection.reply_key());
+            self.shard.answer_first(hash, id);
+        }
+    }
+
+    /// Makes a template unfit to be found: its ports become 0xffff, as listings of the kernel show it. It stays
+    /// until its time is up.
+    pub(crate) fn invalidate(&mut self, id: EntryId) {
+        self.shard.invalidate(self.keys, id);
+    }
+}
+
+/// Whether an entry waits for any port of its client.
+fn is_open(request: &RequestKey) -> bool {
+    request.client_port == 0 && !request.template
+}
+
+/// What happens to an entry whose time is up.
+pub(crate) enum Expiry {
+    Remove,
+    /// It lives on for that long.
+    Renew(Duration),
+    /// It lives until the deadline that it has now: a packet of it was seen elsewhere.
+    Keep,
+}
+
+/// On cache lines of its own, so that workers in different shards do not meet.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// The whole table.
+pub(crate) struct Table {
+    keys: Keys,
+    shards: Box<[Apart<Mutex<Shard>>]>,
+    due: Box<[Arc<AtomicU64>]>,
+    len: AtomicUsize,
+    limit: usize,
+    evict: Evict,
+    evicted: AtomicU64,
+    /// Entries whose client port is 0: it is not known yet.
+    open: AtomicUsize,
+    /// What leaves the table leaves the flow cache.
+    flows: Option<Arc<Flows>>,
+}
+
+/// The table is at its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Table {
+    /// `seed` keys the hashes, so that no remote can choose collisions.
+    pub(crate) fn new(limit: usize, evict: Evict, seed: u64) -> Self {
+        let due: Box<[_]> = (0..SHARDS).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect();
+        let shard = |(number, due): (usize, &Arc<AtomicU64>)| Shard::new(number, Arc::clone(due));
+        Self {
+            keys: Keys::new(seed),
+            shards: due.iter().enumerate().map(|it| Apart(Mutex::new(shard(it)))).collect(),
+            due,
+            len: AtomicUsize::new(0),
+            limit: limit.min(u32::MAX as usize - 2),
+            evict,
+            evicted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            flows: None,
+        }
+    }
+
+    pub(crate) fn use_flows(&mut self, flows: Arc<Flows>) {
+        self.flows = Some(flows);
+    }
+
+    fn locked(&self, client: u64) -> Locked<'_> {
+        Locked { keys: &self.keys, client, shard: lock(&self.shards[shard_of(client)].0) }
+    }
+
+    /// Locks the shard of a client.
+    #[inline]
+    pub(crate) fn shard(&self, protocol: u8, client: Address, client_port: u16) -> Locked<'_> {
+        self.locked(self.keys.client(protocol, client, client_port))
+    }
+
+    /// The hash of a request's client, and its own.
+    pub(crate) fn hash_request(&self, key: &RequestKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.request(client, key))
+    }
+
+    /// The same of a reply.
+    pub(crate) fn hash_reply(&self, key: &ReplyKey) -> (u64, u32) {
+        let client = self.keys.client(key.protocol, key.client, key.client_port);
+        (client, self.keys.reply(client, key))
+    }
+
+    /// Shows the shard of such a client.
+    pub(crate) fn look(&self, client: u64, look: impl FnOnce(&Shard)) {
+        look(&self.locked(client));
+    }
+
+    /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
+    /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any, and, where
+    /// `ends_older`, a connection that is over and whose replies would look the same.
+    pub(crate) fn insert(
+        &self,
+        connection: Connection,
+        ends_older: bool,
+        mut removed: impl FnMut(Connection),
+    ) -> Result<bool, Full> {
+        let request = connection.request;
+        let mut shard = self.shard(request.protocol, request.client, request.client_port);
+        if shard.request(&request).is_some() {
+            return Ok(false);
+        }
+        if self.len.fetch_add(1, Relaxed) >= self.limit {
+            let evicted = match self.evict {
+                Evict::None => None,
+                Evict::Embryonic => {
+                    let own = self.evict_from(&mut shard);
+                    if own.is_none() {
+                        drop(shard);
+                        let other = self.evict_from_any();
+                        shard = self.shard(request.protocol, request.client, request.client_port);
+                        other
+                    } else {
+                        own
+                    }
+                }
+            };
+            let Some(evicted) = evicted else {
+                self.len.fetch_sub(1, Relaxed);
+                return Err(Full);
+            };
+            removed(evicted);
+            if shard.request(&request).is_some() {
+                self.len.fetch_sub(1, Relaxed);
+                return Ok(false);
+            }
+        }
+        if let Some(older) = self.outdo(&mut shard, &connection, ends_older) {
+            removed(older);
+        }
+        connection.destination.attach(connection.counted);
+        if let Some(refused) = shard.insert(&self.keys, connection) {
+            refused.destination.detach(refused.counted);
+            self.len.fetch_sub(1, Relaxed);
+            return Err(Full);
+        }
+        self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
+        Ok(true)
+    }
+
+    /// Replies that an older connection shares with a new one (a destination of two services, a client that uses its
+    /// port again) are the new one's from now on. The older one is taken out where it is over and `ends`; else it
+    /// leaves the flow cache, which would go on to translate them.
+    fn outdo(&self, shard: &mut Shard, newer: &Connection, ends: bool) -> Option<Connection> {
+        if !newer.translates_replies() {
+            return None;
+        }
+        let key = newer.reply_key();
+        let id = shard.find_reply(self.hash_reply(&key).1, &key)?;
+        if ends && shard.get(id).is_over() {
+            return Some(self.remove(shard, id));
+        }
+        if let Some(flows) = &self.flows {
+            flows.take_out(shard.get_mut(id));
+        }
+        None
+    }
+
+    /// Takes the oldest embryonic entry out of a shard.
+    fn evict_from(&self, shard: &mut Shard) -> Option<Connection> {
+        let id = shard.oldest_embryonic()?;
+        self.evicted.fetch_add(1, Relaxed);
+        Some(self.remove(shard, id))
+    }
+
+    /// The same from any shard, the next one each time, where the one that needs the room has none.
+    fn evict_from_any(&self) -> Option<Connection> {
+        #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
+        let first = (self.evicted.load(Relaxed) % SHARDS as u64) as usize;
+        (0..SHARDS).find_map(|n| self.evict_from(&mut lock(&self.shards[(first + n) % SHARDS].0)))
+    }
+
+    /// Embryonic entries that made room for others so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Takes an entry out and returns it; its destination still counts it. `shard` must be the entry's, locked
+    /// through this table.
+    pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
+        let connection = self.take(shard, id);
+        self.len.fetch_sub(1, Relaxed);
+        self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
+        connection
+    }
+
+    /// Takes an entry out of a shard and out of the flow cache.
+    fn take(&self, shard: &mut Shard, id: EntryId) -> Connection {
+        let connection = shard.remove(&self.keys, id);
+        if let Some(flows) = &self.flows
+            && connection.cached.is_placed()
+        {
+            flows.remove(&connection);
+        }
+        connection
+    }
+
+    /// When [`Self::expire`] has work.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let due = self.due.iter().map(|due| due.load(Relaxed)).min()?;
+        (due != u64::MAX).then(|| Instant::from_nanos(due))
+    }
+
+    /// Takes out what expired by `now`. `decide` says what becomes of each; `removed` sees what went.
+    ///
+    /// It takes a bounded slice of one shard after the other, around and around until nothing is due: a worker that
+    /// waits for a shard gets it before the next slice of it.
+    pub(crate) fn expire(
+        &self,
+        now: Instant,
+        mut decide: impl FnMut(&mut Connection) -> Expiry,
+        mut removed: impl FnMut(Connection),
+    ) {
+        loop {
+            let mut left = false;
+            for (shard, due) in self.shards.iter().zip(&self.due) {
+                if due.load(Relaxed) <= now.as_nanos() {
+                    left |= self.expire_slice(&mut lock(&shard.0), now, &mut decide, &mut removed);
+                }
+            }
+            if !left {
+                break;
+            }
+        }
+    }
+
+    /// One slice of one shard; whether there may be more.
+    fn expire_slice(
+        &self,
+        shard: &mut Shard,
+        now: Instant,
+        decide: &mut impl FnMut(&mut Connection) -> Expiry,
+        removed: &mut impl FnMut(Connection),
+    ) -> bool {
+        for _ in 0..EXPIRE_SLICE {
+            let Some(id) = shard.pop(now) else { return false };
+            let connection = shard.get_mut(id);
+            if connection.expires_at <= now {
+                match decide(connection) {
+                    Expiry::Remove => {
+                        removed(self.remove(shard, id));
+                        continue;
+                    }
+                    Expiry::Renew(timeout) => {
+                        connection.timeout = timeout.into();
+                        connection.expires_at = now + timeout;
+                    }
+                    Expiry::Keep => {}
+                }
+            }
+            shard.arm(id);
+        }
+        true
+    }
+
+    /// Takes out every entry that `gone` names; `removed` sees what went.
+    pub(crate) fn remove_where(
+        &self,
+        mut gone: impl FnMut(&Connection) -> bool,
+        mut removed: impl FnMut(Connection),
+    ) {
+        self.sweep(0, 1, &mut gone, &mut removed);
+    }
+
+    /// Gives an entry that was made before its client's port was known to this one. False: there is none.
+    pub(crate) fn claim(&self, key: &RequestKey, now: Instant) -> bool {
+        let open = RequestKey { client_port: 0, ..*key };
+        if self.open.load(Relaxed) == 0 || open == *key {
+            return false;
+        }
+        let from_client = self.keys.client(open.protocol, open.client, 0);
+        let to_client = self.keys.client(key.protocol, key.client, key.client_port);
+        let (source, target) = (shard_of(from_client), shard_of(to_client));
+        let from_hash = self.keys.request(from_client, &open);
+        let to_hash = self.keys.request(to_client, key);
+        // Two workers that claim at once must not wait for each other.
+        let mut low = lock(&self.shards[source.min(target)].0);
+        let mut high = (source != target).then(|| lock(&self.shards[source.max(target)].0));
+        let from = match &mut high {
+            Some(high) if source > target => &mut **high,
+            _ => &mut *low,
+        };
+        let found = from.find_request(from_hash, &open);
+        let Some(id) = found.filter(|id| from.get(*id).expires_at > now) else { return false };
+        let mut connection = from.remove(&self.keys, id);
+        connection.request.client_port = key.client_port;
+        let to = match &mut high {
+            Some(high) if target > source => &mut **high,
+            _ => &mut *low,
+        };
+        // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
+        let placed = to.find_request(to_hash, key).map(|id| self.take(to, id));
+        // One that is over stays here, as in the kernel: its time is up soon.
+        let older = self.outdo(to, &connection, false);
+        debug_assert!(older.is_none(), "nothing was to be taken out");
+        let refused = to.insert(&self.keys, connection);
+        self.open.fetch_sub(1, Relaxed);
+        let claimed = refused.is_none();
+        for gone in placed.into_iter().chain(refused) {
+            gone.destination.detach(gone.counted);
+            self.len.fetch_sub(1, Relaxed);
+            gone.release_control();
+        }
+        claimed
+    }
+
+    /// Takes out every entry that `gone` names of one part of the table, which has `parts`; `removed` sees what went.
+    pub(crate) fn sweep(
+        &self,
+        part: usize,
+        parts: usize,
+        mut gone: impl FnMut(&Connection) -> bool,
+        mut removed: impl FnMut(Connection),
+    ) {
+        for shard in self.shards.iter().skip(part).step_by(parts) {
+            in_slices(&shard.0, |shard, range| {
+                for number in range {
+                    if let Some(id) = shard.entry(number).filter(|id| gone(shard.get(*id))) {
+                        removed(self.remove(shard, id));
+                    }
+                }
+            });
+        }
+    }
+
+    /// Shows every entry. One that comes or goes meanwhile may be left out.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&Connection)) {
+        for shard in &self.shards {
+            in_slices(&shard.0, |shard, range| {
+                range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
+            });
+        }
+    }
+
+    /// Connections by protocol and state; see [`Tallied`].
+    pub(crate) fn states(&self) -> [usize; Tallied::COUNT] {
+        let mut sums = [0; Tallied::COUNT];
+        for shard in &self.shards {
+            for (sum, count) in sums.iter_mut().zip(lock(&shard.0).states()) {
+                *sum += *count as usize;
+            }
+        }
+        sums
+    }
+
+    /// Entries, templates included.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+}
+
+/// Goes through the numbers of a shard's entries, and lets go of the lock between slices.
+fn in_slices(shard: &Mutex<Shard>, mut each: impl FnMut(&mut Shard, core::ops::Range<u32>)) {
+    let mut next = 0;
+    loop {
+        let mut shard = lock(shard);
+        let end = shard.capacity();
+        if next >= end {
+            return;
+        }
+        let slice = next..end.min(next + LOOK_SLICE);
+        next = slice.end;
+        each(&mut shard, slice);
+    }
+}

@@ -1,0 +1,225 @@
+//! One shard of the table: all there is to the connections of some clients, under one lock.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use super::Keys;
+use super::index::Index;
+use super::queue::Queue;
+use super::slab::Slab;
+use crate::base::time::Instant;
+use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
+use crate::track::wheel::Wheel;
+
+/// One shard, locked.
+pub(crate) struct Shard {
+    number: usize,
+    slab: Slab,
+    requests: Index,
+    replies: Index,
+    wheel: Wheel,
+    embryonic: Queue,
+    /// Connections by protocol and state.
+    states: [u32; Tallied::COUNT],
+    /// When the wheel's next slot comes up, in nanoseconds; `u64::MAX`: nothing is armed. Read without the lock.
+    due: Arc<AtomicU64>,
+}
+
+/// Names an entry for as long as its shard is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryId(u32);
+
+impl Shard {
+    pub(super) fn new(number: usize, due: Arc<AtomicU64>) -> Self {
+        Self {
+            number,
+            slab: Slab::new(),
+            requests: Index::new(),
+            replies: Index::new(),
+            wheel: Wheel::new(),
+            embryonic: Queue::new(),
+            states: [0; Tallied::COUNT],
+            due,
+        }
+    }
+
+    /// Which of the [`SHARDS`](super::SHARDS) it is.
+    #[inline]
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    #[inline]
+    pub(super) fn find_request(&self, hash: u32, key: &RequestKey) -> Option<EntryId> {
+        self.requests.find(hash, |index| self.slab.get(index).request == *key).map(EntryId)
+    }
+
+    #[inline]
+    pub(super) fn find_reply(&self, hash: u32, key: &ReplyKey) -> Option<EntryId> {
+        self.replies.find(hash, |index| self.slab.get(index).reply_key() == *key).map(EntryId)
+    }
+
+    /// Where the search for a hash begins in memory.
+    #[inline]
+    pub(crate) fn home(&self, hash: u32, is_reply: bool) -> &u64 {
+        if is_reply { self.replies.home(hash) } else { self.requests.home(hash) }
+    }
+
+    /// Where the first entry of that hash lies, which most likely is the one that is meant.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u32, is_reply: bool) -> Option<*const u8> {
+        let index = if is_reply { &self.replies } else { &self.requests };
+        index.find(hash, |_| true).map(|entry| self.slab.place(entry))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: EntryId) -> &Connection {
+        self.slab.get(id.0)
+    }
+
+    /// The entry, to change anything but its keys and its deadline. Where the state changes, [`Self::settle`] follows.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: EntryId) -> &mut Connection {
+        self.slab.get_mut(id.0)
+    }
+
+    /// Moves the deadline to a timeout after `now`.
+    #[inline]
+    pub(crate) fn touch(&mut self, id: EntryId, now: Instant) {
+        let connection = self.slab.get_mut(id.0);
+        let deadline = now + connection.timeout;
+        let before = core::mem::replace(&mut connection.expires_at, deadline);
+        if deadline < before {
+            self.wheel.nearer(&mut self.slab, id.0, before, deadline);
+            self.due.fetch_min(deadline.as_nanos(), Relaxed);
+        }
+    }
+
+    /// What follows a packet: the deadline moves, and where the state did (`moved`), [`Self::settle`].
+    #[inline]
+    pub(crate) fn follow(&mut self, id: EntryId, moved: bool, now: Instant) {
+        if moved {
+            self.settle(id);
+        }
+        self.touch(id, now);
+    }
+
+    /// Counts the entry as its state says, and puts it into the queue of embryonic ones or takes it out.
+    #[inline]
+    pub(crate) fn settle(&mut self, id: EntryId) {
+        let connection = self.slab.get_mut(id.0);
+        let (before, now) = connection.retally();
+        if before != Tallied::default() {
+            self.states[before.index()] -= 1;
+        }
+        if now != Tallied::default() {
+            self.states[now.index()] += 1;
+        }
+        let is_embryonic = connection.is_embryonic();
+        if is_embryonic != connection.queued.are_there() {
+            match is_embryonic {
+                true => self.embryonic.push(&mut self.slab, id.0),
+                false => self.embryonic.remove(&mut self.slab, id.0),
+            }
+        }
+    }
+
+    /// The embryonic connection that came first.
+    pub(super) fn oldest_embryonic(&self) -> Option<EntryId> {
+        self.embryonic.oldest().map(EntryId)
+    }
+
+    pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
+        let hash = |request: &RequestKey| {
+            keys.request(keys.client(request.protocol, request.client, request.client_port), request)
+        };
+        let template = self.slab.get_mut(id.0);
+        self.requests.remove(hash(&template.request), id.0);
+        (template.request.virtual_port, template.destination_port) = (0xffff, 0xffff);
+        let inserted = self.requests.insert(hash(&template.request), id.0);
+        assert!(inserted, "there is room where one was taken out, or a keyed hash makes some");
+    }
+
+    /// Inserts an entry; gives it back when there is no room for it.
+    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Option<Connection> {
+        let deadline = connection.expires_at;
+        let (request, reply) = hashes(keys, &connection);
+        let index = self.slab.insert(connection);
+        if !self.requests.insert(request, index) {
+            return Some(self.slab.remove(index));
+        }
+        if let Some(reply) = reply
+            && !self.replies.insert(reply, index)
+        {
+            self.requests.remove(request, index);
+            return Some(self.slab.remove(index));
+        }
+        self.wheel.arm(&mut self.slab, index, deadline);
+        self.due.fetch_min(deadline.as_nanos(), Relaxed);
+        self.settle(EntryId(index));
+        None
+    }
+
+    /// Has an entry answer for replies that others of its key would answer for as well.
+    pub(super) fn answer_first(&mut self, hash: u32, id: EntryId) {
+        self.replies.remove(hash, id.0);
+        let inserted = self.replies.insert(hash, id.0);
+        assert!(inserted, "there is room where one was taken out");
+    }
+
+    pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {
+        self.wheel.disarm(&mut self.slab, id.0);
+        if self.slab.get(id.0).queued.are_there() {
+            self.embryonic.remove(&mut self.slab, id.0);
+        }
+        let mut connection = self.slab.remove(id.0);
+        let tallied = core::mem::take(&mut connection.tallied);
+        if tallied != Tallied::default() {
+            self.states[tallied.index()] -= 1;
+        }
+        let (request, reply) = hashes(keys, &connection);
+        self.requests.remove(request, id.0);
+        if let Some(reply) = reply {
+            self.replies.remove(reply, id.0);
+        }
+        connection
+    }
+
+    /// Takes the next entry off the wheel whose slot has come up by `now`. `None`: nothing more is due.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<EntryId> {
+        let popped = self.wheel.pop(&mut self.slab, now);
+        if popped.is_none() {
+            let next = self.wheel.next_due().map_or(u64::MAX, Instant::as_nanos);
+            self.due.store(next, Relaxed);
+        }
+        popped.map(EntryId)
+    }
+
+    /// Puts an entry that was popped back onto the wheel.
+    pub(super) fn arm(&mut self, id: EntryId) {
+        let deadline = self.slab.get(id.0).expires_at;
+        self.wheel.arm(&mut self.slab, id.0, deadline);
+    }
+
+    /// Connections by protocol and state; see [`Tallied`].
+    pub(super) fn states(&self) -> &[u32; Tallied::COUNT] {
+        &self.states
+    }
+
+    /// The entry of that number, if there is one.
+    pub(super) fn entry(&self, number: u32) -> Option<EntryId> {
+        self.slab.entry(number).map(|_| EntryId(number))
+    }
+
+    /// Above all numbers of entries.
+    pub(super) fn capacity(&self) -> u32 {
+        self.slab.capacity()
+    }
+}
+
+fn hashes(keys: &Keys, connection: &Connection) -> (u32, Option<u32>) {
+    let request = &connection.request;
+    let client = keys.client(request.protocol, request.client, request.client_port);
+    let reply = connection.translates_replies().then(|| keys.reply(client, &connection.reply_key()));
+    (keys.request(client, request), reply)
+}
