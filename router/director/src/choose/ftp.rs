@@ -249,6 +249,7 @@ impl Director {
             forwarding: Forwarding::Nat,
             state: TcpState::Listen.number(),
             no_output: false,
+            is_invalid: false,
             counted: Counted::Inactive,
             in_packets: 0,
             timeout: timeout.into(),

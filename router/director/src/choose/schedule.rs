@@ -29,6 +29,10 @@ use crate::track::table::Neighbours;
 use crate::track::tcp::TcpState;
 use crate::track::wheel::Links;
 
+/// How often a connection asks for its client's template. The second time finds the one that the first has made, unless
+/// other workers remove destinations, or the table is so full that it had to make room, in between.
+const TEMPLATE_ROUNDS: usize = 4;
+
 /// What was decided for a new connection.
 pub(crate) struct Placement {
     pub(crate) destination: Arc<Destination>,
@@ -113,29 +117,8 @@ impl Director {
         persistence: Persistence,
     ) -> Result<Option<Placement>, DropReason> {
         let (key, own_port) = template_key(service.key, packet, persistence);
-        loop {
-            let known = {
-                let mut shard = self.table.shard(key.protocol, key.client, 0);
-                shard.request(&key).and_then(|id| {
-                    if is_usable(scene.snapshot, shard.get(id)) {
-                        let template = shard.get_mut(id);
-                        // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
-                        if !scene.snapshot.options.compat_ipvs {
-                            template.timeout = persistence.timeout.into();
-                        }
-                        let found = (Arc::clone(&template.destination), template.control.clone());
-                        if let Some(control) = &found.1 {
-                            control.controlled.fetch_add(1, Relaxed);
-                        }
-                        shard.touch(id, scene.now);
-                        Some(found)
-                    } else {
-                        shard.invalidate(id);
-                        None
-                    }
-                })
-            };
-            if let Some((destination, control)) = known {
+        for _ in 0..TEMPLATE_ROUNDS {
+            if let Some((destination, control)) = self.use_template(scene, &key, persistence) {
                 let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
                 return Ok(Some(Placement { destination, port, control }));
             }
@@ -149,6 +132,7 @@ impl Director {
                 forwarding: destination.forwarding(),
                 state: TcpState::None.number(),
                 no_output: true,
+                is_invalid: false,
                 counted: Counted::Persistent,
                 timeout: persistence.timeout.into(),
                 expires_at: scene.now + persistence.timeout,
@@ -167,6 +151,34 @@ impl Director {
                 return Err(DropReason::ConnectionLimit);
             }
         }
+        Err(DropReason::ConnectionLimit)
+    }
+
+    /// The destination that a client's template names, for one more connection that hangs on it. `None`: there is no
+    /// template, or the one there was has just become invalid.
+    fn use_template(
+        &self,
+        scene: &Scene<'_>,
+        key: &RequestKey,
+        persistence: Persistence,
+    ) -> Option<(Arc<Destination>, Option<Arc<Control>>)> {
+        let mut shard = self.table.shard(key.protocol, key.client, 0);
+        let id = shard.request(key)?;
+        if !is_usable(scene.snapshot, shard.get(id)) {
+            shard.invalidate(id);
+            return None;
+        }
+        let template = shard.get_mut(id);
+        // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
+        if !scene.snapshot.options.compat_ipvs {
+            template.timeout = persistence.timeout.into();
+        }
+        let found = (Arc::clone(&template.destination), template.control.clone());
+        if let Some(control) = &found.1 {
+            control.controlled.fetch_add(1, Relaxed);
+        }
+        shard.touch(id, scene.now);
+        Some(found)
     }
 
     /// Whether `drop_packet` sheds this new connection: one in `am_droprate`, always (3) or under pressure.

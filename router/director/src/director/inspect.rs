@@ -141,6 +141,9 @@ impl Director {
     }
 }
 
+/// What listings show as the ports of a template that is invalid.
+const INVALID_PORT: u16 = 0xffff;
+
 fn view(connection: &Connection, now: Instant) -> ConnectionView {
     let request = &connection.request;
     let protocol = match Protocol::from_number(request.protocol) {
@@ -150,11 +153,16 @@ fn view(connection: &Connection, now: Instant) -> ConnectionView {
             ConnectionProtocol::Ip
         }
     };
+    // The kernel takes an invalid template out of its hash by giving it this port, unless it has it anyway.
+    let (virtual_port, destination_port) = match request.virtual_port {
+        port if !connection.is_invalid || port == INVALID_PORT => (port, connection.destination_port),
+        _ => (INVALID_PORT, INVALID_PORT),
+    };
     ConnectionView {
         protocol,
         client: SocketAddr::new(request.client.to_ip(), request.client_port),
-        virtual_addr: SocketAddr::new(request.virtual_addr.to_ip(), request.virtual_port),
-        destination: SocketAddr::new(connection.destination_addr.to_ip(), connection.destination_port),
+        virtual_addr: SocketAddr::new(request.virtual_addr.to_ip(), virtual_port),
+        destination: SocketAddr::new(connection.destination_addr.to_ip(), destination_port),
         forwarding: connection.forwarding,
         state: connection.state_name(),
         expires_in: connection.expires_at.since(now),

@@ -25,6 +25,10 @@ use crate::track::wheel::Links;
 /// What a new entry lives for until its first packet has set its state.
 const NEW_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often a packet looks for its connection. The second time finds the one that the first has entered, unless other
+/// workers take it out in between because the table is at its limit.
+const ADMIT_ROUNDS: usize = 4;
+
 /// Where a request goes: what forwarding needs of the connection, without its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hit {
@@ -102,7 +106,7 @@ impl Director {
     ) -> Result<Option<Hit>, DropReason> {
         let key = RequestKey::of(packet);
         let (mut is_new, mut replaces) = (false, false);
-        loop {
+        for _ in 0..ADMIT_ROUNDS {
             let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
             if let Some(id) = shard.request(&key) {
                 self.refresh(&mut shard, id, scene.now);
@@ -149,6 +153,7 @@ impl Director {
             self.enter(key, placement, scene.now)?;
             is_new = true;
         }
+        Err(DropReason::ConnectionLimit)
     }
 
     /// Where a new connection of this packet goes, and whether the packet is all there will be of it. `None`: no
@@ -399,6 +404,7 @@ pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant
         forwarding,
         state: TcpState::None.number(),
         no_output: forwarding != Forwarding::Nat,
+        is_invalid: false,
         counted: Counted::Inactive,
         in_packets: 0,
         timeout: NEW_TIMEOUT.into(),

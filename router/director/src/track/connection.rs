@@ -92,6 +92,9 @@ pub(crate) struct Connection {
     /// No packet from the destination was seen: direct routing and tunnelling.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
+    /// A template that places nothing any more, since its destination was gone or quiesced when it was asked. No index of the
+    /// table has it; it stays in listings until its time is up, as in the kernel.
+    pub(crate) is_invalid: bool,
     /// Packets from the client; beyond some few it does not matter how many.
     pub(crate) in_packets: u8,
     /// From a packet to silence; the deadline moves with each packet.

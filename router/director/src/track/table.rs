@@ -9,8 +9,9 @@
 //!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+    queue of embryonic ones
 //! ```
 //!
-//! Invariants: an entry is in the index of requests, in that of replies exactly when it translates replies, on the
-//! wheel, and in the queue exactly when it is embryonic; all leave together. Its destination counts it once.
+//! Invariants: an entry is in the index of requests unless it is a template that is invalid, in that of replies exactly
+//! when it translates replies, on the wheel, and in the queue exactly when it is embryonic; all leave together. Its
+//! destination counts it once.
 //!
 //! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
 //! goes through a shard does so in slices between which it lets go of the lock.
@@ -152,8 +153,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Makes a template unfit to be found: its ports become 0xffff, as listings of the kernel show it. It stays
-    /// until its time is up.
+    /// Takes a template out of the index, so that no packet finds it. It stays in the table until its time is up.
     pub(crate) fn invalidate(&mut self, id: EntryId) {
         self.shard.invalidate(self.keys, id);
     }

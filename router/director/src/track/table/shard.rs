@@ -130,14 +130,11 @@ impl Shard {
     }
 
     pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
-        let hash = |request: &RequestKey| {
-            keys.request(keys.client(request.protocol, request.client, request.client_port), request)
-        };
-        let template = self.slab.get_mut(id.0);
-        self.requests.remove(hash(&template.request), id.0);
-        (template.request.virtual_port, template.destination_port) = (0xffff, 0xffff);
-        let inserted = self.requests.insert(hash(&template.request), id.0);
-        assert!(inserted, "there is room where one was taken out, or a keyed hash makes some");
+        let (request, _) = hashes(keys, self.slab.get(id.0));
+        if let Some(request) = request {
+            self.requests.remove(request, id.0);
+        }
+        self.slab.get_mut(id.0).is_invalid = true;
     }
 
     /// Inserts an entry; gives it back when there is no room for it.
@@ -145,13 +142,17 @@ impl Shard {
         let deadline = connection.expires_at;
         let (request, reply) = hashes(keys, &connection);
         let index = self.slab.insert(connection);
-        if !self.requests.insert(request, index) {
+        if let Some(request) = request
+            && !self.requests.insert(request, index)
+        {
             return Some(self.slab.remove(index));
         }
         if let Some(reply) = reply
             && !self.replies.insert(reply, index)
         {
-            self.requests.remove(request, index);
+            if let Some(request) = request {
+                self.requests.remove(request, index);
+            }
             return Some(self.slab.remove(index));
         }
         self.wheel.arm(&mut self.slab, index, deadline);
@@ -178,7 +179,9 @@ impl Shard {
             self.states[tallied.index()] -= 1;
         }
         let (request, reply) = hashes(keys, &connection);
-        self.requests.remove(request, id.0);
+        if let Some(request) = request {
+            self.requests.remove(request, id.0);
+        }
         if let Some(reply) = reply {
             self.replies.remove(reply, id.0);
         }
@@ -217,9 +220,10 @@ impl Shard {
     }
 }
 
-fn hashes(keys: &Keys, connection: &Connection) -> (u32, Option<u32>) {
+/// What the indexes know an entry by: that of requests, unless it is a template that is invalid, and that of replies.
+fn hashes(keys: &Keys, connection: &Connection) -> (Option<u32>, Option<u32>) {
     let request = &connection.request;
     let client = keys.client(request.protocol, request.client, request.client_port);
     let reply = connection.translates_replies().then(|| keys.reply(client, &connection.reply_key()));
-    (keys.request(client, request), reply)
+    ((!connection.is_invalid).then(|| keys.request(client, request)), reply)
 }
