@@ -92,3 +92,22 @@ pub(crate) fn check_host(doc: &Doc<'_>, label: &str, addr: IpAddr, at: &Location
     doc.error(at, format!("{label} {addr} is {fault}"), "give an address a host can have");
     false
 }
+
+/// The rules of Linux (15 bytes, no `/`, `:` or space) without what its tools take for something else.
+pub(crate) fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
+    let text = name.value;
+    let odd = |letter: &char| !(letter.is_ascii_alphanumeric() || "-_.@+".contains(*letter));
+    let (what, fix) = if text.len() > 15 {
+        (format!("{kind} name {text:?} is longer than 15 bytes"), "use at most 15 bytes, the limit of Linux")
+    } else if text.is_empty() || text.starts_with(['.', '-']) {
+        (format!("{kind} name {text:?} is not a device's"), "begin the name with a letter or a digit")
+    } else if let Some(letter) = text.chars().find(odd) {
+        (format!("{kind} name {text:?} has {letter:?} in it"), "use letters, digits and - _ . @ + only")
+    } else if ["lo", "all", "default"].contains(&text) {
+        (format!("{kind} name {text:?} is taken by Linux"), "use another name")
+    } else {
+        return true;
+    };
+    doc.error(&name.at, what, fix);
+    false
+}

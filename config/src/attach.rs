@@ -1,7 +1,7 @@
 //! `attach`, `link` and `accelerate` of an interface.
 
-use crate::config::{Accelerate, Direct};
-use crate::network::is_device_name;
+use crate::address::is_device_name;
+use crate::model::{Accelerate, Direct};
 use crate::read::Table;
 
 /// How a TAP's frames get to a link of the host.

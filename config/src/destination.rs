@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use uvs_director::spec::{DestinationSpec, Family, Forwarding, Link};
 
 use crate::address::{check_host, edge_name, is_edge};
-use crate::config::Interface;
+use crate::model::Interface;
 use crate::network::Network;
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Options, ServiceKey, Timeouts};
 
-use crate::config::{Config, Service};
+use crate::model::{Config, Service};
 
 pub(crate) fn diff(old: Option<&Config>, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();

@@ -53,6 +53,7 @@ mod destination;
 mod diff;
 mod file;
 mod marks;
+mod model;
 mod modules;
 mod network;
 mod problem;
@@ -64,25 +65,23 @@ mod suggest;
 mod tunnel;
 mod workers;
 
-pub use config::{
+pub use control::{Control, Socket, parse_socket};
+pub use model::{
     Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
     Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
 };
-pub use control::{Control, Socket, parse_socket};
 pub use modules::{Folder, Modules};
 pub use problem::{Location, Problem, Problems, Severity};
 
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
-    use crate::{
-        config, control, destination, marks, network, scheduler, service, settings, tunnel, workers,
-    };
+    use crate::{control, destination, marks, network, read, scheduler, service, settings, tunnel, workers};
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
         let tables: [(&str, Keys); 18] = [
-            ("", config::ROOT),
+            ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
             ("[limits]", settings::LIMITS),

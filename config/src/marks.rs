@@ -3,10 +3,13 @@
 use uvs_director::spec::{Family, Link, MarkRule, Prefix, Protocol, ServiceKey};
 
 use crate::address::{is_network, is_station};
-use crate::config::{Interface, Service};
+use crate::model::{Interface, Service};
 use crate::network::Network;
 use crate::read::{At, Doc, Integer, Keys, Scalar, Table};
-use crate::service::PROTOCOLS;
+
+/// What the key `protocol` may say.
+pub(crate) const PROTOCOLS: &[(&str, Protocol)] =
+    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 pub(crate) const MARK: Keys = &[
     "mark",

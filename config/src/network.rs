@@ -7,10 +7,10 @@ use uvs_director::PortId;
 use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec};
 
 use crate::address::{
-    edge_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
+    edge_name, is_device_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
 };
 use crate::attach::{read_accelerate, read_direct};
-use crate::config::{Bridge, Direct, Host, Interface, Neighbor};
+use crate::model::{Bridge, Direct, Host, Interface, Neighbor};
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
@@ -540,25 +540,6 @@ fn connected<'i>(
 
 fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefix> {
     prefixes.filter(|prefix| prefix.contains(addr)).max_by_key(|prefix| prefix.prefix_len())
-}
-
-/// The rules of Linux (15 bytes, no `/`, `:` or space) without what its tools take for something else.
-pub(crate) fn is_device_name(doc: &Doc<'_>, kind: &str, name: &At<&str>) -> bool {
-    let text = name.value;
-    let odd = |letter: &char| !(letter.is_ascii_alphanumeric() || "-_.@+".contains(*letter));
-    let (what, fix) = if text.len() > 15 {
-        (format!("{kind} name {text:?} is longer than 15 bytes"), "use at most 15 bytes, the limit of Linux")
-    } else if text.is_empty() || text.starts_with(['.', '-']) {
-        (format!("{kind} name {text:?} is not a device's"), "begin the name with a letter or a digit")
-    } else if let Some(letter) = text.chars().find(odd) {
-        (format!("{kind} name {text:?} has {letter:?} in it"), "use letters, digits and - _ . @ + only")
-    } else if ["lo", "all", "default"].contains(&text) {
-        (format!("{kind} name {text:?} is taken by Linux"), "use another name")
-    } else {
-        return true;
-    };
-    doc.error(&name.at, what, fix);
-    false
 }
 
 /// A locally administered MAC address that follows from the interface's name (FNV-1a), so that it is the same

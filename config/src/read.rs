@@ -6,9 +6,27 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::ROOT;
 use crate::problem::{Location, Problem, Problems};
 use crate::suggest::nearest;
+
+/// The keys of the top level.
+pub(crate) const ROOT: &[&str] = &[
+    "compat",
+    "metrics",
+    "control",
+    "limits",
+    "timeouts",
+    "options",
+    "workers",
+    "flow_cache",
+    "modules",
+    "interface",
+    "route",
+    "neighbor",
+    "scheduler",
+    "mark",
+    "service",
+];
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use uvs_director::spec::SchedulerSpec;
 
-use crate::config::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, REFUSE, SHIPPED, Scheduler, Trial};
 use crate::file::open_regular;
+use crate::model::{DEFAULT_FALLBACK, DEFAULT_SCHEDULER, Module, NATIVE, REFUSE, SHIPPED, Scheduler, Trial};
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;

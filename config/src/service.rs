@@ -7,12 +7,13 @@ use uvs_director::Duration;
 use uvs_director::spec::{Family, Persistence, Prefix, Protocol, ServiceKey, ServiceSpec};
 
 use crate::address::{check_host, edge_name, is_edge};
-use crate::config::{Scheduler, Service};
 use crate::destination::{Destinations, Front};
+use crate::marks::{PROTOCOLS, read_mark};
+use crate::model::{Scheduler, Service};
 use crate::network::{Network, unrouted_by_host};
 use crate::read::{At, Integer, Keys, Scalar, Table};
+use crate::scheduler;
 use crate::tunnel::Way;
-use crate::{marks, scheduler};
 
 pub(crate) const SERVICE: Keys = &[
     "protocol",
@@ -30,9 +31,6 @@ pub(crate) const SERVICE: Keys = &[
     "tunnel",
     "destination",
 ];
-
-pub(crate) const PROTOCOLS: &[(&str, Protocol)] =
-    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 const PROTOCOL_HINTS: &[(&str, &str)] = &[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
 
@@ -190,7 +188,7 @@ impl ServiceReader<'_> {
                 format!("remove {key} or mark; a [[mark]] rule says which packets have it"),
             );
         }
-        let mark = marks::read_mark(table);
+        let mark = read_mark(table);
         let words = [("ipv4", Family::V4), ("ipv6", Family::V6)];
         let family = table.choice("family", &words, &[("IPv4", "ipv4"), ("IPv6", "ipv6"), ("inet6", "ipv6")]);
         let family = if table.has("family") { family.map(|family| family.value) } else { Some(Family::V4) };

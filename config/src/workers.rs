@@ -2,7 +2,7 @@
 
 use uvs_director::Duration;
 
-use crate::config::{DeviceIo, OffloadWish, Workers};
+use crate::model::{DeviceIo, OffloadWish, Workers};
 use crate::read::{Integer, Keys, Table};
 
 pub(crate) const WORKERS: Keys = &["busy_poll_us", "cpus"];

@@ -1,0 +1,252 @@
+//! What a file says, as plain structs: the readers return them, and everybody else reads them.
+
+use core::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use uvs_director::spec::{
+    DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec, ServiceSpec,
+    Timeouts,
+};
+use uvs_director::{Duration, PortId};
+
+use crate::control::Control;
+use crate::modules::Modules;
+use crate::problem::{Location, Problem};
+
+/// The schedulers that come with uvs, by the names a service gives them.
+pub const SHIPPED: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "swrr",
+    "p2c", "chbl", "lrt",
+];
+
+/// Those of them that exist as native code too, and can therefore stand in for a module that fails: all.
+pub const NATIVE: &[&str] = SHIPPED;
+
+/// The fallback that is none: connections are refused while the module fails.
+pub const REFUSE: &str = "refuse";
+
+/// What stands in for a module that fails where the config does not say.
+pub const DEFAULT_FALLBACK: &str = "wlc";
+
+/// The scheduler of a service that names none, as in ipvsadm.
+pub const DEFAULT_SCHEDULER: &str = "wlc";
+
+/// One file, parsed *and* valid: whatever is in here can be applied.
+///
+/// The keys of the file with unit, default and range are in `config/README.md`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
+    pub metrics: Option<SocketAddr>,
+    /// Where the running director takes requests.
+    pub control: Control,
+    /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.
+    pub limits: Limits,
+    /// Connections, of each IP version, for which the flow cache in the kernel has room.
+    pub flows: u32,
+    /// A folder in bpffs in which established flows outlive the director, for the next one.
+    pub flow_pin: Option<PathBuf>,
+    /// How long idle connections are kept.
+    pub timeouts: Timeouts,
+    /// Behaviour, by the kernel's names.
+    pub options: Options,
+    /// The threads that carry frames.
+    pub workers: Workers,
+    /// How scheduler modules are looked after.
+    pub modules: Modules,
+    /// In the order of the file, which is that of their ports.
+    pub interfaces: Vec<Interface>,
+    /// Beside the connected subnets.
+    pub routes: Vec<RouteSpec>,
+    /// Static neighbours.
+    pub neighbors: Vec<Neighbor>,
+    /// Scheduler modules with a name of their own.
+    pub schedulers: Vec<Scheduler>,
+    /// Rules that give packets firewall marks; the first that matches counts.
+    pub marks: Vec<MarkRule>,
+    /// Virtual services.
+    pub services: Vec<Service>,
+    /// What the author hardly meant, though it can be applied.
+    pub warnings: Vec<Problem>,
+}
+
+/// One interface of the director and how its device is set up.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// What the engine is told. The addresses are those of the file and the VIPs that lie in their subnets.
+    pub spec: InterfaceSpec,
+    /// How frames pass between its device and the workers.
+    pub io: DeviceIo,
+    /// The addresses of the file alone.
+    pub own: Vec<Prefix>,
+    /// The bridge a TAP is plugged into.
+    pub bridge: Option<Bridge>,
+    /// The link a TAP exchanges frames with directly, in place of a bridge.
+    pub direct: Option<Direct>,
+    /// Whether packets of established flows that come in over that link may pass in the kernel.
+    pub accelerate: Accelerate,
+    /// The host kernel's side of a TUN.
+    pub host: Option<Host>,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// What frames look like between a device and the workers, and how many workers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceIo {
+    /// Whether trains of packets and partial checksums pass the device.
+    pub offload: OffloadWish,
+    /// How many queues the device has, 1 to 256, each with a worker of its own; `None`: the director chooses.
+    pub queues: Option<u16>,
+}
+
+/// Whether a device is to pass trains and partial checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadWish {
+    /// Where the kernel offers it.
+    Auto,
+    /// Or else the director does not start.
+    On,
+    /// Frames are single packets with complete checksums.
+    Off,
+}
+
+/// Whether established flows are forwarded by the flow cache in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerate {
+    /// All packets pass the director.
+    Off,
+    /// Where the kernel and the rights of the process allow it.
+    Auto,
+    /// Or else the director does not start.
+    On,
+}
+
+/// The threads that carry frames, one for each queue of each device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// For how long a worker that found its queue empty looks again before it sleeps; 0 to 10 ms.
+    pub busy_poll: Duration,
+    /// The worker of queue n of each device runs on the n-th of these CPUs, beginning again where there are fewer.
+    /// Empty: wherever the system puts it.
+    pub cpus: Vec<u16>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { busy_poll: Duration::from_micros(0), cpus: Vec::new() }
+    }
+}
+
+/// A bridge of the kernel. It is made where it does not exist, and what was done to it is undone on exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// Devices plugged into it beside the TAP.
+    pub ports: Vec<String>,
+}
+
+/// `attach = "tcx"`: programs in the kernel carry frames between the TAP and a link; they go with the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// The network card or veth of the host.
+    pub link: String,
+}
+
+/// What the host's kernel is told about a TUN device; undone on exit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The kernel's own addresses on the device.
+    pub addresses: Vec<Prefix>,
+    /// What the kernel routes into the device.
+    pub routes: Vec<Prefix>,
+    /// Devices on which replies from destinations come in. Whatever comes in there goes by a table whose
+    /// default route is the TUN device (`ip rule iif DEVICE`).
+    pub replies_from: Vec<String>,
+    /// Whether real servers may be processes of the host: what is sent from `addresses` goes to the director.
+    pub local_servers: bool,
+    /// Whether clients may be processes of the host: what comes in on `replies_from` for `addresses` goes to the director.
+    pub local_clients: bool,
+    /// Whether the kernel forwards (`ip_forward` = 1, `rp_filter` = 0, and with IPv6 `forwarding` = 1).
+    pub forwarding: bool,
+}
+
+/// A neighbour that is never asked for and never expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// On which interface, always a TAP.
+    pub port: PortId,
+    /// Its IP address.
+    pub addr: IpAddr,
+    /// Its MAC address.
+    pub mac: MacAddr,
+}
+
+/// A module with a name of its own. The file exists and is readable; what is in it is for the caller to judge.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    /// What services call it.
+    pub name: String,
+    /// The component and what stands in for it.
+    pub module: Module,
+    /// What the SHA-256 of its file has to be.
+    pub sha256: Option<[u8; 32]>,
+    /// Given to it by services without `options` of their own.
+    pub options: String,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A component file that schedules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The native scheduler (of [`NATIVE`]) that picks when the module fails, or [`REFUSE`].
+    pub fallback: String,
+    /// The largest file that is taken for it, in MiB, where that is not the usual.
+    pub module_mib: Option<u32>,
+    /// How many times the usual fuel its calls get.
+    pub fuel: u32,
+}
+
+impl Module {
+    /// The component in `path` with the defaults.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, fallback: DEFAULT_FALLBACK.to_owned(), module_mib: None, fuel: 1 }
+    }
+}
+
+/// A scheduler on trial.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Its name, as in [`SchedulerSpec`](uvs_director::spec::SchedulerSpec).
+    pub scheduler: String,
+    /// The component behind that name; `None` for a shipped scheduler.
+    pub module: Option<Module>,
+    /// The share of new connections that it places, in per cent; `None`: none, it is a shadow.
+    pub percent: Option<u8>,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A virtual service with its destinations.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What the engine is told. The scheduler's name is one of [`SHIPPED`], that of a [`Scheduler`], or the
+    /// absolute path of a component.
+    pub spec: ServiceSpec,
+    /// The component behind that name; `None` for a shipped scheduler.
+    pub module: Option<Module>,
+    /// What is tried beside its scheduler.
+    pub trial: Option<Trial>,
+    /// In the order of the file.
+    pub destinations: Vec<DestinationSpec>,
+    /// Where it stands.
+    pub location: Location,
+    /// Where its scheduler is named (the service itself if it names none).
+    pub scheduler_location: Location,
+}
