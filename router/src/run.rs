@@ -349,7 +349,12 @@ async fn look_after(attachments: &mut Attachments, live: &Live, plane: &DataPlan
 
 /// Logs each station that claims an address of ours, once. The engine itself logs nothing.
 fn warn_of_conflicts(live: &Live, known: &mut HashSet<(IpAddr, MacAddr)>) {
-    for AddressConflict { addr, mac, port, .. } in live.director.conflicts() {
+    let conflicts = live.director.conflicts();
+    // The engine keeps the latest ones only, and so is this bounded.
+    known.retain(|(addr, mac)| {
+        conflicts.iter().any(|conflict| (conflict.addr, conflict.mac) == (*addr, *mac))
+    });
+    for AddressConflict { addr, mac, port, .. } in conflicts {
         if known.insert((addr, mac)) {
             let interface = live.interfaces.get(usize::from(port.0)).map_or("", String::as_str);
             warn!(

@@ -87,7 +87,7 @@ pub struct Director {
     /// The sum over all services, removed ones included.
     pub(crate) total: Arc<Stats>,
     drops: Box<[AtomicU64]>,
-    /// Who claimed an address of ours.
+    /// Who claimed an address of ours; the latest last.
     pub(crate) conflicts: Mutex<Vec<AddressConflict>>,
     pub(crate) icmp_limit: ErrorLimit,
     pub(crate) defence: Defence,

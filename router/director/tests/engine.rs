@@ -56,6 +56,18 @@ fn a_real_server_that_answers_arp_for_the_vip_is_noticed() {
 }
 
 #[test]
+fn a_true_conflict_is_not_hidden_by_made_up_ones() {
+    let bench = Bench::new();
+    for n in 0..200 {
+        bench.send(CLIENT_SIDE, &arp(2, ([2, 9, 9, 9, 9, n], VIP), (CLIENT_MAC, CLIENT), [0xff; 6]));
+    }
+    bench.send(CLIENT_SIDE, &arp(2, (RS1_MAC, VIP), (CLIENT_MAC, CLIENT), [0xff; 6]));
+    let conflicts = bench.director.status().conflicts;
+    assert_eq!(conflicts.len(), 64);
+    assert!(conflicts.iter().any(|conflict| conflict.mac == MacAddr(RS1_MAC)));
+}
+
+#[test]
 fn frames_wait_for_an_address_within_bounds_and_leave_in_order() {
     let bench = Bench::bare(Limits { neighbor_queue_bytes: 2 * (29 + 256), ..Limits::default() });
     bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:5353"]);

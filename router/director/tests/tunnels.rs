@@ -354,6 +354,23 @@ fn other_errors_about_tunnel_packets_reach_the_client() {
 }
 
 #[test]
+fn a_tunnel_end_that_never_answers_is_reported_to_the_client() {
+    for (tunnel, _) in KINDS {
+        let mut bench = lab(Limits::default(), Options::default(), 1500);
+        serve(&bench, true, Forwarding::Tunnel(tunnel), RS2.into());
+        let request = request(true, 100, true);
+        let (_, sent) = bench.send(CLIENT_SIDE, &to_director(&request));
+        assert_eq!(sent.len(), 1, "a question");
+        let sent = bench.advance(Duration::from_secs(5));
+        let told: Vec<_> = sent.iter().filter(|(_, frame)| frame[12..14] == [8, 0]).collect();
+        assert_eq!(told.len(), 1, "{tunnel:?}");
+        let (from, to, kind, code, _, quoted) = read_icmp(&told[0].1);
+        assert_eq!((told[0].0, from, to, kind, code), (CLIENT_SIDE, VIP, CLIENT, 3, 1), "{tunnel:?}");
+        assert_eq!(quoted[12..28], request[12..28], "its own packet is quoted");
+    }
+}
+
+#[test]
 fn errors_about_nothing_we_sent_change_nothing() {
     for (tunnel, shim) in KINDS {
         let bench = lab(Limits::default(), Options::default(), 1500);

@@ -133,11 +133,16 @@ impl Director {
     pub(crate) fn note_conflict(&self, scene: &Scene<'_>, addr: Address, mac: MacAddr) {
         let (addr, port) = (addr.to_ip(), scene.port);
         let mut conflicts = lock(&self.conflicts);
-        if let Some(known) = conflicts.iter_mut().find(|c| c.addr == addr && c.mac == mac && c.port == port) {
-            known.count += 1;
-        } else if conflicts.len() < CONFLICTS_MAX {
-            conflicts.push(AddressConflict { addr, mac, port, count: 1 });
+        let known = conflicts.iter().position(|c| c.addr == addr && c.mac == mac && c.port == port);
+        let count = match known {
+            Some(at) => conflicts.remove(at).count,
+            None => 0,
+        };
+        // Whoever claimed longest ago makes room: made-up stations hide no true one for long.
+        if conflicts.len() >= CONFLICTS_MAX {
+            conflicts.remove(0);
         }
+        conflicts.push(AddressConflict { addr, mac, port, count: count + 1 });
     }
 }
 

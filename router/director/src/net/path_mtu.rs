@@ -63,9 +63,6 @@ impl PathMtus {
         let least = if to.is_v4() { LEAST_V4 } else { u32::try_from(ipv6::MIN_MTU).unwrap_or(u32::MAX) };
         let mtu = mtu.max(least).min(link_mtu);
         let mut entries = lock(&self.entries);
-        if entries.len() >= ENTRIES_MAX {
-            entries.retain(|_, entry| entry.until > now);
-        }
         let known = match entries.get_mut(&to).filter(|entry| entry.until > now) {
             // The way does not get wider before the entry ends (RFC 1191 section 6.3).
             Some(entry) if entry.mtu < mtu => (entry.mtu, entry.used),
@@ -74,9 +71,15 @@ impl PathMtus {
                 (mtu, entry.used)
             }
             None => {
-                if entries.len() < ENTRIES_MAX {
-                    entries.insert(to, Entry { mtu, until: now + LIFETIME, used: false });
+                // One that has ended may be there still; else the one that ends first makes room.
+                if entries.len() >= ENTRIES_MAX
+                    && !entries.contains_key(&to)
+                    && let Some(first) =
+                        entries.iter().min_by_key(|(_, entry)| entry.until).map(|(to, _)| *to)
+                {
+                    entries.remove(&first);
                 }
+                entries.insert(to, Entry { mtu, until: now + LIFETIME, used: false });
                 (mtu, false)
             }
         };
@@ -125,7 +128,9 @@ mod tests {
             mtus.learn(Address::v4((0x0a00_0000 + n).into()), 1000, 1500, Instant::ZERO);
         }
         assert_eq!(lock(&mtus.entries).len(), ENTRIES_MAX);
-        mtus.learn(addr("192.0.2.1"), 1000, 1500, Instant::ZERO + LIFETIME);
-        assert_eq!(lock(&mtus.entries).len(), 1, "the old ones make room");
+        assert_eq!(mtus.of(addr("10.0.16.0"), 1500, Instant::ZERO), 1000, "the latest is there");
+        mtus.learn(addr("192.0.2.1"), 1000, 1500, Instant::from_secs(1));
+        assert_eq!(mtus.of(addr("192.0.2.1"), 1500, Instant::from_secs(1)), 1000, "an older one made room");
+        assert_eq!(lock(&mtus.entries).len(), ENTRIES_MAX);
     }
 }

@@ -95,6 +95,9 @@ impl Director {
             return;
         }
         let network = &scene.snapshot.network;
+        if network.is_local_seen_from(packet.src, scene.port) {
+            return;
+        }
         let Some(hop) = network.route_back(packet.src, scene.port) else { return };
         let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
         let marked = scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family);
@@ -158,6 +161,10 @@ impl Director {
         if let Some((addr, port)) = asked_for {
             let sum = crate::path::balance::sum_of(&frame, &packet);
             uvs_wire::rewrite::destination(frame.bytes_mut(), &mut packet, addr, port, sum);
+        }
+        // What we had put into a tunnel comes from us: who sent what is inside is told.
+        if let Some((offset, inner)) = self.quoted_tunnel(scene, frame.bytes(), &packet) {
+            return self.report(scene, &frame.bytes()[offset..], &inner, Report::HostUnreachable);
         }
         self.report(scene, frame.bytes(), &packet, Report::HostUnreachable);
     }
