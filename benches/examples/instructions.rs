@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
 use uvs_bench::{
-    CLIENT_SIDE, FAMILIES, METHODS, SERVER_SIDE, director_with, establish_of, reply_of, request_of,
+    CLIENT_SIDE, FAMILIES, METHODS, SERVER_SIDE, director_with_vips, establish_of, reply_of, request_of,
 };
 use uvs_director::scheduler::NativeOnly;
 use uvs_director::spec::Forwarding;
@@ -19,6 +19,8 @@ use uvs_wire::{Packet, ethernet};
 const CONNECTIONS: usize = 1000;
 const FEW: usize = 1000;
 const MANY: usize = 11_000;
+/// In names of scenarios with as many VIPs more.
+const MANY_VIPS: &str = "1000-vips";
 const RUN: &str = "--run";
 
 fn names() -> Vec<String> {
@@ -31,6 +33,9 @@ fn names() -> Vec<String> {
                 }
             }
         }
+    }
+    for kind in ["hit", "reply"] {
+        names.extend(FAMILIES.iter().map(|(family, _)| format!("{kind}/nat/{MANY_VIPS}/{family}")));
     }
     names
 }
@@ -50,7 +55,8 @@ fn run(name: &str, packets: usize) {
     }
     let (_, forwarding) = METHODS.into_iter().find(|(name, _)| *name == parts[1]).expect("a known method");
     let is_miss = parts[0] == "miss";
-    let director = director_with(family, forwarding, CONNECTIONS + MANY, Arc::new(NativeOnly));
+    let vips = if parts.contains(&MANY_VIPS) { 1000 } else { 0 };
+    let director = director_with_vips(family, forwarding, CONNECTIONS + MANY, Arc::new(NativeOnly), vips);
     establish_of(family, &director, CONNECTIONS);
     let (from, to) =
         if parts[0] == "reply" { (SERVER_SIDE, CLIENT_SIDE) } else { (CLIENT_SIDE, SERVER_SIDE) };
@@ -101,7 +107,7 @@ fn main() -> ExitCode {
     for name in names().iter().filter(|name| name.contains(wanted)) {
         let counted = count(name, FEW).and_then(|few| Ok(count(name, MANY)? - few));
         match counted {
-            Ok(instructions) => println!("{name:16} {:5}", instructions / (MANY - FEW) as u64),
+            Ok(instructions) => println!("{name:22} {:5}", instructions / (MANY - FEW) as u64),
             Err(problem) => {
                 eprintln!("error: {problem}");
                 return ExitCode::FAILURE;

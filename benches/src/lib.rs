@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uvs_director::scheduler::{Flow, NativeOnly, SchedulerFactory};
 use uvs_director::spec::{
-    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol,
+    Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Prefix, Protocol,
     SchedulerSpec, ServiceKey, ServiceSpec, Tunnel,
 };
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
@@ -61,6 +61,17 @@ pub fn director_with(
     connections: usize,
     schedulers: Arc<dyn SchedulerFactory>,
 ) -> Director {
+    director_with_vips(family, forwarding, connections, schedulers, 0)
+}
+
+/// The same with so many VIPs more, at most 65,536.
+pub fn director_with_vips(
+    family: Family,
+    forwarding: Forwarding,
+    connections: usize,
+    schedulers: Arc<dyn SchedulerFactory>,
+    vips: usize,
+) -> Director {
     let limits = Limits { connections, ..Limits::default() };
     let director = Director::new(limits, 1, schedulers);
     let interface = |port, name: &str, mac, addresses: &[&str]| InterfaceSpec {
@@ -78,10 +89,18 @@ pub fn director_with(
     let (vip, rip): (IpAddr, IpAddr) = (of_family(family, VIP, VIP_V6), of_family(family, RIP, RIP_V6));
     let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(vip, 80));
     let client_side = ["10.0.0.1/24", "10.0.0.100/32", "2001:db8::1/64", "2001:db8::100/128"];
+    let mut clients = interface(CLIENT_SIDE, "c0", C0_MAC, &client_side);
+    clients.addresses.extend((0..vips).map(|n| {
+        let [.., hi, lo] = n.to_be_bytes();
+        let (v4, v6) =
+            (Ipv4Addr::new(10, 9, hi, lo), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, hi.into(), lo.into()));
+        let vip: IpAddr = of_family(family, v4, v6);
+        Prefix::host(vip)
+    }));
     let changes = [
         Change::SetNetwork {
             interfaces: vec![
-                interface(CLIENT_SIDE, "c0", C0_MAC, &client_side),
+                clients,
                 interface(SERVER_SIDE, "r0", R0_MAC, &["192.168.10.1/24", "2001:db8:0:10::1/64"]),
             ],
             routes: vec![route("0.0.0.0/0", GATEWAY.into()), route("::/0", GATEWAY_V6.into())],

@@ -1,12 +1,15 @@
 //! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
 
+mod ranges;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
 
 use crate::base::frame::PortId;
-use crate::base::spec::{Family, InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
+use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
+use ranges::{Ranges, Span};
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +26,8 @@ pub(crate) struct Hop {
 
 #[derive(Clone, Copy, Debug)]
 struct Route {
-    network: u128,
-    mask: u128,
-    family: Family,
+    span: Span,
+    is_v6: bool,
     via: Option<Address>,
     port: PortId,
     mtu: u32,
@@ -38,8 +40,10 @@ pub(crate) struct Network {
     interfaces: Vec<InterfaceSpec>,
     /// Routes beside those of subnets, as they were given.
     given: Vec<RouteSpec>,
-    /// Longest prefix first.
+    /// Longest prefix first; all but those to addresses of ours alone, which are in `local`.
     routes: Vec<Route>,
+    /// Which route leads to an address, where there are more than a few.
+    ranges: Option<Ranges>,
     local: HashMap<Address, PortId, foldhash::fast::FixedState>,
     /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
     link_local: Vec<Vec<Address>>,
@@ -58,9 +62,15 @@ pub(crate) enum Owner {
     Other,
 }
 
-/// A set that may say yes wrongly, but never no.
-#[derive(Clone, Copy, Debug, Default)]
-struct Filter([u64; 8]);
+/// A set that may say yes wrongly, but never no. With a thousand addresses in it, it does so for a fifth of the others.
+#[derive(Clone, Copy, Debug)]
+struct Filter([u64; 64]);
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
 
 impl Filter {
     /// Where an address has its bit. No hash of note: what collides costs a look-up, and no more.
@@ -68,9 +78,9 @@ impl Filter {
     fn place(addr: Address) -> (usize, u64) {
         let (hi, lo) = addr.halves();
         let spread = (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[allow(clippy::cast_possible_truncation, reason = "three bits")]
-        let word = (spread >> 61) as usize;
-        (word, 1 << (spread >> 55 & 63))
+        #[allow(clippy::cast_possible_truncation, reason = "six bits")]
+        let word = (spread >> 58) as usize;
+        (word, 1 << (spread >> 52 & 63))
     }
 
     fn insert(&mut self, addr: Address) {
@@ -84,6 +94,11 @@ impl Filter {
         self.0[word] & bit != 0
     }
 }
+
+/// So many routes are gone through one by one.
+const FEW_ROUTES: usize = 8;
+/// Where IPv4 lies among all addresses.
+const V4: Span = Span::new(0xffff << 32, u128::MAX << 32);
 
 fn address(bits: u128) -> Address {
     Address::from_octets(bits.to_be_bytes())
@@ -121,7 +136,9 @@ impl Network {
                     network.broadcasts.insert(broadcast.into());
                     network.known.insert(broadcast.into());
                 }
-                network.routes.push(Route::new(*prefix, None, interface));
+                if !is_host(prefix) {
+                    network.routes.push(Route::new(*prefix, None, interface));
+                }
             }
         }
         for route in routes {
@@ -130,13 +147,18 @@ impl Network {
                 .ok_or_else(|| format!("route to {}: no interface {}", route.to, route.port))?;
             network.routes.push(Route::new(route.to, route.via.map(Address::from), interface));
         }
-        network.routes.sort_by_key(|route| core::cmp::Reverse(route.mask.count_ones()));
+        network.routes.sort_by_key(|route| route.span.size());
         network.interfaces = interfaces;
         network.given = routes.to_vec();
         for index in 0..network.routes.len() {
-            let Route { port, via, network: to, .. } = network.routes[index];
-            let towards = via.unwrap_or_else(|| address(to));
+            let Route { port, via, span, .. } = network.routes[index];
+            let towards = via.unwrap_or_else(|| address(span.first));
             network.routes[index].source = network.source_for(port, towards);
+        }
+        if network.routes.len() > FEW_ROUTES {
+            let spans = network.routes.iter().zip(0..).map(|(route, index)| (route.span, Some(index)));
+            // No route of IPv6 leads to IPv4, which lies in the midst of it.
+            network.ranges = Some(Ranges::new(spans.chain([(V4, None)]).collect()));
         }
         Ok(network)
     }
@@ -258,12 +280,21 @@ impl Network {
         if to.is_v6_link_local() {
             return None;
         }
+        if self.known.may_contain(to)
+            && let Some(&port) = self.local.get(&to)
+        {
+            let mtu = self.interface(port)?.mtu;
+            return Some(Hop { port, addr: to, mtu, source: self.source_for(port, to), essential: false });
+        }
         let wanted = bits(to);
-        let family = if to.is_v4() { Family::V4 } else { Family::V6 };
-        let route = self
-            .routes
-            .iter()
-            .find(|route| route.family == family && (wanted ^ route.network) & route.mask == 0)?;
+        let route = match &self.ranges {
+            Some(ranges) => self.routes.get(ranges.find(wanted)? as usize)?,
+            None => {
+                let is_v6 = !to.is_v4();
+                let leads = |route: &&Route| route.span.holds(wanted) && is_v6 == route.is_v6;
+                self.routes.iter().find(leads)?
+            }
+        };
         let Route { port, via, mtu, source, .. } = *route;
         Some(Hop { port, addr: via.unwrap_or(to), mtu, source, essential: via.is_some() })
     }
@@ -314,9 +345,8 @@ impl Route {
     fn new(to: Prefix, via: Option<Address>, interface: &InterfaceSpec) -> Self {
         let len = u32::from(to.prefix_len()) + if to.addr().is_ipv4() { 96 } else { 0 };
         Self {
-            network: bits(to.network().into()),
-            mask: u128::MAX.checked_shl(128 - len).unwrap_or(0),
-            family: Family::of(to.addr()),
+            is_v6: to.addr().is_ipv6(),
+            span: Span::new(bits(to.network().into()), u128::MAX.checked_shl(128 - len).unwrap_or(0)),
             via,
             port: interface.port,
             mtu: interface.mtu,
@@ -389,6 +419,27 @@ mod tests {
         assert_eq!(network.owner(addr("192.168.10.1"), PortId(0)), Owner::Local, "on whatever link");
         assert_eq!(network.owner(addr("10.0.0.7"), PortId(0)), Owner::Other);
         assert_eq!(network.source_for(PortId(1), addr("192.168.10.11")), Some(addr("192.168.10.1")));
+    }
+
+    #[test]
+    fn own_addresses_are_told_from_others_however_many_there_are() {
+        let vips: Vec<String> = (0..1000).map(|n| format!("10.9.{}.{}/32", n / 250, n % 250)).collect();
+        let mut own: Vec<&str> = vips.iter().map(String::as_str).collect();
+        own.push("10.0.0.1/8");
+        let everything = |via| RouteSpec { to: "::/0".parse().unwrap(), via, port: PortId(1) };
+        let network =
+            Network::new(vec![interface(0, &own), interface(1, &["fd00::1/64"])], &[everything(None)])
+                .unwrap();
+        for n in 0..1000 {
+            let vip = addr(&format!("10.9.{}.{}", n / 250, n % 250));
+            assert_eq!(network.owner(vip, PortId(1)), Owner::Local);
+            assert_eq!(network.route(vip).map(|hop| (hop.port, hop.addr)), Some((PortId(0), vip)));
+        }
+        let others = (0..1000).map(|n| addr(&format!("10.9.{}.{}", n / 250, 250 + n % 6)));
+        assert_eq!(others.filter(|other| network.is_local(*other)).count(), 0);
+        assert_eq!(network.routes.len(), 3, "the subnets and the route");
+        assert_eq!(network.route(addr("192.0.2.1")), None, "no route of IPv6 leads to IPv4");
+        assert_eq!(network.route(addr("2001:db8::1")).map(|hop| hop.port), Some(PortId(1)));
     }
 
     #[test]
