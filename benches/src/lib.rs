@@ -186,7 +186,7 @@ fn segment(
     frame[at + 12] = 5 << 4;
     frame[at + 13] = flags;
     let packet = Packet::parse(&frame[IP..]).expect("a valid packet");
-    let sum = uvs_wire::checksum::transport(&frame[IP..], &packet).finish();
+    let sum = packet.transport_sum(&frame[IP..]).finish();
     frame[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
     frame
 }

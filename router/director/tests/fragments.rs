@@ -10,7 +10,7 @@ use dual::*;
 use proptest::prelude::*;
 use uvs_director::spec::*;
 use uvs_director::{DropReason, Duration, Verdict};
-use uvs_wire::{Packet, checksum};
+use uvs_wire::Packet;
 
 const IPIP: Forwarding = Forwarding::Tunnel(Tunnel::Ipip);
 
@@ -30,7 +30,7 @@ fn send_all(bench: &Bench, port: uvs_director::PortId, list: &[Vec<u8>]) -> Sent
 /// The packet with complete checksums; its addresses and ports.
 fn seen(ip: &[u8]) -> (String, String) {
     let packet = Packet::parse(ip).unwrap();
-    assert_eq!(checksum::transport(ip, &packet).finish(), 0, "transport checksum");
+    assert_eq!(packet.transport_sum(ip).finish(), 0, "transport checksum");
     (format!("{} {}", packet.src, packet.src_port), format!("{} {}", packet.dst, packet.dst_port))
 }
 

@@ -275,7 +275,7 @@ fn a_train_goes_into_a_tunnel_segment_by_segment() {
             assert!(frame.len() - 14 <= 1500);
             let (_, inner) = decapsulate(&frame[14..], tunnel);
             let packet = Packet::parse(&inner).unwrap();
-            assert_eq!(checksum::transport(&inner, &packet).finish(), 0, "TCP checksum");
+            assert_eq!(packet.transport_sum(&inner).finish(), 0, "TCP checksum");
             assert_eq!(packet.ttl, 63);
             assert_eq!(packet.tcp_flags & wire_tcp::PSH != 0, n + 1 == sent.len(), "PSH at the end only");
             found.extend_from_slice(&inner[40..]);

@@ -181,7 +181,7 @@ mod tests {
         let whole = datagram(0);
         let parsed = Packet::parse(&whole).unwrap();
         let partial = pseudo_header(parsed.src, parsed.dst, 17, 12).fold();
-        let complete = uvs_wire::checksum::transport(&whole, &parsed).finish();
+        let complete = parsed.transport_sum(&whole).finish();
         let left = left_to_the_receiver(&datagram(partial));
         assert_eq!((left.needs_checksum, left.checksum_start, left.checksum_offset), (true, 20, 6));
         let mut frame = Frame::from_bytes(&datagram(partial));

@@ -5,8 +5,8 @@
 //! an edit m -> m': field' = ! (!field + !m + m')            (RFC 1624, equation 3)
 //! ```
 
-use crate::field::{get16, put16};
-use crate::{Address, Packet, ipv6};
+use crate::Address;
+use crate::field::put16;
 
 /// A ones' complement sum in progress.
 ///
@@ -89,31 +89,6 @@ pub fn pseudo_header(src: Address, dst: Address, protocol: u8, len: u32) -> Sum 
         Sum::new().add_bytes(&src.octets()).add_bytes(&dst.octets())
     };
     sum.add_u16(u16::from(protocol)).add_u32(len)
-}
-
-/// The sum of the transport header and payload of a whole packet, pseudo-header included where the
-/// protocol has one (TCP, UDP, ICMPv6).
-///
-/// Its [`finish`](Sum::finish) is 0 if the checksum is right. For UDP the bytes are those its length
-/// field names. `packet` must be what `ip` was parsed to.
-pub fn transport(ip: &[u8], packet: &Packet) -> Sum {
-    let mut payload = packet.transport(ip);
-    if packet.protocol == crate::udp::PROTOCOL && payload.len() >= crate::udp::HEADER_LEN {
-        let length = usize::from(get16(payload, 4));
-        payload = payload.get(..length).unwrap_or(payload);
-    }
-    let sum = Sum::new().add_bytes(payload);
-    let pseudo = match packet.protocol {
-        crate::tcp::PROTOCOL | crate::udp::PROTOCOL => true,
-        ipv6::PROTOCOL_ICMP => !packet.is_v4(),
-        _ => false,
-    };
-    if pseudo {
-        let length = u32::try_from(payload.len()).expect("an IP payload is at most 65535 bytes");
-        sum.add(pseudo_header(packet.src, packet.dst, packet.protocol, length))
-    } else {
-        sum
-    }
 }
 
 /// The difference that an edit makes to a checksum (RFC 1624), gathered once and applied to each

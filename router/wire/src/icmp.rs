@@ -11,18 +11,18 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::checksum::{self, Edit, Sum, pseudo_header};
+use crate::checksum::{Edit, Sum, pseudo_header};
 use crate::field::{get16, get32, length16, put16, put32};
 use crate::ipv4::{self, Ipv4Repr};
 use crate::ipv6::{self, Ipv6Repr};
-use crate::{Address, Packet, ParseError};
+use crate::{Address, Packet, ParseError, protocol};
 
 /// Protocol number of ICMP.
-pub const PROTOCOL_V4: u8 = 1;
+pub const PROTOCOL_V4: u8 = protocol::ICMP;
 /// Protocol number of ICMPv6.
-pub const PROTOCOL_V6: u8 = 58;
+pub const PROTOCOL_V6: u8 = protocol::ICMPV6;
 /// Length of the header that all messages share here.
-pub const HEADER_LEN: usize = 8;
+pub const HEADER_LEN: usize = protocol::ICMP_HEADER_LEN;
 /// An ICMP error, IP header included, is at most this long (RFC 1812, 4.3.2.3).
 pub const MAX_ERROR_V4: usize = 576;
 /// An ICMPv6 error, IP header included, is at most this long (RFC 4443, 2.4).
@@ -175,7 +175,7 @@ pub const fn is_error(protocol: u8, kind: u8) -> bool {
 /// Whether the checksum of an unfragmented ICMP or ICMPv6 packet is right. `packet` must be what `ip` was
 /// parsed to.
 pub fn checksum_ok(ip: &[u8], packet: &Packet) -> bool {
-    checksum::transport(ip, packet).finish() == 0
+    packet.transport_sum(ip).finish() == 0
 }
 
 /// Computes the checksum of an unfragmented ICMP or ICMPv6 packet anew. `packet` must be what `ip` was parsed
@@ -186,7 +186,7 @@ pub fn checksum_ok(ip: &[u8], packet: &Packet) -> bool {
 pub fn fill_checksum(ip: &mut [u8], packet: &Packet) {
     let field = usize::from(packet.header_len) + CHECKSUM;
     put16(ip, field, 0);
-    let checksum = checksum::transport(ip, packet).finish();
+    let checksum = packet.transport_sum(ip).finish();
     put16(ip, field, checksum);
 }
 

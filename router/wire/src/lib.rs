@@ -40,10 +40,13 @@ pub mod udp;
 pub mod vnet;
 
 mod address;
+mod error;
 mod field;
 mod packet;
+mod protocol;
 #[cfg(test)]
 mod testing;
 
 pub use address::Address;
-pub use packet::{Packet, ParseError};
+pub use error::ParseError;
+pub use packet::Packet;

@@ -8,31 +8,10 @@
 //! +------------------------------------+---------------------------------------+----------
 //! ```
 
-use core::fmt;
-
+use crate::checksum::{Sum, pseudo_header};
 use crate::field::{array, get16, get32};
-use crate::{Address, icmp, ipv4, ipv6, sctp, tcp, udp};
-
-/// Why bytes are not a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParseError {
-    /// The bytes, or the packet by its own length field, end before a header does; or the bytes end before
-    /// the packet does.
-    Truncated,
-    /// Fields contradict each other or the standard: version, header length, data offset, ...
-    Malformed,
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Truncated => "the packet is truncated",
-            Self::Malformed => "the packet is malformed",
-        })
-    }
-}
-
-impl core::error::Error for ParseError {}
+use crate::protocol::{self, ICMP_HEADER_LEN, TCP_HEADER_LEN};
+use crate::{Address, ParseError, ipv4, ipv6, sctp, udp};
 
 /// What the director needs to know of an IP packet.
 ///
@@ -58,7 +37,7 @@ pub struct Packet {
     pub src_port: u16,
     /// Destination port of TCP, UDP or SCTP; 0 if there is none.
     pub dst_port: u16,
-    /// The flags of TCP ([`tcp::SYN`] and so on); 0 if there are none.
+    /// The flags of TCP ([`tcp::SYN`](crate::tcp::SYN) and so on); 0 if there are none.
     pub tcp_flags: u8,
     /// Where in the original payload this fragment starts, in bytes.
     pub fragment_offset: u16,
@@ -143,7 +122,7 @@ impl Packet {
         }
         let transport = if fragment_offset == 0 {
             let claimed = total_len - header_len;
-            parse_transport::<QUOTED>(payload, claimed, protocol, icmp::PROTOCOL_V4, more_fragments)?
+            parse_transport::<QUOTED>(payload, claimed, protocol, protocol::ICMP, more_fragments)?
         } else {
             Transport::default()
         };
@@ -190,7 +169,7 @@ impl Packet {
         let transport = if chain.fragment_offset == 0 {
             let claimed = total_len - usize::from(chain.end);
             let Chain { protocol, more_fragments, .. } = chain;
-            parse_transport::<QUOTED>(payload, claimed, protocol, icmp::PROTOCOL_V6, more_fragments)?
+            parse_transport::<QUOTED>(payload, claimed, protocol, protocol::ICMPV6, more_fragments)?
         } else {
             Transport::default()
         };
@@ -242,7 +221,7 @@ impl Packet {
     #[inline]
     pub const fn has_ports(&self) -> bool {
         let least = match self.protocol {
-            tcp::PROTOCOL => tcp::HEADER_LEN,
+            protocol::TCP => TCP_HEADER_LEN,
             udp::PROTOCOL => udp::HEADER_LEN,
             sctp::PROTOCOL => sctp::HEADER_LEN,
             _ => return false,
@@ -256,6 +235,30 @@ impl Packet {
     pub fn transport<'a>(&self, ip: &'a [u8]) -> &'a [u8] {
         let end = (self.total_len as usize).min(ip.len());
         &ip[usize::from(self.header_len)..end]
+    }
+
+    /// The sum of the transport header and payload, pseudo-header included where the protocol has one (TCP, UDP,
+    /// ICMPv6). Its [`finish`](Sum::finish) is 0 if the checksum is right.
+    ///
+    /// For UDP the bytes are those its length field names. `ip` must be what was parsed, as a whole.
+    pub fn transport_sum(&self, ip: &[u8]) -> Sum {
+        let mut payload = self.transport(ip);
+        if self.protocol == udp::PROTOCOL && payload.len() >= udp::HEADER_LEN {
+            let length = usize::from(get16(payload, 4));
+            payload = payload.get(..length).unwrap_or(payload);
+        }
+        let sum = Sum::new().add_bytes(payload);
+        let pseudo = match self.protocol {
+            protocol::TCP | udp::PROTOCOL => true,
+            protocol::ICMPV6 => !self.is_v4(),
+            _ => false,
+        };
+        if pseudo {
+            let length = u32::try_from(payload.len()).expect("an IP payload is at most 65535 bytes");
+            sum.add(pseudo_header(self.src, self.dst, self.protocol, length))
+        } else {
+            sum
+        }
     }
 }
 
@@ -271,10 +274,10 @@ fn parse_transport<const QUOTED: bool>(
 ) -> Result<Transport, ParseError> {
     let is_icmp = protocol == icmp;
     let least = match protocol {
-        tcp::PROTOCOL => tcp::HEADER_LEN,
+        protocol::TCP => TCP_HEADER_LEN,
         udp::PROTOCOL => udp::HEADER_LEN,
         sctp::PROTOCOL => sctp::HEADER_LEN,
-        _ if is_icmp => icmp::HEADER_LEN,
+        _ if is_icmp => ICMP_HEADER_LEN,
         _ => return Ok(Transport::default()),
     };
     if claimed < least {
@@ -283,7 +286,7 @@ fn parse_transport<const QUOTED: bool>(
         return if more_fragments { Ok(Transport::default()) } else { Err(ParseError::Truncated) };
     }
     let needed = match QUOTED {
-        true if is_icmp => icmp::HEADER_LEN,
+        true if is_icmp => ICMP_HEADER_LEN,
         true => 4,
         false => least,
     };
@@ -294,16 +297,16 @@ fn parse_transport<const QUOTED: bool>(
         return Ok(Transport::default());
     }
     let mut transport = Transport { src_port: get16(payload, 0), dst_port: get16(payload, 2), tcp_flags: 0 };
-    if protocol == tcp::PROTOCOL && payload.len() >= 14 {
+    if protocol == protocol::TCP && payload.len() >= 14 {
         transport.tcp_flags = payload[13];
     }
     if QUOTED {
         return Ok(transport);
     }
     let sane = match protocol {
-        tcp::PROTOCOL => {
+        protocol::TCP => {
             let offset = usize::from(payload[12] >> 4) * 4;
-            offset >= tcp::HEADER_LEN && (more_fragments || offset <= payload.len())
+            offset >= TCP_HEADER_LEN && (more_fragments || offset <= payload.len())
         }
         udp::PROTOCOL => {
             let length = usize::from(get16(payload, 4));

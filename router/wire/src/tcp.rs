@@ -20,12 +20,12 @@ use crate::checksum::{self, pseudo_header};
 use crate::field::{get16, get32, put16, put32};
 use crate::ipv4::{self, Ipv4Repr};
 use crate::ipv6::{self, Ipv6Repr};
-use crate::{Packet, ParseError};
+use crate::{Packet, ParseError, protocol};
 
 /// Protocol number.
-pub const PROTOCOL: u8 = 6;
+pub const PROTOCOL: u8 = protocol::TCP;
 /// Length of the header without options.
-pub const HEADER_LEN: usize = 20;
+pub const HEADER_LEN: usize = protocol::TCP_HEADER_LEN;
 /// The sender has no more to send.
 pub const FIN: u8 = 0x01;
 /// Synchronise sequence numbers.

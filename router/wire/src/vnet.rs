@@ -214,7 +214,7 @@ mod tests {
             prop_assert!(!header.needs_checksum());
             prop_assert_eq!(header.flags, DATA_VALID);
             let packet = Packet::parse(&bytes).unwrap();
-            prop_assert_eq!(checksum::transport(&bytes, &packet).finish(), 0);
+            prop_assert_eq!(packet.transport_sum(&bytes).finish(), 0);
             let completed = bytes.clone();
             header.complete_checksum(&mut bytes).unwrap();
             prop_assert_eq!(bytes, completed, "without the flag nothing is done");

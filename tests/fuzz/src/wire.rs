@@ -168,7 +168,7 @@ fn packet_views(ip: &[u8], packet: &Packet) {
         assert!(waypoint.is_none_or(|at| at < usize::from(packet.header_len)), "a waypoint is in the header");
     }
     if let Some(ok) = check::transport_ok(ip, packet).filter(|_| packet.protocol != sctp::PROTOCOL) {
-        let ours = uvs_wire::checksum::transport(ip, packet).finish() == 0;
+        let ours = packet.transport_sum(ip).finish() == 0;
         assert_eq!(ours, ok, "the sum of the transport");
     }
 }

@@ -20,7 +20,7 @@ use uvs_lab::net::{End, connect};
 use uvs_lab::offload::tx_checksum_off;
 use uvs_lab::topology::{METRICS, RealServer, mac};
 use uvs_lab::{Host, topology};
-use uvs_wire::{Packet, checksum, gue, ipv4};
+use uvs_wire::{Packet, gue, ipv4};
 
 use crate::attach::without_bridge;
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
@@ -488,7 +488,7 @@ fn trains_go_into_a_udp_tunnel() {
             let inner = &buffer[header..length];
             let packet = Packet::parse(inner).unwrap();
             assert!(ipv4::header_checksum_ok(inner), "{sum}, packet {n}");
-            assert_eq!(checksum::transport(inner, &packet).finish(), 0, "{sum}, packet {n}: UDP checksum");
+            assert_eq!(packet.transport_sum(inner).finish(), 0, "{sum}, packet {n}: UDP checksum");
             assert_eq!((packet.dst.to_ip(), packet.dst_port), (service.ip(), service.port()));
             assert_eq!(&inner[usize::from(packet.header_len) + 8..], want, "{sum}, packet {n}");
         }

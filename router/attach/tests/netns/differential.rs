@@ -345,7 +345,7 @@ fn frame(side: usize, protocol: u8, from: SocketAddr, to: SocketAddr, looks: &Lo
     if !(looks.no_checksum && protocol == udp::PROTOCOL) {
         // A fragment's is over what is not there: any will do.
         let packet = Packet::parse(&bytes[14..]).unwrap();
-        let sum = match checksum::transport(&bytes[14..], &packet).finish() {
+        let sum = match packet.transport_sum(&bytes[14..]).finish() {
             0 => 0xffff,
             sum => sum,
         };

@@ -21,7 +21,7 @@ mod text;
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use uvs_wire::checksum::{self, Edit};
+use uvs_wire::checksum::Edit;
 use uvs_wire::tcp::TcpSegment;
 use uvs_wire::{Address, Packet, ipv4, ipv6, tcp};
 
@@ -151,8 +151,7 @@ impl Director {
         let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
         let (seq, payload) = (segment.seq(), segment.payload());
         // What a damaged segment says is not acted on; its receiver will see that it is damaged.
-        let is_sound =
-            || frame.offload.needs_checksum || checksum::transport(frame.bytes(), packet).finish() == 0;
+        let is_sound = || frame.offload.needs_checksum || packet.transport_sum(frame.bytes()).finish() == 0;
         let found = if was == TcpState::Established { self.find_offer(&key, seq, payload) } else { None };
         let found = found.filter(|_| is_sound());
         let replacement = match found {
@@ -341,7 +340,7 @@ fn replace_payload(frame: &mut Frame, packet: &mut Packet, payload: &[u8]) -> Re
         edit.apply_partial(u16::from_be_bytes([bytes[sum], bytes[sum + 1]]))
     } else {
         bytes[sum..sum + 2].fill(0);
-        checksum::transport(&bytes, packet).finish()
+        packet.transport_sum(&bytes).finish()
     };
     bytes[sum..sum + 2].copy_from_slice(&value.to_be_bytes());
     frame.fill(&bytes);

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use uvs_wire::rewrite::{self, L4Sum};
-use uvs_wire::{Address, Packet, checksum, sctp, tcp};
+use uvs_wire::{Address, Packet, sctp, tcp};
 
 use crate::base::frame::Frame;
 use crate::base::spec::{Forwarding, Protocol};
@@ -372,7 +372,7 @@ pub(crate) fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
     {
         return;
     }
-    let sum = match checksum::transport(frame.bytes(), packet).finish() {
+    let sum = match packet.transport_sum(frame.bytes()).finish() {
         0 => 0xffff,
         sum => sum,
     };

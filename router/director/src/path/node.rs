@@ -1,6 +1,6 @@
 //! The director as a host: it answers ping, and refuses what nothing here takes.
 
-use uvs_wire::{Packet, checksum, icmp, ipv6, tcp};
+use uvs_wire::{Packet, icmp, ipv6, tcp};
 
 use crate::base::frame::Frame;
 use crate::base::spec::Protocol;
@@ -41,7 +41,7 @@ impl Director {
             }
             _ => false,
         };
-        if has_sum && !frame.offload.needs_checksum && checksum::transport(ip, packet).finish() != 0 {
+        if has_sum && !frame.offload.needs_checksum && packet.transport_sum(ip).finish() != 0 {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         match protocol {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::field::get16;
 use crate::testing::{naive_checksum, naive_crc32c, naive_pseudo_header};
 use proptest::prelude::*;
 use std::vec::Vec;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ethernet;
 use crate::testing::{Shape, Upper, any_packet, plain, whole};
+use crate::{icmp, tcp};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 use std::string::{String, ToString};

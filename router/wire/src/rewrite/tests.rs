@@ -127,7 +127,7 @@ proptest! {
         if is_sctp {
             prop_assert!(!sctp::SctpPacket::parse(&bytes[start..]).unwrap().checksum_ok());
         } else {
-            prop_assert_ne!(checksum::transport(&bytes, &packet).finish(), 0);
+            prop_assert_ne!(packet.transport_sum(&bytes).finish(), 0);
         }
     }
 
