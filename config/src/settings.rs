@@ -101,7 +101,11 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
         let found = table.integer(&Integer { key, label, min: QUEUE_BYTES_MIN, max: u32::MAX.into(), note });
         found.and_then(|found| usize::try_from(found.value).ok())
     };
-    let evict = table.choice("evict", &[("embryonic", Evict::Embryonic), ("none", Evict::None)], &[]);
+    let evict = table.choice(
+        "evict",
+        &[("any", Evict::Any), ("embryonic", Evict::Embryonic), ("none", Evict::None)],
+        &[],
+    );
     let limits = Limits {
         evict: evict.map_or(defaults.evict, |evict| evict.value),
         connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),

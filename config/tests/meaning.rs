@@ -295,6 +295,7 @@ fn limits_are_set_one_by_one() {
         ("icmp_errors_per_second = 0", Limits { icmp_errors_per_second: 0, ..is }),
         ("evict = \"none\"", Limits { evict: Evict::None, ..is }),
         ("evict = \"embryonic\"", Limits { evict: Evict::Embryonic, ..is }),
+        ("evict = \"any\"", Limits { evict: Evict::Any, ..is }),
         ("fragment_bytes = 131072", Limits { fragment_bytes: 131_072, ..is }),
         ("fragmented_packets = 5", Limits { fragmented_packets: 5, ..is }),
         ("fragments_per_packet = 8192", Limits { fragments_per_packet: 8192, ..is }),

@@ -198,7 +198,7 @@ impl Director {
 
     /// Connections that made room for new ones while the table was at its limit; see [`Evict`](crate::base::spec::Evict).
     pub fn entries_evicted(&self) -> u64 {
-        self.table.evicted()
+        self.table.evicted().map(|(_, count)| count).sum()
     }
 
     /// Counts a drop.

@@ -29,7 +29,7 @@ use crate::net::network::Hop;
 use crate::path::balance::new_connection;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::state::{advance_tcp, advance_udp};
-use crate::track::table::{EntryId, Shard};
+use crate::track::table::{EntryId, Shard, USED};
 use crate::track::tcp::{Seen, TcpState};
 
 /// A connection that has ended leaves the cache that long after, when its last acknowledgements have passed.
@@ -129,7 +129,7 @@ impl Flows {
 
     /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the next
     /// packet come here.)
-    fn deadline(&self, connection: &Connection) -> Instant {
+    pub(crate) fn deadline(&self, connection: &Connection) -> Instant {
         let (request, reply) = keys(connection);
         match self.cache.last_seen(&request, reply.as_ref()) {
             Some(seen) => connection.expires_at.max(seen + connection.timeout),
@@ -343,12 +343,14 @@ impl Director {
         let Some(id) = id else { return };
         let snapshot = self.snapshot.load();
         let connection = shard.get_mut(id);
+        let is_noted;
         let seen = if event.is_reply {
-            connection.no_output = false;
+            is_noted = core::mem::replace(&mut connection.no_output, false);
             Seen::Output
         } else {
             connection.in_packets = connection.in_packets.saturating_add(1);
-            if connection.no_output { Seen::InputOnly } else { Seen::Input }
+            is_noted = connection.in_packets == USED;
+            if connection.is_one_way() { Seen::InputOnly } else { Seen::Input }
         };
         let moved = if protocol == tcp::PROTOCOL {
             let moved = advance_tcp(connection, &snapshot, seen, event.tcp_flags);
@@ -358,8 +360,8 @@ impl Director {
             advance_udp(connection, &snapshot, seen)
         };
         // The deadline does not move back: another packet may have come here meanwhile.
-        if moved || event.at + connection.timeout > connection.expires_at {
-            shard.follow(id, moved, event.at);
+        if moved || is_noted || event.at + connection.timeout > connection.expires_at {
+            shard.follow(id, moved || is_noted, event.at);
         }
         // What follows a segment other than SYN is not told of, whether it moved anything or not.
         if moved || event.tcp_flags & tcp::SYN == 0 {
@@ -428,6 +430,8 @@ impl Director {
                 (_, [false, false], false) => TcpState::SynRecv,
             };
             connection.state = state.number();
+            // An answer was forwarded, or it would not be established; without NAT none passes here.
+            connection.no_output = !nat || !orphan.is_established;
             connection.counted = if state.is_active() { Counted::Active } else { Counted::Inactive };
             connection.timeout = snapshot.timers.tcp(state);
         } else {

@@ -152,10 +152,12 @@ fn totals(page: &mut Page, status: &Status) {
     let mut family = page.family(
         "uvs_entries_removed_total",
         Kind::Counter,
-        "Connection entries taken out before their time. evicted: half-open, for new ones at the limit; drop_entry: by that option.",
+        "Connection entries taken out before their time. evicted: for new ones at the limit, by class; drop_entry: by that option.",
     );
-    family.sample(&[("cause", "evicted")], status.evicted);
-    family.sample(&[("cause", "drop_entry")], status.entries_dropped);
+    for (class, count) in &status.evicted {
+        family.sample(&[("cause", "evicted"), ("class", class)], *count);
+    }
+    family.sample(&[("cause", "drop_entry"), ("class", "any")], status.entries_dropped);
     page.family(
         "uvs_neighbors_evicted_total",
         Kind::Counter,

@@ -342,9 +342,13 @@ impl Default for Options {
 /// What makes room for a new entry when the connection table is at its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Evict {
-    /// The oldest connection of those whose handshake is not done (TCP in SYN_RECV and the like, SCTP before the
-    /// client's cookie): under a flood of SYNs established connections stay and new ones still come in.
+    /// Whatever nobody would miss much, of the kind that there is most of: connections that are over, whose handshake is not
+    /// done, that only their client speaks of, templates without connections. What is established and heard from both ends
+    /// stays.
     #[default]
+    Any,
+    /// The oldest connection of those whose handshake is not done (TCP in SYN_RECV and the like, SCTP before the
+    /// client's cookie), and nothing else.
     Embryonic,
     /// Nothing does: what is new is refused.
     None,
@@ -379,7 +383,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1_000_000,
-            evict: Evict::Embryonic,
+            evict: Evict::Any,
             neighbors: 8192,
             neighbor_queue_bytes: 212_992,
             neighbor_queues_bytes: 16 << 20,

@@ -130,8 +130,8 @@ pub struct Status {
     pub connections_by_state: Vec<(Protocol, &'static str, usize)>,
     /// Packets dropped so far, by every reason there is.
     pub drops: Vec<(crate::base::verdict::DropReason, u64)>,
-    /// Connections whose handshake was not done and that made room for new ones at the table's limit, so far.
-    pub evicted: u64,
+    /// Entries that made room for new ones at the table's limit, so far, by their class.
+    pub evicted: Vec<(&'static str, u64)>,
     /// Entries that `drop_entry` took out of the table so far.
     pub entries_dropped: u64,
     /// Entries of the neighbour table.

@@ -32,7 +32,7 @@ use crate::base::verdict::DropReason;
 use crate::choose::service::{Counted, Destination, FTP_PORT};
 use crate::director::{Director, Scene};
 use crate::track::connection::{Connection, Control, ReplyKey, RequestKey, Tallied};
-use crate::track::table::Neighbours;
+use crate::track::table::{Class, Neighbours};
 use crate::track::tcp::TcpState;
 use crate::track::wheel::Links;
 use stream::Stream;
@@ -260,6 +260,7 @@ impl Director {
             queued: Neighbours::default(),
             cached: crate::flows::Cached::default(),
             tallied: Tallied::default(),
+            class: Class::default(),
         };
         let inserted = self.insert(data);
         if inserted != Ok(true) {

@@ -25,7 +25,7 @@ use crate::choose::service::{Counted, Destination, FTP_DATA_PORT, FTP_PORT, Serv
 use crate::director::{Director, Scene, Snapshot};
 use crate::path::report::Report;
 use crate::track::connection::{Connection, Control, PROTOCOL_IP, RequestKey, Tallied};
-use crate::track::table::Neighbours;
+use crate::track::table::{Class, Neighbours};
 use crate::track::tcp::TcpState;
 use crate::track::wheel::Links;
 
@@ -145,6 +145,7 @@ impl Director {
                 queued: Neighbours::default(),
                 cached: crate::flows::Cached::default(),
                 tallied: Tallied::default(),
+                class: Class::default(),
             };
             // Whoever was faster, the template that is there now decides.
             if self.insert(template).is_err() {
@@ -178,6 +179,7 @@ impl Director {
             control.controlled.fetch_add(1, Relaxed);
         }
         shard.touch(id, scene.now);
+        shard.renew(id);
         Some(found)
     }
 
@@ -197,7 +199,7 @@ impl Director {
 
     /// Whether the connection table is nearly full: what "memory is short" is to the kernel's defences.
     pub(crate) fn is_under_pressure(&self) -> bool {
-        self.table.len() >= self.limits.connections - self.limits.connections / 8
+        self.table.is_nearly_full()
     }
 }
 

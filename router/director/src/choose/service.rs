@@ -11,7 +11,9 @@
 
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release,
+};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -40,12 +42,31 @@ pub(crate) struct Shared {
     /// Ids of destinations whose load changed since the scheduler was last told.
     changed: Mutex<Vec<u32>>,
     pub(crate) feedback: Feedback,
+    /// Connections and templates that name one of them.
+    entries: AtomicUsize,
+    /// What it left of its share of the table when that was last looked at.
+    pub(crate) unused: AtomicUsize,
 }
 
 impl Shared {
     /// Of a service whose counts are part of `total`.
     pub(crate) fn new(total: Arc<Stats>) -> Self {
-        Self { stats: Stats::default(), total, changed: Mutex::default(), feedback: Feedback::default() }
+        Self {
+            stats: Stats::default(),
+            total,
+            changed: Mutex::default(),
+            feedback: Feedback::default(),
+            entries: AtomicUsize::new(0),
+            unused: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Connections and templates of the service.
+    #[inline]
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
     }
 }
 
@@ -192,6 +213,7 @@ impl Destination {
     /// An entry that names this destination came into being.
     pub(crate) fn attach(&self, counted: Counted) {
         self.counter(counted).fetch_add(1, Relaxed);
+        self.shared.entries.fetch_add(1, Relaxed);
         let upper = self.spec().upper_threshold;
         if upper != 0 && self.total() >= u64::from(upper) {
             self.overloaded.store(true, Relaxed);
@@ -203,6 +225,7 @@ impl Destination {
     pub(crate) fn detach(&self, counted: Counted) {
         let before = self.counter(counted).fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "more connections left than came");
+        self.shared.entries.fetch_sub(1, Relaxed);
         let spec = self.spec();
         let clear = match (spec.lower_threshold, spec.upper_threshold) {
             (0, 0) => true,
@@ -471,6 +494,10 @@ impl Services {
     /// In no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.parts.iter().flat_map(|part| part.values())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// How often one was added or removed so far.

@@ -113,6 +113,7 @@ impl Director {
 
     fn replace_services(&self, edit: impl FnOnce(&mut Services)) {
         self.replace(|snapshot| edit(Arc::make_mut(&mut snapshot.services)));
+        self.table.share_among(self.snapshot.load().services.len());
     }
 
     fn service(&self, key: ServiceKey) -> Result<Arc<Service>, ApplyError> {
@@ -331,6 +332,7 @@ impl Director {
             service.destinations().iter().for_each(|destination| destination.stats.estimate());
         }
         self.total.estimate();
+        self.table.allot(services.iter().map(|service| &*service.shared));
         control.trash.purge(now);
         let idle = services.is_empty() && control.trash.is_empty();
         let next = now + Duration::from_secs(Estimator::PERIOD_SECS);

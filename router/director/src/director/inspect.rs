@@ -96,7 +96,7 @@ impl Director {
             connections_max: self.limits.connections,
             connections_by_state,
             drops: self.drops(),
-            evicted: self.entries_evicted(),
+            evicted: self.table.evicted().map(|(class, count)| (class.name(), count)).collect(),
             entries_dropped: self.entries_dropped(),
             neighbors: self.neighbors.len(),
             neighbors_evicted: self.neighbors_evicted(),

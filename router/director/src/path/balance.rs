@@ -18,7 +18,7 @@ use crate::path::report::Report;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::track::sctp::{SctpState, first_chunk};
 use crate::track::state::advance;
-use crate::track::table::{EntryId, Full, Locked, Neighbours};
+use crate::track::table::{Class, EntryId, Full, Locked, Neighbours, USED};
 use crate::track::tcp::{Seen, TcpState};
 use crate::track::wheel::Links;
 
@@ -235,11 +235,12 @@ impl Director {
         let connection = shard.get_mut(id);
         count_in(lane, &connection.destination, packet);
         connection.in_packets = connection.in_packets.saturating_add(1);
-        let seen = if connection.no_output { Seen::InputOnly } else { Seen::Input };
+        let is_used = connection.in_packets == USED;
+        let seen = if connection.is_one_way() { Seen::InputOnly } else { Seen::Input };
         let moved = advance(connection, scene.snapshot, protocol, seen, packet, ip);
         feedback::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
         let hit = Hit::of(connection);
-        shard.follow(id, moved, scene.now);
+        shard.follow(id, moved || is_used, scene.now);
         if moved && !scene.snapshot.options.compat_ipvs {
             let connection = shard.get(id);
             if connection.in_packets > 1 && connection.is_embryonic() {
@@ -284,12 +285,12 @@ impl Director {
         let lane = shard.number();
         let connection = shard.get_mut(id);
         count_out(lane, &connection.destination, u64::from(packet.total_len));
-        connection.no_output = false;
+        let is_first = core::mem::replace(&mut connection.no_output, false);
         let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
         let moved = advance(connection, scene.snapshot, protocol, Seen::Output, packet, frame.bytes());
         feedback::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
         let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
-        shard.follow(id, moved, scene.now);
+        shard.follow(id, moved || is_first, scene.now);
         if let Some(flows) = self.flows.as_ref().filter(|_| moved) {
             flows.settle(&mut shard, id, scene.now);
         }
@@ -403,7 +404,7 @@ pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant
         destination_port: port,
         forwarding,
         state: TcpState::None.number(),
-        no_output: forwarding != Forwarding::Nat,
+        no_output: true,
         is_invalid: false,
         counted: Counted::Inactive,
         in_packets: 0,
@@ -417,6 +418,7 @@ pub(crate) fn new_connection(key: RequestKey, placement: Placement, now: Instant
         queued: Neighbours::default(),
         cached: crate::flows::Cached::default(),
         tallied: Tallied::default(),
+        class: Class::default(),
     }
 }
 
@@ -448,7 +450,7 @@ fn meet(
         } else {
             let state = TcpState::from_number(connection.state);
             let closing = matches!(state, TcpState::TimeWait | TcpState::Close)
-                || state == TcpState::FinWait && connection.no_output && options.conn_reuse_mode & 2 != 0;
+                || state == TcpState::FinWait && connection.is_one_way() && options.conn_reuse_mode & 2 != 0;
             (closing, matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck))
         };
         let is_held = connection.controls().is_some_and(|control| control.controlled.load(Relaxed) > 0);

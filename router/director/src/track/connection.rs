@@ -12,7 +12,7 @@ use crate::choose::ftp::Ftp;
 use crate::choose::service::{Counted, Destination};
 use crate::flows::Cached;
 use crate::track::sctp::SctpState;
-use crate::track::table::Neighbours;
+use crate::track::table::{Class, Neighbours};
 use crate::track::tcp::TcpState;
 use crate::track::wheel::Links;
 
@@ -89,7 +89,7 @@ pub(crate) struct Connection {
     pub(crate) forwarding: Forwarding,
     /// A number whose meaning depends on the protocol.
     pub(crate) state: u8,
-    /// No packet from the destination was seen: direct routing and tunnelling.
+    /// No packet from the destination was seen.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
     /// A template that places nothing any more, since its destination was gone or quiesced when it was asked. No index of the
@@ -113,8 +113,9 @@ pub(crate) struct Connection {
     pub(crate) queued: Neighbours,
     /// Whether its packets pass by in the flow cache.
     pub(crate) cached: Cached,
-    /// Under what the table counts it.
+    /// Under what the table counts it, and in which of its queues it is.
     pub(crate) tallied: Tallied,
+    pub(crate) class: Class,
 }
 
 /// A protocol and one of its states, as an index; 0 is none: of templates.
@@ -171,6 +172,12 @@ impl Connection {
             client_port: self.request.client_port,
             protocol: self.request.protocol,
         }
+    }
+
+    /// Whether only its client's packets have been seen, and no others are expected here.
+    #[inline]
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.no_output && self.no_output_expected()
     }
 
     /// Whether replies pass by: direct routing and tunnelling.

@@ -6,7 +6,7 @@
 //! ```text
 //!   request  CIP:cport -> VIP:vport   --shard(client)--+--> index of requests --+
 //!                                                      |                        +--> slab entry, wheel,
-//!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+    queue of embryonic ones
+//!   reply    RIP:rport -> CIP:cport   --shard(client)--+--> index of replies ---+    queue of its class
 //! ```
 //!
 //! Invariants: an entry is in the index of requests unless it is a template that is invalid, in that of replies exactly
@@ -16,8 +16,10 @@
 //! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
 //! goes through a shard does so in slices between which it lets go of the lock.
 
+mod class;
 mod index;
 mod queue;
+mod room;
 mod shard;
 mod slab;
 #[cfg(test)]
@@ -37,7 +39,9 @@ use crate::base::time::{Duration, Instant};
 use crate::choose::service::lock;
 use crate::flows::Flows;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
+pub(crate) use class::{Class, USED};
 pub(crate) use queue::Neighbours;
+use shard::Lens;
 pub(crate) use shard::{EntryId, Shard};
 
 /// How many shards there are.
@@ -185,7 +189,18 @@ pub(crate) struct Table {
     len: AtomicUsize,
     limit: usize,
     evict: Evict,
-    evicted: AtomicU64,
+    /// Of what made room so far, by class.
+    evicted: [AtomicU64; Class::COUNT],
+    /// How many entries of each class the shards have.
+    lens: Box<[Arc<Lens>]>,
+    /// In which order classes make room, a byte each, and how often that was asked.
+    order: AtomicU64,
+    turns: AtomicU64,
+    /// Where room is looked for next.
+    next_shard: AtomicUsize,
+    /// Entries that a service may have whatever others do, and what of that is not in use, over all services.
+    share: AtomicUsize,
+    reserved: AtomicUsize,
     /// Entries whose client port is 0: it is not known yet.
     open: AtomicUsize,
     /// What leaves the table leaves the flow cache.
@@ -200,15 +215,25 @@ impl Table {
     /// `seed` keys the hashes, so that no remote can choose collisions.
     pub(crate) fn new(limit: usize, evict: Evict, seed: u64) -> Self {
         let due: Box<[_]> = (0..SHARDS).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect();
-        let shard = |(number, due): (usize, &Arc<AtomicU64>)| Shard::new(number, Arc::clone(due));
+        let lens: Box<[Arc<Lens>]> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let shard = |(number, due): (usize, &Arc<AtomicU64>)| {
+            Shard::new(number, Arc::clone(due), Arc::clone(&lens[number]))
+        };
+        let limit = limit.min(u32::MAX as usize - 2);
         Self {
             keys: Keys::new(seed),
             shards: due.iter().enumerate().map(|it| Apart(Mutex::new(shard(it)))).collect(),
             due,
             len: AtomicUsize::new(0),
-            limit: limit.min(u32::MAX as usize - 2),
+            limit,
             evict,
-            evicted: AtomicU64::new(0),
+            evicted: Default::default(),
+            lens,
+            order: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            next_shard: AtomicUsize::new(0),
+            share: AtomicUsize::new(limit / 2),
+            reserved: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             flows: None,
         }
@@ -246,7 +271,7 @@ impl Table {
     }
 
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
-    /// True: this one went in. `removed` sees the embryonic entry that had to make room for it, if any, and, where
+    /// True: this one went in. `removed` sees the entry that had to make room for it, if any, and, where
     /// `ends_older`, a connection that is over and whose replies would look the same.
     pub(crate) fn insert(
         &self,
@@ -259,21 +284,14 @@ impl Table {
         if shard.request(&request).is_some() {
             return Ok(false);
         }
-        if self.len.fetch_add(1, Relaxed) >= self.limit {
-            let evicted = match self.evict {
-                Evict::None => None,
-                Evict::Embryonic => {
-                    let own = self.evict_from(&mut shard);
-                    if own.is_none() {
-                        drop(shard);
-                        let other = self.evict_from_any();
-                        shard = self.shard(request.protocol, request.client, request.client_port);
-                        other
-                    } else {
-                        own
-                    }
-                }
-            };
+        let service = &connection.destination.shared;
+        if self.is_full_for(service, self.len.fetch_add(1, Relaxed)) {
+            let mut evicted = self.make_room(&mut shard, service);
+            if evicted.is_none() {
+                drop(shard);
+                evicted = self.make_room_elsewhere(service);
+                shard = self.shard(request.protocol, request.client, request.client_port);
+            }
             let Some(evicted) = evicted else {
                 self.len.fetch_sub(1, Relaxed);
                 return Err(Full);
@@ -313,25 +331,6 @@ impl Table {
             flows.take_out(shard.get_mut(id));
         }
         None
-    }
-
-    /// Takes the oldest embryonic entry out of a shard.
-    fn evict_from(&self, shard: &mut Shard) -> Option<Connection> {
-        let id = shard.oldest_embryonic()?;
-        self.evicted.fetch_add(1, Relaxed);
-        Some(self.remove(shard, id))
-    }
-
-    /// The same from any shard, the next one each time, where the one that needs the room has none.
-    fn evict_from_any(&self) -> Option<Connection> {
-        #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
-        let first = (self.evicted.load(Relaxed) % SHARDS as u64) as usize;
-        (0..SHARDS).find_map(|n| self.evict_from(&mut lock(&self.shards[(first + n) % SHARDS].0)))
-    }
-
-    /// Embryonic entries that made room for others so far.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed)
     }
 
     /// Takes an entry out and returns it; its destination still counts it. `shard` must be the entry's, locked

@@ -39,7 +39,7 @@ pub(crate) fn limits(byte: u8) -> Limits {
     let small = |bit: u8, small: usize, usual: usize| if byte >> bit & 1 == 1 { small } else { usual };
     Limits {
         connections: small(0, 6, usual.connections),
-        evict: if byte >> 7 == 1 { Evict::None } else { Evict::Embryonic },
+        evict: [Evict::Any, Evict::Embryonic, Evict::Any, Evict::None][usize::from(byte >> 6)],
         neighbors: small(1, 20, usual.neighbors),
         neighbor_queue_bytes: small(2, 1000, usual.neighbor_queue_bytes),
         neighbor_queues_bytes: small(2, 3000, usual.neighbor_queues_bytes),

@@ -1,4 +1,4 @@
-//! Entries in the order in which they came: which embryonic connection of a shard is the oldest.
+//! Entries in the order in which they came: which one of a class is the oldest in a shard.
 
 use super::slab::Slab;
 
@@ -19,23 +19,20 @@ impl Default for Neighbours {
     }
 }
 
-impl Neighbours {
-    /// Whether the entry is in the queue.
-    #[inline]
-    pub(super) fn are_there(self) -> bool {
-        self.older != OUT
-    }
-}
-
 /// A doubly linked list through entries of a slab.
 pub(super) struct Queue {
     oldest: u32,
     newest: u32,
+    len: u32,
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
-        Self { oldest: NONE, newest: NONE }
+        Self { oldest: NONE, newest: NONE, len: 0 }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len
     }
 
     pub(super) fn oldest(&self) -> Option<u32> {
@@ -50,11 +47,13 @@ impl Queue {
             newest => slab.get_mut(newest).queued.newer = index,
         }
         self.newest = index;
+        self.len += 1;
     }
 
     /// Takes out an entry that is in it.
     pub(super) fn remove(&mut self, slab: &mut Slab, index: u32) {
         let Neighbours { older, newer } = core::mem::take(&mut slab.get_mut(index).queued);
+        self.len -= 1;
         match older {
             NONE => self.oldest = newer,
             older => slab.get_mut(older).queued.newer = newer,

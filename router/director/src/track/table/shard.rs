@@ -1,9 +1,10 @@
 //! One shard of the table: all there is to the connections of some clients, under one lock.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::Keys;
+use super::class::Class;
 use super::index::Index;
 use super::queue::Queue;
 use super::slab::Slab;
@@ -18,26 +19,33 @@ pub(crate) struct Shard {
     requests: Index,
     replies: Index,
     wheel: Wheel,
-    embryonic: Queue,
+    /// By class; there is none of the class that never makes room.
+    queues: [Queue; Class::COUNT],
+    /// How long they are. Read without the lock.
+    lens: Arc<Lens>,
     /// Connections by protocol and state.
     states: [u32; Tallied::COUNT],
     /// When the wheel's next slot comes up, in nanoseconds; `u64::MAX`: nothing is armed. Read without the lock.
     due: Arc<AtomicU64>,
 }
 
+/// How many entries of each class a shard has.
+pub(super) type Lens = [AtomicU32; Class::COUNT];
+
 /// Names an entry for as long as its shard is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryId(u32);
 
 impl Shard {
-    pub(super) fn new(number: usize, due: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(number: usize, due: Arc<AtomicU64>, lens: Arc<Lens>) -> Self {
         Self {
             number,
             slab: Slab::new(),
             requests: Index::new(),
             replies: Index::new(),
             wheel: Wheel::new(),
-            embryonic: Queue::new(),
+            queues: core::array::from_fn(|_| Queue::new()),
+            lens,
             states: [0; Tallied::COUNT],
             due,
         }
@@ -104,7 +112,7 @@ impl Shard {
         self.touch(id, now);
     }
 
-    /// Counts the entry as its state says, and puts it into the queue of embryonic ones or takes it out.
+    /// Counts the entry as its state says, and puts it into the queue of its class.
     #[inline]
     pub(crate) fn settle(&mut self, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
@@ -115,18 +123,44 @@ impl Shard {
         if now != Tallied::default() {
             self.states[now.index()] += 1;
         }
-        let is_embryonic = connection.is_embryonic();
-        if is_embryonic != connection.queued.are_there() {
-            match is_embryonic {
-                true => self.embryonic.push(&mut self.slab, id.0),
-                false => self.embryonic.remove(&mut self.slab, id.0),
-            }
+        let class = Class::of(connection);
+        if class != connection.class {
+            self.leave(id);
+            self.join(id, class);
         }
     }
 
-    /// The embryonic connection that came first.
-    pub(super) fn oldest_embryonic(&self) -> Option<EntryId> {
-        self.embryonic.oldest().map(EntryId)
+    /// Takes the entry out of the queue of its class, if it is in one.
+    fn leave(&mut self, id: EntryId) {
+        let class = core::mem::take(&mut self.slab.get_mut(id.0).class);
+        if class != Class::Established {
+            self.queues[class.index()].remove(&mut self.slab, id.0);
+            self.publish(class);
+        }
+    }
+
+    /// Puts an entry that is in no queue into one, as the newest.
+    fn join(&mut self, id: EntryId, class: Class) {
+        if class != Class::Established {
+            self.slab.get_mut(id.0).class = class;
+            self.queues[class.index()].push(&mut self.slab, id.0);
+            self.publish(class);
+        }
+    }
+
+    fn publish(&self, class: Class) {
+        self.lens[class.index()].store(self.queues[class.index()].len(), Relaxed);
+    }
+
+    /// The entry counts as the newest of its class, which may be another than before.
+    pub(crate) fn renew(&mut self, id: EntryId) {
+        self.leave(id);
+        self.join(id, Class::of(self.slab.get(id.0)));
+    }
+
+    /// The entry of a class that has been there for longest.
+    pub(super) fn oldest(&self, class: Class) -> Option<EntryId> {
+        self.queues[class.index()].oldest().map(EntryId)
     }
 
     pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
@@ -170,9 +204,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, keys: &Keys, id: EntryId) -> Connection {
         self.wheel.disarm(&mut self.slab, id.0);
-        if self.slab.get(id.0).queued.are_there() {
-            self.embryonic.remove(&mut self.slab, id.0);
-        }
+        self.leave(id);
         let mut connection = self.slab.remove(id.0);
         let tallied = core::mem::take(&mut connection.tallied);
         if tallied != Tallied::default() {
