@@ -9,6 +9,7 @@
 //! thread, so whoever enters a namespace does so before, on a thread with a current-thread runtime.
 
 mod error;
+mod events;
 mod message;
 
 use std::io;
@@ -24,8 +25,9 @@ use tokio::task::JoinHandle;
 use uvs_director::spec::{Family, MacAddr, Prefix};
 
 pub use error::{Cause, NetError};
+pub use events::Events;
 pub(crate) use message::{RuleMatch, route_message, rule_message, rule_priority, rule_table};
-use message::{address_state, family, link_state, route_state};
+use message::{address_state, family, link_sight, link_state, route_state};
 
 /// Where one end of a veth pair goes.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,31 @@ pub struct LinkState {
     pub peer_is_elsewhere: bool,
     /// How many want it to take frames that are for others, too.
     pub promiscuity: u32,
+}
+
+/// A link, what it carries at this moment, and what it lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkSight {
+    /// The link.
+    pub state: LinkState,
+    /// Whether something is at its other end.
+    pub carrier: bool,
+    /// Since the link was made.
+    pub losses: LinkLosses,
+}
+
+/// Packets that a link lost, as the kernel counts them. `rx` is what the link received, `tx` what it was to send: of a TUN
+/// or TAP device the process behind it receives what the link sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkLosses {
+    /// Received and dropped, as for want of memory.
+    pub rx_dropped: u64,
+    /// Not sent, as for a full queue.
+    pub tx_dropped: u64,
+    /// Received broken.
+    pub rx_errors: u64,
+    /// Not sent for an error.
+    pub tx_errors: u64,
 }
 
 /// One route of any table.
@@ -115,10 +142,18 @@ impl Net {
     /// # Errors
     /// [`Cause::NoLink`] when there is none.
     pub async fn link(&self, name: &str) -> Result<LinkState, NetError> {
+        Ok(self.sight(name).await?.state)
+    }
+
+    /// The link of this name, with what it carries and lost.
+    ///
+    /// # Errors
+    /// As [`Self::link`].
+    pub async fn sight(&self, name: &str) -> Result<LinkSight, NetError> {
         let step = || format!("look up the link {name}");
         let mut found = std::pin::pin!(self.handle.link().get().match_name(name).execute());
         match found.try_next().await.map_err(|error| NetError::new(step(), error)) {
-            Ok(Some(message)) => Ok(link_state(message)),
+            Ok(Some(message)) => Ok(link_sight(message)),
             Ok(None) => Err(NetError::new(step(), Cause::NoLink(name.to_owned()))),
             // ERANGE: the name is longer than a link's can be.
             Err(error) if matches!(error.errno(), Some(Errno::ENODEV | Errno::ENXIO | Errno::ERANGE)) => {
@@ -367,6 +402,14 @@ impl Net {
         let mut request = self.handle.rule().add();
         *request.message_mut() = message;
         request.execute().await.map_err(|error| NetError::new(step, error))
+    }
+
+    /// Removes a rule, given as the kernel describes it.
+    ///
+    /// # Errors
+    /// When it is not there, or the kernel refuses.
+    pub async fn delete_rule(&self, message: rule::RuleMessage) -> Result<(), NetError> {
+        self.remove_rule(message).await
     }
 
     pub(crate) async fn remove_rule(&self, message: rule::RuleMessage) -> Result<(), NetError> {

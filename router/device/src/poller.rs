@@ -132,7 +132,7 @@ mod tests {
         let stop = StopHandle::new().unwrap();
         let pairs: Vec<_> = (0..3).map(|_| UnixDatagram::pair().unwrap()).collect();
         let mut poller = Poller::new(pairs.iter().map(|(near, _)| near), &stop).unwrap();
-        assert_eq!(ready(&mut poller), []);
+        assert_eq!(ready(&mut poller), [] as [usize; 0]);
         for far in [2, 0] {
             pairs[far].1.send(b"x").unwrap();
         }

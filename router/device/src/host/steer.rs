@@ -20,7 +20,9 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::rule;
 use uvs_director::spec::{Family, Prefix};
 
-use super::{HostState, LocalNode, RepliesFrom, Undo};
+use super::keep::Finding;
+use super::undo::{Undo, Wire};
+use super::{HostState, LocalNode, RepliesFrom};
 use crate::net::{NetError, RuleMatch, route_message, rule_message, rule_priority, rule_table};
 
 /// The routing tables we take, if they are free.
@@ -29,45 +31,43 @@ const TABLES: std::ops::Range<u32> = 20_000..20_256;
 const LOCAL_TABLE: u32 = 255;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-/// The table of each device and family.
+/// What steers packets, as it was made, so that it can be made again.
 #[derive(Debug, Default)]
-pub(super) struct Tables(Vec<(String, Family, u32)>);
+pub(super) struct Steered {
+    /// The table of each device and family.
+    tables: Vec<(String, Family, u32)>,
+    /// Rules before that of the main table, each with the link that it is about.
+    rules: Vec<(Option<String>, rule::RuleMessage)>,
+    /// Rules of priority 0, before that of the local table.
+    first: Vec<(Family, Vec<rule::RuleMessage>)>,
+}
 
 impl HostState {
     /// Gives each device (and family) a table whose default route leads into it, and each link a rule for it.
-    pub(super) async fn steer_replies(
-        &mut self,
-        wanted: &[RepliesFrom],
-        tables: &mut Tables,
-    ) -> Result<(), NetError> {
+    pub(super) async fn steer_replies(&mut self, wanted: &[RepliesFrom]) -> Result<(), NetError> {
         for RepliesFrom { link, device, family } in wanted {
             let step = format!("steer replies from {link} into {device}");
             // A rule takes any name, and would wait for such a link for ever.
             self.net.link(link).await.map_err(|error| error.during(&step))?;
-            let table = self.table(device, *family, tables, &step).await?;
+            let table = self.table(device, *family, &step).await?;
             let what = RuleMatch { link: Some(link), ..RuleMatch::default() };
             self.add_rule_before_main(*family, what, table, &step).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn steer_local_nodes(
-        &mut self,
-        wanted: &[LocalNode],
-        tables: &mut Tables,
-    ) -> Result<(), NetError> {
+    pub(super) async fn steer_local_nodes(&mut self, wanted: &[LocalNode]) -> Result<(), NetError> {
         let wanted = || wanted.iter().filter(|node| node.servers || node.clients);
         for node in wanted().filter(|node| node.addresses.iter().any(IpAddr::is_ipv4)) {
             let step = || format!("steer packets of the host's own addresses into {}", node.device);
             self.net.link(&node.device).await.map_err(|error| error.during(step()))?;
-            // The director sends from these addresses, on behalf of the host's own processes.
-            self.set_sysctl(format!("net/ipv4/conf/{}/accept_local", node.device), "1")?;
+            self.ensure_accept_local(&node.device)?;
         }
         for node in wanted().filter(|node| node.servers) {
             for &address in &node.addresses {
                 let step = format!("steer answers from {address} into {}", node.device);
                 let family = Family::of(address);
-                let table = self.table(&node.device, family, tables, &step).await?;
+                let table = self.table(&node.device, family, &step).await?;
                 // Only those: what the director itself sends from the address comes in on the device.
                 let what = RuleMatch { link: Some("lo"), from: Some(address), to: None };
                 self.add_rule_before_main(family, what, table, &step).await?;
@@ -85,7 +85,7 @@ impl HostState {
                 if addresses.is_empty() {
                     continue;
                 }
-                let table = self.table(&node.device, family, tables, &step).await?;
+                let table = self.table(&node.device, family, &step).await?;
                 for &to in &addresses {
                     let links = node.replies_from.iter().map(|link| RuleMatch {
                         link: Some(link),
@@ -107,6 +107,85 @@ impl HostState {
         Ok(())
     }
 
+    /// Lets the director send from the host's own addresses, on behalf of its processes.
+    fn ensure_accept_local(&mut self, device: &str) -> Result<bool, NetError> {
+        Ok(self.set_sysctl(format!("net/ipv4/conf/{device}/accept_local"), "1")? != "1")
+    }
+
+    /// Makes again what is missing of what was made, and tells `found` of each.
+    pub(super) async fn keep_steered(&mut self, found: &mut Vec<Finding>) {
+        let local = self.plan.local_nodes.iter().filter(|node| node.servers || node.clients);
+        let local: Vec<String> = local
+            .filter(|node| node.addresses.iter().any(IpAddr::is_ipv4))
+            .map(|node| node.device.clone())
+            .collect();
+        for device in local {
+            let what =
+                format!("packets from the host's own addresses are taken from {device} (accept_local)");
+            let kept = self.ensure_accept_local(&device);
+            Finding::note(found, what, &[&device], kept);
+        }
+        for (device, family, table) in self.steered.tables.clone() {
+            let what = format!("the default route of table {table} out of {device}");
+            let kept = self.ensure_table(&device, family, table, "steer packets").await;
+            Finding::note(found, what, &[&device], kept);
+        }
+        for (link, message) in self.steered.rules.clone() {
+            let what = format!("the rule {} for table {}", rule_priority(&message), rule_table(&message));
+            let kept = self.ensure_rule(message).await;
+            Finding::note(found, what, link.as_deref().as_slice(), kept);
+        }
+        for (family, messages) in self.steered.first.clone() {
+            let what = "the rules for packets to the host's own addresses".to_owned();
+            let kept = self.ensure_first_rules(family, &messages).await;
+            Finding::note(found, what, &[], kept);
+        }
+    }
+
+    /// Adds a rule of ours that is not there any more. The kernel refuses a second one like it.
+    async fn ensure_rule(&mut self, message: rule::RuleMessage) -> Result<bool, NetError> {
+        match self.net.add_rule(message, "add a rule again").await {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ensure_first_rules(
+        &mut self,
+        of: Family,
+        messages: &[rule::RuleMessage],
+    ) -> Result<bool, NetError> {
+        let mut added = false;
+        for message in messages {
+            added |= self.ensure_rule(message.clone()).await?;
+        }
+        if added {
+            self.move_local_rules_behind(of, "steer packets to the host's own addresses").await?;
+        }
+        Ok(added)
+    }
+
+    async fn ensure_table(
+        &mut self,
+        device: &str,
+        of: Family,
+        table: u32,
+        step: &str,
+    ) -> Result<bool, NetError> {
+        let index = self.net.link_index(device).await.map_err(|error| error.during(step))?;
+        let message = route_message(everything(of), None, Some(index), table);
+        let adding = format!("{step}: add the default route out of {device} to table {table}");
+        match self.net.add_route_message(message.clone(), adding).await {
+            Ok(()) => {
+                self.note(Undo::Route(Wire(message)));
+                Ok(true)
+            }
+            Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Adds a rule behind that of the local table and right before the first other one, as the kernel does when it is
     /// given no priority, but never at 0, where only rules before the local table belong.
     async fn add_rule_before_main(
@@ -120,13 +199,19 @@ impl HostState {
         let others = rules.iter().filter(|rule| rule_table(rule) != LOCAL_TABLE);
         let first = others.map(rule_priority).filter(|&priority| priority > 0).min();
         let message = rule_message(of, what, table, first.map_or(1, |first| (first - 1).max(1)));
-        self.add_rule(message, step).await
+        self.add_rule(message.clone(), step).await?;
+        self.steered.rules.push((what.link.map(str::to_owned), message));
+        Ok(())
     }
 
     async fn add_rule(&mut self, message: rule::RuleMessage, step: &str) -> Result<(), NetError> {
-        self.net.add_rule(message.clone(), step).await?;
-        self.done.push(Undo::Rule(message));
-        Ok(())
+        let note = Undo::Rule(Wire(message.clone()));
+        self.note(note.clone());
+        let added = self.net.add_rule(message, step).await;
+        if added.is_err() {
+            self.forget(&note);
+        }
+        added
     }
 
     /// Adds rules of priority 0 and sees to it that they come before that of the local table, which every host has at 0.
@@ -146,10 +231,19 @@ impl HostState {
                        give it another priority (ip rule)";
             return Err(NetError::new(step, io::Error::other(why)));
         }
-        for message in messages {
-            self.add_rule(message, step).await?;
+        for message in &messages {
+            self.add_rule(message.clone(), step).await?;
         }
-        for local in at_zero().filter(|rule| is_local(rule)) {
+        self.steered.first.push((of, messages));
+        self.move_local_rules_behind(of, step).await
+    }
+
+    /// Adds the rules of the local table anew, so that they come last of those of priority 0.
+    async fn move_local_rules_behind(&mut self, of: Family, step: &str) -> Result<(), NetError> {
+        let rules = self.net.rules(of).await?;
+        let is_local =
+            |rule: &&rule::RuleMessage| rule_priority(rule) == 0 && rule_table(rule) == LOCAL_TABLE;
+        for local in rules.iter().filter(is_local) {
             let with = |priority| {
                 let mut copy = local.clone();
                 copy.attributes.retain(|attribute| !matches!(attribute, rule::RuleAttribute::Priority(_)));
@@ -157,56 +251,48 @@ impl HostState {
                 copy
             };
             self.add_rule(with(1), step).await?;
+            let lost = Undo::LostRule(Wire(with(0)));
+            self.note(lost.clone());
             self.net.remove_rule(with(0)).await?;
-            self.done.push(Undo::LostRule(with(0)));
             self.net.add_rule(with(0), step).await?;
-            self.done.pop();
+            self.forget(&lost);
             self.net.remove_rule(with(1)).await?;
-            self.done.pop();
+            self.forget(&Undo::Rule(Wire(with(1))));
         }
         Ok(())
     }
 
-    async fn table(
-        &mut self,
-        device: &str,
-        of: Family,
-        tables: &mut Tables,
-        step: &str,
-    ) -> Result<u32, NetError> {
-        let known = tables.0.iter().find(|(name, family, _)| (name.as_str(), *family) == (device, of));
+    async fn table(&mut self, device: &str, of: Family, step: &str) -> Result<u32, NetError> {
+        let known =
+            self.steered.tables.iter().find(|(name, family, _)| (name.as_str(), *family) == (device, of));
         if let Some(&(_, _, table)) = known {
             return Ok(table);
         }
         let table = self.make_table(device, of, step).await?;
-        tables.0.push((device.to_owned(), of, table));
+        self.steered.tables.push((device.to_owned(), of, table));
         Ok(table)
     }
 
     async fn make_table(&mut self, device: &str, of: Family, step: &str) -> Result<u32, NetError> {
-        let index = self.net.link_index(device).await.map_err(|error| error.during(step))?;
-        let unspecified = match of {
-            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let everything = Prefix::new(unspecified, 0).expect("0 is a prefix length");
         let mut taken: BTreeSet<u32> = self.net.routes().await?.iter().map(|route| route.table).collect();
         taken.extend(self.net.rules(of).await?.iter().map(rule_table));
         for table in TABLES.filter(|table| !taken.contains(table)) {
-            let message = route_message(everything, None, Some(index), table);
-            let adding = format!("{step}: add its default route to table {table}");
-            match self.net.add_route_message(message.clone(), adding).await {
-                Ok(()) => {
-                    self.done.push(Undo::Route(message));
-                    return Ok(table);
-                }
-                // Another director took it since we looked.
-                Err(error) if error.errno() == Some(Errno::EEXIST) => {}
-                Err(error) => return Err(error),
+            // False: another director took it since we looked.
+            if self.ensure_table(device, of, table, step).await? {
+                return Ok(table);
             }
         }
         let (first, last) = (TABLES.start, TABLES.end - 1);
         let full = io::Error::other(format!("none of the routing tables {first} to {last} is free"));
         Err(NetError::new(step, full))
     }
+}
+
+/// The prefix of all addresses of a family.
+fn everything(of: Family) -> Prefix {
+    let unspecified = match of {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Prefix::new(unspecified, 0).expect("0 is a prefix length")
 }

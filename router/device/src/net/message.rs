@@ -7,7 +7,7 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo
 use rtnetlink::packet_route::{AddressFamily, address, route, rule};
 use uvs_director::spec::{Family, MacAddr, Prefix};
 
-use super::{LinkState, RouteState};
+use super::{LinkLosses, LinkSight, LinkState, RouteState};
 
 /// The route's message: it serves to add the route and to remove it.
 pub(crate) fn route_message(
@@ -100,6 +100,20 @@ pub(super) fn family(addr: IpAddr) -> AddressFamily {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     }
+}
+
+pub(super) fn link_sight(message: LinkMessage) -> LinkSight {
+    let losses = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(LinkLosses {
+            rx_dropped: stats.rx_dropped,
+            tx_dropped: stats.tx_dropped,
+            rx_errors: stats.rx_errors,
+            tx_errors: stats.tx_errors,
+        }),
+        _ => None,
+    });
+    let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+    LinkSight { carrier, losses: losses.unwrap_or_default(), state: link_state(message) }
 }
 
 pub(super) fn link_state(message: LinkMessage) -> LinkState {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use uvs_device::Device;
-use uvs_device::host::{Bridge, HostPlan, HostState, LocalNode, RepliesFrom};
+use uvs_device::host::{Bridge, Finding, HostPlan, HostState, LocalNode, Outcome, RepliesFrom};
 use uvs_device::net::{Cause, LinkState, Namespace, Net, RouteState, read_sysctl, sysctl};
 use uvs_director::Frame;
 use uvs_director::spec::{Family, Prefix};
@@ -361,5 +361,185 @@ fn requests_and_replies_both_pass_the_tun_device() {
         let len = socket.recv(&mut text).unwrap();
         assert_eq!(&text[..len], b"for the host");
         state.undo().await.unwrap();
+    });
+}
+
+fn repaired(found: &[Finding]) -> Vec<&str> {
+    found.iter().filter(|it| it.outcome == Outcome::Repaired).map(|it| it.what.as_str()).collect()
+}
+
+#[test]
+fn what_others_take_away_is_made_again_and_undone_in_the_end() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let before = snapshot(&net).await;
+        let mut state = HostState::apply(&full_plan()).await.unwrap();
+        assert_eq!(state.keep().await, [], "nothing is amiss");
+        let as_wanted = snapshot(&net).await;
+
+        net.clear_master("tap0").await.unwrap();
+        assert_eq!(repaired(&state.keep().await), ["tap0 in bridge new"]);
+        net.set_down("lan").await.unwrap();
+        assert_eq!(repaired(&state.keep().await), ["lan up"]);
+        // The kernel forgets the routes of a link that is down, and IPv6 its addresses.
+        net.set_down("tun0").await.unwrap();
+        net.set_up("tun0").await.unwrap();
+        let found = state.keep().await;
+        assert!(repaired(&found).contains(&"route to 192.0.2.10/32 out of tun0"), "{found:?}");
+        assert!(found.iter().any(|it| it.what.starts_with("the default route of table")), "{found:?}");
+        for rule in net.rules(Family::V4).await.unwrap() {
+            let is_ours = format!("{rule:?}").contains("Table(20000)");
+            if is_ours {
+                net.delete_rule(rule).await.unwrap();
+            }
+        }
+        assert_eq!(repaired(&state.keep().await).len(), 4, "three rules and those of clients");
+        sysctl("net/ipv4/ip_forward", "0").unwrap();
+        sysctl("net/ipv4/conf/all/rp_filter", "1").unwrap();
+        let found = state.keep().await;
+        assert_eq!(repaired(&found), ["forwarding between lan, new, tun0"]);
+        let again = snapshot(&net).await;
+        assert_eq!(
+            (&again.links, &again.routes, &again.sysctls),
+            (&as_wanted.links, &as_wanted.routes, &as_wanted.sysctls)
+        );
+        let sorted = |mut rules: Vec<String>| {
+            rules.sort();
+            rules
+        };
+        assert_eq!(sorted(again.rules.clone()), sorted(as_wanted.rules.clone()));
+
+        let index = net.link_index("new").await.unwrap();
+        net.delete_link("new").await.unwrap();
+        let found = state.keep().await;
+        for what in ["bridge new", "wan in bridge new", "tap0 in bridge new", "address 10.3.0.1/24 on new"] {
+            assert!(repaired(&found).contains(&what), "{what}: {found:?}");
+        }
+        assert_ne!(net.link_index("new").await.unwrap(), index, "another one");
+        assert_eq!(state.keep().await, []);
+        state.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await, before);
+    });
+}
+
+#[test]
+fn what_cannot_be_made_again_is_told_until_it_can() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _device = Device::open(&tap("tap0")).unwrap();
+        let bridge = Bridge { name: "new".into(), ports: vec!["wan".into()], taps: vec!["tap0".into()] };
+        let plan = HostPlan { bridges: vec![bridge], ..HostPlan::default() };
+        let mut state = HostState::apply(&plan).await.unwrap();
+        net.delete_link("wan").await.unwrap();
+        for _ in 0..2 {
+            let found = state.keep().await;
+            let [Finding { what, links, outcome: Outcome::Broken(why) }] = &found[..] else {
+                panic!("{found:?}");
+            };
+            assert_eq!((what.as_str(), &links[..]), ("wan in bridge new", &["wan".into(), "new".into()][..]));
+            assert!(why.contains("there is no link wan"), "{why}");
+        }
+        net.veth("wan", "wan-peer", Namespace::Here).await.unwrap();
+        assert_eq!(repaired(&state.keep().await), ["wan in bridge new"]);
+        assert!(net.link("wan").await.unwrap().up);
+        state.undo().await.unwrap();
+        let wan = net.link("wan").await.unwrap();
+        assert_eq!((wan.master, wan.up), (None, false), "as this one was");
+    });
+}
+
+#[test]
+fn what_others_have_changed_is_theirs() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let _devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let state = HostState::apply(&full_plan()).await.unwrap();
+        // Somebody plugs the port in elsewhere, makes the bridge anew, and wants another filter.
+        net.set_master("wan", "spare").await.unwrap();
+        net.delete_link("new").await.unwrap();
+        net.bridge("new").await.unwrap();
+        sysctl("net/ipv4/conf/all/rp_filter", "1").unwrap();
+        state.undo().await.unwrap();
+        let spare = net.link_index("spare").await.unwrap();
+        assert_eq!(net.link("wan").await.unwrap().master, Some(spare));
+        assert!(net.link("new").await.unwrap().is_bridge);
+        assert_eq!(read_sysctl("net/ipv4/conf/all/rp_filter").unwrap(), "1");
+        assert_eq!(read_sysctl("net/ipv4/ip_forward").unwrap(), "0", "nobody else had it on");
+    });
+}
+
+/// A folder for records, which goes with the test.
+struct Records(std::path::PathBuf);
+
+impl Records {
+    fn new(test: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("uvs-records-{}-{test}", std::process::id())))
+    }
+
+    fn count(&self) -> usize {
+        std::fs::read_dir(&self.0).unwrap().count()
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What SIGKILL leaves: the host as it is, and a record that nobody has locked.
+fn kill(state: HostState, records: &Records) {
+    let path = std::fs::read_dir(&records.0).unwrap().next().unwrap().unwrap().path();
+    state.abandon();
+    // The next process will have another id.
+    std::fs::rename(path, records.0.join("host-dead")).unwrap();
+}
+
+#[test]
+fn what_a_killed_one_left_is_undone_in_the_end() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let records = Records::new("same");
+        let before = snapshot(&net).await;
+        for round in 0..3 {
+            let devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+            let state = HostState::apply_recorded(&full_plan(), Some(&records.0)).await.unwrap();
+            assert_eq!(records.count(), 1, "round {round}");
+            assert_eq!(net.rules(Family::V4).await.unwrap().len(), 8, "round {round}: none is left over");
+            kill(state, &records);
+            drop(devices);
+        }
+        let devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let index = net.link_index("new").await.unwrap();
+        let state = HostState::apply_recorded(&full_plan(), Some(&records.0)).await.unwrap();
+        assert_eq!(net.link_index("new").await.unwrap(), index, "the bridge stays, for others may use it");
+        drop(devices);
+        state.undo().await.unwrap();
+        assert_eq!(snapshot(&net).await, before);
+        assert_eq!(records.count(), 0);
+    });
+}
+
+#[test]
+fn what_a_killed_one_left_goes_at_once_when_it_is_not_wanted_any_more() {
+    isolated(async |net| {
+        furnish(&net).await;
+        let records = Records::new("other");
+        let before = snapshot(&net).await;
+        let devices = (Device::open(&tap("tap0")).unwrap(), Device::open(&tun("tun0")).unwrap());
+        let state = HostState::apply_recorded(&full_plan(), Some(&records.0)).await.unwrap();
+        kill(state, &records);
+        drop(devices);
+        let plan = HostPlan { up: vec!["spare".into()], ..HostPlan::default() };
+        let state = HostState::apply_recorded(&plan, Some(&records.0)).await.unwrap();
+        assert!(net.link("new").await.is_err(), "the bridge");
+        assert_eq!(read_sysctl("net/ipv4/ip_forward").unwrap(), "0");
+        // One that lives is left alone.
+        let other = HostState::apply_recorded(&HostPlan::default(), Some(&records.0)).await.unwrap();
+        assert!(net.link("spare").await.unwrap().up);
+        drop((state, other));
+        assert_eq!(snapshot(&net).await, before);
+        assert_eq!(records.count(), 0);
     });
 }
