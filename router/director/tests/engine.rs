@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use common::*;
 use proptest::prelude::*;
 use uvs_director::spec::*;
-use uvs_director::{DropReason, Duration, Frame, Outbox, Verdict};
+use uvs_director::{DropReason, Duration, Frame, Outbox, PortId, Verdict};
 
 const IPIP: Forwarding = Forwarding::Tunnel(Tunnel::Ipip);
 
@@ -498,4 +498,41 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             bytes
         });
     prop_oneof![4 => valid, 3 => damaged, 1 => prop::collection::vec(any::<u8>(), 0..120)]
+}
+
+#[test]
+fn the_mtu_of_a_link_is_that_of_its_interface_while_it_is_smaller() {
+    let bench = Bench::new();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    let big = tcp((CLIENT, 40000), (VIP, 80), "A", &[0; 1400]);
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40000), (VIP, 80), "S", b""));
+    bench.pass(CLIENT_SIDE, &big);
+    bench.apply(Change::SetLinkMtu { port: SERVER_SIDE, mtu: 1300 });
+    let told = |want| {
+        let sent = bench.refused(CLIENT_SIDE, &big, DropReason::FragmentationNeeded);
+        let (from, to, kind, code, mtu, _) = read_icmp(&sent[0].1);
+        assert_eq!((from, to, kind, code, mtu), (VIP, CLIENT, 3, 4, want));
+    };
+    told(1300);
+    // What the interfaces are set to does not change what the link takes.
+    let interfaces = bench.director.interfaces();
+    assert_eq!(interfaces[1].mtu, 1500, "as it was set");
+    let set = |mtu| {
+        let mut interfaces = interfaces.clone();
+        interfaces[1].mtu = mtu;
+        bench.apply(Change::SetNetwork { interfaces, routes: Vec::new() });
+        let rs1 = "192.168.10.11".parse().unwrap();
+        bench.apply(Change::SetNeighbor { port: SERVER_SIDE, addr: rs1, mac: MacAddr(RS1_MAC) });
+    };
+    set(1500);
+    told(1300);
+    set(1280);
+    told(1280);
+    set(1500);
+    bench.apply(Change::SetLinkMtu { port: SERVER_SIDE, mtu: 9000 });
+    bench.pass(CLIENT_SIDE, &big);
+    let refused = [(SERVER_SIDE, 67), (PortId(9), 1500)];
+    for (port, mtu) in refused {
+        bench.director.apply(Change::SetLinkMtu { port, mtu }, bench.now).expect_err("no such link");
+    }
 }

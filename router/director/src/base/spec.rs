@@ -451,6 +451,14 @@ pub enum Change {
     /// Gives the interfaces other addresses, such as the VIPs of new services. Routes and neighbours stay as they are, and so
     /// do flows in the cache, unless a subnet comes or goes. All else of the interfaces has to be as it is.
     SetAddresses(Vec<InterfaceSpec>),
+    /// Says how long packets the link of an interface takes at this moment. The smaller of this and the interface's own MTU
+    /// counts. It outlives [`Self::SetNetwork`].
+    SetLinkMtu {
+        /// Of which interface.
+        port: PortId,
+        /// Largest IP packet in bytes, 68 at least.
+        mtu: u32,
+    },
     /// Adds or replaces a neighbour that is never asked for and never expires.
     SetNeighbor {
         /// On which interface.

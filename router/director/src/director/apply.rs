@@ -23,6 +23,9 @@ use crate::track::table::Expiry;
 /// How long an expired template, or FTP control connection, lives on while connections that hang on it are there.
 const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
 
+/// The least that a link of IPv4 takes (RFC 791), in bytes.
+const LINK_MTU_MIN: u32 = 68;
+
 /// What only changes and timers touch, one at a time.
 pub(crate) struct Control {
     schedulers: Arc<dyn SchedulerFactory>,
@@ -51,6 +54,7 @@ impl Director {
         let control = &mut *lock(&self.control);
         match change {
             Change::SetNetwork { interfaces, routes } => self.set_network(control, interfaces, &routes),
+            Change::SetLinkMtu { port, mtu } => self.set_link_mtu(port, mtu),
             Change::SetAddresses(interfaces) => self.set_addresses(control, interfaces),
             Change::SetNeighbor { port, addr, mac } => self.set_neighbor(port, addr.into(), mac),
             Change::SetMarks(rules) => {
@@ -136,11 +140,31 @@ impl Director {
                 )));
             }
         }
-        let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?;
+        let link_mtus = self.snapshot.load().network.link_mtus().to_vec();
+        let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?.within_links(link_mtus);
         let lost = self.neighbors.retain_ports(&network);
         self.count_drops(DropReason::Unreachable, lost);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
         self.look_for_local(control);
+        self.withdraw_flows(None);
+        Ok(())
+    }
+
+    fn set_link_mtu(&self, port: PortId, mtu: u32) -> Result<(), ApplyError> {
+        let before = Arc::clone(&self.snapshot.load().network);
+        if mtu < LINK_MTU_MIN {
+            return Err(ApplyError::Invalid(format!("the MTU of {port}, {mtu}, is below {LINK_MTU_MIN}")));
+        }
+        if before.interface(port).is_none() {
+            return Err(ApplyError::Invalid(format!("there is no interface {port}")));
+        }
+        let index = usize::from(port.0);
+        let mut link_mtus = before.link_mtus().to_vec();
+        link_mtus.resize(link_mtus.len().max(index + 1), u32::MAX);
+        link_mtus[index] = mtu;
+        let same = before.with_addresses(before.interfaces().to_vec()).map_err(ApplyError::Invalid)?;
+        self.replace(|snapshot| snapshot.network = Arc::new(same.within_links(link_mtus)));
+        self.neighbors.outdate_memos();
         self.withdraw_flows(None);
         Ok(())
     }

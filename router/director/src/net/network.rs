@@ -40,6 +40,8 @@ pub(crate) struct Network {
     interfaces: Vec<InterfaceSpec>,
     /// Routes beside those of subnets, as they were given.
     given: Vec<RouteSpec>,
+    /// The largest packet that a link takes, by port, as far as it was told.
+    link_mtus: Vec<u32>,
     /// Longest prefix first; all but those to addresses of ours alone, which are in `local`.
     routes: Vec<Route>,
     /// Which route leads to an address, where there are more than a few.
@@ -172,7 +174,7 @@ impl Network {
     /// # Errors
     /// A sentence: something else of an interface is another, or what [`Self::new`] says.
     pub(crate) fn with_addresses(&self, interfaces: Vec<InterfaceSpec>) -> Result<Self, String> {
-        let network = Self::new(interfaces, &self.given)?;
+        let network = Self::new(interfaces, &self.given)?.within_links(self.link_mtus.clone());
         let all_but_addresses = |interface: &InterfaceSpec| {
             let InterfaceSpec { port, name, link, mtu, .. } = interface;
             (*port, name.clone(), *link, *mtu)
@@ -182,6 +184,26 @@ impl Network {
             return Err("an interface is not as it was: only its addresses can change so".into());
         }
         Ok(network)
+    }
+
+    /// The same network with links that take packets of these lengths.
+    pub(crate) fn within_links(mut self, link_mtus: Vec<u32>) -> Self {
+        self.link_mtus = link_mtus;
+        for index in 0..self.routes.len() {
+            self.routes[index].mtu = self.mtu(self.routes[index].port);
+        }
+        self
+    }
+
+    /// The largest packet that each link takes, by port, as far as it was told.
+    pub(crate) fn link_mtus(&self) -> &[u32] {
+        &self.link_mtus
+    }
+
+    /// The largest packet that leaves through an interface: its own MTU or its link's.
+    fn mtu(&self, port: PortId) -> u32 {
+        let own = self.interface(port).map_or(u32::MAX, |interface| interface.mtu);
+        self.link_mtus.get(usize::from(port.0)).map_or(own, |&link| own.min(link))
     }
 
     /// Whether packets to others than addresses of the director leave as they did in the network before: subnets, and what
@@ -271,8 +293,10 @@ impl Network {
         if !to.is_v6_link_local() {
             return self.route(to);
         }
-        let interface = self.interface(port).filter(|_| !self.link_local(port).is_empty())?;
-        Some(Hop { port, addr: to, mtu: interface.mtu, source: self.source_for(port, to), essential: false })
+        if self.link_local(port).is_empty() {
+            return None;
+        }
+        Some(Hop { port, addr: to, mtu: self.mtu(port), source: self.source_for(port, to), essential: false })
     }
 
     /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
@@ -283,7 +307,7 @@ impl Network {
         if self.known.may_contain(to)
             && let Some(&port) = self.local.get(&to)
         {
-            let mtu = self.interface(port)?.mtu;
+            let mtu = self.mtu(port);
             return Some(Hop { port, addr: to, mtu, source: self.source_for(port, to), essential: false });
         }
         let wanted = bits(to);
