@@ -67,6 +67,7 @@ impl Config {
         let options = settings::options(&root);
         let workers = workers::workers(&root);
         let flow_pin = settings::flow_pin(&root);
+        let host_record = settings::host_record(&root);
         let modules = modules::modules(&root);
         let mut network = network::Network::read(&root);
         let neighbors = network.neighbors(&root, limits);
@@ -85,6 +86,7 @@ impl Config {
             limits,
             flows,
             flow_pin,
+            host_record,
             timeouts,
             options,
             workers,

@@ -89,6 +89,7 @@ mod tests {
             ("[options]", settings::OPTIONS),
             ("[workers]", workers::WORKERS),
             ("[flow_cache]", settings::FLOW_CACHE),
+            ("[host]", settings::HOST),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),
             ("`host` is", network::HOST),

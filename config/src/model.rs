@@ -10,7 +10,7 @@ use uvs_director::spec::{
 use uvs_director::{Duration, PortId};
 
 use crate::control::Control;
-use crate::modules::Modules;
+use crate::modules::{Folder, Modules};
 use crate::problem::{Location, Problem};
 
 /// The schedulers that come with uvs, by the names a service gives them.
@@ -48,6 +48,8 @@ pub struct Config {
     pub flows: u32,
     /// A folder in bpffs in which established flows outlive the director, for the next one.
     pub flow_pin: Option<PathBuf>,
+    /// Where it is noted what is done to the host, for the next start to undo if this process is killed.
+    pub host_record: Folder,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.

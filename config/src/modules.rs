@@ -66,17 +66,20 @@ impl Folder {
     }
 }
 
+/// A folder of the director's own: an absolute path, or none.
+pub(crate) fn folder(table: &Table<'_>, key: &'static str, example: &'static str) -> Folder {
+    let folder = table.parsed(key, example, |text| match text {
+        NONE => Ok(Folder::None),
+        path if Path::new(path).is_absolute() => Ok(Folder::At(path.into())),
+        other => Err(format!("folder {other:?} is neither an absolute path nor {NONE:?}")),
+    });
+    folder.map(|folder| folder.value).unwrap_or_default()
+}
+
 pub(crate) fn modules(root: &Table<'_>) -> Modules {
     let defaults = Modules::default();
     let Some(table) = root.section("modules", MODULES) else { return defaults };
-    let folder = |key, example| {
-        let folder = table.parsed(key, example, |text| match text {
-            NONE => Ok(Folder::None),
-            path if Path::new(path).is_absolute() => Ok(Folder::At(path.into())),
-            other => Err(format!("folder {other:?} is neither an absolute path nor {NONE:?}")),
-        });
-        folder.map(|folder| folder.value).unwrap_or_default()
-    };
+    let folder = |key, example| folder(&table, key, example);
     let size = table.integer(&Integer {
         key: "size_limit",
         label: "size_limit",

@@ -19,6 +19,7 @@ pub(crate) const ROOT: &[&str] = &[
     "options",
     "workers",
     "flow_cache",
+    "host",
     "modules",
     "interface",
     "route",

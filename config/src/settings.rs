@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts};
 
+use crate::modules::{self, Folder};
 use crate::read::{Integer, Keys, Table};
 
 pub(crate) const METRICS: Keys = &["listen"];
@@ -22,6 +23,7 @@ pub(crate) const LIMITS: Keys = &[
     "fragments_per_packet",
 ];
 pub(crate) const FLOW_CACHE: Keys = &["pin"];
+pub(crate) const HOST: Keys = &["record"];
 pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp"];
 pub(crate) const OPTIONS: Keys = &[
     "conn_reuse_mode",
@@ -140,6 +142,12 @@ pub(crate) fn flow_pin(root: &Table<'_>) -> Option<PathBuf> {
         _ => Err(format!("folder {text:?} is not an absolute path")),
     });
     pin.map(|pin| pin.value)
+}
+
+/// Where it is noted what is done to the host.
+pub(crate) fn host_record(root: &Table<'_>) -> Folder {
+    let table = root.section("host", HOST);
+    table.map(|table| modules::folder(&table, "record", "/run/uvs")).unwrap_or_default()
 }
 
 pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {
