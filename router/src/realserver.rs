@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use uvs_attach::Decapsulator;
@@ -117,13 +118,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
         args.device
     );
     let queue = device.queues().first().context("a device has at least one queue")?;
-    let mut counters = receive::pump(&tunnels, &signals, queue, &args.vip)?;
+    let mut counters = receive::pump(&tunnels, &signals, queue, &args.vip, || is_there(&device))?;
     let by_program = program.as_ref().map(Decapsulator::counters).unwrap_or_default();
     counters.decapsulated += by_program.packets;
     counters.congested += by_program.congested;
     let in_kernel = program.map(|_| format!("; {} decapsulated in the kernel", by_program.packets));
     println!("uvs realserver: {counters}{}", in_kernel.unwrap_or_default());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when somebody has deleted the device, and the VIPs with it: whoever supervises this process starts it again.
+fn is_there(device: &Device) -> Result<()> {
+    let name = device.name();
+    if if_nametoindex(name).is_ok_and(|index| index == device.index()) {
+        return Ok(());
+    }
+    bail!(
+        "the device {name} is gone, as when somebody deletes it (ip link del {name})\n  fix: start `uvs realserver` again"
+    )
 }
 
 /// The program in the kernel, if it is wanted and can be had.

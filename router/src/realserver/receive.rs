@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -17,6 +18,8 @@ use super::inner::{self, Drop, behind_ipv4, left_to_the_receiver};
 
 /// Packets taken from a socket before the others and signals are looked at again.
 const BUDGET: usize = 256;
+/// How often it is looked whether the device is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes that may wait in a socket; the kernel drops, and counts, what comes beyond.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -149,15 +152,16 @@ impl Tunnel {
     }
 }
 
-/// Unpacks until a signal comes.
+/// Unpacks until a signal comes. Asks once a second whether all `is_there` that it needs.
 ///
 /// # Errors
-/// A socket fails for good.
+/// A socket fails for good, or something is not there any more.
 pub(super) fn pump(
     tunnels: &[Tunnel],
     signals: &SignalFd,
     queue: &Queue,
     vips: &[IpAddr],
+    is_there: impl Fn() -> Result<()>,
 ) -> Result<Counters> {
     // Signals come as readable events, so the handle is never pulled.
     let stop = StopHandle::new()?;
@@ -167,8 +171,13 @@ pub(super) fn pump(
     let mut counters = Counters::default();
     let mut packet = vec![0; 65_536];
     let mut frame = Frame::new();
+    let mut looked = Instant::now();
     loop {
-        poller.wait(None)?;
+        poller.wait(Some(LOOK_EVERY))?;
+        if looked.elapsed() >= LOOK_EVERY {
+            is_there()?;
+            looked = Instant::now();
+        }
         if signals.read_signal().context("cannot read signals")?.is_some() {
             return Ok(counters);
         }

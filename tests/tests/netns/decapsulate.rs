@@ -312,3 +312,14 @@ fn cap_bpf_and_cap_net_admin_are_enough_to_unpack() {
     assert!(said.contains("fragments and odd packets are refused") && said.contains("CAP_NET_RAW"), "{said}");
     assert!(unpacked(&said).1 > 1000, "{said}");
 }
+
+#[test]
+fn without_its_device_it_ends_so_that_it_is_started_again() {
+    let Some(_turn) = turn() else { return };
+    let network = Network::new();
+    let mut process = network.decapsulate(&uvs(), &[]);
+    network.server.net().delete("uvs-rs0").unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert!(!status.success(), "{status}");
+    assert!(process.log().contains("uvs-rs0 is gone"), "{}", process.log());
+}
