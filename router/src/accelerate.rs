@@ -1,7 +1,10 @@
 //! The direct attach and its flow cache, as far as the configuration wants them and the host allows.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use tracing::{info, warn};
-use uvs_attach::{AttachError, Attachments, CachePlan, Pair};
+use uvs_attach::{AttachError, Attachments, Cache, CachePlan, Pair};
 use uvs_config::{Accelerate, Config};
 
 use crate::clock::Clock;
@@ -19,17 +22,19 @@ pub struct Missing {
 /// What is attached, and what could not be accelerated.
 #[derive(Default)]
 pub struct Attached {
-    /// `None`: no interface is to be attached.
-    pub attachments: Option<Attachments>,
+    /// The flow cache, if there is one.
+    pub cache: Option<Arc<Cache>>,
+    /// Interfaces attached directly, their links, and whether they are.
+    pub links: Vec<(String, String, AtomicBool)>,
     /// In the order of the interfaces.
     pub missing: Vec<Missing>,
 }
 
-/// Attaches what the configuration says. Call it as [`Attachments::new`].
+/// Attaches what the configuration says, and tells what that is. Call it as [`Attachments::new`].
 ///
 /// # Errors
 /// Something cannot be attached, or a flow cache that must be there cannot.
-pub async fn attach(config: &Config, clock: Clock) -> Result<Attached, AttachError> {
+pub async fn attach(config: &Config, clock: Clock) -> Result<(Option<Attachments>, Attached), AttachError> {
     let pairs = setup::direct(config);
     let mut missing: Vec<Missing> = config
         .interfaces
@@ -45,7 +50,10 @@ pub async fn attach(config: &Config, clock: Clock) -> Result<Attached, AttachErr
     for Missing { interface, why } in &missing {
         info!(interface, "not accelerated: {why}");
     }
-    Ok(Attached { attachments, missing })
+    let cache = attachments.as_ref().and_then(Attachments::cache).cloned();
+    let shown = |(pair, attached): (&Pair, bool)| (pair.device.clone(), pair.link.clone(), attached.into());
+    let links = attachments.iter().flat_map(Attachments::states).map(shown).collect();
+    Ok((attachments, Attached { cache, links, missing }))
 }
 
 /// With a flow cache where one is wanted and can be had.

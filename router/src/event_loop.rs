@@ -6,7 +6,7 @@
 //!                          timer --/     handle_timeout    \--> nowhere
 //! ```
 //! Invariants: nothing here awaits; a worker allocates nothing per packet; what a device refuses to take is
-//! counted and forgotten; a thread that ends on its own ends the director.
+//! counted and forgotten; a worker whose device is deleted waits for another; a thread that ends on its own ends the director.
 
 use std::any::Any;
 use std::io;
@@ -26,6 +26,7 @@ use uvs_wire::arp::ArpRepr;
 use uvs_wire::ethernet;
 
 use crate::clock::Clock;
+use crate::devices::{Devices, List};
 use crate::prefetch;
 use crate::traffic::{IoFailure, Lane};
 
@@ -35,6 +36,12 @@ const BATCH: usize = 64;
 /// Frames that are read before the first of them is handled while the table is large, so that the processor fetches the
 /// memory for all of them at once. More gain nothing.
 const GROUP: usize = 8;
+
+/// The longest sleep of a worker: then it looks whether its device was replaced.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// How often a worker without a device looks for another.
+const DEVICE_WAIT: Duration = Duration::from_millis(100);
 
 /// The longest sleep of the timer: what is armed for earlier than it knew, it finds after this.
 const TIMER_SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -51,16 +58,16 @@ pub struct DataPlane {
     /// How the workers run.
     pub workers: uvs_config::Workers,
     /// By port.
-    pub devices: Vec<Device>,
-    /// The counts; one lane for each worker, one for the timer and one for the control thread, as [`lanes`] makes
-    /// them.
+    pub devices: Devices,
+    /// The counts; one lane for each worker, one for the timer, one for the keeper of the host and one for the control
+    /// thread, as [`lanes`] makes them.
     pub lanes: Arc<[Lane]>,
 }
 
-/// The lanes for these devices: one for each queue, one for the timer, one for the control thread.
+/// The lanes for these devices: one for each queue, one for the timer, one for the keeper, one for the control thread.
 pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
     let workers: usize = devices.iter().map(|device| device.queues().len()).sum();
-    (0..workers + 2).map(|_| Lane::new(devices.len())).collect()
+    (0..workers + 3).map(|_| Lane::new(devices.len())).collect()
 }
 
 /// A thread of the data plane ended.
@@ -97,12 +104,13 @@ impl Workers {
 
     fn start_all(&mut self, plane: &Arc<DataPlane>, ended: &UnboundedSender<Ended>) -> anyhow::Result<()> {
         let mut lane = 0;
-        for (port, device) in (0u16..).map(PortId).zip(&plane.devices) {
-            for (index, queue) in device.queues().iter().enumerate() {
-                let poller = Poller::new([queue], &self.stop).context("a poller cannot be made")?;
-                let worker = Worker { plane: Arc::clone(plane), port, queue: index, lane };
+        let (version, devices) = plane.devices.current();
+        for (port, device) in (0u16..).map(PortId).zip(&*devices) {
+            for index in 0..device.queues().len() {
+                let (plane, devices) = (Arc::clone(plane), Arc::clone(&devices));
+                let worker = Worker { plane, devices, version, port, queue: index, lane };
                 let stop = self.stop.clone();
-                self.spawn(format!("{}-{index}", device.name()), ended, move || worker.run(poller, &stop))?;
+                self.spawn(format!("{}-{index}", device.name()), ended, move || worker.run(&stop))?;
                 lane += 1;
             }
         }
@@ -156,61 +164,131 @@ fn panic_text(payload: &(dyn Any + Send)) -> &str {
 /// Serves one queue of one device.
 struct Worker {
     plane: Arc<DataPlane>,
+    /// All devices, as of this version of them.
+    devices: List,
+    version: u64,
     port: PortId,
     queue: usize,
     lane: usize,
 }
 
+/// Why a worker stopped serving a device.
+enum Served {
+    /// The director stops.
+    Stopped,
+    /// The device was replaced by another.
+    Replaced,
+    /// It is out of service, as when somebody deletes it (`ip link del`).
+    Lost(io::Error),
+}
+
 impl Worker {
-    fn run(self, mut poller: Poller, stop: &StopHandle) -> anyhow::Result<()> {
-        let workers = &self.plane.workers;
-        bind(&workers.cpus, self.queue)?;
+    fn run(mut self, stop: &StopHandle) -> anyhow::Result<()> {
+        bind(&self.plane.workers.cpus, self.queue)?;
         let mut frames: [Frame; GROUP] = std::array::from_fn(|_| Frame::new());
         let mut out = Outbox::new();
         loop {
-            if poller.wait(None).context("waiting for frames failed")?.stopped() {
-                return Ok(());
+            let device = Arc::clone(self.device());
+            let queue = &device.queues()[self.queue];
+            let poller = Poller::new([queue], stop).context("a poller cannot be made")?;
+            match self.serve(&device, poller, stop, &mut frames, &mut out)? {
+                Served::Stopped => return Ok(()),
+                Served::Replaced => {}
+                Served::Lost(error) => {
+                    self.plane.lanes[self.lane].receive_failed(self.port, IoFailure::of(&error));
+                    tracing::debug!(device = device.name(), queue = self.queue, %error, "out of service");
+                    // A device that is gone counts as readable for ever.
+                    let mut idle =
+                        Poller::new::<&uvs_device::Queue>([], stop).context("a poller cannot be made")?;
+                    let is_out = |worker: &Self, frame: &mut Frame| {
+                        let device = worker.device();
+                        matches!(device.queues()[worker.queue].receive(frame), Err(error) if error.kind() != io::ErrorKind::InvalidData)
+                    };
+                    while !self.follow_devices() && is_out(&self, &mut frames[0]) {
+                        if idle.wait(Some(DEVICE_WAIT)).context("waiting for a device failed")?.stopped() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn device(&self) -> &Arc<Device> {
+        &self.devices[usize::from(self.port.0)]
+    }
+
+    /// Takes notice of devices that were replaced. True: this worker's own was.
+    fn follow_devices(&mut self) -> bool {
+        if self.plane.devices.version() == self.version {
+            return false;
+        }
+        let before = Arc::clone(self.device());
+        (self.version, self.devices) = self.plane.devices.current();
+        !Arc::ptr_eq(&before, self.device())
+    }
+
+    /// Serves one device until there is an end to it.
+    fn serve(
+        &mut self,
+        device: &Device,
+        mut poller: Poller,
+        stop: &StopHandle,
+        frames: &mut [Frame; GROUP],
+        out: &mut Outbox,
+    ) -> anyhow::Result<Served> {
+        let busy_poll = self.plane.workers.busy_poll;
+        loop {
+            if poller.wait(Some(IDLE_MAX)).context("waiting for frames failed")?.stopped() {
+                return Ok(Served::Stopped);
             }
             // A queue that fills a batch has more: whether to stop is all that is asked in between.
             let mut looked = Instant::now();
             while !stop.is_stopped() {
-                match self.batch(&mut frames, &mut out)? {
-                    BATCH => {}
-                    0 if workers.busy_poll.is_zero() || looked.elapsed() >= workers.busy_poll => break,
-                    0 => std::hint::spin_loop(),
-                    _ if workers.busy_poll.is_zero() => break,
-                    _ => looked = Instant::now(),
+                if self.follow_devices() {
+                    return Ok(Served::Replaced);
+                }
+                match self.batch(device, frames, out) {
+                    Err(error) => return Ok(Served::Lost(error)),
+                    Ok(BATCH) => {}
+                    Ok(0) if busy_poll.is_zero() || looked.elapsed() >= busy_poll => break,
+                    Ok(0) => std::hint::spin_loop(),
+                    Ok(_) if busy_poll.is_zero() => break,
+                    Ok(_) => looked = Instant::now(),
                 }
             }
         }
     }
 
     /// Handles what is there, up to the bound, and returns how many frames that were.
-    fn batch(&self, frames: &mut [Frame; GROUP], out: &mut Outbox) -> anyhow::Result<usize> {
-        let plane = &*self.plane;
+    ///
+    /// # Errors
+    /// The device is out of service.
+    fn batch(&self, device: &Device, frames: &mut [Frame; GROUP], out: &mut Outbox) -> io::Result<usize> {
+        let (plane, devices) = (&*self.plane, &*self.devices);
         let lane = &plane.lanes[self.lane];
         let now = plane.clock.now();
         // What passed in the kernel came before what waits here.
         plane.director.catch_up(now, out);
         if !out.is_empty() {
-            plane.flush(lane, self.queue, out);
+            flush(devices, lane, self.queue, out);
         }
         // One by one they are written while they are in the innermost cache; with a large table that matters less.
         let group = if prefetch::AVAILABLE && plane.director.wants_ahead() { GROUP } else { 1 };
         let mut handled = 0;
         while handled < BATCH {
             let frames = &mut frames[..group];
-            let count = self.receive(frames, lane)?;
+            let count = self.receive(device, frames, lane)?;
             let received = &mut frames[..count];
             if count > 1 {
                 self.look_ahead(received, out);
             }
             for frame in received {
                 if let Verdict::Transmit(port) = plane.director.handle(self.port, frame, now, out) {
-                    plane.transmit(lane, self.queue, port, frame);
+                    transmit(devices, lane, self.queue, port, frame);
                 }
                 if !out.is_empty() {
-                    plane.flush(lane, self.queue, out);
+                    flush(devices, lane, self.queue, out);
                 }
             }
             handled += count;
@@ -222,8 +300,7 @@ impl Worker {
     }
 
     /// Reads frames into the first of `frames`, and returns into how many: fewer than all if there are no more.
-    fn receive(&self, frames: &mut [Frame], lane: &Lane) -> anyhow::Result<usize> {
-        let device = &self.plane.devices[usize::from(self.port.0)];
+    fn receive(&self, device: &Device, frames: &mut [Frame], lane: &Lane) -> io::Result<usize> {
         let queue = &device.queues()[self.queue];
         for (count, frame) in frames.iter_mut().enumerate() {
             loop {
@@ -234,14 +311,7 @@ impl Worker {
                         lane.receive_failed(self.port, IoFailure::Rejected);
                         continue;
                     }
-                    Err(error) => {
-                        let name = device.name();
-                        return Err(error).with_context(|| {
-                            format!(
-                                "device {name} is out of service, as when somebody removes it (ip link del {name})"
-                            )
-                        });
-                    }
+                    Err(error) => return Err(error),
                 }
                 break;
             }
@@ -273,33 +343,43 @@ fn bind(cpus: &[u16], queue: usize) -> anyhow::Result<()> {
     })
 }
 
+/// Writes one frame; `queue` is a preference, for a device with fewer takes another.
+fn transmit(devices: &[Arc<Device>], lane: &Lane, queue: usize, port: PortId, frame: &Frame) {
+    let Some(device) = devices.get(usize::from(port.0)) else { return };
+    let queues = device.queues();
+    match queues[queue % queues.len()].send(frame) {
+        Ok(writes) => lane.transmitted(port, frame.len(), frame.packets(), writes),
+        Err(error) => {
+            let failure = IoFailure::of(&error);
+            lane.transmit_failed(port, failure);
+            tracing::debug!(device = device.name(), len = frame.len(), %error, "a frame was not taken");
+        }
+    }
+}
+
+fn flush(devices: &[Arc<Device>], lane: &Lane, queue: usize, out: &mut Outbox) {
+    for (port, frame) in out.drain() {
+        transmit(devices, lane, queue, port, &frame);
+    }
+}
+
 impl DataPlane {
-    /// Writes one frame; `queue` is a preference, for a device with fewer takes another.
-    fn transmit(&self, lane: &Lane, queue: usize, port: PortId, frame: &Frame) {
-        let Some(device) = self.devices.get(usize::from(port.0)) else { return };
-        let queues = device.queues();
-        match queues[queue % queues.len()].send(frame) {
-            Ok(writes) => lane.transmitted(port, frame.len(), frame.packets(), writes),
-            Err(error) => {
-                let failure = IoFailure::of(&error);
-                lane.transmit_failed(port, failure);
-                tracing::debug!(device = device.name(), len = frame.len(), %error, "a frame was not taken");
-            }
-        }
-    }
-
-    fn flush(&self, lane: &Lane, queue: usize, out: &mut Outbox) {
-        for (port, frame) in out.drain() {
-            self.transmit(lane, queue, port, &frame);
-        }
-    }
-
     /// Tells the links who we are. For the control thread: it counts in the last lane.
     pub fn announce(&self) {
+        self.announce_in(1);
+    }
+
+    /// The same for the keeper, which has the lane before.
+    pub fn announce_again(&self) {
+        self.announce_in(2);
+    }
+
+    /// Counts in a lane, given by its place from the end.
+    fn announce_in(&self, from_end: usize) {
         let mut out = Outbox::new();
         self.director.announce(&mut out);
-        if let Some(lane) = self.lanes.last() {
-            self.flush(lane, 0, &mut out);
+        if let Some(lane) = self.lanes.len().checked_sub(from_end).and_then(|at| self.lanes.get(at)) {
+            flush(&self.devices.current().1, lane, 0, &mut out);
         }
     }
 
@@ -315,7 +395,7 @@ impl DataPlane {
             }
         }
         if let Some(lane) = self.lanes.last() {
-            self.flush(lane, 0, &mut out);
+            flush(&self.devices.current().1, lane, 0, &mut out);
         }
     }
 }
@@ -340,7 +420,9 @@ fn timer(plane: &DataPlane, lane: usize, mut poller: Poller) -> anyhow::Result<(
     loop {
         let now = plane.clock.now();
         plane.director.handle_timeout(now, &mut out);
-        plane.flush(lane, 0, &mut out);
+        if !out.is_empty() {
+            flush(&plane.devices.current().1, lane, 0, &mut out);
+        }
         let sleep = plane.director.poll_at().map_or(TIMER_SLEEP_MAX, |at| at.since(plane.clock.now()));
         let sleep = sleep.clamp(TIMER_SLEEP_MIN, TIMER_SLEEP_MAX);
         if poller.wait(Some(sleep)).context("the timer cannot wait")?.stopped() {

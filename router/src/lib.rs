@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   cli --> check --> run --> setup       devices, bridges, routes; undone in the end
+//!            |         |----> keeper      a thread that keeps the host as setup made it
 //!            |         |----> event_loop  threads: device -> Director -> device
 //!            |         |----> http        /metrics, /services, /connections
 //!            |         |----> control     the socket of `uvs adm` and `uvs status` (client)
@@ -17,8 +18,10 @@ pub mod client;
 pub mod clock;
 pub mod control;
 pub mod demo;
+pub mod devices;
 pub mod event_loop;
 pub mod http;
+pub mod keeper;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -13,6 +13,7 @@ use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 use crate::accelerate::Missing;
 use crate::clock::Clock;
 use crate::http::Pages;
+use crate::keeper::Health;
 use crate::metrics::{self, Reloads, SchedulerSample};
 use crate::traffic::{self, Lane};
 use crate::version::Build;
@@ -31,6 +32,8 @@ pub struct Live {
     pub interfaces: Vec<String>,
     /// Interfaces attached directly, their links, and whether they are.
     pub attached: Vec<(String, String, AtomicBool)>,
+    /// How the interfaces are.
+    pub health: Health,
     /// The flow cache.
     pub cache: Option<Arc<Cache>>,
     /// Interfaces that should have one if it can be had, and have none.
@@ -64,6 +67,7 @@ impl Live {
                 .iter()
                 .map(|(interface, link, now)| (interface.clone(), link.clone(), now.load(Relaxed)))
                 .collect(),
+            health: self.health.interfaces(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),

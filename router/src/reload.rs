@@ -145,6 +145,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.flow_pin != wanted.flow_pin {
         refusals.push(refuse("[flow_cache]"));
     }
+    if running.host_record != wanted.host_record {
+        refusals.push(refuse("[host]"));
+    }
     if running.workers != wanted.workers {
         refusals.push(refuse("[workers]"));
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   check > take the control socket and the metrics address > open devices > set the host up > attach > apply > announce >
-//!   workers > ready
+//!   workers > keep the host as it is > ready
 //!   detach > stop workers > close devices > undo the host's set-up
 //! ```
 //! Whatever fails, or ends the director, takes the lower line from where it stands.
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -22,20 +22,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
-use uvs_attach::{Attachments, Pair};
 use uvs_config::{Config, Modules};
-use uvs_device::host::HostState;
 use uvs_director::Director;
 use uvs_director::flow_cache::FlowCache;
 use uvs_director::spec::MacAddr;
 use uvs_director::view::AddressConflict;
 use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
-use crate::accelerate::{self, Attached};
+use crate::accelerate::Attached;
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::control::ControlSocket;
+use crate::devices::Devices;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
+use crate::keeper::{Health, Keeper, Kept};
 use crate::pages::{self, Live};
 use crate::reload::Outcome;
 use crate::{check, control, http, logging, notify, reload, setup};
@@ -46,9 +46,6 @@ const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
 const MODULES_EVERY: Duration = Duration::from_millis(500);
 /// How often the links are asked for claimants of our addresses, the first time at once.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-
-/// How often the links of directly attached interfaces are looked after.
-const ATTACHMENTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the director until a signal or a failure ends it.
 ///
@@ -135,20 +132,20 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
         None => None,
     };
     let devices = setup::open_devices(&config)?;
-    let host = HostState::apply(&setup::host_plan(&config)).await.context("the host cannot be set up")?;
     let clock = Clock::start();
-    let attached = match accelerate::attach(&config, clock).await {
+    let keeper = Keeper::start(&config, clock).await?;
+    let attached = match keeper.attach().await {
         Ok(attached) => attached,
         Err(error) => {
             drop(devices);
-            if let Err(left) = host.undo().await {
+            if let Err(left) = keeper.undo().await {
                 error!("{left}");
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
     let mut director = Director::new(config.limits, random_seed(), schedulers.clone());
-    if let Some(cache) = attached.attachments.as_ref().and_then(Attachments::cache) {
+    if let Some(cache) = &attached.cache {
         director = director.with_flow_cache(Arc::clone(cache) as Arc<dyn FlowCache>);
     }
     let plane = DataPlane {
@@ -156,14 +153,14 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
         clock,
         workers: config.workers.clone(),
         lanes: event_loop::lanes(&devices),
-        devices,
+        devices: Devices::new(devices),
     };
     let doors = Doors { listener, socket };
-    let served = serve(&arguments.config, config, schedulers, plane, attached, doors, signals).await;
+    let served = serve(&arguments.config, config, schedulers, plane, &keeper, attached, doors, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
-    match (served, host.undo().await) {
+    match (served, keeper.undo().await) {
         (served, Ok(())) => served,
-        (Ok(()), Err(left)) => Err(left.into()),
+        (Ok(()), Err(left)) => Err(left),
         (Err(error), Err(left)) => {
             error!("{left}");
             Err(error)
@@ -184,19 +181,21 @@ struct Doors {
 }
 
 /// From a configured host to the end. Closes the devices.
+#[allow(clippy::too_many_arguments, reason = "what a director is made of, handed over once")]
 async fn serve(
     file: &Path,
     config: Config,
     schedulers: Arc<Schedulers>,
     plane: DataPlane,
-    Attached { attachments, missing }: Attached,
+    keeper: &Keeper,
+    Attached { cache, links, missing }: Attached,
     Doors { listener, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
     for change in Config::diff(None, &config) {
         plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
     }
-    if let Some(cache) = attachments.as_ref().and_then(Attachments::cache) {
+    if let Some(cache) = &cache {
         let (orphans, now) = (cache.orphans(), plane.clock.now());
         let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();
         if !orphans.is_empty() {
@@ -209,8 +208,9 @@ async fn serve(
         schedulers,
         limits: config.limits,
         interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
-        attached: attachments.iter().flat_map(Attachments::states).map(attached_now).collect(),
-        cache: attachments.as_ref().and_then(Attachments::cache).cloned(),
+        attached: links,
+        health: Health::default(),
+        cache,
         unaccelerated: missing,
         lanes: Arc::clone(&plane.lanes),
         started: pages::unix_time(),
@@ -221,6 +221,8 @@ async fn serve(
     let plane = Arc::new(plane);
     let (sender, ended) = mpsc::unbounded_channel();
     let workers = Workers::start(&plane, &sender)?;
+    let (fatal, failed) = mpsc::unbounded_channel();
+    keeper.keep(Kept { live: Arc::clone(&live), plane: Arc::clone(&plane), fatal }).await;
     let server = listener.map(|listener| {
         let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
         info!(address, "metrics are served");
@@ -232,7 +234,7 @@ async fn serve(
         tokio::spawn(control::serve(socket, handle))
     });
     ready(&config);
-    let events = Events { attachments, ended, signals, jobs };
+    let events = Events { ended, failed, signals, jobs };
     let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
     if let Some(control_server) = control_server {
@@ -243,6 +245,7 @@ async fn serve(
     if let Some(server) = server {
         server.abort();
     }
+    keeper.let_go().await;
     workers.stop();
     // With this last handle the devices are closed.
     drop(plane);
@@ -259,10 +262,10 @@ fn ready(config: &Config) {
 
 /// What the control loop waits for.
 struct Events {
-    /// Hosts' interfaces that come and go.
-    attachments: Option<Attachments>,
     /// Threads of the data plane that are over.
     ended: mpsc::UnboundedReceiver<Ended>,
+    /// Why there is nothing left to do on this host.
+    failed: mpsc::UnboundedReceiver<anyhow::Error>,
     signals: Signals,
     /// Requests that change something.
     jobs: mpsc::Receiver<control::Job>,
@@ -274,14 +277,12 @@ async fn until_the_end(
     mut config: Config,
     live: &Arc<Live>,
     plane: &DataPlane,
-    Events { mut attachments, mut ended, mut signals, mut jobs }: Events,
+    Events { mut ended, mut failed, mut signals, mut jobs }: Events,
 ) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(CONFLICTS_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ask = tokio::time::interval(PROBE_EVERY);
     ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut attend = tokio::time::interval(ATTACHMENTS_EVERY);
-    attend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut files = tokio::time::interval(MODULES_EVERY);
     files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
@@ -301,9 +302,7 @@ async fn until_the_end(
                 info!("SIGTERM: stopping");
                 return Ok(());
             }
-            _ = attend.tick() => if let Some(attachments) = &mut attachments {
-                look_after(attachments, live, plane).await;
-            },
+            Some(error) = failed.recv() => return Err(error),
             Some(job) = jobs.recv() => {
                 control::work(job, &mut control::Desk { config: &mut config, live, plane }).await;
             }
@@ -325,25 +324,6 @@ async fn until_the_end(
                 notify::notify(notify::READY);
             }
         }
-    }
-}
-
-/// As it is shown.
-fn attached_now((pair, attached): (&Pair, bool)) -> (String, String, AtomicBool) {
-    (pair.device.clone(), pair.link.clone(), attached.into())
-}
-
-/// Attaches again what has come back, and tells that link's stations who we are.
-async fn look_after(attachments: &mut Attachments, live: &Live, plane: &DataPlane) {
-    let checked = attachments.check().await;
-    if checked.links_moved {
-        live.director.links_moved();
-    }
-    if checked.again {
-        plane.announce();
-    }
-    for ((_, attached), (.., shown)) in attachments.states().zip(&live.attached) {
-        shown.store(attached, Relaxed);
     }
 }
 

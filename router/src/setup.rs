@@ -27,28 +27,32 @@ fn queues_default() -> u16 {
 /// # Errors
 /// The first device that cannot be opened; those before it are gone again.
 pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
+    config.interfaces.iter().map(|interface| open_one(config, interface)).collect()
+}
+
+/// Opens the device of one interface, as [`open_devices`] does.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_one(config: &Config, interface: &Interface) -> Result<Device, DeviceError> {
     let tunnel_trains = has_udp_tunnels(config);
-    let open = |interface| {
-        let device =
-            open_device(interface, |spec| Device::open(&DeviceSpec { tunnel_trains, ..spec.clone() }))?;
-        info!(
-            interface = device.name(),
-            queues = device.queues().len(),
-            offload = device.offload(),
-            udp_trains = device.udp_trains(),
-            tunnel_trains = device.tunnel_trains(),
-            "device opened"
+    let device = open_device(interface, |spec| Device::open(&DeviceSpec { tunnel_trains, ..spec.clone() }))?;
+    info!(
+        interface = device.name(),
+        queues = device.queues().len(),
+        offload = device.offload(),
+        udp_trains = device.udp_trains(),
+        tunnel_trains = device.tunnel_trains(),
+        "device opened"
+    );
+    if device.offload() && !device.udp_trains() {
+        let interface = device.name();
+        warn!(
+            interface,
+            "the kernel passes no trains of UDP datagrams (USO, Linux 6.2): these come one by one"
         );
-        if device.offload() && !device.udp_trains() {
-            let interface = device.name();
-            warn!(
-                interface,
-                "the kernel passes no trains of UDP datagrams (USO, Linux 6.2): these come one by one"
-            );
-        }
-        Ok(device)
-    };
-    config.interfaces.iter().map(open).collect()
+    }
+    Ok(device)
 }
 
 /// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over trains in tunnels; after a
@@ -98,8 +102,9 @@ pub fn host_plan(config: &Config) -> HostPlan {
     let mut plan = HostPlan::default();
     for interface in &config.interfaces {
         let device = &interface.spec.name;
-        if let Some(bridge) = &interface.bridge {
-            plug_in(&mut plan.bridges, bridge, device);
+        match &interface.bridge {
+            Some(bridge) => plug_in(&mut plan.bridges, bridge, device),
+            None => plan.up.push(device.clone()),
         }
         plan.up.extend(interface.direct.iter().map(|direct| direct.link.clone()));
         let Some(side) = &interface.host else { continue };
@@ -265,7 +270,10 @@ mod tests {
             cached: false,
         };
         assert_eq!(direct(&config), [pair]);
-        assert_eq!(host_plan(&config), HostPlan { up: vec!["eth0".to_owned()], ..HostPlan::default() });
+        assert_eq!(
+            host_plan(&config),
+            HostPlan { up: ["uvs0", "eth0", "uvs1"].map(str::to_owned).to_vec(), ..HostPlan::default() }
+        );
     }
 
     #[test]
@@ -290,6 +298,7 @@ mod tests {
         assert_eq!(
             host_plan(&config),
             HostPlan {
+                up: vec![device()],
                 addresses: vec![(device(), "192.0.2.2/32".parse().unwrap())],
                 routes: vec![("192.0.2.80/32".parse().unwrap(), device())],
                 replies_from: vec![RepliesFrom {

@@ -102,16 +102,6 @@ impl Attachments {
             let link = net.link(&pair.link).await.map_err(|cause| link_error(&pair, cause))?;
             let held = all.programs.hold(&pair, tap.index, &link)?;
             info!(interface = pair.device, link = pair.link, "attached by tcx");
-            if link.mtu < pair.mtu {
-                warn!(
-                    interface = pair.device,
-                    link = pair.link,
-                    "the link's MTU is {}, the interface's {}: longer packets are lost; set mtu = {} on the interface",
-                    link.mtu,
-                    pair.mtu,
-                    link.mtu
-                );
-            }
             all.attached.push(Attachment { pair, tap: tap.index, held: Some(held), told: None });
         }
         all.programs.keep_pins();
@@ -147,6 +137,13 @@ impl Attachments {
     pub async fn check(&mut self) -> Checked {
         let mut again = false;
         for attachment in &mut self.attached {
+            if let Ok(tap) = self.net.link(&attachment.pair.device).await
+                && tap.index != attachment.tap
+            {
+                // The device was made anew.
+                attachment.let_go(&mut self.programs);
+                attachment.tap = tap.index;
+            }
             match self.net.link(&attachment.pair.link).await {
                 Ok(link) => again |= attachment.follow(&mut self.programs, &link),
                 Err(cause) if matches!(cause.cause(), Cause::NoLink(_)) => {

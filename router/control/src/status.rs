@@ -34,6 +34,9 @@ pub struct Answer {
     pub limits: Vec<Limit>,
     /// Frames dropped, by reason; reasons that have not occurred are left out.
     pub drops: Vec<Drops>,
+    /// What is wrong with the director as a whole, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// One interface.
@@ -45,6 +48,45 @@ pub struct Interface {
     pub received: Flow,
     /// Frames and bytes that went out.
     pub transmitted: Flow,
+    /// `up`; `degraded` while something is missing that it needs of the host; `down` without a device.
+    #[serde(default)]
+    pub state: String,
+    /// What is missing, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// The MTU in force, in bytes: the configured one, or the link's where that is smaller.
+    #[serde(default)]
+    pub mtu: u32,
+    /// How often something of the host that it needs was set up again.
+    #[serde(default)]
+    pub repairs: u64,
+    /// What was lost on the devices of the host that its frames pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Losses>,
+}
+
+/// Packets that a device of the host lost since the director's start, by the kernel's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Its name.
+    pub device: String,
+    /// What it is to the interface: its `device`, its `bridge`, a `port` of that, or its `link`.
+    pub role: String,
+    /// Dropped on the way to the director.
+    pub received_dropped: u64,
+    /// Broken on the way to the director.
+    pub received_errors: u64,
+    /// Dropped on the way from the director.
+    pub transmitted_dropped: u64,
+    /// Failed on the way from the director.
+    pub transmitted_errors: u64,
+}
+
+impl Losses {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.received_dropped + self.received_errors + self.transmitted_dropped + self.transmitted_errors
+    }
 }
 
 /// One direction of an interface.

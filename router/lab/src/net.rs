@@ -83,6 +83,14 @@ impl Net<'_> {
         self.call(async |net| net.set_master(name, bridge).await)
     }
 
+    /// Takes an interface out of the bridge it is in.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refuses.
+    pub fn unplug(self, name: &str) -> Result<()> {
+        self.call(async |net| net.clear_master(name).await)
+    }
+
     /// Makes a bridge and sets it up.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use uvs_control::status::{Answer as Status, Flow, Interface, Request};
+use uvs_control::status::{Answer as Status, Flow, Interface, Losses, Request};
 use uvs_control::{Answer, Client};
 
 use super::Which;
@@ -64,8 +64,8 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     }
     line(String::new());
     line(format!(
-        "{:16} {:>12} {:>12} {:>12} {:>12} {:>8}",
-        "Interface", "in f/s", "in bit/s", "out f/s", "out bit/s", "errors"
+        "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
+        "Interface", "in f/s", "in bit/s", "out f/s", "out bit/s", "errors", "lost", "mtu"
     ));
     for (index, interface) in now.interfaces.iter().enumerate() {
         let zero = Interface::default();
@@ -76,15 +76,18 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
         let (received, transmitted) =
             (rate(interface.received, old.received), rate(interface.transmitted, old.transmitted));
         line(format!(
-            "{:16} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
             interface.name,
             received.0,
             short(received.1),
             transmitted.0,
             short(transmitted.1),
-            interface.received.errors + interface.transmitted.errors
+            interface.received.errors + interface.transmitted.errors,
+            interface.losses.iter().map(Losses::total).sum::<u64>(),
+            interface.mtu
         ));
     }
+    now.interfaces.iter().flat_map(of_interface).chain(now.notices.iter().cloned()).for_each(&mut line);
     if let (Some(cache), before) = (&now.flow_cache, before.flow_cache.unwrap_or_default()) {
         line(format!(
             "Flow cache: {} flows of {}, {} packets/s, {} connections placed, {} without room",
@@ -150,6 +153,30 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     text
 }
 
+/// What is amiss with an interface, and what was lost around it.
+fn of_interface(interface: &Interface) -> Vec<String> {
+    let name = &interface.name;
+    let mut lines = Vec::new();
+    if !interface.reasons.is_empty() {
+        lines.push(format!("{name} is {}: {}", interface.state, interface.reasons.join("; ")));
+    }
+    if interface.repairs > 0 {
+        lines.push(format!("{name}: the host was set up again {} times, see the log", interface.repairs));
+    }
+    for it in interface.losses.iter().filter(|it| it.total() > 0) {
+        lines.push(format!(
+            "{name}: {} ({}) lost on the way in: {} dropped, {} errors; out: {} dropped, {} errors",
+            it.device,
+            it.role,
+            it.received_dropped,
+            it.received_errors,
+            it.transmitted_dropped,
+            it.transmitted_errors
+        ));
+    }
+    lines
+}
+
 /// Of a path, the file's name.
 fn scheduler_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -213,6 +240,16 @@ mod tests {
                 name: "uvs0".into(),
                 received: Flow { frames: bytes / 1000, bytes, errors: 1 },
                 transmitted: Flow::default(),
+                state: "degraded".into(),
+                reasons: vec!["eth0 has no carrier".into(), "it is late".into()],
+                mtu: 1450,
+                repairs: 2,
+                losses: vec![Losses {
+                    device: "uvs0".into(),
+                    role: "device".into(),
+                    received_dropped: 105,
+                    ..Losses::default()
+                }],
             }],
             services: vec![Service {
                 name: "tcp 192.0.2.10:80".into(),
@@ -243,12 +280,17 @@ mod tests {
             not_accelerated: vec![NotAccelerated { interface: "uvs1".into(), why: "it is slow".into() }],
             limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
+            notices: vec!["the network namespace edge was deleted".into()],
         };
         let text = page(&status(1_000_000), &status(2_000_000), Duration::from_millis(500));
         let want = [
             "uvs 0.1.0, pid 7, up 1 d 01:01:01, edge.toml",
             "connections  12 of 1000",
-            "uvs0                     2000        16.0M            0            0        1",
+            "uvs0                     2000        16.0M            0            0        1      105   1450",
+            "uvs0 is degraded: eth0 has no carrier; it is late",
+            "uvs0: the host was set up again 2 times, see the log",
+            "uvs0: uvs0 (device) lost on the way in: 105 dropped, 0 errors; out: 0 dropped, 0 errors",
+            "the network namespace edge was deleted",
             "tcp 192.0.2.10:80                mine.wasm        2/3        5        0        0",
             "set aside, the fallback picks, 9 failures in 100 picks, set aside 1 times",
             "Flow cache: 4 flows of 100, 20000 packets/s, 9 connections placed, 1 without room",

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use uvs_attach::CacheStatus;
 use uvs_control::status::{
-    Answer, Drops, Flow, FlowCache, Interface, Limit, NotAccelerated, Request, Scheduler, Service,
+    Answer, Drops, Flow, FlowCache, Interface, Limit, Losses, NotAccelerated, Request, Scheduler, Service,
 };
 use uvs_director::PortId;
 use uvs_director::view::{DestinationView, ServiceView, Status};
 
 use crate::accelerate::Missing;
+use crate::keeper::DeviceLosses;
 use crate::pages::Live;
 use crate::traffic::{self, FlowCounts};
 use crate::version::Build;
@@ -41,6 +42,7 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
             .filter(|(_, frames)| *frames > 0)
             .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
             .collect(),
+        notices: live.health.notices(),
     }
 }
 
@@ -60,15 +62,30 @@ fn interfaces(live: &Live) -> Vec<Interface> {
         bytes: counts.bytes,
         errors: counts.errors.iter().sum(),
     };
+    let losses = |it: &DeviceLosses| Losses {
+        device: it.device.clone(),
+        role: it.role.label().to_owned(),
+        received_dropped: it.receive.0,
+        received_errors: it.receive.1,
+        transmitted_dropped: it.transmit.0,
+        transmitted_errors: it.transmit.1,
+    };
+    let health = live.health.interfaces();
     (0u16..)
         .map(PortId)
         .zip(&live.interfaces)
         .map(|(port, name)| {
             let counts = traffic::sum(live.lanes.iter(), port);
+            let health = health.get(usize::from(port.0)).cloned().unwrap_or_default();
             Interface {
                 name: name.clone(),
                 received: flow(&counts.received),
                 transmitted: flow(&counts.transmitted),
+                state: health.state.label().to_owned(),
+                mtu: health.mtu,
+                repairs: health.repairs,
+                losses: health.losses.iter().map(losses).collect(),
+                reasons: health.reasons,
             }
         })
         .collect()

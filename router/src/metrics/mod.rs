@@ -1,5 +1,6 @@
 //! What the director reports to Prometheus. METRICS.md lists every metric; a test holds the two together.
 
+mod health;
 pub mod page;
 
 use uvs_attach::CacheStatus;
@@ -8,6 +9,7 @@ use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
 use uvs_plugin::Serving;
 
+use crate::keeper::InterfaceHealth;
 use crate::traffic::{FlowCounts, InterfaceCounts, IoFailure};
 use crate::version::Build;
 use page::{Kind, LabelPair, Page};
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub interfaces: Vec<(String, InterfaceCounts)>,
     /// Interfaces attached directly, their links, and whether they are at this moment.
     pub attached: Vec<(String, String, bool)>,
+    /// How the interfaces are, in their order.
+    pub health: Vec<InterfaceHealth>,
     /// The flow cache, if there is one.
     pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
@@ -100,6 +104,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     modules(&mut page, &snapshot.modules);
     interfaces(&mut page, &snapshot.interfaces);
     attached(&mut page, &snapshot.attached);
+    health::health(&mut page, snapshot);
     flow_cache(&mut page, snapshot.cache.as_ref());
     conflicts(&mut page, snapshot);
     page.into_text()

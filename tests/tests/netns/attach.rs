@@ -144,7 +144,7 @@ impl Lab {
         lab
     }
 
-    fn give(&self, host: &Host, name: &str, address: &str) {
+    pub(crate) fn give(&self, host: &Host, name: &str, address: &str) {
         let prefix = Prefix::new(address.parse().unwrap(), self.addresses.prefix_len).unwrap();
         host.net().add_address(name, prefix).unwrap();
     }

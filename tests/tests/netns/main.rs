@@ -29,6 +29,7 @@ mod golden;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]
 #[path = "../../../router/plugin/tests/it/guest.rs"]
 mod guest;
+mod host_state;
 mod icmp;
 mod layer3;
 mod lifecycle;

@@ -189,6 +189,11 @@ impl Running {
         self.director.as_ref().expect("the director runs")
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.director.as_mut().expect("the director runs").process().signal(signal).unwrap();
+    }
+
     /// Ends it with a signal.
     pub(crate) fn stop(&mut self, signal: Signal) -> ExitStatus {
         let mut director = self.director.take().expect("the director runs");
