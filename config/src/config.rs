@@ -62,7 +62,7 @@ impl Config {
         let root = Table::root(&doc, tree.get_ref(), ROOT);
         let metrics = settings::metrics(&root);
         let control = control::control(&root);
-        let (limits, flows) = settings::limits(&root);
+        let settings::Bounds { limits, flows, unset } = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
@@ -85,6 +85,7 @@ impl Config {
             control,
             limits,
             flows,
+            unset,
             flow_pin,
             host_record,
             timeouts,

@@ -68,7 +68,7 @@ mod workers;
 pub use control::{Control, Socket, parse_socket};
 pub use model::{
     Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
-    Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Workers,
+    Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use problem::{Location, Problem, Problems, Severity};

@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// Connections, of each IP version, for which the flow cache in the kernel has room.
     pub flows: u32,
+    /// Of these limits, those that the file does not set.
+    pub unset: Unset,
     /// A folder in bpffs in which established flows outlive the director, for the next one.
     pub flow_pin: Option<PathBuf>,
     /// Where it is noted what is done to the host, for the next start to undo if this process is killed.
@@ -72,6 +74,20 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
     pub warnings: Vec<Problem>,
+}
+
+/// Which limits the file does not set, among those that take memory: they hold their defaults, and may be lowered to what there
+/// is memory for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unset {
+    /// Entries of the connection table.
+    pub connections: bool,
+    /// Connections in the flow cache.
+    pub flows: bool,
+    /// Memory for fragments.
+    pub fragment_bytes: bool,
+    /// Which of them were lowered, to what and why, in words. The file says nothing of that: whoever lowers them writes it.
+    pub lowered: Option<String>,
 }
 
 /// One interface of the director and how its device is set up.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts};
 
+use crate::model::Unset;
 use crate::modules::{self, Folder};
 use crate::read::{Integer, Keys, Table};
 
@@ -66,10 +67,20 @@ pub(crate) fn metrics(root: &Table<'_>) -> Option<SocketAddr> {
     listen.map(|listen| listen.value)
 }
 
+/// What `[limits]` says.
+pub(crate) struct Bounds {
+    pub(crate) limits: Limits,
+    pub(crate) flows: u32,
+    pub(crate) unset: Unset,
+}
+
 /// The limits of the director, and that of the flow cache.
-pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
+pub(crate) fn limits(root: &Table<'_>) -> Bounds {
     let defaults = Limits::default();
-    let Some(table) = root.section("limits", LIMITS) else { return (defaults, FLOWS_DEFAULT) };
+    let Some(table) = root.section("limits", LIMITS) else {
+        let unset = Unset { connections: true, flows: true, fragment_bytes: true, lowered: None };
+        return Bounds { limits: defaults, flows: FLOWS_DEFAULT, unset };
+    };
     let flows = table.integer(&Integer {
         key: "flows",
         label: "limit of flows",
@@ -77,11 +88,13 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
         max: FLOWS_MAX,
         note: " connections (some 200 bytes of the kernel's memory each with IPv4, 300 with IPv6, from the start)",
     });
-    let flows = flows.and_then(|found| u32::try_from(found.value).ok()).unwrap_or(FLOWS_DEFAULT);
-    let limit = |key, label, max, default| {
+    let flows = flows.and_then(|found| u32::try_from(found.value).ok());
+    let given = |key, label, max| {
         let found = table.integer(&Integer { key, label, min: 1, max, note: "" });
-        found.and_then(|found| usize::try_from(found.value).ok()).unwrap_or(default)
+        found.and_then(|found| usize::try_from(found.value).ok())
     };
+    let limit = |key, label, max, default| given(key, label, max).unwrap_or(default);
+    let connections = given("connections", "limit of connections", u32::MAX.into());
     let icmp_errors = table.integer(&Integer {
         key: "icmp_errors_per_second",
         label: "limit of icmp_errors_per_second",
@@ -110,7 +123,7 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
     );
     let limits = Limits {
         evict: evict.map_or(defaults.evict, |evict| evict.value),
-        connections: limit("connections", "limit of connections", u32::MAX.into(), defaults.connections),
+        connections: connections.unwrap_or(defaults.connections),
         neighbors: limit("neighbors", "limit of neighbors", 1_000_000, defaults.neighbors),
         neighbor_queue_bytes: queue_bytes("neighbor_queue_bytes", "limit of neighbor_queue_bytes")
             .unwrap_or(defaults.neighbor_queue_bytes),
@@ -131,7 +144,13 @@ pub(crate) fn limits(root: &Table<'_>) -> (Limits, u32) {
             defaults.fragments_per_packet,
         ),
     };
-    (limits, flows)
+    let unset = Unset {
+        connections: connections.is_none(),
+        flows: flows.is_none(),
+        fragment_bytes: fragment_bytes.is_none(),
+        lowered: None,
+    };
+    Bounds { limits, flows: flows.unwrap_or(FLOWS_DEFAULT), unset }
 }
 
 /// Where established flows outlive the director.

@@ -9,6 +9,7 @@ use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
 
 use crate::cli::CheckArgs;
+use crate::memory;
 
 /// Exit status for a configuration that is wrong.
 pub const STATUS_WRONG: u8 = 2;
@@ -22,7 +23,8 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let schedulers = schedulers(&modules)?;
     Ok(match config.and_then(|config| judge(config, &schedulers)) {
         Ok(config) => {
-            for warning in &config.warnings {
+            let too_much = memory::warning(&config, memory::Memory::find().as_ref());
+            for warning in config.warnings.iter().chain(&too_much) {
                 eprintln!("{warning}");
             }
             println!("{}: ok, {}", arguments.file.display(), summary(&config));

@@ -23,6 +23,7 @@ pub mod event_loop;
 pub mod http;
 pub mod keeper;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod pages;

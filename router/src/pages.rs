@@ -28,6 +28,8 @@ pub struct Live {
     pub schedulers: Arc<Schedulers>,
     /// Its bounds.
     pub limits: Limits,
+    /// Which of them follow the memory that there is, and how much that was.
+    pub lowered: Option<String>,
     /// Names of the interfaces, by port.
     pub interfaces: Vec<String>,
     /// Interfaces attached directly, their links, and whether they are.

@@ -18,6 +18,7 @@ use uvs_plugin::{By, Schedulers};
 use crate::check;
 use crate::clock::Clock;
 use crate::control::adm::same_addresses;
+use crate::memory;
 
 /// What a reload came to.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ pub fn reload(
     clock: Clock,
 ) -> Outcome {
     let refusals = match check::load(file, schedulers) {
-        Ok(wanted) => {
+        Ok(mut wanted) => {
+            memory::keep(running, &mut wanted);
             let refusals = needs_restart(running, &wanted);
             if refusals.is_empty() {
                 return apply(running, wanted, director, schedulers, clock);

@@ -36,6 +36,7 @@ use crate::control::ControlSocket;
 use crate::devices::Devices;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
 use crate::keeper::{Health, Keeper, Kept};
+use crate::memory::{self, Memory};
 use crate::pages::{self, Live};
 use crate::reload::Outcome;
 use crate::{check, control, http, logging, notify, reload, setup};
@@ -57,12 +58,17 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     let (config, modules) = check::read(&arguments.config);
     let schedulers = check::schedulers(&modules)?;
     use_cache(&modules, &schedulers);
-    let config = match config.and_then(|config| check::judge(config, &schedulers)) {
+    let mut config = match config.and_then(|config| check::judge(config, &schedulers)) {
         Ok(config) => config,
         Err(problems) => return Ok(check::refuse(&problems)),
     };
-    for warning in &config.warnings {
+    let memory = Memory::find();
+    for warning in config.warnings.iter().chain(&memory::warning(&config, memory.as_ref())) {
         warn!("{warning}");
+    }
+    memory::settle(&mut config, memory.as_ref());
+    if let Some(lowered) = &config.unset.lowered {
+        info!("limits follow the memory that there is: {lowered}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -207,6 +213,7 @@ async fn serve(
         clock: plane.clock,
         schedulers,
         limits: config.limits,
+        lowered: config.unset.lowered.clone(),
         interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
         attached: links,
         health: Health::default(),

@@ -62,6 +62,9 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     for limit in &now.limits {
         line(format!("{:12} {} of {}", limit.name, limit.used, limit.max));
     }
+    if let Some(lowered) = &now.limits_lowered {
+        line(format!("{:12} {lowered}", "by memory"));
+    }
     line(String::new());
     line(format!(
         "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
@@ -279,6 +282,7 @@ mod tests {
             }),
             not_accelerated: vec![NotAccelerated { interface: "uvs1".into(), why: "it is slow".into() }],
             limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
+            limits_lowered: Some("connections = 1000: 1 MiB left (memory.max)".into()),
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
             notices: vec!["the network namespace edge was deleted".into()],
         };
@@ -291,6 +295,7 @@ mod tests {
             "uvs0: the host was set up again 2 times, see the log",
             "uvs0: uvs0 (device) lost on the way in: 105 dropped, 0 errors; out: 0 dropped, 0 errors",
             "the network namespace edge was deleted",
+            "by memory    connections = 1000: 1 MiB left (memory.max)",
             "tcp 192.0.2.10:80                mine.wasm        2/3        5        0        0",
             "set aside, the fallback picks, 9 failures in 100 picks, set aside 1 times",
             "Flow cache: 4 flows of 100, 20000 packets/s, 9 connections placed, 1 without room",

@@ -36,6 +36,7 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
             })
             .collect(),
         limits: limits(live, &status),
+        limits_lowered: live.lowered.clone(),
         drops: status
             .drops
             .iter()
