@@ -293,9 +293,11 @@ impl Worker {
             }
             handled += count;
             if count < group {
+                plane.director.sent(out);
                 return Ok(handled.min(BATCH - 1));
             }
         }
+        plane.director.sent(out);
         Ok(BATCH)
     }
 

@@ -10,6 +10,11 @@
  * it are those of its destination and its way: so both can be withdrawn at once, whatever flows name them. What the director has to
  * know, it is told through a ring: each packet that may move the state of a connection. If that cannot be told, the packet is a
  * miss.
+ *
+ * Order is kept. A flow of which packets are on their way through the director is shut: those that come meanwhile go there, too,
+ * each with a number, its ticket, in a tag of 802.1ad (no frame to the director has a tag of its own). The director says in `gates`
+ * which ticket has left it, and the flow opens at the next packet if that is the last one. A packet that goes to the director
+ * for any other reason shuts its flow.
  */
 
 /* Not the result of any program. */
@@ -49,15 +54,20 @@ struct flow {
 	__u32 destination;	/* index in `destinations` and `tallies` */
 	__u32 generation;	/* of the destination */
 	__u32 seen;		/* tick of the last packet; written here */
-	__u8 act;
-	__u8 marks;		/* of `enum mark`; changed here, too */
+	__u32 marks;		/* of `enum mark`; changed here, too, and atomically */
+	__u32 gate;		/* the lower bits are the index in `gates`; all of them tell it from others that share it */
+	__u32 ticket;		/* of the last packet that went to the director while shut; below it, its segments */
+	__u32 shut_at;		/* tick of the last packet that went there for another reason; written here */
 	__be16 port;
+	__u8 act;
+	__u8 unused;
 };
 
 enum mark {
 	WATCH = 1,		/* the director wants to know of the next packet */
 	FINISHED = 2,		/* one with FIN has passed */
 	RESET = 4,		/* one with RST */
+	SHUT = 8,		/* packets are on their way through the director: the next must not overtake them */
 };
 
 /* Where the packet does not need the address, it is the destination's all the same: for the director that comes next. */
@@ -109,6 +119,16 @@ struct census {
 	__u64 untold;		/* misses because the ring was full */
 };
 
+/*
+ * What the director has sent on of a flow that is shut: `gate`, the ticket of the last packet, and in how many frames that came;
+ * WHOLE if it came in one.
+ */
+struct gate {
+	__u64 through;		/* gate << 32 | ticket << 16 | frames */
+};
+
+#define WHOLE 0xffff
+
 /* Sizes are those of a director without a cache; the loader sets others. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -152,6 +172,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct census);
 } censuses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gate);
+} gates SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

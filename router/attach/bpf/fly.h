@@ -16,6 +16,7 @@ struct packet {
 	__u8 dont_fragment;
 	__u8 checksummed;	/* has an L4 checksum */
 	__u8 train;		/* several packets in one */
+	__u8 fragment;		/* the first of several */
 };
 
 struct tcp {
@@ -91,27 +92,21 @@ static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, 
 	return 1;
 }
 
-/* Tells the director of a packet, if it has to know. 0: that cannot be done. */
-static __always_inline int tell(struct flow *flow, const struct packet *packet, const __be32 *source,
-				const __be32 *destination, __u32 words, __be16 source_port, __be16 destination_port)
+/* Whether the director has to know of a packet. */
+static __always_inline int is_told(const struct flow *flow, const struct packet *packet)
 {
-	struct event event = {};
+	return (flow->marks & WATCH) || (packet->flags & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+/* Takes room in the ring for what there is to tell of a packet. 0: there is none. */
+static __always_inline struct event *event_of(const struct flow *flow, const struct packet *packet, const __be32 *source,
+					      const __be32 *destination, __u32 words, __be16 source_port,
+					      __be16 destination_port)
+{
+	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	__u32 i;
 
-	if (!(flow->marks & WATCH) && !(packet->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
-		return 1;
-	event.at = bpf_ktime_get_ns();
-	for (i = 0; i < words; i++) {
-		event.source[i] = source[i];
-		event.destination[i] = destination[i];
-	}
-	event.source_port = source_port;
-	event.destination_port = destination_port;
-	event.protocol = packet->protocol;
-	event.version = words == 1 ? 4 : 6;
-	event.flags = packet->flags;
-	event.act = flow->act;
-	if (bpf_ringbuf_output(&events, &event, sizeof(event), BPF_RB_NO_WAKEUP)) {
+	if (!event) {
 		__u32 all = 0;
 		struct census *census = bpf_map_lookup_elem(&censuses, &all);
 
@@ -119,14 +114,82 @@ static __always_inline int tell(struct flow *flow, const struct packet *packet, 
 			census->untold++;
 		return 0;
 	}
-	/* An answer to a SYN says less than what follows. */
-	if (!(packet->flags & TCP_SYN))
-		flow->marks &= ~WATCH;
+	event->at = bpf_ktime_get_ns();
+	for (i = 0; i < 4; i++) {
+		event->source[i] = i < words ? source[i] : 0;
+		event->destination[i] = i < words ? destination[i] : 0;
+	}
+	event->source_port = source_port;
+	event->destination_port = destination_port;
+	event->protocol = packet->protocol;
+	event->version = words == 1 ? 4 : 6;
+	event->flags = packet->flags;
+	event->act = flow->act;
+	return event;
+}
+
+/* Tells the director of a packet that is about to leave, if there is anything to tell. */
+static __always_inline void tell(struct event *event, struct flow *flow, const struct packet *packet)
+{
+	if (!event)
+		return;
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	/* Other CPUs change marks, too. An answer to a SYN says less than what follows. */
+	if (!(packet->flags & TCP_SYN) && (flow->marks & WATCH))
+		__sync_fetch_and_and(&flow->marks, ~WATCH);
 	if (packet->flags & TCP_FIN)
-		flow->marks |= FINISHED;
+		__sync_fetch_and_or(&flow->marks, FINISHED);
 	if (packet->flags & TCP_RST)
-		flow->marks |= RESET;
+		__sync_fetch_and_or(&flow->marks, RESET);
+}
+
+/* As many as `gates` has room for. */
+#define GATES 65536
+
+/* How long a flow waits for a moment at which none of its packets is with the director: 60 ticks, one second. */
+#define PATIENCE 60
+
+/* Of a flow that is shut: whether it may open, which it does then. */
+static __always_inline int opens(struct flow *flow)
+{
+	__u32 index = flow->gate & (GATES - 1), ticket = flow->ticket;
+	const struct gate *gate = bpf_map_lookup_elem(&gates, &index);
+	__u64 through;
+
+	if (!gate)
+		return 0;
+	through = gate->through;
+	if (through >> 32 != flow->gate || (__u32)through >> 16 != ticket >> 16 ||
+	    ((through & 0xffff) != WHOLE && (through & 0xffff) != (ticket & 0xffff))) {
+		/* Its packets come so fast that some are always there. Better out of order once than slow for good. The clock may be behind
+		 * that of the director, which set the tick. */
+		if ((__s32)(tick_now() - flow->shut_at) <= PATIENCE)
+			return 0;
+	}
+	__sync_fetch_and_and(&flow->marks, ~SHUT);
 	return 1;
+}
+
+/*
+ * Sends a packet of a flow to the director, with a ticket, so that none overtakes it. Pointers into the frame are void
+ * afterwards. `why_not`: it would have to go there even if the flow were open.
+ */
+static __always_inline int miss(struct __sk_buff *skb, struct flow *flow, int why_not)
+{
+	__u32 old = flow->ticket, segments = skb->gso_size ? skb->gso_segs : 1, next;
+
+	if (why_not) {
+		flow->shut_at = tick_now();
+		if (!(flow->marks & SHUT))
+			__sync_fetch_and_or(&flow->marks, SHUT);
+	}
+	next = ((old >> 16) + 1) << 16 | (segments & 0xffff);
+	/* Another CPU has one, too: who of both is last, nobody knows, and no ticket says so. */
+	if (__sync_val_compare_and_swap(&flow->ticket, old, next) != old)
+		__sync_fetch_and_add(&flow->ticket, 1 << 16);
+	else
+		bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), next >> 16);
+	return MISS;
 }
 
 /* Whether a flow holds, and for this packet; then the way that it takes. */
@@ -136,7 +199,7 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 	const __u32 *generation = bpf_map_lookup_elem(&destinations, &index);
 	struct way *way;
 
-	if (!generation || *generation != flow->generation)
+	if (packet->fragment || !generation || *generation != flow->generation)
 		return 0;
 	index = flow->way & 0xffff;
 	way = bpf_map_lookup_elem(&ways, &index);
@@ -286,7 +349,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 }
 
 static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, struct way *way, const struct packet *packet,
-				  __u8 inner)
+				  struct event *event, __u8 inner)
 {
 	int done;
 
@@ -294,8 +357,12 @@ static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, stru
 		done = encapsulate(skb, way, packet, IN_IPV4, inner);
 	else
 		done = encapsulate(skb, way, packet, IN_IPV6, inner);
-	if (done == 0)
-		return MISS;
+	if (done == 0) {
+		if (event)
+			bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
+		return miss(skb, flow, 1);
+	}
+	tell(event, flow, packet);
 	if (done < 0)
 		return TC_ACT_SHOT;
 	count(flow, way, packet);
@@ -323,6 +390,7 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	struct way *way;
 	struct iphdr *ip;
 	struct key4 key;
+	struct event *event = 0;
 	__be16 *port, old_port, new_port;
 	__be32 old_addr, new_addr;
 	__u8 act;
@@ -344,9 +412,10 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	} else if (packet.protocol != IPPROTO_UDP) {
 		return MISS;
 	}
-	/* No options, no fragment, something left to live for, and a right checksum. */
-	if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff) || ip->ttl <= 1 || sum_of(ip) != 0xffff)
+	/* No options, nothing but the first of fragments, something left to live for, and a right checksum. */
+	if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x1fff) || ip->ttl <= 1 || sum_of(ip) != 0xffff)
 		return MISS;
+	packet.fragment = !!(ip->frag_off & bpf_htons(0x2000));
 	packet.length = bpf_ntohs(ip->tot_len);
 	packet.tos = ip->tos;
 	packet.ttl = ip->ttl - 1;
@@ -360,13 +429,22 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	if (!found)
 		return MISS;
 	way = way_of(&found->flow, &packet);
-	if (!way || !tell(&found->flow, &packet, &key.source, &key.destination, 1, key.source_port, key.destination_port))
-		return MISS;
+	if (!way)
+		return miss(skb, &found->flow, 1);
+	if ((found->flow.marks & SHUT) && !opens(&found->flow))
+		return miss(skb, &found->flow, 0);
+	if (is_told(&found->flow, &packet)) {
+		event = event_of(&found->flow, &packet, &key.source, &key.destination, 1, key.source_port,
+				 key.destination_port);
+		if (!event)
+			return miss(skb, &found->flow, 1);
+	}
 	act = found->flow.act;
 	new_addr = found->addr;
 	new_port = found->flow.port;
 	if (act >= IN_IPV4)
-		return tunnel(skb, &found->flow, way, &packet, IPPROTO_IPIP);
+		return tunnel(skb, &found->flow, way, &packet, event, IPPROTO_IPIP);
+	tell(event, &found->flow, &packet);
 	count(&found->flow, way, &packet);
 	address(ethernet, way);
 	ip->ttl = packet.ttl;
@@ -404,6 +482,7 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	struct ipv6hdr *ip;
 	struct way *way;
 	struct key6 key;
+	struct event *event = 0;
 	__be16 *port, old_port, new_port;
 	__be32 old_addr[4], new_addr[4];
 	__s64 difference;
@@ -440,13 +519,22 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	if (!found)
 		return MISS;
 	way = way_of(&found->flow, &packet);
-	if (!way || !tell(&found->flow, &packet, key.source, key.destination, 4, key.source_port, key.destination_port))
-		return MISS;
+	if (!way)
+		return miss(skb, &found->flow, 1);
+	if ((found->flow.marks & SHUT) && !opens(&found->flow))
+		return miss(skb, &found->flow, 0);
+	if (is_told(&found->flow, &packet)) {
+		event = event_of(&found->flow, &packet, key.source, key.destination, 4, key.source_port,
+				 key.destination_port);
+		if (!event)
+			return miss(skb, &found->flow, 1);
+	}
 	act = found->flow.act;
 	new_port = found->flow.port;
 	__builtin_memcpy(new_addr, found->addr, 16);
 	if (act >= IN_IPV4)
-		return tunnel(skb, &found->flow, way, &packet, IPPROTO_IPV6);
+		return tunnel(skb, &found->flow, way, &packet, event, IPPROTO_IPV6);
+	tell(event, &found->flow, &packet);
 	count(&found->flow, way, &packet);
 	address(ethernet, way);
 	ip->hop_limit = packet.ttl;
@@ -476,7 +564,7 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	return leave(way);
 }
 
-/* A frame to the director. MISS: it is the director's, and has not been touched. */
+/* A frame to the director. MISS: it is the director's; nothing has changed about it, but it may have a ticket. */
 static __always_inline int fly(struct __sk_buff *skb, __be16 type)
 {
 	if (type == bpf_htons(ETH_P_IP))

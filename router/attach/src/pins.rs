@@ -1,7 +1,7 @@
 //! What outlives the process in a folder of bpffs, for the director that comes next: the maps of flows, and the programs on links.
 //!
 //! ```text
-//!   FOLDER/flows4-1-131072, flows6-1-131072     version of the layout, entries
+//!   FOLDER/flows4-2-131072, flows6-2-131072     version of the layout, entries
 //!   FOLDER/link_ingress-eth0, link_egress-eth0  links of BPF
 //! ```
 //! Until [`Pins::keep`] nothing new outlives it: a start that fails leaves no program behind that leads nowhere.
@@ -16,7 +16,7 @@ use nix::sys::statfs::statfs;
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS: i64 = 0xcafe_4a11;
 /// To be raised whenever what is pinned means something else.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// How names of ours begin; the folder may hold others.
 const OURS: [&str; 4] = ["flows4-", "flows6-", "link_ingress-", "link_egress-"];
 

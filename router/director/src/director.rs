@@ -22,6 +22,7 @@ use crate::choose::defence::Defence;
 use crate::choose::scheduler::SchedulerFactory;
 use crate::choose::service::{Servers, Services};
 use crate::director::apply::Control;
+use crate::flow_cache::Passed;
 use crate::flows::Flows;
 use crate::net::neighbor::Neighbors;
 use crate::net::network::Network;
@@ -115,13 +116,16 @@ pub(crate) struct Scene<'a> {
     /// The packet's firewall mark; 0 is none.
     pub(crate) mark: u32,
     pub(crate) now: Instant,
+    /// What the flow cache has numbered the frame with, and of what it was once that is known.
+    pub(crate) ticket: Option<u16>,
+    pub(crate) passed: Option<Passed>,
     pub(crate) out: &'a mut Outbox,
 }
 
 impl<'a> Scene<'a> {
     /// The scene of a frame that just came in, or of one the director lets go of by itself.
     pub(crate) fn new(snapshot: &'a Snapshot, port: PortId, now: Instant, out: &'a mut Outbox) -> Self {
-        Self { snapshot, port, source_mac: None, mark: 0, now, out }
+        Self { snapshot, port, source_mac: None, mark: 0, now, ticket: None, passed: None, out }
     }
 }
 
@@ -158,6 +162,10 @@ impl Director {
         let held = out.memo.take(&self.snapshot);
         let mut scene = Scene::new(&held.snapshot, port, now, out);
         let verdict = self.input(&mut scene, frame);
+        let passed = scene.passed;
+        if let (Some(passed), Some(flows)) = (passed, &self.flows) {
+            flows.note_passed(passed, verdict, out);
+        }
         out.memo.put_back(held);
         if let Verdict::Drop(reason) = verdict {
             self.count_drop(reason);

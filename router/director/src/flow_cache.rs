@@ -70,6 +70,9 @@ pub struct Leg {
     pub act: Act,
     /// How they leave.
     pub way: Way,
+    /// Earlier packets may be on their way through the director: the cache leaves it those that come until all before are
+    /// through, as [`FlowCache::through`] tells it.
+    pub waits: bool,
 }
 
 /// A connection, as a cache has to know it.
@@ -111,6 +114,20 @@ pub struct FlowEvent {
     pub at: Instant,
 }
 
+/// Packets of one direction that the director had to handle, although the direction is in the cache, have left it, and all
+/// that came before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Of which direction.
+    pub key: FlowKey,
+    /// The number that the cache gave to the last of them.
+    pub ticket: u16,
+    /// In how many frames with that number they came.
+    pub frames: u16,
+    /// The last one was a packet that stands for several, and came in one frame.
+    pub is_whole: bool,
+}
+
 /// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table locked:
 /// they do not call the director, and take microseconds.
 pub trait FlowCache: Send + Sync {
@@ -128,6 +145,9 @@ pub trait FlowCache: Send + Sync {
 
     /// What passed since the last call, in order. Where another worker is at it, nothing.
     fn events(&self, each: &mut dyn FnMut(FlowEvent));
+
+    /// Packets with tickets have left the director, in the order they came in: what waits for them may pass.
+    fn through(&self, last: &Passed);
 
     /// Lets nothing pass any more that was placed before, of one destination or at all. Its tally is up to date afterwards.
     fn withdraw(&self, destination: Option<u32>);

@@ -19,11 +19,14 @@ use uvs_wire::{Address, tcp};
 use crate::base::frame::Outbox;
 use crate::base::spec::{Forwarding, MacAddr, Protocol, Tunnel};
 use crate::base::time::{Duration, Instant};
+use crate::base::verdict::Verdict;
 use crate::choose::feedback;
 use crate::choose::schedule::Placement;
 use crate::choose::service::{Counted, Destination, lock};
 use crate::director::{Director, Scene};
-use crate::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
+use crate::flow_cache::{
+    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Way,
+};
 use crate::net::neighbor::Resolved;
 use crate::net::network::Hop;
 use crate::path::balance::new_connection;
@@ -137,6 +140,29 @@ impl Flows {
         }
     }
 
+    /// A frame with a ticket was handled. The cache is told when the worker has sent it: with the first frame of another flow, or
+    /// at the end of the batch.
+    #[cold]
+    pub(crate) fn note_passed(&self, passed: Passed, verdict: Verdict, out: &mut Outbox) {
+        // It may wait for a neighbour: the next packet will tell.
+        if verdict == Verdict::Consume {
+            return;
+        }
+        match &mut out.memo.passed {
+            Some((last, told)) if (last.key, last.ticket) == (passed.key, passed.ticket) => {
+                last.frames = last.frames.saturating_add(1);
+                *told = false;
+            }
+            Some((last, told)) => {
+                if last.key != passed.key && !*told {
+                    self.cache.through(last);
+                }
+                (*last, *told) = (passed, false);
+            }
+            none => *none = Some((passed, false)),
+        }
+    }
+
     /// What the cache has to do with a connection whose state has moved.
     pub(crate) fn settle(&self, shard: &mut Shard, id: EntryId, now: Instant) {
         let connection = shard.get_mut(id);
@@ -216,9 +242,19 @@ impl Director {
         }
     }
 
+    /// To be called whenever all that [`Self::handle`] gave out so far was sent, and no more frames wait; and now and then while more
+    /// do: packets that the flow cache holds on to only for the sake of order pass there from then on.
+    #[inline]
+    pub fn sent(&self, out: &mut Outbox) {
+        if let (Some(flows), Some((last, told @ false))) = (&self.flows, &mut out.memo.passed) {
+            flows.cache.through(last);
+            *told = true;
+        }
+    }
+
     /// Places a connection whose request has just been forwarded.
     #[cold]
-    pub(crate) fn place_flow(&self, scene: &mut Scene<'_>, flows: &Flows, key: &RequestKey) {
+    pub(crate) fn place_flow(&self, scene: &mut Scene<'_>, flows: &Flows, key: &RequestKey, is_first: bool) {
         let epoch = flows.epoch.load(Acquire);
         // What is decided by an older state might outlive its withdrawal.
         if !scene.out.memo.is_current(&self.snapshot) {
@@ -233,7 +269,7 @@ impl Director {
             )
         };
         let Some((addr, port, forwarding)) = found else { return };
-        let legs = self.legs(scene, key, (addr, port), forwarding);
+        let legs = self.legs(scene, key, (addr, port), forwarding, is_first);
         let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
         let Some(id) = shard.request(key) else { return };
         let answers = shard.answers(id);
@@ -267,13 +303,14 @@ impl Director {
         }
     }
 
-    /// How packets of a connection leave.
+    /// How packets of a connection leave. `is_first`: it has seen none but the one at hand.
     fn legs(
         &self,
         scene: &mut Scene<'_>,
         key: &RequestKey,
         (addr, port): (Address, u16),
         forwarding: Forwarding,
+        is_first: bool,
     ) -> Result<(Leg, Option<Leg>), NoLegs> {
         let snapshot = scene.snapshot;
         let network = &snapshot.network;
@@ -296,7 +333,10 @@ impl Director {
         let client = (key.client, key.client_port);
         let asked_for = (key.virtual_addr, key.virtual_port);
         let protocol = key.protocol;
-        let request = Leg { key: FlowKey { protocol, source: client, destination: asked_for }, act, way };
+        // After the SYN of a connection its client waits for an answer.
+        let waits = !(is_first && protocol == tcp::PROTOCOL);
+        let request =
+            Leg { key: FlowKey { protocol, source: client, destination: asked_for }, act, way, waits };
         if forwarding != Forwarding::Nat {
             return Ok((request, None));
         }
@@ -304,7 +344,7 @@ impl Director {
         let way = self.way(scene, &back)?;
         let key = FlowKey { protocol, source: (addr, port), destination: client };
         let act = Act::NewSource(asked_for.0, asked_for.1);
-        Ok((request, Some(Leg { key, act, way })))
+        Ok((request, Some(Leg { key, act, way, waits: !is_first })))
     }
 
     fn way(&self, scene: &mut Scene<'_>, hop: &Hop) -> Result<Way, NoLegs> {
@@ -442,6 +482,8 @@ impl Director {
             return false;
         }
         connection.expires_at = now + (deadline.since(now) - orphan.idle);
+        // Its next packet is not the first.
+        connection.in_packets = 1;
         self.insert(connection) == Ok(true)
     }
 

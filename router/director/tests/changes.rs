@@ -25,6 +25,8 @@ impl FlowCache for Withdrawn {
         None
     }
     fn events(&self, _: &mut dyn FnMut(FlowEvent)) {}
+    fn through(&self, _: &uvs_director::flow_cache::Passed) {}
+
     fn withdraw(&self, destination: Option<u32>) {
         self.0.lock().unwrap().push(destination);
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
-use uvs_director::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Way};
+use uvs_director::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Passed, Way};
 use uvs_director::spec::*;
 use uvs_director::{Duration, Frame, Instant, Outbox};
 
@@ -25,6 +25,7 @@ struct Inner {
     events: Vec<FlowEvent>,
     seen: Option<Instant>,
     withdrawn: Vec<Option<u32>>,
+    through: Vec<Passed>,
     answer: Option<NotPlaced>,
     tended: Vec<Option<MacAddr>>,
 }
@@ -62,6 +63,10 @@ impl FlowCache for Fake {
     fn events(&self, each: &mut dyn FnMut(FlowEvent)) {
         let events = std::mem::take(&mut self.inner().events);
         events.into_iter().for_each(each);
+    }
+
+    fn through(&self, last: &Passed) {
+        self.inner().through.push(*last);
     }
 
     fn withdraw(&self, destination: Option<u32>) {
@@ -373,4 +378,55 @@ fn drop_entry_leaves_alone_what_passes_in_the_cache_and_takes_what_is_silent_the
         bench.advance(Duration::from_secs(301));
         assert_eq!(bench.connections().len(), 0);
     }
+}
+
+/// The frame with the number that a cache gives to what it does not let pass for the sake of order.
+fn numbered(frame: &[u8], ticket: u16) -> Vec<u8> {
+    [&frame[..12], &[0x88, 0xa8], &ticket.to_be_bytes(), &frame[12..]].concat()
+}
+
+#[test]
+fn what_leaves_the_director_with_a_ticket_is_told_once_it_is_sent() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    let mut out = Outbox::new();
+    let mut handle = |bytes: &[u8]| {
+        let mut frame = Frame::from_bytes(bytes);
+        let verdict = bench.director.handle(CLIENT_SIDE, &mut frame, bench.now, &mut out);
+        assert_eq!(verdict, uvs_director::Verdict::Transmit(SERVER_SIDE));
+        assert_eq!(frame.bytes()[12..14], [8, 0], "it leaves without");
+    };
+    let other = (CLIENT, 40_001);
+    handle(&numbered(&tcp(other, SERVICE, "S", b""), 7));
+    handle(&numbered(&tcp(CLIENT_AT, SERVICE, "A", b"x"), 8));
+    handle(&numbered(&tcp(CLIENT_AT, SERVICE, "A", b"xx"), 9));
+    handle(&numbered(&tcp(CLIENT_AT, SERVICE, "A", b"xxx"), 9));
+    let told = |source, ticket, frames| Passed { key: key(source, SERVICE), ticket, frames, is_whole: false };
+    assert_eq!(fake.inner().through, [told(other, 7, 1)], "of another flow, for that was sent before");
+    bench.director.sent(&mut out);
+    bench.director.sent(&mut out);
+    assert_eq!(fake.inner().through[1..], [told(CLIENT_AT, 9, 2)], "once, and the last one alone");
+}
+
+#[test]
+fn a_direction_of_which_packets_may_be_here_waits() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    let waits = |key| {
+        let (request, reply, _) = fake.inner().placed[&key];
+        (request.waits, reply.unwrap().waits)
+    };
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    assert_eq!(waits(key(CLIENT_AT, SERVICE)), (false, false), "the client waits for an answer by itself");
+    bench.director.links_moved();
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
+    assert_eq!(waits(key(CLIENT_AT, SERVICE)), (true, true), "both have had packets before");
+    let datagrams = ServiceKey::new(Protocol::Udp, "10.0.0.100:80".parse().unwrap());
+    bench.apply(Change::AddService(ServiceSpec::new(datagrams, SchedulerSpec::named("wlc"))));
+    let to = DestinationSpec::new("192.168.10.11:8080".parse().unwrap(), Forwarding::Nat);
+    bench.apply(Change::AddDestination(datagrams, to));
+    bench.pass(CLIENT_SIDE, &udp(CLIENT_AT, SERVICE, b"x"));
+    let of = FlowKey { protocol: 17, ..key(CLIENT_AT, SERVICE) };
+    assert_eq!(waits(of), (true, false), "the next datagrams may be here already");
 }

@@ -157,6 +157,7 @@ impl Lab {
             sent.push((side_of(port), frame.bytes().to_vec()));
         }
         sent.extend(self.drain());
+        self.director.sent(&mut self.outbox);
         sent
     }
 

@@ -73,6 +73,10 @@ impl FlowCache for Timeless {
         self.inner.events(&mut |event| each(FlowEvent { at: now, ..event }));
     }
 
+    fn through(&self, last: &uvs_director::flow_cache::Passed) {
+        self.inner.through(last);
+    }
+
     fn withdraw(&self, destination: Option<u32>) {
         self.inner.withdraw(destination);
     }

@@ -13,8 +13,8 @@ pub(super) enum Key {
 }
 
 /// `struct flow4`, `struct flow6`.
-pub(super) type Value4 = [u8; 24];
-pub(super) type Value6 = [u8; 36];
+pub(super) type Value4 = [u8; 40];
+pub(super) type Value6 = [u8; 52];
 /// `struct way`.
 pub(super) type WayBytes = [u8; 64];
 /// `struct tally`.
@@ -91,11 +91,19 @@ pub(super) fn key(of: &FlowKey) -> Key {
 }
 
 /// What a flow's entry says beside the address.
+#[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) way: u32,
     pub(super) destination: u32,
     pub(super) generation: u32,
+    /// Tick of the last packet: now.
     pub(super) seen: u32,
+    /// Packets of it may be on their way through the director.
+    pub(super) is_shut: bool,
+    /// Where it is told that they are through.
+    pub(super) gate: u32,
+    /// None of the flow's that was in use a moment ago.
+    pub(super) ticket: u16,
     pub(super) act: Act,
     /// The destination's, for the next director.
     pub(super) addr: Address,
@@ -108,12 +116,27 @@ pub(super) const AS_IS: u8 = 3;
 pub(super) const IN_IPV4: u8 = 4;
 pub(super) const IN_IPV6: u8 = 5;
 
-/// Where a value has the tick of the last packet, and then what becomes of packets, marks, port and address.
+/// Where a value has the tick of the last packet, marks, the last ticket, port, what becomes of packets, and the address.
 const SEEN: usize = 12;
+const MARKS: usize = 16;
+const TICKET: usize = 24;
+const PORT: usize = 32;
+const ACT: usize = 34;
+const ADDRESS: usize = 36;
 /// The director wants to know of the next packet.
-const WATCH: u8 = 1;
-const FINISHED: u8 = 2;
-const RESET: u8 = 4;
+const WATCH: u32 = 1;
+const FINISHED: u32 = 2;
+const RESET: u32 = 4;
+const SHUT: u32 = 8;
+/// `GATES`.
+pub(super) const GATES: u32 = 1 << 16;
+/// `WHOLE`.
+pub(super) const WHOLE: u16 = 0xffff;
+
+/// `struct gate`.
+pub(super) fn through(gate: u32, ticket: u16, frames: u16) -> u64 {
+    u64::from(gate) << 32 | u64::from(ticket) << 16 | u64::from(frames)
+}
 
 impl Entry {
     fn head<const N: usize>(&self) -> Writer<N> {
@@ -128,8 +151,12 @@ impl Entry {
             .word(self.destination)
             .word(self.generation)
             .word(self.seen)
-            .put(&[act, WATCH])
+            .word(if self.is_shut { WATCH | SHUT } else { WATCH })
+            .word(self.gate)
+            .word(u32::from(self.ticket) << 16)
+            .word(self.seen)
             .put(&port.to_be_bytes())
+            .put(&[act, 0])
     }
 
     fn address(&self) -> Address {
@@ -164,6 +191,11 @@ pub(super) fn seen(value: &[u8]) -> u32 {
     word_at(value, SEEN)
 }
 
+/// The last ticket, of a value.
+pub(super) fn ticket(value: &[u8]) -> u16 {
+    (word_at(value, TICKET) >> 16).try_into().expect("sixteen bits")
+}
+
 /// What an entry says to a director that finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -179,19 +211,19 @@ pub(super) struct Found {
 impl Found {
     /// Of a whole value.
     pub(super) fn read(value: &[u8]) -> Self {
-        let addr = match <[u8; 4]>::try_from(&value[20..]) {
+        let addr = match <[u8; 4]>::try_from(&value[ADDRESS..]) {
             Ok(octets) => Address::v4(octets.into()),
-            Err(_) => Address::v6(<[u8; 16]>::try_from(&value[20..36]).expect("36 bytes").into()),
+            Err(_) => Address::v6(<[u8; 16]>::try_from(&value[ADDRESS..]).expect("16 bytes").into()),
         };
-        let marks = value[17];
+        let marks = word_at(value, MARKS);
         Self {
-            act: value[16],
+            act: value[ACT],
             is_watched: marks & WATCH != 0,
             is_finished: marks & FINISHED != 0,
             is_reset: marks & RESET != 0,
             seen: seen(value),
             addr,
-            port: u16::from_be_bytes([value[18], value[19]]),
+            port: u16::from_be_bytes([value[PORT], value[PORT + 1]]),
         }
     }
 }
@@ -299,15 +331,18 @@ mod tests {
             destination: 5,
             generation: 6,
             seen: 7,
+            is_shut: true,
+            gate: 8,
+            ticket: 9,
             act: Act::NewDestination(addr("192.168.10.11"), 8080),
             addr: addr("192.168.10.11"),
         };
-        let words: Vec<u8> = [0x0007_0003_u32, 5, 6, 7].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let want = [&words[..], &[1, 1, 0x1f, 0x90, 192, 168, 10, 11]].concat();
+        let words = [0x0007_0003_u32, 5, 6, 7, 9, 8, 9 << 16, 7].map(u32::to_ne_bytes).concat();
+        let want = [&words[..], &[0x1f, 0x90, 1, 0, 192, 168, 10, 11]].concat();
         assert_eq!(entry.value4()[..], want);
-        assert_eq!(seen(&entry.value4()), 7);
+        assert_eq!((seen(&entry.value4()), ticket(&entry.value4())), (7, 9));
         let act = Act::Tunnel { source: addr("::1"), destination: addr("::2") };
-        assert_eq!(Entry { act, ..entry }.value6()[16..20], [5, 1, 0, 0]);
+        assert_eq!(Entry { act, ..entry }.value6()[32..36], [0, 0, 5, 0]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod destinations;
 mod layout;
 mod ways;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -18,9 +20,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::time::{ClockId, clock_gettime};
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Way};
+use uvs_director::flow_cache::{
+    Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Way,
+};
 use uvs_director::spec::MacAddr;
 use uvs_director::{Instant, PortId};
 use uvs_wire::Address;
@@ -57,7 +61,7 @@ impl CachePlan {
     }
 
     /// The sizes of the maps, as the loader is told.
-    pub(crate) fn sizes(&self) -> [(&'static str, u32); 6] {
+    pub(crate) fn sizes(&self) -> [(&'static str, u32); 7] {
         let legs = self.connections.saturating_mul(2).max(1);
         [
             ("flows4", legs),
@@ -65,6 +69,7 @@ impl CachePlan {
             ("ways", WAYS),
             ("destinations", DESTINATIONS),
             ("tallies", DESTINATIONS),
+            ("gates", layout::GATES),
             ("events", EVENTS),
         ]
     }
@@ -113,14 +118,18 @@ impl<K: aya::Pod, V: aya::Pod> Flows<K, V> {
         Ok(Self { map: Mutex::new(HashMap::try_from(map)?), len: AtomicUsize::new(0) })
     }
 
-    fn insert(&self, key: &K, value: &V) -> Result<(), NotPlaced> {
+    /// Enters a flow, in place of what is known of it: `anew` is what it says then.
+    fn insert(&self, key: &K, value: &V, anew: impl FnOnce(&V) -> V) -> Result<(), NotPlaced> {
         let mut map = lock(&self.map);
         match map.insert(key, value, NOT_THERE) {
             Ok(()) => {
                 self.len.fetch_add(1, Relaxed);
                 Ok(())
             }
-            Err(error) if is_there(&error) => map.insert(key, value, 0).map_err(|_| NotPlaced::Full),
+            Err(error) if is_there(&error) => {
+                let value = map.get(key, 0).map_or(*value, |old| anew(&old));
+                map.insert(key, value, 0).map_err(|_| NotPlaced::Full)
+            }
             Err(_) => Err(NotPlaced::Full),
         }
     }
@@ -167,6 +176,9 @@ pub struct Cache {
     flows_max: usize,
     ways: Mutex<Ways>,
     destinations: Mutex<Destinations>,
+    gates: Mutex<Array<MapData, u64>>,
+    /// Which gate is a flow's.
+    gate_of: RandomState,
     events: Mutex<RingBuf<MapData>>,
     censuses: PerCpuArray<MapData, CensusBytes>,
     placed: AtomicU64,
@@ -188,6 +200,8 @@ impl Cache {
                 take("destinations").try_into()?,
                 take("tallies").try_into()?,
             )),
+            gates: Mutex::new(take("gates").try_into()?),
+            gate_of: RandomState::new(),
             events: Mutex::new(take("events").try_into()?),
             censuses: take("censuses").try_into()?,
             placed: AtomicU64::new(0),
@@ -215,11 +229,30 @@ impl Cache {
         way: u32,
         (destination, generation): (u32, u32),
     ) -> Result<(), NotPlaced> {
-        let entry = Entry { way, destination, generation, seen: self.tick(), act: leg.act, addr };
+        #[allow(clippy::cast_possible_truncation, reason = "any number that was not in use a moment ago")]
+        let ticket = (self.placed.load(Relaxed) as u16).wrapping_mul(0x1357);
+        let entry = Entry {
+            way,
+            destination,
+            generation,
+            seen: self.tick(),
+            is_shut: leg.waits,
+            gate: self.gate(&leg.key),
+            ticket,
+            act: leg.act,
+            addr,
+        };
+        // Packets with tickets of the old entry may still be on their way.
+        let anew = |old: &[u8]| Entry { ticket: layout::ticket(old).wrapping_add(0x8000), ..entry };
         match layout::key(&leg.key) {
-            Key::V4(key) => self.flows4.insert(&key, &entry.value4()),
-            Key::V6(key) => self.flows6.insert(&key, &entry.value6()),
+            Key::V4(key) => self.flows4.insert(&key, &entry.value4(), |old| anew(old).value4()),
+            Key::V6(key) => self.flows6.insert(&key, &entry.value6(), |old| anew(old).value6()),
         }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "half of a hash is one, too")]
+    fn gate(&self, key: &FlowKey) -> u32 {
+        self.gate_of.hash_one(key) as u32
     }
 
     fn remove_one(&self, key: &FlowKey) {
@@ -345,6 +378,13 @@ impl FlowCache for Cache {
                 each(FlowEvent { key, is_reply, tcp_flags, at: self.instant(at) });
             }
         }
+    }
+
+    fn through(&self, last: &Passed) {
+        let gate = self.gate(&last.key);
+        let frames = if last.is_whole { layout::WHOLE } else { last.frames };
+        // If it is not told, the flow stays shut until the next packet is through.
+        let _ = lock(&self.gates).set(gate % layout::GATES, layout::through(gate, last.ticket, frames), 0);
     }
 
     fn withdraw(&self, destination: Option<u32>) {

@@ -225,6 +225,7 @@ impl Pairing {
                 }
                 handled += usize::from(is_ours);
             }
+            self.cached.sent(&mut out);
         }
         handled
     }

@@ -11,4 +11,5 @@ mod differential;
 mod frames;
 mod lab;
 mod links;
+mod order;
 mod trains;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use uvs_wire::checksum::Sum;
+use uvs_wire::ethernet;
 
 use crate::path::memo::Memo;
 
@@ -22,6 +23,10 @@ pub const HEADROOM: usize = 128;
 
 /// The largest frame: a train of 65,535 bytes of IP behind an Ethernet header with a VLAN tag.
 pub const FRAME_MAX: usize = 65_535 + 18;
+
+/// Of a tag of 802.1Q or 802.1ad: where it stands, and how long it is.
+const TAG_AT: usize = 12;
+const TAG_LEN: usize = 4;
 
 /// What the virtio-net header says beside a frame (`struct virtio_net_hdr`, virtio 1.2 section 5.1.6).
 ///
@@ -180,6 +185,24 @@ impl Frame {
         assert!(n <= self.len(), "more bytes stripped than there are");
         self.start += n;
         self.offload.shift(n, u16::wrapping_sub);
+    }
+
+    /// Takes the tag of an Ethernet frame out, if it has one of 802.1ad, and returns what it says. The kernel, which puts it
+    /// between addresses and type on the way to userspace, has counted it in where the checksum starts, and not in `header_len`.
+    #[inline]
+    pub(crate) fn take_tag(&mut self) -> Option<u16> {
+        let bytes = self.bytes_mut();
+        if bytes.len() < ethernet::HEADER_LEN + TAG_LEN
+            || ethernet::ethertype(bytes) != ethernet::ETHERTYPE_SERVICE_VLAN
+        {
+            return None;
+        }
+        let tag = u16::from_be_bytes([bytes[ethernet::HEADER_LEN], bytes[ethernet::HEADER_LEN + 1]]);
+        bytes.copy_within(..TAG_AT, TAG_LEN);
+        let header_len = self.offload.header_len;
+        self.strip_front(TAG_LEN);
+        self.offload.header_len = header_len;
+        Some(tag)
     }
 
     /// Adds `n` bytes to the front, out of the headroom; their content is whatever was there.

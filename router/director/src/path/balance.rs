@@ -39,6 +39,8 @@ pub(crate) struct Hit {
     pub(crate) helped: bool,
     /// Its connection belongs into the flow cache and is not there.
     pub(crate) uncached: bool,
+    /// It begins with the packet.
+    pub(crate) is_first: bool,
 }
 
 impl Hit {
@@ -49,6 +51,7 @@ impl Hit {
             forwarding: connection.forwarding,
             helped: connection.ftp.is_some(),
             uncached: false,
+            is_first: false,
         }
     }
 }
@@ -85,7 +88,7 @@ impl Director {
                 let uncached = hit.uncached.then(|| RequestKey::of(packet));
                 let verdict = self.forward(scene, frame, packet, hit);
                 if let (Some(key), Verdict::Transmit(_), Some(flows)) = (uncached, verdict, &self.flows) {
-                    self.place_flow(scene, flows, &key);
+                    self.place_flow(scene, flows, &key, hit.is_first);
                 }
                 verdict
             }
@@ -251,7 +254,10 @@ impl Director {
         if moved {
             flows.settle(shard, id, scene.now);
         }
-        Hit { uncached: flows.wants(shard.get(id)), ..hit }
+        let connection = shard.get(id);
+        let is_first = connection.in_packets == 1
+            && (protocol != Protocol::Tcp || packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
+        Hit { uncached: flows.wants(connection), is_first, ..hit }
     }
 
     /// A packet for somebody else: if it is a destination's answer on a translated connection, its source

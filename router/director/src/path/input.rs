@@ -7,6 +7,7 @@ use crate::base::frame::{FRAME_MAX, Frame, Outbox};
 use crate::base::spec::{Family, Link, MacAddr, Protocol};
 use crate::base::verdict::{DropReason, Verdict};
 use crate::director::{Director, Scene};
+use crate::flow_cache::{FlowKey, Passed};
 use crate::net::discovery::{announce_v6, is_discovery, join_groups};
 use crate::net::neighbor::{Claim, arp_frame};
 use crate::net::network::{Owner, is_impossible_source};
@@ -57,6 +58,9 @@ impl Director {
             return Verdict::Drop(DropReason::NotForUs);
         }
         scene.source_mac = Some(MacAddr(ethernet::source(frame.bytes())));
+        if self.flows.is_some() {
+            scene.ticket = frame.take_tag();
+        }
         match ethernet::ethertype(frame.bytes()) {
             ethernet::ETHERTYPE_IPV4 | ethernet::ETHERTYPE_IPV6 => {
                 frame.strip_front(ethernet::HEADER_LEN);
@@ -118,6 +122,18 @@ impl Director {
             Err(error) => return Verdict::Drop(error.into()),
         };
         frame.truncate(packet.total_len as usize);
+        if let Some(ticket) = scene.ticket {
+            scene.passed = Some(Passed {
+                key: FlowKey {
+                    protocol: packet.protocol,
+                    source: (packet.src, packet.src_port),
+                    destination: (packet.dst, packet.dst_port),
+                },
+                ticket,
+                frames: 1,
+                is_whole: frame.offload.gso_type != 0,
+            });
+        }
         if packet.is_v4() && !ipv4::header_checksum_ok(frame.bytes()) {
             return Verdict::Drop(DropReason::BadChecksum);
         }

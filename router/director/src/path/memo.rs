@@ -14,6 +14,7 @@ use crate::base::frame::PortId;
 use crate::base::spec::MacAddr;
 use crate::base::time::{Duration, Instant};
 use crate::director::Snapshot;
+use crate::flow_cache::Passed;
 use crate::net::network::{Hop, Network};
 
 /// For how long a neighbour is sent to without asking the neighbour table, which wants to know who is in use.
@@ -66,6 +67,8 @@ pub(crate) struct Memo {
     neighbors: Vec<Neighbor>,
     /// Of the snapshot.
     routes: Vec<Option<(Address, Hop)>>,
+    /// Of the flow cache: what was handled last that it has numbered, and whether it was told.
+    pub(crate) passed: Option<(Passed, bool)>,
 }
 
 impl Memo {

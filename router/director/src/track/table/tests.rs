@@ -26,6 +26,8 @@ impl FlowCache for Removed {
         None
     }
     fn events(&self, _: &mut dyn FnMut(FlowEvent)) {}
+    fn through(&self, _: &crate::flow_cache::Passed) {}
+
     fn withdraw(&self, _: Option<u32>) {}
     fn count(&self) {}
     fn tend(&self, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) {}
