@@ -25,6 +25,8 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::base::hex;
+
 const MAGIC: &[u8; 8] = b"uvs code";
 const TAG: usize = 32;
 /// A larger entry is neither written nor read: 256 MiB, several times what the largest interpreter takes.
@@ -226,7 +228,7 @@ fn entry_name(engine: &Engine, module: &[u8; 32]) -> String {
     let mut digest = Digester(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut digest);
     let engine: [u8; 32] = digest.0.finalize().into();
-    format!("{}-{}{SUFFIX}", crate::dump::hex(module), crate::dump::hex(&engine[..16]))
+    format!("{}-{}{SUFFIX}", hex(module), hex(&engine[..16]))
 }
 
 /// A digest that is the same in each process, unlike those of the standard library.
@@ -260,7 +262,7 @@ mod tests {
             ),
         ];
         for (text, parts, want) in cases {
-            assert_eq!(crate::dump::hex(&hmac(&key(text), parts)), want);
+            assert_eq!(hex(&hmac(&key(text), parts)), want);
         }
     }
 }

@@ -7,19 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use uvs_director::scheduler::{Candidate, Flow, Load};
 use uvs_director::spec::Protocol;
 
-use crate::history::{History, Pick};
-use crate::instance::Crash;
-use crate::seat::Post;
+use crate::history::Pick;
 
 /// The version of the format.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Dumps that wait to be written; more are left out.
 const QUEUE: usize = 8;
 /// Files that are kept; the oldest go.
@@ -39,7 +36,7 @@ pub enum Role {
     /// It places a share of the connections.
     Canary,
     /// It is tried before it may be any of these.
-    Rehearsal,
+    DryRun,
 }
 
 impl Role {
@@ -49,7 +46,7 @@ impl Role {
             Self::Primary => "primary",
             Self::Shadow => "shadow",
             Self::Canary => "canary",
-            Self::Rehearsal => "rehearsal",
+            Self::DryRun => "dry-run",
         }
     }
 }
@@ -154,51 +151,7 @@ pub struct DumpedFuel {
     pub used: u64,
 }
 
-/// What went before a failing call.
-pub(crate) struct Past<'a> {
-    pub(crate) seed: u64,
-    pub(crate) restored: Option<&'a [u8]>,
-    pub(crate) history: &'a History,
-    /// The words of the failing pick, which is the last of `history`; `None`: no pick failed.
-    pub(crate) words: Option<&'a [u64]>,
-}
-
 impl Dump {
-    pub(crate) fn new(
-        post: &Post,
-        (call, crash): (&str, &Crash),
-        candidates: &[Candidate],
-        past: &Past<'_>,
-    ) -> Self {
-        let mut history: Vec<_> = past.history.latest(usize::MAX).into_iter().map(DumpedPick::new).collect();
-        let pick = past.words.and_then(|words| {
-            let mut pick = history.pop()?;
-            pick.changed = words.to_vec();
-            Some(pick)
-        });
-        Self {
-            version: VERSION,
-            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            service: post.service.to_string(),
-            role: post.role,
-            module: DumpedModule { origin: post.module.name().to_owned(), sha256: post.module.sha256() },
-            options: post.options.to_string(),
-            seed: past.seed,
-            restored: past.restored.map(hex),
-            takes_overloaded: post.takes_overloaded,
-            destinations: candidates.iter().map(DumpedDestination::from).collect(),
-            history,
-            whole: past.history.is_whole(),
-            call: call.to_owned(),
-            pick,
-            events: past.history.events(),
-            cause: crash.cause.label().to_owned(),
-            message: crash.message.clone(),
-            backtrace: crash.frames.clone(),
-            fuel: crash.fuel.map(|(budget, used)| DumpedFuel { budget, used }),
-        }
-    }
-
     /// Reads a dump.
     ///
     /// # Errors
@@ -239,7 +192,7 @@ impl DumpedDestination {
 }
 
 impl DumpedPick {
-    fn new(pick: Pick) -> Self {
+    pub(crate) fn new(pick: Pick) -> Self {
         let flow = pick.flow;
         Self {
             protocol: flow.protocol.to_string(),
@@ -269,19 +222,6 @@ impl DumpedPick {
             mark: self.mark,
         }
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok();
-    digits.chunks(2).map(byte).collect()
 }
 
 /// Takes dumps off the packet path.

@@ -153,3 +153,8 @@ pub enum StartError {
         message: String,
     },
 }
+
+/// An error with its causes in one line.
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -13,7 +13,7 @@ use crate::policy::Policy;
 
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sentence {
+pub(crate) enum Consequence {
     /// Go on; if the instance died, make a new one.
     Retry,
     /// Do without the module for this long.
@@ -35,7 +35,7 @@ pub(crate) struct Health {
 
 impl Health {
     /// Takes note of a failure at `now`.
-    pub(crate) fn fail(&mut self, policy: &Policy, now: Instant) -> Sentence {
+    pub(crate) fn fail(&mut self, policy: &Policy, now: Instant) -> Consequence {
         if self.ejections > 0 && now - self.returned_at >= policy.forgive {
             self.ejections = 0;
         }
@@ -46,17 +46,17 @@ impl Health {
         self.failures += 1;
         let probation = self.ejections > 0 && now - self.returned_at < policy.window;
         if self.failures < policy.failures && !probation {
-            return Sentence::Retry;
+            return Consequence::Retry;
         }
         self.failures = 0;
         self.ejections += 1;
         if self.ejections >= policy.ejections {
-            return Sentence::GiveUp;
+            return Consequence::GiveUp;
         }
         let doublings = (self.ejections - 1).min(31);
         let backoff = policy.backoff.saturating_mul(1 << doublings).min(policy.backoff_max);
         self.returned_at = now + backoff;
-        Sentence::Eject(backoff)
+        Consequence::Eject(backoff)
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
         let mut health = Health::default();
         for i in 0..100 {
             // Four in each window of ten seconds.
-            assert_eq!(health.fail(&Policy::default(), Instant::from_millis(i * 3_334)), Sentence::Retry);
+            assert_eq!(health.fail(&Policy::default(), Instant::from_millis(i * 3_334)), Consequence::Retry);
         }
     }
 
@@ -83,14 +83,14 @@ mod tests {
         let mut health = Health::default();
         let mut now = at(100);
         for _ in 1..policy.failures {
-            assert_eq!(health.fail(&policy, now), Sentence::Retry);
+            assert_eq!(health.fail(&policy, now), Consequence::Retry);
         }
         for n in 1..policy.ejections {
             let want = Duration::from_secs(1 << (n - 1)).min(policy.backoff_max);
-            assert_eq!(health.fail(&policy, now), Sentence::Eject(want), "ejection {n}");
+            assert_eq!(health.fail(&policy, now), Consequence::Eject(want), "ejection {n}");
             now = now + want;
         }
-        assert_eq!(health.fail(&policy, now), Sentence::GiveUp);
+        assert_eq!(health.fail(&policy, now), Consequence::GiveUp);
     }
 
     #[test]
@@ -100,17 +100,17 @@ mod tests {
         for _ in 1..policy.failures {
             health.fail(&policy, at(1));
         }
-        assert_eq!(health.fail(&policy, at(1)), Sentence::Eject(policy.backoff));
-        assert_eq!(health.fail(&policy, at(2)), Sentence::Eject(policy.backoff * 2), "on probation");
+        assert_eq!(health.fail(&policy, at(1)), Consequence::Eject(policy.backoff));
+        assert_eq!(health.fail(&policy, at(2)), Consequence::Eject(policy.backoff * 2), "on probation");
         // Past probation, before forgiveness: a full budget, but the doubling goes on.
         for _ in 1..policy.failures {
-            assert_eq!(health.fail(&policy, at(60)), Sentence::Retry);
+            assert_eq!(health.fail(&policy, at(60)), Consequence::Retry);
         }
-        assert_eq!(health.fail(&policy, at(60)), Sentence::Eject(policy.backoff * 4));
+        assert_eq!(health.fail(&policy, at(60)), Consequence::Eject(policy.backoff * 4));
         let later = at(60) + policy.backoff * 4 + policy.forgive;
         for _ in 1..policy.failures {
-            assert_eq!(health.fail(&policy, later), Sentence::Retry);
+            assert_eq!(health.fail(&policy, later), Consequence::Retry);
         }
-        assert_eq!(health.fail(&policy, later), Sentence::Eject(policy.backoff), "from the start again");
+        assert_eq!(health.fail(&policy, later), Consequence::Eject(policy.backoff), "from the start again");
     }
 }

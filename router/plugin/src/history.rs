@@ -1,4 +1,4 @@
-//! The latest picks of an instance: what a newcomer is tried with, and what a dump repeats.
+//! The latest picks of an instance: what a replacement is tried with, and what a dump repeats.
 
 use std::collections::VecDeque;
 

@@ -1,31 +1,14 @@
-//! One instance of a module: its Store, its imports, its limits, its calls.
+//! One instance of a module: its Store and its calls.
 
-use std::sync::Arc;
-
-use tracing::{debug, error, info, warn};
 use uvs_director::Instant;
-use wasmtime::component::{Linker, WasmStr};
-use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
-use crate::error::StartError;
-use crate::host::{Module, one_line};
+use crate::error::{StartError, one_line};
+use crate::guest::{Guest, LogBudget, printable};
+use crate::module::Module;
 use crate::policy::Policy;
 use crate::stats::Cause;
 use crate::{bindings, optional};
-
-/// What a Store holds for its guest.
-pub(crate) struct Guest {
-    module: String,
-    service: Arc<str>,
-    policy: Policy,
-    now: Instant,
-    random: u64,
-    memory_bytes: usize,
-    table_elements: usize,
-    /// Whether space was refused during the current call.
-    denied: bool,
-    log: LogBudget,
-}
 
 /// A call that did not come back with an answer. The Store is dead.
 #[derive(Debug)]
@@ -264,155 +247,4 @@ fn frames(error: &wasmtime::Error) -> Vec<String> {
         }
     };
     trace.frames().iter().take(FRAMES_MAX).map(frame).collect()
-}
-
-impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if total > self.policy.memory_bytes {
-            self.denied = true;
-            return Ok(false);
-        }
-        self.memory_bytes = total;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
-        if total > self.policy.table_elements {
-            self.denied = true;
-            return Ok(false);
-        }
-        self.table_elements = total;
-        Ok(true)
-    }
-
-    // A component is several core instances (adapters, shims); these bounds are far above what tools emit.
-    fn instances(&self) -> usize {
-        64
-    }
-
-    fn tables(&self) -> usize {
-        32
-    }
-
-    fn memories(&self) -> usize {
-        8
-    }
-}
-
-/// Grants what the contract grants, and nothing else.
-pub(crate) fn grant(linker: &mut Linker<Guest>, policy: &Policy) -> wasmtime::Result<()> {
-    let toll = policy.fuel_per_import;
-    let mut root = linker.root();
-    root.func_wrap("log", move |mut store: StoreContextMut<'_, Guest>, (level, message): (u8, WasmStr)| {
-        charge(&mut store, toll)?;
-        if store.data_mut().may_log() {
-            let text = message.to_str(&store)?.into_owned();
-            charge(&mut store, text.len() as u64)?;
-            store.data_mut().log(level, &text);
-        }
-        Ok(())
-    })?;
-    root.func_wrap("random", move |mut store: StoreContextMut<'_, Guest>, ()| {
-        charge(&mut store, toll)?;
-        Ok((splitmix64(&mut store.data_mut().random),))
-    })?;
-    root.func_wrap("now-ms", move |mut store: StoreContextMut<'_, Guest>, ()| {
-        charge(&mut store, toll)?;
-        Ok((store.data().now.as_millis(),))
-    })?;
-    Ok(())
-}
-
-fn charge(store: &mut StoreContextMut<'_, Guest>, toll: u64) -> wasmtime::Result<()> {
-    match store.get_fuel()?.checked_sub(toll) {
-        Some(left) => store.set_fuel(left),
-        None => Err(Trap::OutOfFuel.into()),
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-pub(crate) fn splitmix64(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-#[derive(Debug, Default)]
-struct LogBudget {
-    window_start: Instant,
-    lines: u32,
-    /// Since the last line that was let through.
-    suppressed: u64,
-    /// Since the host last took note.
-    suppressed_total: u64,
-}
-
-impl Guest {
-    fn may_log(&mut self) -> bool {
-        let log = &mut self.log;
-        if self.now - log.window_start >= self.policy.log_window {
-            log.window_start = self.now;
-            log.lines = 0;
-        }
-        if log.lines >= self.policy.log_lines {
-            log.suppressed += 1;
-            log.suppressed_total += 1;
-            return false;
-        }
-        log.lines += 1;
-        true
-    }
-
-    fn log(&mut self, level: u8, text: &str) {
-        let text = printable(cut(text, self.policy.log_message_bytes));
-        let (service, module) = (&*self.service, self.module.as_str());
-        let suppressed = core::mem::take(&mut self.log.suppressed);
-        if suppressed > 0 {
-            warn!(service, module, "{suppressed} lines of the scheduler's log were left out");
-        }
-        match level {
-            0 => error!(service, module, "scheduler: {text}"),
-            1 => warn!(service, module, "scheduler: {text}"),
-            2 => info!(service, module, "scheduler: {text}"),
-            _ => debug!(service, module, "scheduler: {text}"),
-        }
-    }
-}
-
-/// The longest prefix of at most `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
-}
-
-/// Text from a module, fit for a line of a log or a terminal: no control characters, not too long.
-fn printable(text: &str) -> String {
-    let mut out = String::new();
-    for c in cut(text, 4096).chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_module_cannot_forge_log_lines() {
-        assert_eq!(printable("a\nERROR b\u{1b}[2J\r"), "a\\nERROR b\\u{1b}[2J\\r");
-        assert_eq!(printable("größer"), "größer");
-        assert_eq!(cut("größer", 3), "gr", "cut between characters, not inside one");
-    }
-
-    #[test]
-    fn random_numbers_are_those_of_splitmix64() {
-        // First outputs for seed 0, as published with the reference implementation.
-        let mut state = 0;
-        assert_eq!(splitmix64(&mut state), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(splitmix64(&mut state), 0x6e78_9e6a_a1b9_65f4);
-    }
 }

@@ -32,39 +32,53 @@ mod optional {
     });
 }
 
+mod base;
+mod binding;
 mod cache;
+mod catalogue;
+mod compile;
+mod dry_run;
 mod dump;
 mod error;
+mod guest;
 mod health;
 mod history;
 mod host;
 mod instance;
+mod live;
+mod load;
+mod module;
 mod native;
 mod plugin;
 mod policy;
 mod replay;
 mod running;
 mod schedulers;
-mod seat;
+mod slot;
 mod stats;
 mod status;
+mod store;
 mod translate;
 mod trial;
 mod watch;
 
 pub use cache::CodeCache;
+pub use catalogue::{Definition, FALLBACK, REFUSE, SHIPPED, TrialSpec};
+pub use compile::CONTRACT;
 pub use dump::{Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick, Role};
 pub use error::{LoadError, LoadReason, StartError};
-pub use host::{CONTRACT, Host, Module};
+pub use host::Host;
+pub use load::{By, LoadReport, Refusal, Step};
+pub use module::Module;
 pub use native::{NATIVE, native};
-pub use plugin::{MAX_DESTINATIONS, Plugin};
+pub use plugin::Plugin;
 pub use policy::{Limits, Policy};
 pub use replay::{Replay, Replayed, format_sha256, parse_sha256, replay};
-pub use running::{By, LoadReport, Refusal, Step, TrialSpec};
-pub use schedulers::{Change, Definition, FALLBACK, LiveStats, REFUSE, SHIPPED, Schedulers};
+pub use schedulers::{Change, LiveStats, Schedulers};
 pub use stats::{
     Cause, Failure, LATENCY_BOUNDS_NS, LATENCY_SAMPLE, Latency, SchedulerStats, Serving, Snapshot, TrialStats,
 };
 pub use status::{AttemptStatus, ModuleStatus, Status, TrialStatus, Work};
+pub use translate::MAX_DESTINATIONS;
 pub use trial::Mode;
 pub use watch::Watch;

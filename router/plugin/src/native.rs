@@ -5,9 +5,8 @@ use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
 use uvs_sdk::{Destination, Host, Level, Runner, SlowStart};
 
-use crate::instance::splitmix64;
-use crate::plugin::MAX_DESTINATIONS;
-use crate::translate::{event_word, word};
+use crate::base::splitmix64;
+use crate::translate::{MAX_DESTINATIONS, event_word, word};
 
 /// Makes a native scheduler, or says why it refuses its options.
 type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;

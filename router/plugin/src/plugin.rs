@@ -7,24 +7,22 @@ use std::time::Instant as Clock;
 use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 
+use crate::binding::Binding;
 use crate::dump::{DumpSink, Role};
 use crate::error::StartError;
 use crate::history::Pick;
-use crate::host::Module;
 use crate::instance::Instance;
-use crate::seat::{Post, Seat};
+use crate::module::Module;
+use crate::slot::Slot;
 use crate::stats::SchedulerStats;
 use crate::trial::{Mode, Trial};
 
-/// A load word has 16 bits for a position; a service with more destinations runs on its fallback.
-pub const MAX_DESTINATIONS: usize = 1 << 16;
-
-/// Picks that a newcomer is tried with.
-const REHEARSED: usize = 64;
+/// Picks that a replacement is tried with.
+const DRY_RUN_PICKS: usize = 64;
 
 /// The scheduler of one service: a module's instance and its native fallback.
 pub struct Plugin {
-    seat: Seat,
+    slot: Slot,
     trial: Option<Box<Trial>>,
     fallback: Box<dyn Scheduler>,
     /// Whether the fallback knows all loads in `candidates`.
@@ -41,9 +39,9 @@ pub struct Plugin {
     loads: Vec<(u32, Load)>,
 }
 
-/// What a newcomer has to know of the module that serves.
-pub(crate) struct Survey {
-    pub(crate) post: Post,
+/// What a replacement has to know of the module that serves.
+pub(crate) struct Handover {
+    pub(crate) binding: Binding,
     pub(crate) candidates: Vec<Candidate>,
     /// The same before some were quiesced: a new instance hears of it first.
     pub(crate) before: Option<Vec<Candidate>>,
@@ -80,7 +78,7 @@ impl Plugin {
         dumps: Option<DumpSink>,
     ) -> Result<Self, StartError> {
         let stats = Arc::<SchedulerStats>::default();
-        let post = Post {
+        let binding = Binding {
             module: module.clone(),
             service: service.into(),
             options: options.into(),
@@ -89,7 +87,7 @@ impl Plugin {
             dumps,
         };
         Ok(Self {
-            seat: Seat::start(post, seed, Arc::clone(&stats))?,
+            slot: Slot::start(binding, seed, Arc::clone(&stats))?,
             trial: None,
             fallback,
             fallback_current: true,
@@ -104,7 +102,7 @@ impl Plugin {
 
     /// Takes picks of destinations over their upper threshold, as the kernel does of every scheduler.
     pub fn take_overloaded(&mut self) {
-        self.seat.post.takes_overloaded = true;
+        self.slot.binding.takes_overloaded = true;
     }
 
     /// What it did; stays readable after the plugin is gone.
@@ -114,60 +112,60 @@ impl Plugin {
 
     /// The module it runs.
     pub fn module(&self) -> &Module {
-        &self.seat.post.module
+        &self.slot.binding.module
     }
 
     /// The module's state, for [`Plugin::restore`] of a later one; `None` while no instance lives or when the
     /// call fails (which counts as a failure).
     pub fn save(&mut self) -> Option<Vec<u8>> {
-        self.seat.save(&self.candidates, self.now)
+        self.slot.save(&self.candidates, self.now)
     }
 
     /// Passes on what [`Plugin::save`] of an earlier instance returned, after an `update`; false: the module
     /// could not use it.
     pub fn restore(&mut self, state: &[u8]) -> bool {
-        self.seat.restore(state, &self.candidates, self.now)
+        self.slot.restore(state, &self.candidates, self.now)
     }
 
     /// Fuel that the instance's last call took, about one a wasm instruction; `None` while none lives.
     pub fn fuel_used(&self) -> Option<u64> {
-        self.seat.instance().map(Instance::fuel_used)
+        self.slot.instance().map(Instance::fuel_used)
     }
 
     /// Bytes of linear memory that the instance holds, all its memories together; `None` while none lives.
     pub fn memory_bytes(&self) -> Option<usize> {
-        self.seat.instance().map(Instance::memory_bytes)
+        self.slot.instance().map(Instance::memory_bytes)
     }
 
     /// Where the module's random numbers stand: a plugin that starts with this as its seed draws those that this
     /// one would draw next. `None` while no instance lives.
     pub fn random_state(&self) -> Option<u64> {
-        self.seat.instance().map(Instance::random_state)
+        self.slot.instance().map(Instance::random_state)
     }
 
-    /// What a newcomer is prepared with, while this one goes on.
-    pub(crate) fn survey(&mut self, with_state: bool) -> Survey {
-        Survey {
-            post: self.seat.post.clone(),
+    /// What a replacement is prepared with, while this one goes on.
+    pub(crate) fn handover(&mut self, with_state: bool) -> Handover {
+        Handover {
+            binding: self.slot.binding.clone(),
             state: if with_state { self.save() } else { None },
             candidates: self.candidates.clone(),
             before: self.before_quiescing(),
             generation: self.generation,
             now: self.now,
-            picks: self.seat.history.latest(REHEARSED),
+            picks: self.slot.history.latest(DRY_RUN_PICKS),
         }
     }
 
-    /// Puts a prepared module in place of the one that serves and returns that one; or hands `seat` back, when
+    /// Puts a prepared module in place of the one that serves and returns that one; or hands `slot` back, when
     /// the set of destinations is another by now. Loads that changed meanwhile are told with the next pick, for to a
     /// module that has not picked yet all of them are told.
-    pub(crate) fn take_over(&mut self, mut seat: Seat, generation: u64) -> Result<Seat, Box<Seat>> {
+    pub(crate) fn take_over(&mut self, mut slot: Slot, generation: u64) -> Result<Slot, Box<Slot>> {
         if self.generation != generation {
-            return Err(Box::new(seat));
+            return Err(Box::new(slot));
         }
-        seat.stats = Arc::clone(&self.stats);
+        slot.stats = Arc::clone(&self.stats);
         self.stats.start_over();
-        Ok(core::mem::replace(&mut self.seat, seat))
+        Ok(core::mem::replace(&mut self.slot, slot))
     }
 
     /// Begins a trial (and ends the one before, which is returned); or hands it back as [`Plugin::take_over`] does.
@@ -188,20 +186,20 @@ impl Plugin {
     }
 
     /// The module on trial takes the place of the one that serves, which is returned.
-    pub(crate) fn promote(&mut self) -> Option<Seat> {
-        let mut seat = self.trial.take()?.seat;
-        seat.post.role = Role::Primary;
-        seat.stats = Arc::clone(&self.stats);
+    pub(crate) fn promote(&mut self) -> Option<Slot> {
+        let mut slot = self.trial.take()?.slot;
+        slot.binding.role = Role::Primary;
+        slot.stats = Arc::clone(&self.stats);
         self.stats.start_over();
-        Some(core::mem::replace(&mut self.seat, seat))
+        Some(core::mem::replace(&mut self.slot, slot))
     }
 
     pub(crate) fn trial(&self) -> Option<&Trial> {
         self.trial.as_deref()
     }
 
-    pub(crate) fn post(&self) -> &Post {
-        &self.seat.post
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.slot.binding
     }
 
     fn before_quiescing(&self) -> Option<Vec<Candidate>> {
@@ -232,7 +230,7 @@ impl Plugin {
             .then(|| trial.place(flow, changed, &self.candidates, self.now))
             .flatten();
         if pick.is_none() {
-            trial.seat.miss(changed, &self.candidates);
+            trial.slot.miss(changed, &self.candidates);
         }
         pick
     }
@@ -248,25 +246,25 @@ impl Scheduler for Plugin {
         self.weights = candidates.iter().filter_map(|c| Some((c.id, weight(c)?))).collect();
         self.fallback.update(candidates);
         self.fallback_current = true;
-        self.seat.update(&self.candidates, self.now);
+        self.slot.update(&self.candidates, self.now);
         if let Some(trial) = &mut self.trial {
-            trial.seat.update(&self.candidates, self.now);
+            trial.slot.update(&self.candidates, self.now);
         }
     }
 
     fn wants_feedback(&self) -> bool {
-        self.seat.observes()
+        self.slot.observes()
             || self.fallback.wants_feedback()
-            || self.trial.as_ref().is_some_and(|trial| trial.seat.observes())
+            || self.trial.as_ref().is_some_and(|trial| trial.slot.observes())
     }
 
     /// Everybody hears, whoever is asked for the connections: what a module learns is what a reload, a promotion or a fallback
     /// goes on with.
     fn observe(&mut self, events: &[Event], now: Instant) {
         self.now = self.now.max(now);
-        self.seat.observe(events, &self.candidates, self.now);
+        self.slot.observe(events, &self.candidates, self.now);
         if let Some(trial) = &mut self.trial {
-            trial.seat.observe(events, &self.candidates, self.now);
+            trial.slot.observe(events, &self.candidates, self.now);
         }
         self.fallback.observe(events, self.now);
     }
@@ -281,10 +279,10 @@ impl Scheduler for Plugin {
         }
         let placed = if self.trial.is_some() { self.ask_canary(flow, changed) } else { None };
         let pick = if placed.is_some() {
-            self.seat.miss(changed, &self.candidates);
+            self.slot.miss(changed, &self.candidates);
             self.fallback_current &= changed.is_empty();
             placed
-        } else if let Some(pick) = self.seat.ask(flow, changed, &self.candidates, self.now) {
+        } else if let Some(pick) = self.slot.ask(flow, changed, &self.candidates, self.now) {
             self.fallback_current &= changed.is_empty();
             pick
         } else {

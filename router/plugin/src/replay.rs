@@ -6,11 +6,13 @@ use std::path::Path;
 use uvs_director::Instant;
 use uvs_director::scheduler::Load;
 
-use crate::dump::{Dump, DumpedFuel, DumpedPick, hex, unhex};
+use crate::base::{hex, unhex};
+use crate::catalogue::SHIPPED;
+use crate::dump::{Dump, DumpedFuel, DumpedPick};
 use crate::error::StartError;
-use crate::host::{Host, Module};
+use crate::host::Host;
 use crate::instance::{Crash, Instance};
-use crate::schedulers::SHIPPED;
+use crate::module::Module;
 use crate::translate::{judge, unword, wire_destination, wire_flow, word};
 
 /// What the call came to this time.

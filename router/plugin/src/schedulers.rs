@@ -1,11 +1,17 @@
-//! Schedulers by name: the shipped ones, those the configuration names, files.
+//! The scheduler of each service: made by its name, looked after while it runs.
+//!
+//! ```text
+//!   Schedulers --- Catalogue   names -> where the module is, its options, its fallback
+//!              |-- Store       module files and shipped modules, compiled
+//!              `-- Live        the services that run
+//! ```
 
 use core::fmt;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -13,81 +19,21 @@ use tracing::warn;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 
+use crate::base::{lock, splitmix64};
+use crate::catalogue::{Catalogue, Definition, PAST_THRESHOLD, Resolved, Source, TrialSpec, fallback};
+use crate::dry_run::Replacement;
 use crate::dump::DumpSink;
-use crate::error::{LoadError, LoadReason};
-use crate::host::{Host, Module};
-use crate::instance::splitmix64;
-use crate::native::{Refuse, native};
+use crate::error::LoadReason;
+use crate::host::Host;
+use crate::live::Live;
+use crate::load::{By, LoadReport, Refusal, Step};
+use crate::module::Module;
 use crate::plugin::Plugin;
 use crate::policy::Limits;
-use crate::running::{
-    Attempt, By, Handle, LoadReport, Newcomer, Previous, Refusal, Running, Source, Step, TrialSpec,
-};
+use crate::running::{Attempt, Handle, Previous, Running};
 use crate::stats::SchedulerStats;
 use crate::status::Status;
-
-/// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 18] = [
-    ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
-    ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
-    ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
-    ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
-    ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
-    ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
-    ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
-    ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
-    ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
-    ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),
-    ("p2c", include_bytes!("../../../schedulers/prebuilt/p2c.wasm")),
-    ("rr", include_bytes!("../../../schedulers/prebuilt/rr.wasm")),
-    ("sed", include_bytes!("../../../schedulers/prebuilt/sed.wasm")),
-    ("sh", include_bytes!("../../../schedulers/prebuilt/sh.wasm")),
-    ("swrr", include_bytes!("../../../schedulers/prebuilt/swrr.wasm")),
-    ("twos", include_bytes!("../../../schedulers/prebuilt/twos.wasm")),
-    ("wlc", include_bytes!("../../../schedulers/prebuilt/wlc.wasm")),
-    ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
-];
-
-/// What tells lblc to pick past an upper threshold.
-const PAST_THRESHOLD: &str = "past-threshold";
-
-/// What stands in for a module unless the configuration says otherwise.
-pub const FALLBACK: &str = "wlc";
-
-/// The fallback that is none: without the module, connections are refused.
-pub const REFUSE: &str = "refuse";
-
-/// A scheduler that the configuration names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Definition {
-    /// The component's file.
-    pub path: PathBuf,
-    /// Passed to `init` where the service gives no options of its own.
-    pub options: String,
-    /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)), or [`REFUSE`].
-    pub fallback: String,
-    /// What it is granted beyond what others are.
-    pub limits: Limits,
-    /// What the SHA-256 of the file has to be.
-    pub sha256: Option<[u8; 32]>,
-}
-
-impl Definition {
-    /// The component in `path` without options, with [`FALLBACK`] behind it.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            options: String::new(),
-            fallback: FALLBACK.to_owned(),
-            limits: Limits::default(),
-            sha256: None,
-        }
-    }
-
-    fn source(&self) -> Source {
-        Source::File { path: self.path.clone(), pin: self.sha256, limits: self.limits }
-    }
-}
+use crate::store::Store;
 
 /// What a running service's module does: service, scheduler's name, figures.
 pub type LiveStats = (String, String, Arc<SchedulerStats>);
@@ -97,33 +43,21 @@ pub type Change = (String, Result<LoadReport, Refusal>);
 
 /// Makes the scheduler of each service, and looks after those that run.
 pub struct Schedulers {
-    host: Host,
+    catalogue: Catalogue,
+    store: Store,
+    live: Live,
     seed: u64,
     seeds: AtomicU64,
-    compat_ipvs: AtomicBool,
-    defined: Mutex<BTreeMap<String, Definition>>,
-    /// By service.
-    trials: Mutex<BTreeMap<String, TrialSpec>>,
-    /// The latest module of each origin.
-    compiled: Mutex<HashMap<String, Module>>,
-    live: Mutex<Vec<Weak<Running>>>,
     dumps: OnceLock<DumpSink>,
 }
 
 impl fmt::Debug for Schedulers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Schedulers")
-            .field("host", &self.host)
+            .field("host", self.host())
             .field("names", &self.names())
             .finish_non_exhaustive()
     }
-}
-
-/// A module, what it is told, and who stands in for it.
-struct Made {
-    source: Source,
-    options: String,
-    fallback: String,
 }
 
 impl Schedulers {
@@ -135,14 +69,11 @@ impl Schedulers {
     /// The same with random numbers that repeat, for simulation and tests.
     pub fn with_seed(host: Host, seed: u64) -> Self {
         Self {
-            host,
+            catalogue: Catalogue::default(),
+            store: Store::new(host),
+            live: Live::default(),
             seed,
             seeds: AtomicU64::new(seed),
-            compat_ipvs: AtomicBool::new(false),
-            defined: Mutex::default(),
-            trials: Mutex::default(),
-            compiled: Mutex::default(),
-            live: Mutex::default(),
             dumps: OnceLock::new(),
         }
     }
@@ -162,38 +93,29 @@ impl Schedulers {
     /// # Errors
     /// A sentence: a fallback that does not exist. Nothing is replaced then.
     pub fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
-        for (name, definition) in &definitions {
-            fallback(&definition.fallback, "", 0)
-                .map_err(|error| format!("fallback of scheduler {name:?}: {error}"))?;
-        }
-        *lock(&self.defined) = definitions;
-        Ok(())
+        self.catalogue.define(definitions)
     }
 
     /// Replaces what is to be tried, by service. It holds for services that come from now on, and for those that
     /// run once [`Schedulers::follow`] is called.
     pub fn define_trials(&self, trials: BTreeMap<String, TrialSpec>) {
-        *lock(&self.trials) = trials;
+        self.catalogue.define_trials(trials);
     }
 
     /// Whether schedulers made from now on pick as the kernel's do to the letter: lblc goes on to use a destination over
     /// its upper threshold for an address it knows. False at first.
     pub fn set_compat_ipvs(&self, compat_ipvs: bool) {
-        self.compat_ipvs.store(compat_ipvs, Relaxed);
+        self.catalogue.set_compat_ipvs(compat_ipvs);
     }
 
     /// The names that [`SchedulerFactory::create`] knows, in alphabetical order; beside them it takes paths.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = lock(&self.defined).keys().cloned().collect();
-        names.extend(SHIPPED.iter().map(|(name, _)| (*name).to_owned()));
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.catalogue.names()
     }
 
     /// The engine behind it.
     pub fn host(&self) -> &Host {
-        &self.host
+        self.store.host()
     }
 
     /// The compiled module of a shipped or defined name or a path; it is compiled once and again when the file's
@@ -202,7 +124,7 @@ impl Schedulers {
     /// # Errors
     /// A sentence: an unknown name, or what is wrong with the module.
     pub fn module(&self, name: &str) -> Result<Module, String> {
-        self.fetch(&self.resolve(name)?.source).map_err(|refusal| refusal.reason)
+        self.store.fetch(&self.catalogue.resolve(name)?.source).map_err(|refusal| refusal.reason)
     }
 
     /// Does all that [`SchedulerFactory::create`] does but keeps nothing: for checking a configuration.
@@ -216,12 +138,12 @@ impl Schedulers {
     /// Figures of all modules that serve now.
     pub fn stats(&self) -> Vec<LiveStats> {
         let row = |it: Arc<Running>| (it.service.clone(), it.scheduler.clone(), Arc::clone(&it.stats));
-        self.running().into_iter().map(row).collect()
+        self.live.list().into_iter().map(row).collect()
     }
 
     /// What is to be said about the scheduler of each service.
     pub fn status(&self) -> Vec<Status> {
-        self.running().iter().map(|running| Status::new(running)).collect()
+        self.live.list().iter().map(|running| Status::new(running)).collect()
     }
 
     /// The same of one service.
@@ -229,7 +151,7 @@ impl Schedulers {
     /// # Errors
     /// There is no such service.
     pub fn status_of(&self, service: &str) -> Result<Status, Refusal> {
-        Ok(Status::new(&*self.find(service)?))
+        Ok(Status::new(&*self.live.find(service)?))
     }
 
     /// Puts the component in a file in place of the module that a service runs. Takes as long as the module takes to
@@ -238,9 +160,9 @@ impl Schedulers {
     /// # Errors
     /// Why the one that runs goes on. It is in the service's status, too.
     pub fn load(&self, service: &str, file: &Path, pin: Option<[u8; 32]>) -> Result<LoadReport, Refusal> {
-        let running = self.find(service)?;
+        let running = self.live.find(service)?;
         let _turn = lock(&running.turn);
-        let limits = self.limits_of(&running.scheduler);
+        let limits = self.catalogue.limits_of(&running.scheduler);
         let source = Source::File { path: file.to_owned(), pin, limits };
         self.bring_in(&running, source, By::Load)
     }
@@ -250,13 +172,13 @@ impl Schedulers {
     /// # Errors
     /// As [`Schedulers::load`]; there may be none.
     pub fn rollback(&self, service: &str) -> Result<LoadReport, Refusal> {
-        let running = self.find(service)?;
+        let running = self.live.find(service)?;
         let _turn = lock(&running.turn);
         let outcome = match running.remember(|record| record.previous.clone()) {
             None => Err(Refusal::new(Step::Find, format!("{} has run no other module yet", running.service))),
             Some(Previous { module, options, source, state }) => {
                 let seed = self.fresh_seed(service);
-                running.bring_in(Newcomer { module, options, source, state, seed, by: By::Rollback })
+                running.bring_in(Replacement { module, options, source, state, seed, by: By::Rollback })
             }
         };
         if outcome.is_ok() {
@@ -273,7 +195,7 @@ impl Schedulers {
     /// # Errors
     /// There is none, or it is not alive.
     pub fn promote(&self, service: &str) -> Result<LoadReport, Refusal> {
-        let running = self.find(service)?;
+        let running = self.live.find(service)?;
         let _turn = lock(&running.turn);
         let outcome = running.promote();
         note(&running, By::Promote, outcome)
@@ -283,14 +205,14 @@ impl Schedulers {
     /// is another content by now, unless `retry`.
     pub fn refresh(&self, by: By, retry: bool) -> Vec<Change> {
         let mut changes = Vec::new();
-        for running in self.running() {
+        for running in self.live.list() {
             let _turn = lock(&running.turn);
             let (source, trial, rejected) = running
                 .remember(|record| (record.source.clone(), record.trial_source.clone(), record.rejected));
             let is_new = |new: &[u8; 32], runs: [u8; 32]| *new != runs && (retry || Some(*new) != rejected);
             if let Source::File { path, pin, .. } = source {
-                let pin = self.pin_of(&running.scheduler, &path, pin);
-                let limits = self.limits_of(&running.scheduler);
+                let pin = self.catalogue.pin_of(&running.scheduler, &path, pin);
+                let limits = self.catalogue.limits_of(&running.scheduler);
                 let runs = running.with(|plugin| plugin.module().digest());
                 if let Some(new) = self.digest_of(&path, limits, by).filter(|new| is_new(new, runs)) {
                     let outcome = self.bring_in(&running, Source::File { path, pin, limits }, by);
@@ -298,7 +220,8 @@ impl Schedulers {
                     changes.push((running.service.clone(), outcome));
                 }
             }
-            let on_trial = running.with(|plugin| plugin.trial().map(|trial| trial.seat.post.module.digest()));
+            let on_trial =
+                running.with(|plugin| plugin.trial().map(|trial| trial.slot.binding.module.digest()));
             if let (Some(Source::File { path, limits, .. }), Some(runs)) = (trial, on_trial)
                 && let Some(new) = self.digest_of(&path, limits, By::Watch).filter(|new| is_new(new, runs))
             {
@@ -315,10 +238,10 @@ impl Schedulers {
     /// Writes down which of the running modules could not be loaded from their files as these are now. For whoever
     /// refuses a configuration because of them.
     pub fn note_broken_files(&self, by: By) {
-        for running in self.running() {
+        for running in self.live.list() {
             let _turn = lock(&running.turn);
             let source = running.remember(|record| record.source.clone());
-            if let Err(refusal) = self.fetch(&source) {
+            if let Err(refusal) = self.store.fetch(&source) {
                 let _ = note(&running, by, Err(refusal)); // said and counted there
             }
         }
@@ -327,7 +250,7 @@ impl Schedulers {
     /// What a file holds now. One that is not there is no change as long as nobody asks for it: it is about to be
     /// replaced, or not needed any more.
     fn digest_of(&self, path: &Path, limits: Limits, by: By) -> Option<[u8; 32]> {
-        match self.host.limited(limits).read(path) {
+        match self.host().limited(limits).read(path) {
             Ok(bytes) => Some(Sha256::digest(&bytes).into()),
             Err(LoadReason::Unreadable(_)) if by == By::Watch => None,
             Err(_) => Some([0; 32]),
@@ -357,9 +280,9 @@ impl Schedulers {
     /// not begin again.
     pub fn follow(&self) -> Vec<Change> {
         let mut changes = Vec::new();
-        for running in self.running() {
+        for running in self.live.list() {
             let _turn = lock(&running.turn);
-            let wanted = lock(&self.trials).get(&running.service).cloned();
+            let wanted = self.catalogue.trial_of(&running.service);
             if running.remember(|record| record.wanted == wanted) {
                 continue;
             }
@@ -376,18 +299,18 @@ impl Schedulers {
 
     fn begin_trial(&self, running: &Running, wanted: Option<TrialSpec>) -> Result<(), Refusal> {
         let Some(spec) = wanted else { return Ok(()) };
-        let made = self.resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
+        let made = self.catalogue.resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
         let outcome = made.and_then(|made| {
-            let newcomer = Newcomer {
-                module: self.fetch(&made.source)?,
+            let replacement = Replacement {
+                module: self.store.fetch(&made.source)?,
                 options: made.options.into(),
                 source: made.source,
                 state: None,
                 seed: self.fresh_seed(&running.service),
                 by: By::Configuration,
             };
-            running.try_out(spec.mode, &newcomer, self.fresh_seed(&running.service))?;
-            Ok(newcomer.source)
+            running.try_out(spec.mode, &replacement, self.fresh_seed(&running.service))?;
+            Ok(replacement.source)
         });
         running.remember(|record| match outcome {
             Ok(source) => {
@@ -405,86 +328,17 @@ impl Schedulers {
     }
 
     fn bring_in(&self, running: &Running, source: Source, by: By) -> Result<LoadReport, Refusal> {
-        let outcome = self.fetch(&source).and_then(|module| {
-            let options = running.with(|plugin| Arc::clone(&plugin.post().options));
+        let outcome = self.store.fetch(&source).and_then(|module| {
+            let options = running.with(|plugin| Arc::clone(&plugin.binding().options));
             let seed = self.fresh_seed(&running.service);
-            running.bring_in(Newcomer { module, options, source, state: None, seed, by })
+            running.bring_in(Replacement { module, options, source, state: None, seed, by })
         });
         note(running, by, outcome)
     }
 
-    /// What the configuration grants modules of this name.
-    fn limits_of(&self, scheduler: &str) -> Limits {
-        lock(&self.defined).get(scheduler).map_or_else(Limits::default, |definition| definition.limits)
-    }
-
-    /// The pin that the configuration has for this file now.
-    fn pin_of(&self, scheduler: &str, path: &Path, pin: Option<[u8; 32]>) -> Option<[u8; 32]> {
-        match lock(&self.defined).get(scheduler) {
-            Some(definition) if definition.path == path => definition.sha256,
-            _ => pin,
-        }
-    }
-
-    /// Services that run. While the scheduler of one is being replaced both may be alive: the later one counts.
-    fn running(&self) -> Vec<Arc<Running>> {
-        let mut live = lock(&self.live);
-        live.retain(|running| running.strong_count() > 0);
-        let mut latest: BTreeMap<String, Arc<Running>> = BTreeMap::new();
-        for running in live.iter().filter_map(Weak::upgrade) {
-            latest.insert(running.service.clone(), running);
-        }
-        latest.into_values().collect()
-    }
-
-    fn find(&self, service: &str) -> Result<Arc<Running>, Refusal> {
-        let running = self.running();
-        let plain = |text: &str| text.trim().to_lowercase().replace(['/', '='], " ");
-        let wanted = plain(service);
-        // The protocol may be left out where it is clear.
-        let matches = |name: &str| {
-            let name = plain(name);
-            name == wanted || name.split_once(' ').is_some_and(|(_, address)| address == wanted)
-        };
-        let mut found = running.iter().filter(|it| matches(&it.service));
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(Arc::clone(one)),
-            (Some(one), Some(other)) => {
-                let reason = format!("{service:?} may be {} or {}; say which", one.service, other.service);
-                Err(Refusal::new(Step::Find, reason))
-            }
-            (None, _) => {
-                let names: Vec<_> = running.iter().map(|it| it.service.as_str()).collect();
-                let reason = format!("there is no service {service:?}; there are: {}", names.join(", "));
-                Err(Refusal::new(Step::Find, reason))
-            }
-        }
-    }
-
-    fn resolve(&self, name: &str) -> Result<Made, String> {
-        if let Some(definition) = lock(&self.defined).get(name) {
-            return Ok(Made {
-                source: definition.source(),
-                options: definition.options.clone(),
-                fallback: definition.fallback.clone(),
-            });
-        }
-        let plain = |source| Made { source, options: String::new(), fallback: FALLBACK.to_owned() };
-        if SHIPPED.iter().any(|(shipped, _)| *shipped == name) {
-            return Ok(plain(Source::Shipped(name.to_owned())));
-        }
-        if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
-            return Ok(plain(Source::File { path: name.into(), pin: None, limits: Limits::default() }));
-        }
-        Err(format!(
-            "unknown scheduler {name:?}; there are {}, or give the path of a component, which ends in .wasm",
-            self.names().join(", ")
-        ))
-    }
-
-    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<(Box<Plugin>, Made), String> {
+    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<(Box<Plugin>, Resolved), String> {
         let seed = self.seed_of(service);
-        let mut made = self.resolve(&spec.name)?;
+        let mut made = self.catalogue.resolve(&spec.name)?;
         let module = self
             .fetch(&made.source)
             .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
@@ -492,7 +346,7 @@ impl Schedulers {
             made.options.clone_from(&spec.options);
         }
         let shipped = matches!(made.source, Source::Shipped(_));
-        let past_threshold = shipped && spec.name == "lblc" && self.compat_ipvs.load(Relaxed);
+        let past_threshold = shipped && spec.name == "lblc" && self.catalogue.compat_ipvs();
         if past_threshold {
             let more = if made.options.is_empty() { "" } else { "," };
             made.options.insert_str(0, more);
@@ -506,45 +360,6 @@ impl Schedulers {
             plugin.take_overloaded();
         }
         Ok((Box::new(plugin), made))
-    }
-
-    /// Reads, checks and compiles a module.
-    fn fetch(&self, source: &Source) -> Result<Module, Refusal> {
-        match source {
-            Source::Shipped(name) => {
-                let bytes = SHIPPED.iter().find(|(shipped, _)| shipped == name).map(|(_, bytes)| *bytes);
-                self.compile(&self.host, name, bytes.expect("only names that ship become this source"))
-            }
-            Source::File { path, pin, limits } => {
-                let host = self.host.limited(*limits);
-                let origin = path.display().to_string();
-                let bytes = host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
-                let digest: [u8; 32] = Sha256::digest(&bytes).into();
-                if let Some(pin) = pin.filter(|pin| *pin != digest) {
-                    let (is, wanted) = (crate::dump::hex(&digest), crate::dump::hex(&pin));
-                    let reason = format!(
-                        "{origin}: its SHA-256 is {is} and has to be {wanted}; restore the file, or pin the new one"
-                    );
-                    return Err(Refusal::new(Step::Pin, reason));
-                }
-                self.compile(&host, &origin, &bytes)
-            }
-        }
-    }
-
-    fn compile(&self, host: &Host, origin: &str, bytes: &[u8]) -> Result<Module, Refusal> {
-        let digest: [u8; 32] = Sha256::digest(bytes).into();
-        // The lock is held while compiling, so that many services with one module compile it once.
-        let mut compiled = lock(&self.compiled);
-        if let Some(module) = compiled
-            .get(origin)
-            .filter(|module| module.digest() == digest && module.host().policy() == host.policy())
-        {
-            return Ok(module.clone());
-        }
-        let module = host.compile(origin, bytes)?;
-        compiled.insert(origin.to_owned(), module.clone());
-        Ok(module)
     }
 
     /// Differs from service to service (FNV-1a over the name).
@@ -577,25 +392,14 @@ fn note(running: &Running, by: By, outcome: Result<LoadReport, Refusal>) -> Resu
     outcome
 }
 
-fn fallback(name: &str, service: &str, seed: u64) -> Result<Box<dyn Scheduler>, String> {
-    if name == REFUSE { Ok(Box::new(Refuse)) } else { native(name, service, "", seed) }
-}
-
 impl SchedulerFactory for Schedulers {
     fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
         let (plugin, made) = self.make(spec, service)?;
         let running = Arc::new(Running::new(service, &spec.name, &made.fallback, *plugin, made.source));
-        let wanted = lock(&self.trials).get(service).cloned();
+        let wanted = self.catalogue.trial_of(service);
         self.begin_trial(&running, wanted)
             .map_err(|refusal| format!("the trial for {service} is {refusal}"))?;
-        let mut live = lock(&self.live);
-        live.retain(|running| running.strong_count() > 0);
-        live.push(Arc::downgrade(&running));
+        self.live.add(&running);
         Ok(Box::new(Handle::new(running)))
     }
-}
-
-/// Whoever panicked while it held one of these locks left a whole map behind.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

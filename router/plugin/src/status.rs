@@ -6,9 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::Module;
-use crate::running::{By, LoadReport, Refusal, Running, Step};
-use crate::schedulers::lock;
+use crate::base::lock;
+use crate::load::{By, LoadReport, Refusal, Step};
+use crate::module::Module;
+use crate::running::Running;
 use crate::stats::{SchedulerStats, Snapshot};
 use crate::trial::{Mode, Trial};
 
@@ -152,7 +153,7 @@ impl TrialStatus {
                 Mode::Shadow => None,
                 Mode::Canary { percent } => Some(percent),
             },
-            module: ModuleStatus::new(&trial.seat.post.module, &trial.seat.post.options),
+            module: ModuleStatus::new(&trial.slot.binding.module, &trial.slot.binding.options),
             work: Work::new(trial.module_stats()),
             same: trial.stats.same(),
             different: trial.stats.different(),
@@ -166,8 +167,8 @@ impl Status {
     pub(crate) fn new(running: &Running) -> Self {
         let record = lock(&running.record);
         let (module, trial) = running.with(|plugin| {
-            let post = plugin.post();
-            (ModuleStatus::new(&post.module, &post.options), plugin.trial().map(TrialStatus::new))
+            let binding = plugin.binding();
+            (ModuleStatus::new(&binding.module, &binding.options), plugin.trial().map(TrialStatus::new))
         });
         let refused = Step::ALL.into_iter().zip(record.refused).filter(|(_, n)| *n > 0);
         Self {

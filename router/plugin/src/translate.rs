@@ -9,6 +9,9 @@ use uvs_sdk::{Address, EventWord, LoadWord};
 use crate::bindings;
 use crate::stats::Cause;
 
+/// A load word has 16 bits for a position; a service with more destinations runs on its fallback.
+pub const MAX_DESTINATIONS: usize = 1 << 16;
+
 /// Whether a new connection may go where the module wants it.
 pub(crate) fn judge(
     position: u32,

@@ -6,8 +6,8 @@ use std::time::Instant as Clock;
 use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Flow, Load};
 
-use crate::instance::splitmix64;
-use crate::seat::Seat;
+use crate::base::splitmix64;
+use crate::slot::Slot;
 use crate::stats::{SchedulerStats, TrialStats};
 
 /// How a module is tried.
@@ -38,19 +38,19 @@ impl Mode {
 /// A module on trial.
 pub(crate) struct Trial {
     pub(crate) mode: Mode,
-    pub(crate) seat: Seat,
+    pub(crate) slot: Slot,
     pub(crate) stats: Arc<TrialStats>,
     key: u64,
 }
 
 impl Trial {
-    pub(crate) fn new(mode: Mode, seat: Seat, key: u64) -> Self {
-        Self { mode, seat, stats: Arc::default(), key }
+    pub(crate) fn new(mode: Mode, slot: Slot, key: u64) -> Self {
+        Self { mode, slot, stats: Arc::default(), key }
     }
 
     /// What its module did.
     pub(crate) fn module_stats(&self) -> &Arc<SchedulerStats> {
-        &self.seat.stats
+        &self.slot.stats
     }
 
     pub(crate) fn is_its_share(&self, flow: &Flow) -> bool {
@@ -98,10 +98,10 @@ impl Trial {
         candidates: &[Candidate],
         now: Instant,
     ) -> Option<Option<u32>> {
-        let start = self.seat.stats.pick().then(Clock::now);
-        let pick = self.seat.ask(flow, changed, candidates, now);
+        let start = self.slot.stats.pick().then(Clock::now);
+        let pick = self.slot.ask(flow, changed, candidates, now);
         if let Some(start) = start {
-            self.seat.stats.took(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            self.slot.stats.took(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
         pick
     }

@@ -6,33 +6,20 @@ use tracing::{debug, error, info, warn};
 use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Event, Flow, Load};
 
+use crate::base::{hex, splitmix64};
+use crate::binding::Binding;
 use crate::bindings;
-use crate::dump::{Dump, DumpSink, Past, Role};
+use crate::dump::{self, Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick};
 use crate::error::StartError;
-use crate::health::{Health, Sentence};
+use crate::health::{Consequence, Health};
 use crate::history::History;
-use crate::host::Module;
-use crate::instance::{Crash, Instance, splitmix64};
-use crate::plugin::MAX_DESTINATIONS;
+use crate::instance::{Crash, Instance};
 use crate::stats::{Cause, Failure, SchedulerStats, Serving};
-use crate::translate::{event_word, judge, wire_destination, wire_flow, word};
-
-/// What does not change while a module is at work.
-#[derive(Clone, Debug)]
-pub(crate) struct Post {
-    pub(crate) module: Module,
-    pub(crate) service: Arc<str>,
-    pub(crate) options: Arc<str>,
-    pub(crate) role: Role,
-    /// A pick over the upper threshold counts.
-    pub(crate) takes_overloaded: bool,
-    /// Where dumps of failing calls go.
-    pub(crate) dumps: Option<DumpSink>,
-}
+use crate::translate::{MAX_DESTINATIONS, event_word, judge, wire_destination, wire_flow, word};
 
 /// A module with its instance.
-pub(crate) struct Seat {
-    pub(crate) post: Post,
+pub(crate) struct Slot {
+    pub(crate) binding: Binding,
     seed: u64,
     /// Where the random numbers of the present instance began.
     started_with: u64,
@@ -87,12 +74,12 @@ impl Missed {
     }
 }
 
-impl Seat {
+impl Slot {
     /// Makes an instance and passes it its options.
-    pub(crate) fn start(post: Post, seed: u64, stats: Arc<SchedulerStats>) -> Result<Self, StartError> {
-        let instance = Box::new(Instance::start(&post.module, &post.service, &post.options, seed)?);
+    pub(crate) fn start(binding: Binding, seed: u64, stats: Arc<SchedulerStats>) -> Result<Self, StartError> {
+        let instance = Box::new(Instance::start(&binding.module, &binding.service, &binding.options, seed)?);
         Ok(Self {
-            post,
+            binding,
             seed,
             started_with: seed,
             restored: None,
@@ -203,7 +190,7 @@ impl Seat {
             }
             Ok(Some(position)) => {
                 self.history.answer(Some(position));
-                match judge(position, candidates, self.post.takes_overloaded) {
+                match judge(position, candidates, self.binding.takes_overloaded) {
                     Ok(()) => Some(Some(position)),
                     Err((cause, message)) => {
                         self.failed(("schedule", Crash::of(cause, message)), Some(flow), candidates, now);
@@ -276,7 +263,7 @@ impl Seat {
         match self.state {
             State::Dead => {}
             State::Ejected(until) if until <= now => {
-                let (service, module) = (&*self.post.service, self.post.module.name());
+                let (service, module) = (&*self.binding.service, self.binding.module.name());
                 info!(service, module, "trying the scheduler again");
             }
             State::Live { .. } | State::Ejected(_) | State::GivenUp => return,
@@ -287,7 +274,7 @@ impl Seat {
         self.started_with = self.seed;
         self.restored = None;
         self.history.clear();
-        match Instance::start(&self.post.module, &self.post.service, &self.post.options, self.seed) {
+        match Instance::start(&self.binding.module, &self.binding.service, &self.binding.options, self.seed) {
             Ok(instance) => {
                 self.state = State::Live { instance: Box::new(instance), fresh: true };
                 self.stats.rebuild();
@@ -341,8 +328,8 @@ impl Seat {
         candidates: &[Candidate],
         now: Instant,
     ) {
-        let (service, module) = (&*self.post.service, self.post.module.name());
-        let (cause, role) = (crash.cause, self.post.role.label());
+        let (service, module) = (&*self.binding.service, self.binding.module.name());
+        let (cause, role) = (crash.cause, self.binding.role.label());
         warn!(
             service,
             module,
@@ -355,7 +342,7 @@ impl Seat {
         if let Some(flow) = flow {
             debug!(service, module, ?flow, changed = ?self.words, "the pick that failed");
         }
-        if let Some(dumps) = &self.post.dumps
+        if let Some(dumps) = &self.binding.dumps
             && dumps.has_room()
         {
             let past = Past {
@@ -364,7 +351,7 @@ impl Seat {
                 history: &self.history,
                 words: flow.map(|_| &*self.words),
             };
-            dumps.send(Dump::new(&self.post, (call, &crash), candidates, &past));
+            dumps.send(dump_of(&self.binding, (call, &crash), candidates, &past));
         }
         self.stats.fail(Failure {
             cause,
@@ -375,9 +362,9 @@ impl Seat {
             changed: if flow.is_some() { self.words.clone() } else { Vec::new() },
             destinations: candidates.len(),
         });
-        match self.health.fail(self.post.module.host().policy(), now) {
-            Sentence::Retry => {}
-            Sentence::Eject(backoff) => {
+        match self.health.fail(self.binding.module.host().policy(), now) {
+            Consequence::Retry => {}
+            Consequence::Eject(backoff) => {
                 self.state = State::Ejected(now + backoff);
                 self.stats.serve(Serving::Ejected);
                 error!(
@@ -385,7 +372,7 @@ impl Seat {
                     module, role, "the scheduler keeps failing: the fallback serves for the next {backoff:?}"
                 );
             }
-            Sentence::GiveUp => {
+            Consequence::GiveUp => {
                 self.state = State::GivenUp;
                 self.stats.serve(Serving::GivenUp);
                 error!(
@@ -397,5 +384,52 @@ impl Seat {
                 );
             }
         }
+    }
+}
+
+/// What went before a failing call.
+struct Past<'a> {
+    seed: u64,
+    restored: Option<&'a [u8]>,
+    history: &'a History,
+    /// The words of the failing pick, which is the last of `history`; `None`: no pick failed.
+    words: Option<&'a [u64]>,
+}
+
+/// The dump of a call that failed.
+fn dump_of(
+    binding: &Binding,
+    (call, crash): (&str, &Crash),
+    candidates: &[Candidate],
+    past: &Past<'_>,
+) -> Dump {
+    let mut history: Vec<_> = past.history.latest(usize::MAX).into_iter().map(DumpedPick::new).collect();
+    let pick = past.words.and_then(|words| {
+        let mut pick = history.pop()?;
+        pick.changed = words.to_vec();
+        Some(pick)
+    });
+    Dump {
+        version: dump::VERSION,
+        at: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        service: binding.service.to_string(),
+        role: binding.role,
+        module: DumpedModule { origin: binding.module.name().to_owned(), sha256: binding.module.sha256() },
+        options: binding.options.to_string(),
+        seed: past.seed,
+        restored: past.restored.map(hex),
+        takes_overloaded: binding.takes_overloaded,
+        destinations: candidates.iter().map(DumpedDestination::from).collect(),
+        history,
+        whole: past.history.is_whole(),
+        call: call.to_owned(),
+        pick,
+        events: past.history.events(),
+        cause: crash.cause.label().to_owned(),
+        message: crash.message.clone(),
+        backtrace: crash.frames.clone(),
+        fuel: crash.fuel.map(|(budget, used)| DumpedFuel { budget, used }),
     }
 }

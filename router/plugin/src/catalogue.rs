@@ -1,0 +1,190 @@
+//! Schedulers by name: the shipped ones, those that the configuration names, files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use uvs_director::scheduler::Scheduler;
+
+use crate::base::lock;
+use crate::native::{Refuse, native};
+use crate::policy::Limits;
+use crate::trial::Mode;
+
+/// The components that are built into uvs.
+pub const SHIPPED: [(&str, &[u8]); 18] = [
+    ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
+    ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
+    ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
+    ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
+    ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
+    ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
+    ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
+    ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
+    ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
+    ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),
+    ("p2c", include_bytes!("../../../schedulers/prebuilt/p2c.wasm")),
+    ("rr", include_bytes!("../../../schedulers/prebuilt/rr.wasm")),
+    ("sed", include_bytes!("../../../schedulers/prebuilt/sed.wasm")),
+    ("sh", include_bytes!("../../../schedulers/prebuilt/sh.wasm")),
+    ("swrr", include_bytes!("../../../schedulers/prebuilt/swrr.wasm")),
+    ("twos", include_bytes!("../../../schedulers/prebuilt/twos.wasm")),
+    ("wlc", include_bytes!("../../../schedulers/prebuilt/wlc.wasm")),
+    ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
+];
+
+/// What tells lblc to pick past an upper threshold.
+pub(crate) const PAST_THRESHOLD: &str = "past-threshold";
+
+/// What stands in for a module unless the configuration says otherwise.
+pub const FALLBACK: &str = "wlc";
+
+/// The fallback that is none: without the module, connections are refused.
+pub const REFUSE: &str = "refuse";
+
+/// A scheduler that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The component's file.
+    pub path: PathBuf,
+    /// Passed to `init` where the service gives no options of its own.
+    pub options: String,
+    /// The native scheduler that stands in ([`NATIVE`](crate::NATIVE)), or [`REFUSE`].
+    pub fallback: String,
+    /// What it is granted beyond what others are.
+    pub limits: Limits,
+    /// What the SHA-256 of the file has to be.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl Definition {
+    /// The component in `path` without options, with [`FALLBACK`] behind it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            options: String::new(),
+            fallback: FALLBACK.to_owned(),
+            limits: Limits::default(),
+            sha256: None,
+        }
+    }
+
+    fn source(&self) -> Source {
+        Source::File { path: self.path.clone(), pin: self.sha256, limits: self.limits }
+    }
+}
+
+/// Where a module comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// It is built into uvs.
+    Shipped(String),
+    /// A file, what its SHA-256 has to be, and what it is granted beyond what others are.
+    File { path: PathBuf, pin: Option<[u8; 32]>, limits: Limits },
+}
+
+/// A trial that the configuration wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialSpec {
+    /// The name of a scheduler, shipped or defined, or the path of a component.
+    pub scheduler: String,
+    /// How it is tried.
+    pub mode: Mode,
+}
+
+/// A module, what it is told, and who stands in for it.
+pub(crate) struct Resolved {
+    pub(crate) source: Source,
+    pub(crate) options: String,
+    pub(crate) fallback: String,
+}
+
+/// What the configuration says of schedulers.
+#[derive(Default)]
+pub(crate) struct Catalogue {
+    compat_ipvs: AtomicBool,
+    defined: Mutex<BTreeMap<String, Definition>>,
+    /// By service.
+    trials: Mutex<BTreeMap<String, TrialSpec>>,
+}
+
+impl Catalogue {
+    pub(crate) fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
+        for (name, definition) in &definitions {
+            fallback(&definition.fallback, "", 0)
+                .map_err(|error| format!("fallback of scheduler {name:?}: {error}"))?;
+        }
+        *lock(&self.defined) = definitions;
+        Ok(())
+    }
+
+    pub(crate) fn define_trials(&self, trials: BTreeMap<String, TrialSpec>) {
+        *lock(&self.trials) = trials;
+    }
+
+    /// What is to be tried beside the scheduler of this service.
+    pub(crate) fn trial_of(&self, service: &str) -> Option<TrialSpec> {
+        lock(&self.trials).get(service).cloned()
+    }
+
+    pub(crate) fn set_compat_ipvs(&self, compat_ipvs: bool) {
+        self.compat_ipvs.store(compat_ipvs, Relaxed);
+    }
+
+    pub(crate) fn compat_ipvs(&self) -> bool {
+        self.compat_ipvs.load(Relaxed)
+    }
+
+    /// All names, in alphabetical order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = lock(&self.defined).keys().cloned().collect();
+        names.extend(SHIPPED.iter().map(|(name, _)| (*name).to_owned()));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// What is behind a name, or a path that ends in .wasm.
+    ///
+    /// # Errors
+    /// A sentence: there is no such name.
+    pub(crate) fn resolve(&self, name: &str) -> Result<Resolved, String> {
+        if let Some(definition) = lock(&self.defined).get(name) {
+            return Ok(Resolved {
+                source: definition.source(),
+                options: definition.options.clone(),
+                fallback: definition.fallback.clone(),
+            });
+        }
+        let plain = |source| Resolved { source, options: String::new(), fallback: FALLBACK.to_owned() };
+        if SHIPPED.iter().any(|(shipped, _)| *shipped == name) {
+            return Ok(plain(Source::Shipped(name.to_owned())));
+        }
+        if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
+            return Ok(plain(Source::File { path: name.into(), pin: None, limits: Limits::default() }));
+        }
+        Err(format!(
+            "unknown scheduler {name:?}; there are {}, or give the path of a component, which ends in .wasm",
+            self.names().join(", ")
+        ))
+    }
+
+    /// What the configuration grants modules of this name.
+    pub(crate) fn limits_of(&self, scheduler: &str) -> Limits {
+        lock(&self.defined).get(scheduler).map_or_else(Limits::default, |definition| definition.limits)
+    }
+
+    /// The pin that the configuration has for this file now.
+    pub(crate) fn pin_of(&self, scheduler: &str, path: &Path, pin: Option<[u8; 32]>) -> Option<[u8; 32]> {
+        match lock(&self.defined).get(scheduler) {
+            Some(definition) if definition.path == path => definition.sha256,
+            _ => pin,
+        }
+    }
+}
+
+/// The scheduler that stands in for a module.
+pub(crate) fn fallback(name: &str, service: &str, seed: u64) -> Result<Box<dyn Scheduler>, String> {
+    if name == REFUSE { Ok(Box::new(Refuse)) } else { native(name, service, "", seed) }
+}
