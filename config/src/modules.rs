@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::read::{Integer, Keys, Table};
 
-pub(crate) const MODULES: Keys = &["watch", "cache", "dumps", "size_limit", "failures", "failure_window"];
+pub(crate) const MODULES: Keys =
+    &["watch", "cache", "dumps", "size_limit", "compile_time", "compile_mib", "failures", "failure_window"];
 
 /// What the file says to have no such folder.
 const NONE: &str = "none";
@@ -23,6 +24,10 @@ pub struct Modules {
     pub dumps: Folder,
     /// The largest file of a module, in bytes.
     pub size_limit: usize,
+    /// How long one may take to compile, in seconds.
+    pub compile_time: u32,
+    /// How much memory that may take, in MiB.
+    pub compile_mib: u32,
     /// With so many failures in [`failure_window`](Self::failure_window) a module is ejected.
     pub failures: u32,
     /// In seconds.
@@ -36,6 +41,8 @@ impl Default for Modules {
             cache: Folder::Usual,
             dumps: Folder::Usual,
             size_limit: 16 << 20,
+            compile_time: 60,
+            compile_mib: 2048,
             failures: 5,
             failure_window: 10,
         }
@@ -87,8 +94,8 @@ pub(crate) fn modules(root: &Table<'_>) -> Modules {
         max: SIZE_MAX,
         note: " bytes",
     });
-    let small = |key: &'static str, max, note, default| {
-        let number = table.integer(&Integer { key, label: key, min: 1, max, note });
+    let small = |key: &'static str, min, max, note, default| {
+        let number = table.integer(&Integer { key, label: key, min, max, note });
         number.and_then(|number| u32::try_from(number.value).ok()).unwrap_or(default)
     };
     Modules {
@@ -96,7 +103,9 @@ pub(crate) fn modules(root: &Table<'_>) -> Modules {
         cache: folder("cache", "/var/cache/uvs"),
         dumps: folder("dumps", "/var/lib/uvs/dumps"),
         size_limit: size.and_then(|size| usize::try_from(size.value).ok()).unwrap_or(defaults.size_limit),
-        failures: small("failures", 1000, " failures", defaults.failures),
-        failure_window: small("failure_window", 3600, " s", defaults.failure_window),
+        compile_time: small("compile_time", 1, 600, " s", defaults.compile_time),
+        compile_mib: small("compile_mib", 64, 65_536, " MiB", defaults.compile_mib),
+        failures: small("failures", 1, 1000, " failures", defaults.failures),
+        failure_window: small("failure_window", 1, 3600, " s", defaults.failure_window),
     }
 }

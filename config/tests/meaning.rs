@@ -277,6 +277,14 @@ fn options_are_set_one_by_one() {
 }
 
 #[test]
+fn the_bounds_of_a_compilation_are_set_or_usual() {
+    let usual = with("").modules;
+    assert_eq!((usual.compile_time, usual.compile_mib), (60, 2048));
+    let own = with("[modules]\ncompile_time = 5\ncompile_mib = 64").modules;
+    assert_eq!((own.compile_time, own.compile_mib), (5, 64));
+}
+
+#[test]
 fn the_failure_budget_of_modules_is_set_or_usual() {
     let usual = with("").modules;
     assert_eq!((usual.failures, usual.failure_window), (5, 10));

@@ -57,6 +57,8 @@ pub fn read(path: &Path) -> (Result<Config, Problems>, Modules) {
 pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
     let policy = Policy {
         module_bytes: modules.size_limit,
+        compile_time: std::time::Duration::from_secs(modules.compile_time.into()),
+        compile_bytes: (modules.compile_mib as usize) << 20,
         failures: modules.failures,
         window: std::time::Duration::from_secs(modules.failure_window.into()),
         ..Policy::default()

@@ -52,7 +52,13 @@ pub enum Command {
     Sched(Sched),
     /// Print the versions of uvs, the scheduler contract and wasmtime
     Version,
+    /// Compile the component on standard input for the uvs that started this
+    #[command(name = COMPILE, hide = true)]
+    Compile,
 }
+
+/// What makes uvs the compiler of another uvs: no command for people.
+pub const COMPILE: &str = "compile-module";
 
 /// `uvs sched`.
 #[derive(Debug, Subcommand)]

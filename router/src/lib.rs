@@ -41,6 +41,12 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command, Sched};
 
+/// Has scheduler modules compiled by processes of this program, within bounds of time and memory. For the program `uvs`:
+/// another one does not know how to be such a process.
+pub fn compile_apart() {
+    uvs_plugin::Compiler::this_program(cli::COMPILE).install();
+}
+
 /// Does what `uvs` is told under the name of ipvsadm, as which a link may call it. `None`: it has another name.
 ///
 /// # Errors
@@ -64,6 +70,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),
+        Command::Compile => {
+            uvs_plugin::serve_compiler().map_err(anyhow::Error::msg)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Version => {
             println!("{}", version::Build::current());
             Ok(ExitCode::SUCCESS)

@@ -134,3 +134,48 @@ fn the_version_is_on_stdout() {
     assert!(version.starts_with(&format!("uvs       {}\n", env!("CARGO_PKG_VERSION"))), "{version}");
     assert!(version.contains("uvs:scheduler@0.1.0"), "{version}");
 }
+
+/// A component whose core module is all work for a compiler: so many functions.
+fn large(functions: usize) -> Vec<u8> {
+    let body =
+        "local.get 0 local.get 0 i64.mul local.get 0 i64.rotl local.get 0 i64.xor local.set 0 ".repeat(20);
+    let function = format!("(func (param i64) (result i64) {body} local.get 0)");
+    let core = function.repeat(functions);
+    wat::parse_str(format!("(component (core module {core}))")).expect("WebAssembly")
+}
+
+#[test]
+fn a_module_that_takes_too_long_to_compile_or_too_much_memory_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("slow.wasm"), large(30_000)).expect("a file");
+    let file = folder.path().join("edge.toml");
+    let cases = [
+        ("compile_time = 1", "takes longer than 1 s to compile", "compile_time under [modules]"),
+        ("compile_mib = 64", "takes more than 64 MiB of memory to compile", "compile_mib under [modules]"),
+    ];
+    for (bound, what, fix) in cases {
+        let good = GOOD.replace("\"rr\"", "\"slow.wasm\"");
+        std::fs::write(&file, format!("{good}\n[modules]\n{bound}\n")).expect("a file");
+        let output = check(&file);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{bound}: {said}");
+        assert!(said.contains(what) && said.contains(fix), "{bound}: {said}");
+    }
+}
+
+#[test]
+fn a_component_past_the_limits_of_the_contract_is_not_compiled() {
+    let branches = "i32.const 0 br_if 0 ".repeat(4000);
+    let values = "i32.const 0 ".repeat(50);
+    let (types, drops) = ("i32 ".repeat(50), "drop ".repeat(50));
+    let core =
+        format!("(func {values} loop (param {types}) (result i32) {branches} {drops} i32.const 0 end drop)");
+    let component = wat::parse_str(format!("(component (core module {core}))")).expect("WebAssembly");
+    let (folder, file) = config(&GOOD.replace("\"rr\"", "\"many.wasm\""));
+    std::fs::write(folder.path().join("many.wasm"), component).expect("a file");
+    let output = check(&file);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let want = "has a function with values on its branches: 100050, and the limit is 100000";
+    assert!(said.contains(want) && said.contains("docs/contract.md"), "{said}");
+}

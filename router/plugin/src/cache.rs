@@ -26,6 +26,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::base::hex;
+use crate::code::Code;
 
 const MAGIC: &[u8; 8] = b"uvs code";
 const TAG: usize = 32;
@@ -80,28 +81,21 @@ impl CodeCache {
     pub(crate) fn load(&self, engine: &Engine, module: &[u8; 32]) -> Option<Component> {
         let name = entry_name(engine, module);
         let code = match self.read(&name) {
-            Ok(code) => code?,
+            Ok(code) => Code::of_our_compiler(code?),
             Err(error) => {
                 warn!(cache = %self.path.display(), entry = name, "compiled code is not used: {error}");
                 return None;
             }
         };
-        #[expect(unsafe_code, reason = "compiled code is machine code; wasmtime cannot check it")]
-        // SAFETY: the bytes are what `store` of a uvs of this user wrote under this name, from a component that wasmtime
-        // compiled: they carry a tag made with a key that only this user can read, in a file and a folder
-        // that only this user can write. wasmtime itself compares version, settings and machine.
-        let component = unsafe { Component::deserialize(engine, code) };
-        component.inspect_err(|error| warn!(entry = name, "compiled code is not used: {error:#}")).ok()
+        code.load(engine)
+            .inspect_err(|error| warn!(entry = name, "compiled code is not used: {error:#}"))
+            .ok()
     }
 
     /// Keeps the compiled form of a component. What cannot be written is only slower the next time.
-    pub(crate) fn store(&self, engine: &Engine, module: &[u8; 32], component: &Component) {
+    pub(crate) fn store(&self, engine: &Engine, module: &[u8; 32], code: &Code) {
         let name = entry_name(engine, module);
-        let stored = component
-            .serialize()
-            .map_err(|error| io::Error::other(format!("{error:#}")))
-            .and_then(|code| self.write(&name, &code));
-        match stored {
+        match self.write(&name, code.bytes()) {
             Ok(()) => debug!(entry = name, "compiled code is kept"),
             Err(error) => warn!(cache = %self.path.display(), "compiled code cannot be kept: {error}"),
         }

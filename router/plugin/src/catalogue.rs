@@ -10,29 +10,8 @@ use uvs_director::scheduler::Scheduler;
 use crate::base::lock;
 use crate::native::{Refuse, native};
 use crate::policy::Limits;
+use crate::shipped::SHIPPED;
 use crate::trial::Mode;
-
-/// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 18] = [
-    ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
-    ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
-    ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
-    ("lblc", include_bytes!("../../../schedulers/prebuilt/lblc.wasm")),
-    ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
-    ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
-    ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
-    ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
-    ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
-    ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),
-    ("p2c", include_bytes!("../../../schedulers/prebuilt/p2c.wasm")),
-    ("rr", include_bytes!("../../../schedulers/prebuilt/rr.wasm")),
-    ("sed", include_bytes!("../../../schedulers/prebuilt/sed.wasm")),
-    ("sh", include_bytes!("../../../schedulers/prebuilt/sh.wasm")),
-    ("swrr", include_bytes!("../../../schedulers/prebuilt/swrr.wasm")),
-    ("twos", include_bytes!("../../../schedulers/prebuilt/twos.wasm")),
-    ("wlc", include_bytes!("../../../schedulers/prebuilt/wlc.wasm")),
-    ("wrr", include_bytes!("../../../schedulers/prebuilt/wrr.wasm")),
-];
 
 /// What tells lblc to pick past an upper threshold.
 pub(crate) const PAST_THRESHOLD: &str = "past-threshold";

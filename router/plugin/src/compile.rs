@@ -1,20 +1,25 @@
 //! From the bytes of a component to a module that fits the contract.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::bindings::SchedulerIndices;
+use crate::code::Code;
 use crate::error::{LoadError, LoadReason, StartError, one_line};
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::module::{Inner, Module};
 use crate::optional::ObserverIndices;
+use crate::shape;
+use crate::shipped::SHIPPED;
 
 /// The version of the contract (the package `uvs:scheduler`) that this host speaks.
 pub const CONTRACT: &str = "0.1.0";
@@ -58,7 +63,12 @@ impl Host {
     /// The bytes of a module's file, never more than the limit of them.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, LoadReason> {
         let limit = self.policy().module_bytes;
-        let file = File::open(path).map_err(LoadReason::Unreadable)?;
+        // To open a FIFO without this waits for somebody who opens its other end.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(path)
+            .map_err(LoadReason::Unreadable)?;
         let meta = file.metadata().map_err(LoadReason::Unreadable)?;
         if !meta.is_file() {
             // A FIFO or a device could block for ever or have no end.
@@ -120,10 +130,18 @@ impl Host {
         if let Some(component) = cache.and_then(|cache| cache.load(engine, sha256)) {
             return Ok((component, true));
         }
-        let component =
-            Component::from_binary(engine, bytes).map_err(|error| LoadReason::Invalid(one_line(&error)))?;
+        shape::check(bytes)?;
+        let code = match self.compiler() {
+            // What ships with uvs was compiled by those who made it.
+            Some(compiler) if !is_shipped(bytes) => compiler.compile(self.policy(), bytes)?,
+            _ => engine
+                .precompile_component(bytes)
+                .map(Code::of_our_compiler)
+                .map_err(|error| LoadReason::Invalid(one_line(&error)))?,
+        };
+        let component = code.load(engine).map_err(|error| LoadReason::Compiler(one_line(&error)))?;
         if let Some(cache) = cache {
-            cache.store(engine, sha256, &component);
+            cache.store(engine, sha256, &code);
         }
         Ok((component, false))
     }
@@ -173,6 +191,11 @@ impl Module {
     pub fn check(&self, options: &str) -> Result<(), StartError> {
         Instance::start(self, "check", options, 0).map(drop)
     }
+}
+
+/// Whether it is one of the components that are built into uvs.
+fn is_shipped(bytes: &[u8]) -> bool {
+    SHIPPED.iter().any(|(_, shipped)| *shipped == bytes)
 }
 
 /// What the first bytes say: only a component may pass.

@@ -1,5 +1,7 @@
 //! Why a module cannot be used.
 
+use std::time::Duration;
+
 use crate::stats::Cause;
 
 /// A module that was refused: where it came from, what is wrong and how to fix it.
@@ -61,6 +63,31 @@ pub enum LoadReason {
     /// A component that does not validate or compile.
     #[error("does not compile: {0}")]
     Invalid(String),
+    /// Its structure is past a bound of the contract (docs/contract.md).
+    #[error("has {what}: {found}, and the limit is {limit}")]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much was found; there may be more.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Over [`crate::Policy::compile_time`].
+    #[error("takes longer than {} s to compile", .limit.as_secs())]
+    CompileTime {
+        /// The limit.
+        limit: Duration,
+    },
+    /// Over [`crate::Policy::compile_bytes`].
+    #[error("takes more than {} MiB of memory to compile", .limit >> 20)]
+    CompileMemory {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The process that compiles did not do its work.
+    #[error("cannot be compiled: {0}")]
+    Compiler(String),
     /// It wants something that is not granted.
     #[error("imports {}, and a scheduler is given nothing but log, random and now-ms", .names.join(", "))]
     ForeignImport {
@@ -112,6 +139,22 @@ impl LoadReason {
             }
             Self::UnknownLayer { .. } | Self::Invalid(_) => {
                 "build it again with current tools, as a component without proposals beyond WebAssembly 3.0"
+                    .into()
+            }
+            Self::TooComplex { .. } => {
+                "build it with optimisation, and split what is generated into smaller functions; docs/contract.md has \
+                 the limits"
+                    .into()
+            }
+            Self::CompileTime { .. } => {
+                "make its functions smaller, or give it longer: compile_time under [modules]".into()
+            }
+            Self::CompileMemory { .. } => {
+                "make its functions smaller, or give it more: compile_mib under [modules]".into()
+            }
+            Self::Compiler(_) => {
+                "uvs starts itself (/proc/self/exe) to compile: see that /proc is mounted, and that memory and \
+                 processes are left"
                     .into()
             }
             Self::ForeignImport { names } if names.iter().any(|name| name.starts_with("wasi:")) => {

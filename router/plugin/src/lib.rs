@@ -36,7 +36,9 @@ mod base;
 mod binding;
 mod cache;
 mod catalogue;
+mod code;
 mod compile;
+mod compiler;
 mod dry_run;
 mod dump;
 mod error;
@@ -54,6 +56,8 @@ mod policy;
 mod replay;
 mod running;
 mod schedulers;
+mod shape;
+mod shipped;
 mod slot;
 mod stats;
 mod status;
@@ -63,8 +67,9 @@ mod trial;
 mod watch;
 
 pub use cache::CodeCache;
-pub use catalogue::{Definition, FALLBACK, REFUSE, SHIPPED, TrialSpec};
+pub use catalogue::{Definition, FALLBACK, REFUSE, TrialSpec};
 pub use compile::CONTRACT;
+pub use compiler::{Compiler, serve as serve_compiler};
 pub use dump::{Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick, Role};
 pub use error::{LoadError, LoadReason, StartError};
 pub use host::Host;
@@ -75,6 +80,7 @@ pub use plugin::Plugin;
 pub use policy::{Limits, Policy};
 pub use replay::{Replay, Replayed, format_sha256, parse_sha256, replay};
 pub use schedulers::{Change, LiveStats, Schedulers};
+pub use shipped::SHIPPED;
 pub use stats::{
     Cause, Failure, LATENCY_BOUNDS_NS, LATENCY_SAMPLE, Latency, SchedulerStats, Serving, Snapshot, TrialStats,
 };

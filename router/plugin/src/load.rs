@@ -84,9 +84,13 @@ impl From<LoadError> for Refusal {
     fn from(error: LoadError) -> Self {
         let step = match &error.reason {
             LoadReason::Unreadable(_) | LoadReason::TooLarge { .. } => Step::Read,
-            LoadReason::NotWasm { .. } | LoadReason::UnknownLayer { .. } | LoadReason::Invalid(_) => {
-                Step::Compile
-            }
+            LoadReason::NotWasm { .. }
+            | LoadReason::UnknownLayer { .. }
+            | LoadReason::Invalid(_)
+            | LoadReason::TooComplex { .. }
+            | LoadReason::CompileTime { .. }
+            | LoadReason::CompileMemory { .. }
+            | LoadReason::Compiler(_) => Step::Compile,
             LoadReason::CoreModule
             | LoadReason::ForeignImport { .. }
             | LoadReason::ContractVersion { .. }

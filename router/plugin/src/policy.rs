@@ -11,6 +11,10 @@ use uvs_director::Duration;
 pub struct Policy {
     /// Largest file of a module, in bytes: 16 MiB.
     pub module_bytes: usize,
+    /// How long a module may take to compile: 60 s. What is given holds in whole seconds.
+    pub compile_time: Duration,
+    /// Address space that compiling one may take beside what an idle compiler has, in bytes: 2 GiB.
+    pub compile_bytes: usize,
     /// Linear memory of one instance, all its memories together, in bytes: 64 MiB.
     pub memory_bytes: usize,
     /// Table elements of one instance, all its tables together: 100 000.
@@ -59,6 +63,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             module_bytes: 16 << 20,
+            compile_time: Duration::from_secs(60),
+            compile_bytes: 2 << 30,
             memory_bytes: 64 << 20,
             table_elements: 100_000,
             stack_bytes: 256 << 10,

@@ -7,12 +7,12 @@ use uvs_director::Instant;
 use uvs_director::scheduler::Load;
 
 use crate::base::{hex, unhex};
-use crate::catalogue::SHIPPED;
 use crate::dump::{Dump, DumpedFuel, DumpedPick};
 use crate::error::StartError;
 use crate::host::Host;
 use crate::instance::{Crash, Instance};
 use crate::module::Module;
+use crate::shipped::SHIPPED;
 use crate::translate::{judge, unword, wire_destination, wire_flow, word};
 
 /// What the call came to this time.

@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::base::{hex, lock};
-use crate::catalogue::{SHIPPED, Source};
+use crate::catalogue::Source;
 use crate::error::LoadError;
 use crate::host::Host;
 use crate::load::{Refusal, Step};
 use crate::module::Module;
+use crate::shipped::SHIPPED;
 
 /// Reads modules and keeps them compiled.
 pub(crate) struct Store {

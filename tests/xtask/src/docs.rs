@@ -18,6 +18,32 @@ Writes docs/contract.md from the comments in wit/scheduler.wit.
 const WIT: &str = "wit/scheduler.wit";
 const REFERENCE: &str = "docs/contract.md";
 
+/// What no WIT file can say. A test of uvs-plugin compares it with the limits.
+const LIMITS: &str = "\
+
+## Limits of a component
+
+What compilers emit is far below them. A component past one of them is refused before anything is compiled.
+
+| what | at most |
+| --- | --- |
+| bytes of the file | 16 MiB, or `size_limit` of `[modules]`, or `module_mib` of the module |
+| core modules and components, in one another or side by side | 64 |
+| functions, of all core modules | 100000 |
+| types, of all core modules | 20000 |
+| parameters of a function or block | 100 |
+| results of a function or block | 16 |
+| bytes of a function's body | 2097152 |
+| locals of a function | 20000 |
+| locals times loops of a function | 4000000 |
+| targets of all `br_table`s of a function | 100000 |
+| values that the branches of a function carry, a `br_table` counting for each target | 100000 |
+| time to compile | 60 s, or `compile_time` of `[modules]` |
+| memory to compile | 2 GiB, or `compile_mib` of `[modules]` |
+
+What it may use while it runs is in [failure-semantics.md](failure-semantics.md).
+";
+
 /// Runs the command.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let check = match args {
@@ -118,6 +144,7 @@ fn render(wit: &str) -> Result<String> {
             entry(&mut page, &resolve, function);
         }
     }
+    page.push_str(LIMITS);
     Ok(page)
 }
 
