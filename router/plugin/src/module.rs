@@ -76,6 +76,11 @@ impl Module {
         self.inner.observer.is_some()
     }
 
+    /// Whether this is its only handle: nobody runs it.
+    pub(crate) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
+    }
+
     pub(crate) fn digest(&self) -> [u8; 32] {
         self.inner.sha256
     }

@@ -89,7 +89,7 @@ impl Default for Policy {
 }
 
 /// What the configuration grants one module: those that carry an interpreter need more than the default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Largest file in MiB, if not that of the policy.
     pub module_mib: Option<u32>,
