@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use uvs_config::{Config, Location, Module, Modules, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
+use uvs_plugin::{Catalogue, Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
 
 use crate::cli::CheckArgs;
 use crate::memory;
@@ -22,7 +22,7 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (config, modules) = read(&arguments.file);
     let schedulers = schedulers(&modules)?;
     Ok(match config.and_then(|config| judge(config, &schedulers)) {
-        Ok(config) => {
+        Ok(Judged { config, .. }) => {
             let too_much = memory::warning(&config, memory::Memory::find().as_ref());
             for warning in config.warnings.iter().chain(&too_much) {
                 eprintln!("{warning}");
@@ -67,13 +67,21 @@ pub fn schedulers(modules: &Modules) -> anyhow::Result<Schedulers> {
     Ok(Schedulers::new(host))
 }
 
+/// A configuration that can be applied, and what it says of schedulers.
+#[derive(Debug)]
+pub struct Judged {
+    /// The configuration.
+    pub config: Config,
+    /// For [`Schedulers::accept`].
+    pub catalogue: Catalogue,
+}
+
 /// Reads a configuration file (no pipe: the director that runs waits for nobody), and tries the module of each scheduler
-/// and the options of each service. The names it defines are known to `schedulers` from then on, also when something
-/// else is wrong.
+/// and the options of each service. Compiles modules, and changes nothing else.
 ///
 /// # Errors
 /// All problems at once, as far as one does not hide another.
-pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Config, Problems> {
+pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Judged, Problems> {
     judge(Config::load_regular(path)?, schedulers)
 }
 
@@ -81,19 +89,19 @@ pub fn load(path: &Path, schedulers: &Schedulers) -> Result<Config, Problems> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn judge(config: Config, schedulers: &Schedulers) -> Result<Config, Problems> {
-    define(&config, schedulers).map_err(|sentence| {
+pub fn judge(config: Config, schedulers: &Schedulers) -> Result<Judged, Problems> {
+    let catalogue = catalogue(&config).map_err(|sentence| {
         Problem::of_file(&config.file, sentence, "correct the schedulers that the configuration names")
     })?;
-    let problems = check_schedulers(&config, schedulers);
-    if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    let problems = check_schedulers(&config, &catalogue, schedulers);
+    if problems.is_empty() { Ok(Judged { config, catalogue }) } else { Err(Problems(problems)) }
 }
 
-/// Makes the names that `config` gives to modules known.
+/// What `config` says of schedulers.
 ///
 /// # Errors
 /// A sentence: a fallback that does not exist.
-pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
+fn catalogue(config: &Config) -> Result<Catalogue, String> {
     let definitions: BTreeMap<String, Definition> = config
         .schedulers
         .iter()
@@ -110,21 +118,21 @@ pub fn define(config: &Config, schedulers: &Schedulers) -> Result<(), String> {
         let mode = trial.percent.map_or(Mode::Shadow, |percent| Mode::Canary { percent });
         Some((service.spec.key.to_string(), TrialSpec { scheduler: trial.scheduler.clone(), mode }))
     });
-    schedulers.define_trials(trials.collect());
-    schedulers.set_compat_ipvs(config.options.compat_ipvs);
-    schedulers.define(definitions)
+    let catalogue = Catalogue::new(definitions)?;
+    Ok(catalogue.with_trials(trials.collect()).with_compat_ipvs(config.options.compat_ipvs))
 }
 
 /// Each module is judged where it is named, and once; then the options each service gives.
-fn check_schedulers(config: &Config, schedulers: &Schedulers) -> Vec<Problem> {
+fn check_schedulers(config: &Config, catalogue: &Catalogue, schedulers: &Schedulers) -> Vec<Problem> {
+    let check_one = |spec: &SchedulerSpec, module, location| {
+        check_one(config, (catalogue, schedulers), spec, module, location)
+    };
     let mut problems = Vec::new();
     let mut tried: BTreeSet<(String, String)> = BTreeSet::new();
     let mut broken: BTreeSet<String> = BTreeSet::new();
     for scheduler in &config.schedulers {
         let spec = SchedulerSpec::named(&scheduler.name);
-        if let Some(problem) =
-            check_one(config, schedulers, &spec, Some(&scheduler.module), &scheduler.location)
-        {
+        if let Some(problem) = check_one(&spec, Some(&scheduler.module), &scheduler.location) {
             problems.push(problem);
             broken.insert(scheduler.name.clone());
         }
@@ -136,26 +144,26 @@ fn check_schedulers(config: &Config, schedulers: &Schedulers) -> Vec<Problem> {
             continue;
         }
         let (module, location) = (service.module.as_ref(), &service.scheduler_location);
-        problems.extend(check_one(config, schedulers, spec, module, location));
+        problems.extend(check_one(spec, module, location));
     }
     for trial in config.services.iter().filter_map(|service| service.trial.as_ref()) {
         let spec = SchedulerSpec::named(&trial.scheduler);
         if broken.contains(&spec.name) || !tried.insert((spec.name.clone(), spec.options.clone())) {
             continue;
         }
-        problems.extend(check_one(config, schedulers, &spec, trial.module.as_ref(), &trial.location));
+        problems.extend(check_one(&spec, trial.module.as_ref(), &trial.location));
     }
     problems
 }
 
 fn check_one(
     config: &Config,
-    schedulers: &Schedulers,
+    (catalogue, schedulers): (&Catalogue, &Schedulers),
     spec: &SchedulerSpec,
     module: Option<&Module>,
     location: &Location,
 ) -> Option<Problem> {
-    let sentence = schedulers.check(spec).err()?;
+    let sentence = schedulers.check(catalogue, spec).err()?;
     // Loaded once more, for the details: what is wrong with the file, or else with the options.
     Some(match module.map(|module| schedulers.host().load(&module.path)) {
         Some(Err(error)) => config.problem(location, format!("scheduler module {error}"), error.fix()),

@@ -13,9 +13,9 @@ use std::path::Path;
 use uvs_config::{Config, Interface, Location, Problems, Service};
 use uvs_director::Director;
 use uvs_director::spec::Change;
-use uvs_plugin::{By, Schedulers};
+use uvs_plugin::{By, Catalogue, Schedulers};
 
-use crate::check;
+use crate::check::{self, Judged};
 use crate::clock::Clock;
 use crate::control::adm::same_addresses;
 use crate::memory;
@@ -47,29 +47,26 @@ pub fn reload(
     schedulers: &Schedulers,
     clock: Clock,
 ) -> Outcome {
-    let refusals = match check::load(file, schedulers) {
+    match check::load(file, schedulers) {
         Ok(mut wanted) => {
-            memory::keep(running, &mut wanted);
-            let refusals = needs_restart(running, &wanted);
+            memory::keep(running, &mut wanted.config);
+            let refusals = needs_restart(running, &wanted.config);
             if refusals.is_empty() {
-                return apply(running, wanted, director, schedulers, clock);
+                apply(running, wanted, director, schedulers, clock)
+            } else {
+                Outcome::Refused(refusals)
             }
-            refusals
         }
         Err(Problems(problems)) => {
             schedulers.note_broken_files(By::Configuration);
-            problems.iter().map(ToString::to_string).collect()
+            Outcome::Refused(problems.iter().map(ToString::to_string).collect())
         }
-    };
-    // The check made the new names known. The old ones were good, so they are good again.
-    let restored = check::define(running, schedulers);
-    debug_assert!(restored.is_ok(), "{restored:?}");
-    Outcome::Refused(refusals)
+    }
 }
 
 fn apply(
     running: &Config,
-    wanted: Config,
+    Judged { config: wanted, catalogue }: Judged,
     director: &Director,
     schedulers: &Schedulers,
     clock: Clock,
@@ -79,10 +76,15 @@ fn apply(
     let announce =
         changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
     let done = changes.len();
+    // Schedulers are made by these names from here on.
+    let names_before = schedulers.catalogue();
+    schedulers.accept(catalogue);
     for change in changes {
         let text = format!("{change:?}");
         if let Err(error) = director.apply(change, clock.now()) {
-            return take_back(&before, &wanted, error.to_string(), director, schedulers, clock);
+            // The old names first: what is taken back is made by them.
+            schedulers.accept(Catalogue::clone(&names_before));
+            return take_back(&before, &wanted, error.to_string(), director, clock);
         }
         tracing::debug!(change = text, "applied");
     }
@@ -95,25 +97,15 @@ fn apply(
 }
 
 /// Brings the director back to what it was before a change failed.
-fn take_back(
-    before: &Config,
-    wanted: &Config,
-    reason: String,
-    director: &Director,
-    schedulers: &Schedulers,
-    clock: Clock,
-) -> Outcome {
-    // The old names first: schedulers are made by them.
-    let mut reasons = vec![reason];
-    let mut failures: Vec<String> = check::define(before, schedulers).err().into_iter().collect();
-    for change in Config::diff(Some(&as_it_runs(wanted, director)), before) {
-        failures.extend(director.apply(change, clock.now()).err().map(|error| error.to_string()));
-    }
+fn take_back(before: &Config, wanted: &Config, reason: String, director: &Director, clock: Clock) -> Outcome {
+    let failures: Vec<String> = Config::diff(Some(&as_it_runs(wanted, director)), before)
+        .into_iter()
+        .filter_map(|change| director.apply(change, clock.now()).err().map(|error| error.to_string()))
+        .collect();
     if failures.is_empty() {
-        return Outcome::Refused(reasons);
+        return Outcome::Refused(vec![reason]);
     }
-    reasons.append(&mut failures);
-    Outcome::Failed(reasons)
+    Outcome::Failed([vec![reason], failures].concat())
 }
 
 /// What is set up once, before the first frame.
@@ -277,6 +269,7 @@ mod tests {
                 + &service(82, "rr", 22)
                 + &service(83, "sh", 22)),
         );
+        let wanted = check::judge(wanted, &schedulers()).unwrap();
         match apply(&running, wanted, &director, &schedulers(), clock) {
             Outcome::Refused(reasons) => {
                 assert_eq!(reasons, ["scheduler \"sh\": it is gone"]);
@@ -311,10 +304,46 @@ mod tests {
         assert_ne!(interfaces, director.interfaces(), "another VIP");
         director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, clock.now()).unwrap();
         let schedulers = check::schedulers(&Modules::default()).unwrap();
-        match apply(&running, running.clone(), &director, &schedulers, clock) {
+        let wanted = check::judge(running.clone(), &schedulers).unwrap();
+        match apply(&running, wanted, &director, &schedulers, clock) {
             Outcome::Done { .. } => {}
             other => panic!("{other:?}"),
         }
         assert_eq!(state(&director), before);
+    }
+
+    #[test]
+    fn a_file_that_is_refused_changes_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edge.toml");
+        let named = |module: &str, mtu: u32| {
+            let (_, bytes) = uvs_plugin::SHIPPED.iter().find(|(name, _)| *name == module).unwrap();
+            std::fs::write(folder.path().join(format!("{module}.wasm")), bytes).unwrap();
+            let mine = format!("[[scheduler]]\nname = 'mine'\nmodule = '{module}.wasm'\n");
+            format!("{NETWORK}mtu = {mtu}\n{mine}{}", service(80, "mine", 21))
+        };
+        std::fs::write(&file, named("rr", 1500)).unwrap();
+        let schedulers = Arc::new(check::schedulers(&Modules::default()).unwrap());
+        let Judged { config: running, catalogue } = check::load(&file, &schedulers).unwrap();
+        schedulers.accept(catalogue);
+        let director = Director::new(Limits::default(), 1, schedulers.clone());
+        let clock = Clock::start();
+        for change in Config::diff(None, &running) {
+            director.apply(change, clock.now()).unwrap();
+        }
+        let (names, before) = (schedulers.catalogue(), state(&director));
+        let broken = named("sh", 1500) + &service(81, "/nowhere.wasm", 22);
+        for (text, why) in [(named("sh", 9000), "it needs a restart"), (broken, "a module is missing")] {
+            std::fs::write(&file, text).unwrap();
+            match reload(&file, &running, &director, &schedulers, clock) {
+                Outcome::Refused(_) => {}
+                other => panic!("{why}: {other:?}"),
+            }
+            assert!(
+                Arc::ptr_eq(&names, &schedulers.catalogue()),
+                "{why}: the names were not even replaced for a while"
+            );
+            assert_eq!(state(&director), before, "{why}");
+        }
     }
 }

@@ -59,7 +59,10 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     let schedulers = check::schedulers(&modules)?;
     use_cache(&modules, &schedulers);
     let mut config = match config.and_then(|config| check::judge(config, &schedulers)) {
-        Ok(config) => config,
+        Ok(check::Judged { config, catalogue }) => {
+            schedulers.accept(catalogue);
+            config
+        }
         Err(problems) => return Ok(check::refuse(&problems)),
     };
     let memory = Memory::find();

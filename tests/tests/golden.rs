@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use uvs_director::scheduler::SchedulerFactory;
-use uvs_plugin::{Host, Policy, Schedulers};
+use uvs_plugin::{Catalogue, Host, Policy, Schedulers};
 use uvs_tests::golden::{Action, Outcome, Scenario, Side, load, replay, scenarios_under};
 
 fn schedulers() -> Arc<dyn SchedulerFactory> {
     let schedulers = Schedulers::with_seed(Host::new(Policy::default()).expect("a wasm engine"), 1);
-    schedulers.set_compat_ipvs(true);
+    schedulers.accept(Catalogue::default().with_compat_ipvs(true));
     Arc::new(schedulers)
 }
 

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use uvs_director::scheduler::Scheduler;
 
-use crate::base::lock;
 use crate::native::{Refuse, native};
 use crate::policy::Limits;
 use crate::shipped::SHIPPED;
@@ -79,45 +76,53 @@ pub(crate) struct Resolved {
     pub(crate) fallback: String,
 }
 
-/// What the configuration says of schedulers.
-#[derive(Default)]
-pub(crate) struct Catalogue {
-    compat_ipvs: AtomicBool,
-    defined: Mutex<BTreeMap<String, Definition>>,
+/// What a configuration says of schedulers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    definitions: BTreeMap<String, Definition>,
     /// By service.
-    trials: Mutex<BTreeMap<String, TrialSpec>>,
+    trials: BTreeMap<String, TrialSpec>,
+    compat_ipvs: bool,
 }
 
 impl Catalogue {
-    pub(crate) fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
+    /// The schedulers that have a name, and nothing else.
+    ///
+    /// # Errors
+    /// A sentence: a fallback that does not exist.
+    pub fn new(definitions: BTreeMap<String, Definition>) -> Result<Self, String> {
         for (name, definition) in &definitions {
             fallback(&definition.fallback, "", 0)
                 .map_err(|error| format!("fallback of scheduler {name:?}: {error}"))?;
         }
-        *lock(&self.defined) = definitions;
-        Ok(())
+        Ok(Self { definitions, ..Self::default() })
     }
 
-    pub(crate) fn define_trials(&self, trials: BTreeMap<String, TrialSpec>) {
-        *lock(&self.trials) = trials;
+    /// With these trials, by service.
+    #[must_use]
+    pub fn with_trials(self, trials: BTreeMap<String, TrialSpec>) -> Self {
+        Self { trials, ..self }
+    }
+
+    /// Whether schedulers pick as the kernel's do to the letter: lblc goes on to use a destination over its upper threshold
+    /// for an address it knows. False at first.
+    #[must_use]
+    pub fn with_compat_ipvs(self, compat_ipvs: bool) -> Self {
+        Self { compat_ipvs, ..self }
     }
 
     /// What is to be tried beside the scheduler of this service.
     pub(crate) fn trial_of(&self, service: &str) -> Option<TrialSpec> {
-        lock(&self.trials).get(service).cloned()
-    }
-
-    pub(crate) fn set_compat_ipvs(&self, compat_ipvs: bool) {
-        self.compat_ipvs.store(compat_ipvs, Relaxed);
+        self.trials.get(service).cloned()
     }
 
     pub(crate) fn compat_ipvs(&self) -> bool {
-        self.compat_ipvs.load(Relaxed)
+        self.compat_ipvs
     }
 
     /// All names, in alphabetical order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = lock(&self.defined).keys().cloned().collect();
+        let mut names: Vec<_> = self.definitions.keys().cloned().collect();
         names.extend(SHIPPED.iter().map(|(name, _)| (*name).to_owned()));
         names.sort_unstable();
         names.dedup();
@@ -129,7 +134,7 @@ impl Catalogue {
     /// # Errors
     /// A sentence: there is no such name.
     pub(crate) fn resolve(&self, name: &str) -> Result<Resolved, String> {
-        if let Some(definition) = lock(&self.defined).get(name) {
+        if let Some(definition) = self.definitions.get(name) {
             return Ok(Resolved {
                 source: definition.source(),
                 options: definition.options.clone(),
@@ -151,12 +156,12 @@ impl Catalogue {
 
     /// What the configuration grants modules of this name.
     pub(crate) fn limits_of(&self, scheduler: &str) -> Limits {
-        lock(&self.defined).get(scheduler).map_or_else(Limits::default, |definition| definition.limits)
+        self.definitions.get(scheduler).map_or_else(Limits::default, |definition| definition.limits)
     }
 
     /// The pin that the configuration has for this file now.
     pub(crate) fn pin_of(&self, scheduler: &str, path: &Path, pin: Option<[u8; 32]>) -> Option<[u8; 32]> {
-        match lock(&self.defined).get(scheduler) {
+        match self.definitions.get(scheduler) {
             Some(definition) if definition.path == path => definition.sha256,
             _ => pin,
         }

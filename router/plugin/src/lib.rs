@@ -67,7 +67,7 @@ mod trial;
 mod watch;
 
 pub use cache::CodeCache;
-pub use catalogue::{Definition, FALLBACK, REFUSE, TrialSpec};
+pub use catalogue::{Catalogue, Definition, FALLBACK, REFUSE, TrialSpec};
 pub use compile::CONTRACT;
 pub use compiler::{Compiler, serve as serve_compiler};
 pub use dump::{Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick, Role};

@@ -7,11 +7,10 @@
 //! ```
 
 use core::fmt;
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -20,7 +19,7 @@ use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 
 use crate::base::{lock, splitmix64};
-use crate::catalogue::{Catalogue, Definition, PAST_THRESHOLD, Resolved, Source, TrialSpec, fallback};
+use crate::catalogue::{Catalogue, PAST_THRESHOLD, Resolved, Source, TrialSpec, fallback};
 use crate::dry_run::Replacement;
 use crate::dump::DumpSink;
 use crate::error::LoadReason;
@@ -43,7 +42,7 @@ pub type Change = (String, Result<LoadReport, Refusal>);
 
 /// Makes the scheduler of each service, and looks after those that run.
 pub struct Schedulers {
-    catalogue: Catalogue,
+    catalogue: Mutex<Arc<Catalogue>>,
     store: Store,
     live: Live,
     seed: u64,
@@ -69,7 +68,7 @@ impl Schedulers {
     /// The same with random numbers that repeat, for simulation and tests.
     pub fn with_seed(host: Host, seed: u64) -> Self {
         Self {
-            catalogue: Catalogue::default(),
+            catalogue: Mutex::default(),
             store: Store::new(host),
             live: Live::default(),
             seed,
@@ -88,29 +87,20 @@ impl Schedulers {
         Ok(())
     }
 
-    /// Replaces what the configuration names. Services that run keep their modules.
-    ///
-    /// # Errors
-    /// A sentence: a fallback that does not exist. Nothing is replaced then.
-    pub fn define(&self, definitions: BTreeMap<String, Definition>) -> Result<(), String> {
-        self.catalogue.define(definitions)
+    /// Replaces what the configuration says of schedulers. Services that run keep their modules, and their trials until
+    /// [`Schedulers::follow`] is called.
+    pub fn accept(&self, catalogue: Catalogue) {
+        *lock(&self.catalogue) = Arc::new(catalogue);
     }
 
-    /// Replaces what is to be tried, by service. It holds for services that come from now on, and for those that
-    /// run once [`Schedulers::follow`] is called.
-    pub fn define_trials(&self, trials: BTreeMap<String, TrialSpec>) {
-        self.catalogue.define_trials(trials);
-    }
-
-    /// Whether schedulers made from now on pick as the kernel's do to the letter: lblc goes on to use a destination over
-    /// its upper threshold for an address it knows. False at first.
-    pub fn set_compat_ipvs(&self, compat_ipvs: bool) {
-        self.catalogue.set_compat_ipvs(compat_ipvs);
+    /// What was accepted last.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&lock(&self.catalogue))
     }
 
     /// The names that [`SchedulerFactory::create`] knows, in alphabetical order; beside them it takes paths.
     pub fn names(&self) -> Vec<String> {
-        self.catalogue.names()
+        self.catalogue().names()
     }
 
     /// The engine behind it.
@@ -124,15 +114,15 @@ impl Schedulers {
     /// # Errors
     /// A sentence: an unknown name, or what is wrong with the module.
     pub fn module(&self, name: &str) -> Result<Module, String> {
-        self.store.fetch(&self.catalogue.resolve(name)?.source).map_err(|refusal| refusal.reason)
+        self.store.fetch(&self.catalogue().resolve(name)?.source).map_err(|refusal| refusal.reason)
     }
 
-    /// Does all that [`SchedulerFactory::create`] does but keeps nothing: for checking a configuration.
+    /// Does all that [`SchedulerFactory::create`] would do under `catalogue`, but keeps nothing: for checking a configuration.
     ///
     /// # Errors
     /// The same sentences.
-    pub fn check(&self, spec: &SchedulerSpec) -> Result<(), String> {
-        self.make(spec, "check").map(drop)
+    pub fn check(&self, catalogue: &Catalogue, spec: &SchedulerSpec) -> Result<(), String> {
+        self.make(catalogue, spec, "check").map(drop)
     }
 
     /// Figures of all modules that serve now.
@@ -162,7 +152,7 @@ impl Schedulers {
     pub fn load(&self, service: &str, file: &Path, pin: Option<[u8; 32]>) -> Result<LoadReport, Refusal> {
         let running = self.live.find(service)?;
         let _turn = lock(&running.turn);
-        let limits = self.catalogue.limits_of(&running.scheduler);
+        let limits = self.catalogue().limits_of(&running.scheduler);
         let source = Source::File { path: file.to_owned(), pin, limits };
         self.bring_in(&running, source, By::Load)
     }
@@ -211,8 +201,8 @@ impl Schedulers {
                 .remember(|record| (record.source.clone(), record.trial_source.clone(), record.rejected));
             let is_new = |new: &[u8; 32], runs: [u8; 32]| *new != runs && (retry || Some(*new) != rejected);
             if let Source::File { path, pin, .. } = source {
-                let pin = self.catalogue.pin_of(&running.scheduler, &path, pin);
-                let limits = self.catalogue.limits_of(&running.scheduler);
+                let pin = self.catalogue().pin_of(&running.scheduler, &path, pin);
+                let limits = self.catalogue().limits_of(&running.scheduler);
                 let runs = running.with(|plugin| plugin.module().digest());
                 if let Some(new) = self.digest_of(&path, limits, by).filter(|new| is_new(new, runs)) {
                     let outcome = self.bring_in(&running, Source::File { path, pin, limits }, by);
@@ -276,13 +266,13 @@ impl Schedulers {
         files
     }
 
-    /// Begins and ends trials of services that run, as [`Schedulers::define_trials`] last said. One that was promoted does
+    /// Begins and ends trials of services that run, as the catalogue says. One that was promoted does
     /// not begin again.
     pub fn follow(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for running in self.live.list() {
             let _turn = lock(&running.turn);
-            let wanted = self.catalogue.trial_of(&running.service);
+            let wanted = self.catalogue().trial_of(&running.service);
             if running.remember(|record| record.wanted == wanted) {
                 continue;
             }
@@ -299,7 +289,8 @@ impl Schedulers {
 
     fn begin_trial(&self, running: &Running, wanted: Option<TrialSpec>) -> Result<(), Refusal> {
         let Some(spec) = wanted else { return Ok(()) };
-        let made = self.catalogue.resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
+        let made =
+            self.catalogue().resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
         let outcome = made.and_then(|made| {
             let replacement = Replacement {
                 module: self.store.fetch(&made.source)?,
@@ -336,9 +327,14 @@ impl Schedulers {
         note(running, by, outcome)
     }
 
-    fn make(&self, spec: &SchedulerSpec, service: &str) -> Result<(Box<Plugin>, Resolved), String> {
+    fn make(
+        &self,
+        catalogue: &Catalogue,
+        spec: &SchedulerSpec,
+        service: &str,
+    ) -> Result<(Box<Plugin>, Resolved), String> {
         let seed = self.seed_of(service);
-        let mut made = self.catalogue.resolve(&spec.name)?;
+        let mut made = catalogue.resolve(&spec.name)?;
         let module = self
             .fetch(&made.source)
             .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
@@ -346,7 +342,7 @@ impl Schedulers {
             made.options.clone_from(&spec.options);
         }
         let shipped = matches!(made.source, Source::Shipped(_));
-        let past_threshold = shipped && spec.name == "lblc" && self.catalogue.compat_ipvs();
+        let past_threshold = shipped && spec.name == "lblc" && catalogue.compat_ipvs();
         if past_threshold {
             let more = if made.options.is_empty() { "" } else { "," };
             made.options.insert_str(0, more);
@@ -394,9 +390,10 @@ fn note(running: &Running, by: By, outcome: Result<LoadReport, Refusal>) -> Resu
 
 impl SchedulerFactory for Schedulers {
     fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
-        let (plugin, made) = self.make(spec, service)?;
+        let catalogue = self.catalogue();
+        let (plugin, made) = self.make(&catalogue, spec, service)?;
         let running = Arc::new(Running::new(service, &spec.name, &made.fallback, *plugin, made.source));
-        let wanted = self.catalogue.trial_of(service);
+        let wanted = catalogue.trial_of(service);
         self.begin_trial(&running, wanted)
             .map_err(|refusal| format!("the trial for {service} is {refusal}"))?;
         self.live.add(&running);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use uvs_director::scheduler::SchedulerFactory;
-use uvs_plugin::{Host, Policy, Schedulers};
+use uvs_plugin::{Catalogue, Host, Policy, Schedulers};
 use uvs_tests::golden::{Outcome, load, replay, scenarios_under};
 
 const USAGE: &str = "\
@@ -62,7 +62,7 @@ fn run() -> anyhow::Result<ExitCode> {
 
     let host = Host::new(Policy::default()).map_err(anyhow::Error::msg).context("cannot run schedulers")?;
     let schedulers = Schedulers::with_seed(host, 1);
-    schedulers.set_compat_ipvs(true);
+    schedulers.accept(Catalogue::default().with_compat_ipvs(true));
     let schedulers: Arc<dyn SchedulerFactory> = Arc::new(schedulers);
     // A panic of the director is reported in the scenario's line.
     std::panic::set_hook(Box::new(|_| {}));

@@ -18,7 +18,7 @@ use uvs_director::spec::MacAddr;
 use uvs_director::{Frame, Instant, PortId};
 use uvs_lab::Host;
 use uvs_lab::net::{End, connect};
-use uvs_plugin::{Host as Modules, Policy, Schedulers};
+use uvs_plugin::{Catalogue, Host as Modules, Policy, Schedulers};
 use uvs_tests::golden::{Outcome, Passed, Side, Wires, load, replay_over, scenarios_under};
 use uvs_wire::Packet;
 
@@ -212,7 +212,7 @@ fn recordings_are_met_with_a_flow_cache_in_between() {
 
 async fn replay_all(links: Rc<Links>) {
     let schedulers = Schedulers::with_seed(Modules::new(Policy::default()).unwrap(), 1);
-    schedulers.set_compat_ipvs(true);
+    schedulers.accept(Catalogue::default().with_compat_ipvs(true));
     let schedulers = Arc::new(schedulers);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let (mut passed, mut flown, mut wrong) = (0, 0, Vec::new());

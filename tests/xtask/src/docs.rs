@@ -19,8 +19,7 @@ const WIT: &str = "wit/scheduler.wit";
 const REFERENCE: &str = "docs/contract.md";
 
 /// What no WIT file can say. A test of uvs-plugin compares it with the limits.
-const LIMITS: &str = "\
-
+const LIMITS: &str = "
 ## Limits of a component
 
 What compilers emit is far below them. A component past one of them is refused before anything is compiled.

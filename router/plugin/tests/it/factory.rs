@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uvs_director::Instant;
 use uvs_director::scheduler::{Load, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Definition, Host, Limits, NATIVE, Policy, Schedulers};
+use uvs_plugin::{Catalogue, Definition, Host, Limits, NATIVE, Policy, Schedulers};
 
 use crate::guest::{Guest, candidate, destinations, flow, host};
 
@@ -13,16 +13,21 @@ fn schedulers() -> Schedulers {
     Schedulers::with_seed(host().clone(), 1)
 }
 
+fn define(schedulers: &Schedulers, name: &str, definition: Definition) -> Result<(), String> {
+    schedulers.accept(Catalogue::new(BTreeMap::from([(name.to_owned(), definition)]))?);
+    Ok(())
+}
+
 fn refusal(schedulers: &Schedulers, spec: &SchedulerSpec) -> String {
     let said = schedulers.create(spec, "tcp 192.0.2.1:80").err().expect("it has to be refused");
-    assert_eq!(schedulers.check(spec), Err(said.clone()), "check says the same");
+    assert_eq!(schedulers.check(&schedulers.catalogue(), spec), Err(said.clone()), "check says the same");
     said
 }
 
 #[test]
 fn names_that_do_not_exist_are_told_with_those_that_do() {
     let schedulers = schedulers();
-    schedulers.define(BTreeMap::from([("mine".to_owned(), Definition::new("/nowhere/mine.wasm"))])).unwrap();
+    define(&schedulers, "mine", Definition::new("/nowhere/mine.wasm")).unwrap();
     let said = refusal(&schedulers, &SchedulerSpec::named("rrr"));
     let all = "chbl, dh, fo, lblc, lblcr, lc, lrt, mh, mine, nq, ovf, p2c, rr, sed, sh, swrr, twos, wlc, wrr";
     assert!(said.contains(&format!("unknown scheduler \"rrr\"; there are {all}")), "{said}");
@@ -44,7 +49,7 @@ fn options_are_passed_on_and_refusals_told_in_the_modules_words() {
     let init = "(call $refuse (local.get $options) (local.get $options_len))";
     std::fs::write(&path, Guest { init, ..Guest::GOOD }.component()).unwrap();
     let definition = Definition { options: "from=definition".into(), ..Definition::new(&path) };
-    schedulers.define(BTreeMap::from([("echo".to_owned(), definition)])).unwrap();
+    define(&schedulers, "echo", definition).unwrap();
     let said = refusal(&schedulers, &SchedulerSpec::named("echo"));
     assert!(said.ends_with(": from=definition"), "{said}");
     let said = refusal(&schedulers, &SchedulerSpec { name: "echo".into(), options: "from=service".into() });
@@ -57,16 +62,16 @@ fn the_fallback_is_the_one_that_was_asked_for() {
     let path = dir.path().join("broken.wasm");
     std::fs::write(&path, Guest { schedule: "unreachable", ..Guest::GOOD }.component()).unwrap();
     let schedulers = schedulers();
-    let define = |fallback: &str| {
+    let fall_back_on = |fallback: &str| {
         let definition = Definition { fallback: fallback.into(), ..Definition::new(&path) };
-        schedulers.define(BTreeMap::from([("broken".to_owned(), definition)]))
+        define(&schedulers, "broken", definition)
     };
-    define("rr").unwrap();
+    fall_back_on("rr").unwrap();
     let mut scheduler = schedulers.create(&SchedulerSpec::named("broken"), "tcp 192.0.2.1:80").unwrap();
     scheduler.update(&destinations());
     let picks: Vec<_> = (0..4).map(|_| scheduler.schedule(&flow(0), &[], Instant::ZERO)).collect();
     assert_eq!(picks, [Some(1), Some(2), Some(4), Some(1)], "round robin over the eligible three");
-    let said = define("best").unwrap_err();
+    let said = fall_back_on("best").unwrap_err();
     assert!(
         said.contains("\"broken\"") && said.contains("\"best\"") && said.contains("sh, swrr, twos, wlc, wrr"),
         "{said}"
@@ -77,7 +82,7 @@ fn the_fallback_is_the_one_that_was_asked_for() {
 fn lblc_goes_past_a_threshold_as_the_kernel_does_where_that_is_asked_for() {
     for (compat_ipvs, want) in [(false, 1), (true, 0)] {
         let schedulers = schedulers();
-        schedulers.set_compat_ipvs(compat_ipvs);
+        schedulers.accept(Catalogue::default().with_compat_ipvs(compat_ipvs));
         let mut scheduler = schedulers.create(&SchedulerSpec::named("lblc"), "tcp 192.0.2.1:80").unwrap();
         scheduler.update(&[candidate(1, 10, Load::default()), candidate(2, 10, Load::default())]);
         assert_eq!(scheduler.schedule(&flow(0), &[], Instant::ZERO), Some(0));
@@ -155,7 +160,7 @@ fn a_module_gets_the_limits_of_its_definition() {
     let define = |module_mib, fuel| {
         let limits = Limits { module_mib, fuel };
         let definition = Definition { limits, ..Definition::new(&path) };
-        schedulers.define(BTreeMap::from([("busy".to_owned(), definition)])).unwrap();
+        define(&schedulers, "busy", definition).unwrap();
         schedulers.create(&SchedulerSpec::named("busy"), "tcp 192.0.2.1:80")
     };
     let said = define(None, 1).map(drop).unwrap_err();

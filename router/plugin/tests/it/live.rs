@@ -8,7 +8,8 @@ use uvs_director::Instant;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{
-    By, Definition, Dump, Host, Mode, Policy, REFUSE, Refusal, Schedulers, Step, TrialSpec, Watch, replay,
+    By, Catalogue, Definition, Dump, Host, Mode, Policy, REFUSE, Refusal, Schedulers, Step, TrialSpec, Watch,
+    replay,
 };
 
 use crate::guest::{BY_FALLBACK, BY_MODULE, Guest, World, active, destinations, flow, host};
@@ -50,7 +51,8 @@ impl Lab {
         let schedulers = Schedulers::with_seed(host, 1);
         let path = dir.path().join("mine.wasm");
         std::fs::write(&path, guest.component()).unwrap();
-        schedulers.define(BTreeMap::from([("mine".to_owned(), Definition::new(&path))])).unwrap();
+        let names = BTreeMap::from([("mine".to_owned(), Definition::new(&path))]);
+        schedulers.accept(Catalogue::new(names).unwrap());
         prepare(&schedulers);
         let mut scheduler = schedulers.create(&SchedulerSpec::named("mine"), SERVICE).unwrap();
         scheduler.update(&destinations());
@@ -274,9 +276,15 @@ fn a_changed_file_is_loaded_and_a_bad_one_is_tried_once() {
     assert_eq!(watch.look(&lab.schedulers.files()), [lab.path()]);
 }
 
+/// Has the service try this, or nothing.
+fn try_out(schedulers: &Schedulers, spec: Option<TrialSpec>) {
+    let trials = spec.into_iter().map(|spec| (SERVICE.to_owned(), spec)).collect();
+    schedulers.accept(Catalogue::clone(&schedulers.catalogue()).with_trials(trials));
+}
+
 fn trial(name: &str, mode: Mode) -> impl FnOnce(&Schedulers) {
     let spec = TrialSpec { scheduler: name.to_owned(), mode };
-    move |schedulers| schedulers.define_trials(BTreeMap::from([(SERVICE.to_owned(), spec)]))
+    move |schedulers| try_out(schedulers, Some(spec))
 }
 
 #[test]
@@ -302,7 +310,7 @@ fn a_shadow_is_asked_too_and_never_heard() {
     let refusal = lab.schedulers.promote(SERVICE).unwrap_err();
     assert!(refusal.reason.contains("not alive"), "{refusal}");
 
-    lab.schedulers.define_trials(BTreeMap::new());
+    try_out(&lab.schedulers, None);
     assert!(lab.schedulers.follow().is_empty());
     assert!(lab.status().trial.is_none(), "the configuration wants none any more");
     assert!(lab.schedulers.promote(SERVICE).is_err());
@@ -347,14 +355,12 @@ fn a_canary_places_its_share_and_a_failing_one_costs_nothing() {
         ("has no answer", Guest { schedule: "call $none", ..broken }, true),
     ] {
         std::fs::write(&path, guest.component()).unwrap();
-        lab.schedulers.define_trials(BTreeMap::from([(
-            SERVICE.to_owned(),
-            TrialSpec { scheduler: path.display().to_string(), mode: Mode::Canary { percent: 100 } },
-        )]));
+        let mode = Mode::Canary { percent: 100 };
+        try_out(&lab.schedulers, Some(TrialSpec { scheduler: path.display().to_string(), mode }));
         assert_eq!(lab.schedulers.follow().is_empty(), begins, "{name}");
         assert_eq!(lab.picks(10), [Some(1); 10], "{name}");
         assert_eq!(lab.status().trial.map(|trial| trial.passed_on), begins.then_some(10), "{name}");
-        lab.schedulers.define_trials(BTreeMap::new());
+        try_out(&lab.schedulers, None);
         lab.schedulers.follow();
     }
 }
@@ -413,7 +419,8 @@ fn without_a_fallback_connections_are_refused() {
     let broken = Guest { schedule: "unreachable", ..Guest::GOOD };
     let path = lab.file("broken.wasm", &broken.component());
     let definition = Definition { fallback: REFUSE.to_owned(), ..Definition::new(&path) };
-    lab.schedulers.define(BTreeMap::from([("broken".to_owned(), definition)])).unwrap();
+    let names = BTreeMap::from([("broken".to_owned(), definition)]);
+    lab.schedulers.accept(Catalogue::new(names).unwrap());
     let mut scheduler = lab.schedulers.create(&SchedulerSpec::named("broken"), "udp 192.0.2.1:53").unwrap();
     scheduler.update(&destinations());
     assert_eq!(scheduler.schedule(&flow(0), &[], Instant::ZERO), None);
