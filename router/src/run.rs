@@ -12,14 +12,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 use uvs_config::{Config, Modules};
@@ -284,7 +285,7 @@ struct Events {
 /// Answers signals and requests until one of them, or the death of a worker, ends the director.
 async fn until_the_end(
     file: &Path,
-    mut config: Config,
+    config: Config,
     live: &Arc<Live>,
     plane: &DataPlane,
     Events { mut ended, mut failed, mut signals, mut jobs }: Events,
@@ -295,11 +296,26 @@ async fn until_the_end(
     ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut files = tokio::time::interval(MODULES_EVERY);
     files.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch::default();
+    let watch = Arc::<Mutex<Watch>>::default();
+    let mut looking: Option<JoinHandle<()>> = None;
     let mut known = HashSet::new();
     let mut evicted = (0, None);
+    let mut config = Arc::new(config);
+    // What changes something, one at a time. It may take as long as a module takes to compile: nobody waits for it here.
+    let mut work: Option<JoinHandle<Finished>> = None;
     loop {
         tokio::select! {
+            Some(finished) = async { Some(work.as_mut()?.await) } => {
+                work = None;
+                match finished.context("a change died, and the director with it")? {
+                    Finished::Job { announce: true } => plane.announce(),
+                    Finished::Job { announce: false } => {}
+                    Finished::Reload(outcome) => {
+                        config = reloaded(outcome, config, live, plane);
+                        notify::notify(notify::READY);
+                    }
+                }
+            }
             Some(Ended { thread, error }) = ended.recv() => {
                 let error = error.unwrap_or_else(|| anyhow::anyhow!("it ended without being told to"));
                 return Err(error.context(format!("worker {thread} died, and the director with it")));
@@ -313,25 +329,31 @@ async fn until_the_end(
                 return Ok(());
             }
             Some(error) = failed.recv() => return Err(error),
-            Some(job) = jobs.recv() => {
-                control::work(job, &mut control::Desk { config: &mut config, live, plane }).await;
+            Some(job) = jobs.recv(), if work.is_none() => {
+                let (config, live) = (Arc::clone(&config), Arc::clone(live));
+                work = Some(tokio::spawn(async move {
+                    Finished::Job { announce: control::work(job, config, live).await }
+                }));
             }
             _ = ask.tick() => plane.probe(),
-            _ = files.tick(), if config.modules.watch => {
-                if !watch.look(&live.schedulers.files()).is_empty() {
-                    let schedulers = Arc::clone(&live.schedulers);
-                    // To compile a module may take seconds; what it comes to is in the log and in its status.
-                    tokio::task::spawn_blocking(move || schedulers.refresh(By::Watch, false));
-                }
+            _ = files.tick(), if config.modules.watch && looking.as_ref().is_none_or(JoinHandle::is_finished) => {
+                // A file may lie on a disk that does not answer, and to compile a module may take a minute; what it
+                // comes to is in the log and in its status.
+                let (watch, schedulers) = (Arc::clone(&watch), Arc::clone(&live.schedulers));
+                looking = Some(tokio::task::spawn_blocking(move || look_at_modules(&watch, &schedulers)));
             }
             _ = look.tick() => {
                 warn_of_conflicts(live, &mut known);
                 warn_of_full_neighbors(live, &mut evicted);
             }
-            _ = signals.hangup.recv() => {
+            _ = signals.hangup.recv(), if work.is_none() => {
                 notify::notify(&notify::reloading());
-                config = reload(file, config, live, plane).await?;
-                notify::notify(notify::READY);
+                info!(file = %file.display(), "SIGHUP: reading the configuration again");
+                let (file, config, live) = (file.to_owned(), Arc::clone(&config), Arc::clone(live));
+                work = Some(tokio::task::spawn_blocking(move || {
+                    let Live { director, schedulers, clock, .. } = &*live;
+                    Finished::Reload(reload::reload(&file, &config, director, schedulers, *clock))
+                }));
             }
         }
     }
@@ -372,16 +394,25 @@ fn warn_of_full_neighbors(live: &Live, last: &mut (u64, Option<Instant>)) {
     *last = (evicted, Some(Instant::now()));
 }
 
-/// The configuration that is in force afterwards.
-async fn reload(file: &Path, config: Config, live: &Arc<Live>, plane: &DataPlane) -> anyhow::Result<Config> {
-    info!(file = %file.display(), "SIGHUP: reading the configuration again");
-    let (path, shared) = (file.to_owned(), Arc::clone(live));
-    let (config, outcome) = tokio::task::spawn_blocking(move || {
-        let outcome = reload::reload(&path, &config, &shared.director, &shared.schedulers, shared.clock);
-        (config, outcome)
-    })
-    .await
-    .context("the reload died, and the director with it")?;
+/// A change that is over.
+enum Finished {
+    /// Whether the links have to hear of addresses.
+    Job {
+        announce: bool,
+    },
+    Reload(Outcome),
+}
+
+/// Loads modules again whose files have changed.
+fn look_at_modules(watch: &Mutex<Watch>, schedulers: &Schedulers) {
+    let changed = watch.lock().unwrap_or_else(PoisonError::into_inner).look(&schedulers.files());
+    if !changed.is_empty() {
+        schedulers.refresh(By::Watch, false);
+    }
+}
+
+/// Says what a reload came to. The configuration that is in force afterwards.
+fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlane) -> Arc<Config> {
     match outcome {
         Outcome::Done { config: wanted, changes, announce } => {
             if announce {
@@ -392,7 +423,7 @@ async fn reload(file: &Path, config: Config, live: &Arc<Live>, plane: &DataPlane
                 warn!("{warning}");
             }
             info!(changes, "reloaded: {}", check::summary(&wanted));
-            Ok(*wanted)
+            Arc::from(wanted)
         }
         Outcome::Refused(reasons) => {
             live.reloads_failed.fetch_add(1, Relaxed);
@@ -400,7 +431,7 @@ async fn reload(file: &Path, config: Config, live: &Arc<Live>, plane: &DataPlane
                 error!("{reason}");
             }
             error!("not reloaded: the old configuration stays in force");
-            Ok(config)
+            config
         }
         Outcome::Failed(reasons) => {
             live.reloads_failed.fetch_add(1, Relaxed);
@@ -408,7 +439,7 @@ async fn reload(file: &Path, config: Config, live: &Arc<Live>, plane: &DataPlane
                 error!("{reason}");
             }
             error!("reloaded in part only: correct the configuration and send SIGHUP again");
-            Ok(config)
+            config
         }
     }
 }

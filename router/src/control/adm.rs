@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 use uvs_config::Config;
@@ -10,8 +11,8 @@ use uvs_control::adm::{Answer, Request};
 use uvs_director::ServiceSet;
 use uvs_director::spec::{Change, InterfaceSpec, Prefix, ServiceKey};
 
+use super::blocking;
 use super::peer::Peer;
-use super::{Desk, blocking};
 use crate::pages::Live;
 
 /// The most of a command line that the log repeats, in bytes.
@@ -27,22 +28,23 @@ pub(super) fn look(request: &Request, live: &Live) -> Answer {
     execute(request, live)
 }
 
-/// Does what changes something. Afterwards the director has the VIPs of the services that are there now.
-pub(super) async fn change(request: Request, peer: &Peer, desk: &mut Desk<'_>) -> Result<Answer, Error> {
-    let (live, config) = (desk.live.clone(), desk.config.clone());
+/// Does what changes something. Afterwards the director has the VIPs of the services that are there now; the second answer is
+/// whether it has new ones.
+pub(super) async fn change(
+    request: Request,
+    peer: &Peer,
+    config: Arc<Config>,
+    live: Arc<Live>,
+) -> Result<(Answer, bool), Error> {
     let peer = *peer;
-    let (answer, announce) = blocking(move || {
+    blocking(move || {
         let before = live.director.service_set();
         let answer = execute(&request, &live);
         log(&request, &answer, &peer);
         let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
         (answer, announce)
     })
-    .await?;
-    if announce {
-        desk.plane.announce();
-    }
-    Ok(answer)
+    .await
 }
 
 fn words(request: &Request) -> Vec<&str> {

@@ -5,8 +5,8 @@
 //!    (peer checked,                        `--> changes: Job --> control loop --> work, one at a time
 //!     lines bounded)
 //! ```
-//! A family of requests is a file here: it says which of its requests only look, and does both kinds. Changes get a
-//! [`Desk`], which nobody else has meanwhile, so that they and reloads never mix.
+//! A family of requests is a file here: it says which of its requests only look, and does both kinds. Of changes and
+//! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 pub(crate) mod adm;
 mod peer;
@@ -26,18 +26,7 @@ pub use peer::Peer;
 pub use server::{CLIENTS_MAX, serve};
 pub use socket::{ControlSocket, open, parse_where};
 
-use crate::event_loop::DataPlane;
 use crate::pages::Live;
-
-/// What a change works on. There is one, and the control loop has it.
-pub struct Desk<'a> {
-    /// The configuration in force; what it says of services, timeouts and options may have been changed since.
-    pub config: &'a mut Config,
-    /// The running director.
-    pub live: &'a Arc<Live>,
-    /// Its devices.
-    pub plane: &'a DataPlane,
-}
 
 /// A request that changes something, on its way to the control loop.
 #[derive(Debug)]
@@ -92,16 +81,21 @@ impl Handle {
     }
 }
 
-/// Does a change. For the control loop.
-pub async fn work(job: Job, desk: &mut Desk<'_>) {
-    let result = match job.request {
-        Request::Adm(request) => adm::change(request, &job.peer, desk).await.map(Answer::Adm),
+/// Does a change, on a director that runs `config` (what that says of services, timeouts and options may have been changed
+/// since). Tells whether the links have to hear of addresses. The control loop starts one at a time.
+pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
+    let (result, announce) = match job.request {
+        Request::Adm(request) => match adm::change(request, &job.peer, config, live).await {
+            Ok((answer, announce)) => (Ok(Answer::Adm(answer)), announce),
+            Err(error) => (Err(error), false),
+        },
         Request::Status(_) | Request::Sched(_) => {
-            Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests"))
+            (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }
     };
     // A client that has gone meanwhile hears nothing; what it asked for is done.
     let _ = job.reply.send(result);
+    announce
 }
 
 /// Runs what may take its time where nobody waits for it.
