@@ -98,6 +98,8 @@ pub struct Director {
     pub(crate) next_ip_id: AtomicU32,
     /// Real servers that are reached by NAT.
     pub(crate) servers: Servers,
+    /// Who makes schedulers. Locked as long as a change takes, so that there is one at a time.
+    pub(crate) schedulers: Mutex<Arc<dyn SchedulerFactory>>,
     /// Everything that only `apply` and timers touch.
     pub(crate) control: Mutex<Control>,
     /// Where packets pass by.
@@ -148,7 +150,8 @@ impl Director {
             #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
             next_ip_id: AtomicU32::new(seed as u32),
             servers: Servers::default(),
-            control: Mutex::new(Control::new(schedulers)),
+            schedulers: Mutex::new(schedulers),
+            control: Mutex::default(),
             flows: None,
             estimate_at: AtomicU64::new(u64::MAX),
         }

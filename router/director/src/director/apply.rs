@@ -27,22 +27,10 @@ const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
 const LINK_MTU_MIN: u32 = 68;
 
 /// What only changes and timers touch, one at a time.
+#[derive(Default)]
 pub(crate) struct Control {
-    schedulers: Arc<dyn SchedulerFactory>,
     trash: Trash,
     next_destination_id: u32,
-}
-
-impl Control {
-    pub(crate) fn new(schedulers: Arc<dyn SchedulerFactory>) -> Self {
-        Self { schedulers, trash: Trash::default(), next_destination_id: 0 }
-    }
-
-    fn scheduler(&self, spec: &SchedulerSpec, key: ServiceKey) -> Result<Box<dyn Scheduler>, ApplyError> {
-        self.schedulers
-            .create(spec, &key.to_string())
-            .map_err(|reason| ApplyError::Scheduler { name: spec.name.clone(), reason })
-    }
 }
 
 impl Director {
@@ -51,6 +39,10 @@ impl Director {
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change, now: Instant) -> Result<(), ApplyError> {
+        // One change at a time. A scheduler is made before `control` is locked, for that may take as long as a module takes to
+        // compile, and timers need what is in there.
+        let factory = lock(&self.schedulers);
+        let scheduler = self.scheduler_for(&change, &**factory)?;
         let control = &mut *lock(&self.control);
         match change {
             Change::SetNetwork { interfaces, routes } => self.set_network(control, interfaces, &routes),
@@ -65,12 +57,14 @@ impl Director {
                 self.withdraw_flows(None);
                 Ok(())
             }
-            Change::AddService(spec) => self.add_service(control, spec, now),
-            Change::EditService(spec) => self.edit_service(control, spec),
+            Change::AddService(spec) => self.add_service(control, spec, scheduler, now),
+            Change::EditService(spec) => {
+                self.service(spec.key)?.edit(spec, scheduler);
+                Ok(())
+            }
             Change::RenewScheduler(key) => {
-                let spec = self.service(key)?.spec();
-                let scheduler = control.scheduler(&spec.scheduler, key)?;
-                self.service(key)?.edit(spec, Some(scheduler));
+                let service = self.service(key)?;
+                service.edit(service.spec(), scheduler);
                 Ok(())
             }
             Change::RemoveService(key) => {
@@ -211,12 +205,42 @@ impl Director {
         Ok(())
     }
 
-    fn add_service(&self, control: &mut Control, spec: ServiceSpec, now: Instant) -> Result<(), ApplyError> {
-        check_service(&spec)?;
-        if self.snapshot.load().services.get(&spec.key).is_some() {
-            return Err(ApplyError::ServiceExists(spec.key));
-        }
-        let scheduler = control.scheduler(&spec.scheduler, spec.key)?;
+    /// The scheduler that a change needs, if it does and can be done.
+    fn scheduler_for(
+        &self,
+        change: &Change,
+        factory: &dyn SchedulerFactory,
+    ) -> Result<Option<Box<dyn Scheduler>>, ApplyError> {
+        let (spec, key): (SchedulerSpec, ServiceKey) = match change {
+            Change::AddService(spec) => {
+                check_service(spec)?;
+                if self.snapshot.load().services.get(&spec.key).is_some() {
+                    return Err(ApplyError::ServiceExists(spec.key));
+                }
+                (spec.scheduler.clone(), spec.key)
+            }
+            Change::EditService(spec) => {
+                check_service(spec)?;
+                if self.service(spec.key)?.with_spec(|current| current.scheduler == spec.scheduler) {
+                    return Ok(None);
+                }
+                (spec.scheduler.clone(), spec.key)
+            }
+            Change::RenewScheduler(key) => (self.service(*key)?.spec().scheduler, *key),
+            _ => return Ok(None),
+        };
+        let made = factory.create(&spec, &key.to_string());
+        made.map(Some).map_err(|reason| ApplyError::Scheduler { name: spec.name, reason })
+    }
+
+    fn add_service(
+        &self,
+        control: &mut Control,
+        spec: ServiceSpec,
+        scheduler: Option<Box<dyn Scheduler>>,
+        now: Instant,
+    ) -> Result<(), ApplyError> {
+        let scheduler = scheduler.expect("a service that is added has one made for it");
         let shared = match control.trash.shared(spec.key) {
             Some(shared) => {
                 control.trash.forget_counts(spec.key);
@@ -229,15 +253,6 @@ impl Director {
         self.replace_services(|services| services.insert(service));
         let step = now + Duration::from_secs(Estimator::PERIOD_SECS);
         self.estimate_at.fetch_min(step.as_nanos(), Relaxed);
-        Ok(())
-    }
-
-    fn edit_service(&self, control: &mut Control, spec: ServiceSpec) -> Result<(), ApplyError> {
-        check_service(&spec)?;
-        let service = self.service(spec.key)?;
-        let same = service.with_spec(|current| current.scheduler == spec.scheduler);
-        let scheduler = if same { None } else { Some(control.scheduler(&spec.scheduler, spec.key)?) };
-        service.edit(spec, scheduler);
         Ok(())
     }
 
