@@ -10,6 +10,9 @@ use crate::parse::{parse, try_help};
 use crate::settings::{self, Setting, Settings};
 
 pub(crate) const SCHEDULER_NOT_FOUND: &str = "Scheduler or persistence engine not found";
+/// The recorded kernel takes it, so under `compat = "ipvs"` it is listed as there.
+const NO_ENGINE: &str = "Persistence engine sip is not built into uvs: clients would stick by address, not by Call-ID; leave \
+                         --pe out if that will do";
 const NO_SUCH_SERVICE: &str = "No such service";
 
 /// Parses and executes: what a shell would see of `ipvsadm ARGS <INPUT`.
@@ -96,6 +99,12 @@ fn apply(change: Change, director: &Director, now: Instant) -> Output {
         if spec.lower_threshold > spec.upper_threshold && director.service_set().contains(key) {
             return Failure::minus_one("Numerical result out of range").into();
         }
+    }
+    if let Change::AddService(spec) | Change::EditService(spec) = &change
+        && spec.persistence.is_some_and(|persistence| persistence.engine.is_some())
+        && !director.options().compat_ipvs
+    {
+        return Failure::minus_one(NO_ENGINE).into();
     }
     match director.apply(change, now) {
         Ok(()) => Output::default(),
