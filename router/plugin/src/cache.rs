@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::base::hex;
+use crate::base::{PART, hex, is_left_over};
 use crate::code::Code;
 
 const MAGIC: &[u8; 8] = b"uvs code";
@@ -134,6 +134,10 @@ impl CodeCache {
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.contains(SUFFIX) && is_left_over(&entry) {
+                unlinkat(&self.dir, name.as_str(), UnlinkatFlags::NoRemoveDir)?;
+                continue;
+            }
             if name.ends_with(SUFFIX) {
                 let age = entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
                 entries.push((age, name));
@@ -190,7 +194,7 @@ fn read_own(dir: &OwnedFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>
 
 /// Writes a file of ours whole, or not at all.
 fn write_own(dir: &OwnedFd, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-    let part = format!("{name}.{}.part", std::process::id());
+    let part = format!("{name}.{}{PART}", std::process::id());
     if faccessat(dir.as_fd(), part.as_str(), nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok() {
         unlinkat(dir, part.as_str(), UnlinkatFlags::NoRemoveDir)?; // of a process that died here
     }

@@ -1,7 +1,7 @@
 //! What it takes to repeat a call that failed, written down as JSON by a thread of its own.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use uvs_director::scheduler::{Candidate, Flow, Load};
 use uvs_director::spec::Protocol;
 
+use crate::base::is_left_over;
 use crate::history::Pick;
 
 /// The version of the format.
@@ -157,7 +158,9 @@ impl Dump {
     /// # Errors
     /// A sentence: the file cannot be read, or is no dump of this version.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path)
+        let mut text = String::new();
+        fs::File::open(path)
+            .and_then(|file| file.take(BYTES_MAX as u64 + 1).read_to_string(&mut text))
             .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let dump: Self = serde_json::from_str(&text)
             .map_err(|error| format!("{} is no dump of a scheduler: {error}", path.display()))?;
@@ -296,16 +299,44 @@ fn write(dir: &Path, dump: &Dump, number: u32) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Removes the oldest dumps, so that one more has room. Names begin with the time.
+/// Removes the oldest dumps, so that one more has room, and what was never finished. Names begin with the time.
 fn make_room(dir: &Path) -> std::io::Result<()> {
-    let mut ours: Vec<PathBuf> = fs::read_dir(dir)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(PREFIX) && name.ends_with(".json")
-        })
-        .collect();
+    let mut ours = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.starts_with(PREFIX) && name.ends_with(".json") {
+            ours.push(entry.path());
+        } else if name.starts_with(PREFIX) && is_left_over(&entry) {
+            fs::remove_file(entry.path())?;
+        }
+    }
     ours.sort();
     let excess = (ours.len() + 1).saturating_sub(FILES_MAX);
     ours.iter().take(excess).try_for_each(fs::remove_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_was_never_finished_is_tidied_and_what_is_being_written_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let long_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
+        let names =
+            ["uvs-dump-1-2-3.part", "uvs-dump-1-2-4.part", "somebody-elses.part", "uvs-dump-1-2-5.json"];
+        for name in names {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            if !name.contains("-4") {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        make_room(dir.path()).unwrap();
+        let left: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
+        assert_eq!(left, names[1..]);
+    }
 }
