@@ -5,6 +5,14 @@
 //! | `/metrics` | Prometheus text |
 //! | `/services` | `ipvsadm -Ln` |
 //! | `/connections` | `ipvsadm -Lnc` |
+//!
+//! A client that is slow or silent takes nothing from others: there are so many slots, a few of them for one peer, and whoever
+//! finds none free gets that of the client that stood still longest. A long page is made as it is read, part by part, and given
+//! up when nobody reads on.
+
+mod body;
+mod slots;
+mod stream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,27 +20,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use crate::metrics::page;
+use body::{Body, Shared};
+use slots::{Slot, Slots};
+use stream::Patient;
 
-/// Connections served at one time; more wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 32;
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// To send its request.
+    request: Duration,
+    /// To read on.
+    write: Duration,
+    /// To do nothing while others wait for its slot.
+    idle: Duration,
+}
 
-/// How long a client may take to send its request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const PATIENCE: Patience = Patience {
+    request: Duration::from_secs(10),
+    write: Duration::from_secs(10),
+    idle: Duration::from_secs(1),
+};
+
+/// The longest answer that waits to be written of one connection, in bytes; the kernel holds some more.
+const BUFFER: usize = 64 << 10;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const INDEX: &str =
     "uvs director\n/metrics      Prometheus\n/services     as ipvsadm -Ln\n/connections  as ipvsadm -Lnc\n";
+const FAILED: &str = "the page could not be made; see the log\n";
 
 /// What the server shows. Called off the control thread: a listing of a million connections takes its time.
 pub trait Pages: Send + Sync + 'static {
@@ -40,8 +65,9 @@ pub trait Pages: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The services, in the format of `ipvsadm -Ln`.
     fn services(&self) -> String;
-    /// The connections, in the format of `ipvsadm -Lnc`.
-    fn connections(&self) -> String;
+    /// The connections, in the format of `ipvsadm -Lnc`, part by part; once `take` returns false nobody wants more. It waits
+    /// while the reader does: nothing may be locked meanwhile.
+    fn connections(&self, take: &mut dyn FnMut(String) -> bool);
 }
 
 /// Takes the address.
@@ -56,11 +82,15 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, pages: Arc<impl Pages>) -> Infallible {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    serve_with(listener, pages, PATIENCE).await
+}
+
+async fn serve_with(listener: TcpListener, pages: Arc<impl Pages>, patience: Patience) -> Infallible {
+    let slots = Arc::<Slots>::default();
+    let site = Arc::new(Site { pages, metrics: Shared::default(), services: Shared::default() });
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most likely out of file descriptors, which does not pass in an instant.
                 tracing::warn!(%error, "a connection for metrics could not be accepted");
@@ -68,54 +98,87 @@ pub async fn serve(listener: TcpListener, pages: Arc<impl Pages>) -> Infallible 
                 continue;
             }
         };
-        let pages = Arc::clone(&pages);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&pages), request));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection for metrics ended early");
-            }
-            drop(slot);
-        });
+        let slot = slots.take(peer.ip(), patience.idle).await;
+        tokio::spawn(talk(stream, slot, Arc::clone(&site), patience));
     }
+}
+
+/// Answers one client until it leaves, or has to.
+async fn talk(stream: TcpStream, slot: Slot, site: Arc<Site<impl Pages>>, patience: Patience) {
+    let state = slot.state();
+    let service = service_fn(|request| {
+        let (site, state) = (Arc::clone(&site), Arc::clone(&state));
+        async move {
+            let _working = state.working();
+            answer(site, request).await
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.request)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(Patient::new(stream, patience.write, slot.state())), service);
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            tracing::debug!(%error, "a connection for metrics ended early");
+        },
+        () = slot.taken_away() => tracing::debug!("a connection for metrics made room for another"),
+    }
+}
+
+/// What all connections share.
+struct Site<P> {
+    pages: Arc<P>,
+    metrics: Shared,
+    services: Shared,
 }
 
 async fn answer(
-    pages: Arc<impl Pages>,
+    site: Arc<Site<impl Pages>>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     // HEAD gets the headers of GET; hyper leaves the body out.
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response =
-            plain(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are answered\n".to_owned());
-        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        let text = "only GET and HEAD are answered\n".to_owned();
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, PLAIN, text);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(response);
     }
-    let path = request.uri().path().to_owned();
-    let page = tokio::task::spawn_blocking(move || match path.as_str() {
-        "/" => plain(StatusCode::OK, PLAIN, INDEX.to_owned()),
-        "/metrics" => plain(StatusCode::OK, page::CONTENT_TYPE, pages.metrics()),
-        "/services" => plain(StatusCode::OK, PLAIN, pages.services()),
-        "/connections" => plain(StatusCode::OK, PLAIN, pages.connections()),
-        _ => plain(StatusCode::NOT_FOUND, PLAIN, format!("nothing here\n\n{INDEX}")),
-    });
-    Ok(page.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a page could not be made");
-        plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            PLAIN,
-            "the page could not be made; see the log\n".to_owned(),
-        )
-    }))
+    let asked = Instant::now();
+    let made = match request.uri().path() {
+        "/" => Some(plain(StatusCode::OK, PLAIN, INDEX.to_owned())),
+        "/metrics" => {
+            let make = move || site.metrics.get(asked, || site.pages.metrics());
+            blocking(make).await.map(|body| response(StatusCode::OK, page::CONTENT_TYPE, body))
+        }
+        "/services" => {
+            let make = move || site.services.get(asked, || site.pages.services());
+            blocking(make).await.map(|body| response(StatusCode::OK, PLAIN, body))
+        }
+        "/connections" => {
+            let pages = Arc::clone(&site.pages);
+            let body = Body::made_meanwhile(move |take| pages.connections(take)).await;
+            body.map(|body| response(StatusCode::OK, PLAIN, body))
+        }
+        _ => Some(plain(StatusCode::NOT_FOUND, PLAIN, format!("nothing here\n\n{INDEX}"))),
+    };
+    Ok(made.unwrap_or_else(|| plain(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, FAILED.to_owned())))
 }
 
-fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+/// Makes a page where nobody waits for it; `None`: that failed, and the log says so.
+async fn blocking<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let made = tokio::task::spawn_blocking(make).await;
+    made.inspect_err(|error| tracing::error!(%error, "a page could not be made")).ok()
+}
+
+fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    response(status, content_type, Body::of(text))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -139,7 +202,7 @@ mod tests {
             "IP Virtual Server\n".to_owned()
         }
 
-        fn connections(&self) -> String {
+        fn connections(&self, _: &mut dyn FnMut(String) -> bool) {
             panic!("a page that fails");
         }
     }
@@ -185,5 +248,101 @@ mod tests {
         let address = first.local_addr().unwrap();
         let error = format!("{:#}", bind(address).await.unwrap_err());
         assert!(error.contains(&address.to_string()) && error.contains("[metrics]"), "{error}");
+    }
+
+    /// A page without end.
+    struct Endless;
+
+    impl Pages for Endless {
+        fn metrics(&self) -> String {
+            "uvs_up 1\n".to_owned()
+        }
+
+        fn services(&self) -> String {
+            String::new()
+        }
+
+        fn connections(&self, take: &mut dyn FnMut(String) -> bool) {
+            while take("x".repeat(10_000)) {}
+        }
+    }
+
+    const SHORT: Patience = Patience {
+        request: Duration::from_secs(60),
+        write: Duration::from_millis(500),
+        idle: Duration::from_millis(300),
+    };
+
+    #[tokio::test]
+    async fn who_does_not_read_on_is_cut_off_and_the_page_is_given_up() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let pages = Arc::new(Endless);
+        let task = tokio::spawn(serve_with(listener, Arc::clone(&pages), SHORT));
+        let mut stalled = TcpStream::connect(server).await.unwrap();
+        stalled.write_all(b"GET /connections HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let given_up = async {
+            while Arc::strong_count(&pages) < 3 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            while Arc::strong_count(&pages) > 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), given_up).await.expect("it is made no longer");
+        // What the kernel took is still there; then the connection is over, and the page is not whole.
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(Duration::from_secs(10), stalled.read_to_end(&mut rest)).await;
+        let _ = end.expect("the server closed it");
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "as if it had been whole");
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn silent_and_stalled_clients_make_room() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let patience = Patience { write: Duration::from_secs(60), ..SHORT };
+        let task = tokio::spawn(serve_with(listener, Arc::new(Endless), patience));
+        let mut idlers = Vec::new();
+        for number in 0..2 * slots::SLOTS {
+            let mut idler = TcpStream::connect(server).await.unwrap();
+            if number % 2 == 0 {
+                idler.write_all(b"GET /connections HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            }
+            idlers.push(idler);
+        }
+        let page = tokio::time::timeout(Duration::from_secs(20), ask(server, "GET /metrics")).await;
+        assert!(page.expect("it has a turn").ends_with("uvs_up 1\n"));
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_page_that_many_want_at_once_is_made_a_few_times_only() {
+        struct Counted(std::sync::atomic::AtomicUsize);
+        impl Pages for Counted {
+            fn metrics(&self) -> String {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(300));
+                "uvs_up 1\n".to_owned()
+            }
+            fn services(&self) -> String {
+                String::new()
+            }
+            fn connections(&self, _: &mut dyn FnMut(String) -> bool) {}
+        }
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let pages = Arc::new(Counted(0.into()));
+        let task = tokio::spawn(serve(listener, Arc::clone(&pages)));
+        let asking: Vec<_> = (0..slots::PER_PEER)
+            .map(|_| tokio::spawn(async move { ask(server, "GET /metrics").await }))
+            .collect();
+        for one in asking {
+            assert!(one.await.unwrap().ends_with("uvs_up 1\n"));
+        }
+        let made = pages.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(made <= 4, "{made} times");
+        task.abort();
     }
 }

@@ -18,6 +18,9 @@ use crate::metrics::{self, Reloads, SchedulerSample};
 use crate::traffic::{self, Lane};
 use crate::version::Build;
 
+/// Connections of a listing that are written in one go, some 80 bytes each.
+const PART: usize = 512;
+
 /// The running director, to be looked at.
 pub struct Live {
     /// The engine.
@@ -133,7 +136,16 @@ impl Pages for Live {
         uvs_adm::format::services(&self.director.services())
     }
 
-    fn connections(&self) -> String {
-        uvs_adm::format::connections(&self.director.connections(self.clock.now()))
+    fn connections(&self, take: &mut dyn FnMut(String) -> bool) {
+        if !take(uvs_adm::format::connections_heading(false)) {
+            return;
+        }
+        self.director.connections_in_parts(self.clock.now(), |views| {
+            views.chunks(PART).all(|views| {
+                let mut text = String::new();
+                uvs_adm::format::push_connections(&mut text, views, true);
+                take(text)
+            })
+        });
     }
 }

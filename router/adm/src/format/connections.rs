@@ -15,9 +15,21 @@ pub fn connections(connections: &[ConnectionView]) -> String {
 ///
 /// The time left is rounded down to whole seconds, minutes are not folded into hours.
 pub fn connections_as(connections: &[ConnectionView], numeric: bool, persistent_conn: bool) -> String {
+    let mut text = connections_heading(persistent_conn);
+    push_connections(&mut text, connections, numeric);
+    text
+}
+
+/// The first lines of a connection list; [`push_connections`] writes the others.
+pub fn connections_heading(persistent_conn: bool) -> String {
     let mut text = String::from("IPVS connection entries\n");
     text.push_str("pro expire state       source             virtual            destination");
     text.push_str(if persistent_conn { "        pe name          pe_data\n" } else { "\n" });
+    text
+}
+
+/// Writes a line of the connection list for each connection.
+pub fn push_connections(text: &mut String, connections: &[ConnectionView], numeric: bool) {
     for connection in connections {
         let protocol = match connection.protocol {
             ConnectionProtocol::Transport(protocol) => Some(protocol),
@@ -37,5 +49,4 @@ pub fn connections_as(connections: &[ConnectionView], numeric: bool, persistent_
         )
         .expect("a String takes everything");
     }
-    text
 }

@@ -14,7 +14,7 @@ mod names;
 mod proc_files;
 mod usage;
 
-pub use connections::{connections, connections_as};
+pub use connections::{connections, connections_as, connections_heading, push_connections};
 pub use listing::{Columns, Layout, service_as, services, services_as, timeouts};
 pub use proc_files::{
     App, proc_apps, proc_connections, proc_connections_sync, proc_services, proc_stats, proc_stats_percpu,

@@ -11,6 +11,7 @@ use crate::base::view::{
 use crate::choose::service::{Counted, Services, lock};
 use crate::director::{Director, Scene};
 use crate::track::connection::{Connection, PROTOCOL_IP, Tallied};
+use crate::track::table::SHARDS;
 use uvs_wire::Address;
 
 /// How many claimants of our addresses are remembered.
@@ -61,13 +62,28 @@ impl Director {
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
         let mut views = Vec::with_capacity(self.table.len());
-        self.table.for_each(|connection| {
-            let expires_at = self.deadline(connection);
-            if expires_at > now {
-                views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
-            }
+        self.connections_in_parts(now, |part| {
+            views.extend(part);
+            true
         });
         views
+    }
+
+    /// The same in parts, about a 64th of all at a time: for whoever has no room for all. Nothing is locked while `each` has
+    /// one, and once it returns false there are no more. What comes or goes meanwhile may be left out.
+    pub fn connections_in_parts(&self, now: Instant, mut each: impl FnMut(Vec<ConnectionView>) -> bool) {
+        for shard in 0..SHARDS {
+            let mut views = Vec::new();
+            self.table.for_each_in(shard, |connection| {
+                let expires_at = self.deadline(connection);
+                if expires_at > now {
+                    views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
+                }
+            });
+            if !each(views) {
+                return;
+            }
+        }
     }
 
     /// The neighbour table.

@@ -481,13 +481,11 @@ impl Table {
         }
     }
 
-    /// Shows every entry. One that comes or goes meanwhile may be left out.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(&Connection)) {
-        for shard in &self.shards {
-            in_slices(&shard.0, |shard, range| {
-                range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
-            });
-        }
+    /// Shows every entry of a shard; there are [`SHARDS`]. One that comes or goes meanwhile may be left out.
+    pub(crate) fn for_each_in(&self, shard: usize, mut each: impl FnMut(&Connection)) {
+        in_slices(&self.shards[shard].0, |shard, range| {
+            range.filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
+        });
     }
 
     /// Connections by protocol and state; see [`Tallied`].
