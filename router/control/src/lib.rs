@@ -11,6 +11,7 @@
 //! message.
 
 pub mod adm;
+pub mod base64;
 mod client;
 mod line;
 mod message;
@@ -36,8 +37,8 @@ pub const DEFAULT_SOCKET: &str = "/run/uvs.sock";
 /// The environment variable that names the socket for clients.
 pub const SOCKET_VARIABLE: &str = "UVS_SOCKET";
 
-/// The longest request in bytes, its line feed included.
-pub const REQUEST_MAX: usize = 16 << 20;
+/// The longest request in bytes, its line feed included: a module of the usual size limit, in base64.
+pub const REQUEST_MAX: usize = 24 << 20;
 
 /// The longest answer that a client takes, in bytes: a listing of some millions of connections.
 pub const ANSWER_MAX: usize = 1 << 30;

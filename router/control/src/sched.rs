@@ -19,8 +19,12 @@ pub enum Request {
     Load {
         /// Which service.
         service: String,
-        /// The component, by a path that is absolute or starts in the director's folder.
+        /// The component, by a path that is absolute or starts in the director's folder. The director opens it where there is no
+        /// `content`, and for root and its own user only; for others where the configuration names it.
         file: PathBuf,
+        /// The component itself, in base64 (RFC 4648, section 4); `file` only says where it comes from then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
         /// What its SHA-256 has to be, in hex.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,

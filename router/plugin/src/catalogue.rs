@@ -56,6 +56,8 @@ impl Definition {
 pub(crate) enum Source {
     /// It is built into uvs.
     Shipped(String),
+    /// Bytes that somebody handed over, who said that they come from there. They cannot be had again.
+    HandedOver { origin: String },
     /// A file, what its SHA-256 has to be, and what it is granted beyond what others are.
     File { path: PathBuf, pin: Option<[u8; 32]>, limits: Limits },
 }
@@ -109,6 +111,12 @@ impl Catalogue {
     #[must_use]
     pub fn with_compat_ipvs(self, compat_ipvs: bool) -> Self {
         Self { compat_ipvs, ..self }
+    }
+
+    /// Whether it names this file.
+    pub fn names_file(&self, file: &Path) -> bool {
+        self.definitions.values().any(|definition| definition.path == file)
+            || self.trials.values().any(|trial| Path::new(&trial.scheduler) == file)
     }
 
     /// What is to be tried beside the scheduler of this service.

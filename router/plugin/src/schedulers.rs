@@ -157,6 +157,26 @@ impl Schedulers {
         self.bring_in(&running, source, By::Load)
     }
 
+    /// The same with the bytes of a component; `origin` is what to call it. As there is no file to look at, the service keeps
+    /// it until another is loaded or the configuration names another.
+    ///
+    /// # Errors
+    /// As [`Schedulers::load`].
+    pub fn load_bytes(
+        &self,
+        service: &str,
+        (origin, bytes): (&str, &[u8]),
+        pin: Option<[u8; 32]>,
+    ) -> Result<LoadReport, Refusal> {
+        let running = self.live.find(service)?;
+        let _turn = lock(&running.turn);
+        let limits = self.catalogue().limits_of(&running.scheduler);
+        let module = self.store.take(limits, origin, bytes, pin);
+        let source = Source::HandedOver { origin: origin.to_owned() };
+        let outcome = module.and_then(|module| self.replace(&running, module, source, By::Load));
+        note(&running, By::Load, outcome)
+    }
+
     /// Goes back to the module that a service ran before.
     ///
     /// # Errors
@@ -231,6 +251,9 @@ impl Schedulers {
         for running in self.live.list() {
             let _turn = lock(&running.turn);
             let source = running.remember(|record| record.source.clone());
+            if matches!(source, Source::HandedOver { .. }) {
+                continue;
+            }
             if let Err(refusal) = self.store.fetch(&source) {
                 let _ = note(&running, by, Err(refusal)); // said and counted there
             }
@@ -250,7 +273,8 @@ impl Schedulers {
     /// The files of all modules that run or are on trial.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self
-            .running()
+            .live
+            .list()
             .iter()
             .flat_map(|running| {
                 running.remember(|record| [Some(record.source.clone()), record.trial_source.clone()])
@@ -258,7 +282,7 @@ impl Schedulers {
             .flatten()
             .filter_map(|source| match source {
                 Source::File { path, .. } => Some(path),
-                Source::Shipped(_) => None,
+                Source::Shipped(_) | Source::HandedOver { .. } => None,
             })
             .collect();
         files.sort();
@@ -319,12 +343,21 @@ impl Schedulers {
     }
 
     fn bring_in(&self, running: &Running, source: Source, by: By) -> Result<LoadReport, Refusal> {
-        let outcome = self.store.fetch(&source).and_then(|module| {
-            let options = running.with(|plugin| Arc::clone(&plugin.binding().options));
-            let seed = self.fresh_seed(&running.service);
-            running.bring_in(Replacement { module, options, source, state: None, seed, by })
-        });
+        let module = self.store.fetch(&source);
+        let outcome = module.and_then(|module| self.replace(running, module, source, by));
         note(running, by, outcome)
+    }
+
+    fn replace(
+        &self,
+        running: &Running,
+        module: Module,
+        source: Source,
+        by: By,
+    ) -> Result<LoadReport, Refusal> {
+        let options = running.with(|plugin| Arc::clone(&plugin.binding().options));
+        let seed = self.fresh_seed(&running.service);
+        running.bring_in(Replacement { module, options, source, state: None, seed, by })
     }
 
     fn make(
@@ -336,6 +369,7 @@ impl Schedulers {
         let seed = self.seed_of(service);
         let mut made = catalogue.resolve(&spec.name)?;
         let module = self
+            .store
             .fetch(&made.source)
             .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
         if !spec.options.is_empty() {

@@ -97,15 +97,33 @@ impl Store {
                 let bytes = bytes.expect("only names that ship become this source");
                 self.compile(Limits::default(), name, bytes, Sha256::digest(bytes).into())
             }
+            Source::HandedOver { origin } => Err(Refusal::new(
+                Step::Find,
+                format!("{origin} was handed over: only who has it can load it again"),
+            )),
             Source::File { path, pin, limits } => {
                 let host = self.host.limited(*limits);
                 let origin = path.display().to_string();
                 let bytes = host.read(path).map_err(|reason| LoadError { origin: origin.clone(), reason })?;
-                let digest: [u8; 32] = Sha256::digest(&bytes).into();
-                check_pin(&origin, *pin, &digest)?;
-                self.compile(*limits, &origin, &bytes, digest)
+                self.take(*limits, &origin, &bytes, *pin)
             }
         }
+    }
+
+    /// The module in `bytes`, which come from `origin`.
+    ///
+    /// # Errors
+    /// As [`Store::fetch`].
+    pub(crate) fn take(
+        &self,
+        limits: Limits,
+        origin: &str,
+        bytes: &[u8],
+        pin: Option<[u8; 32]>,
+    ) -> Result<Module, Refusal> {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        check_pin(origin, pin, &digest)?;
+        self.compile(limits, origin, bytes, digest)
     }
 
     fn compile(

@@ -1,12 +1,14 @@
 //! `uvs sched`, as far as it is about the running director or what it left behind.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use uvs_control::Answer;
+use nix::unistd::geteuid;
 use uvs_control::sched::Request;
+use uvs_control::{Answer, REQUEST_MAX, base64};
 use uvs_plugin::{Dump, Host, Policy, parse_sha256};
 
 use super::Which;
@@ -30,6 +32,9 @@ pub enum Command {
 const LOAD_HELP: &str = "\
 The module is compiled, checked and tried with the latest connections before it takes over; the state of the one before is \
 handed to it. Whatever is wrong with it, the one before serves on. Exit status: 0 it took over, 1 it did not.";
+
+/// The longest component that is handed over, in bytes: its base64 fits into a request.
+const CONTENT_MAX: usize = (REQUEST_MAX - 4096) / 4 * 3;
 
 /// `uvs sched status`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -103,7 +108,9 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Load(LoadArgs { service, file, sha256, which }) => {
             // The director has another folder to start from.
             let file = std::path::absolute(file).with_context(|| format!("no path: {}", file.display()))?;
-            ask(which, Request::Load { service: service.clone(), file, sha256: sha256.clone() }, false)
+            let content = if geteuid().is_root() { None } else { Some(content(&file)?) };
+            let service = service.clone();
+            ask(which, Request::Load { service, file, content, sha256: sha256.clone() }, false)
         }
         Command::Rollback(ServiceArgs { service, which }) => {
             ask(which, Request::Rollback { service: service.clone() }, false)
@@ -113,6 +120,22 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(arguments) => replay(arguments),
     }
+}
+
+/// The component, read with the rights of who asks: the director has others.
+fn content(file: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", file.display());
+    let mut bytes = Vec::new();
+    let opened = File::open(file).with_context(cannot)?;
+    opened.take(CONTENT_MAX as u64 + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    if bytes.len() > CONTENT_MAX {
+        bail!(
+            "{} is longer than the {CONTENT_MAX} bytes that can be handed over\n  fix: load it as root, or name it in the \
+             configuration",
+            file.display()
+        );
+    }
+    Ok(base64::encode(&bytes))
 }
 
 fn ask(which: &Which, request: Request, json: bool) -> anyhow::Result<ExitCode> {

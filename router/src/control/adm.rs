@@ -2,17 +2,19 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::{info, warn};
+use uvs_adm::Command;
 use uvs_config::Config;
 use uvs_control::Error;
 use uvs_control::adm::{Answer, Request};
 use uvs_director::ServiceSet;
 use uvs_director::spec::{Change, InterfaceSpec, Prefix, ServiceKey};
 
-use super::blocking;
 use super::peer::Peer;
+use super::{blocking, rights};
 use crate::pages::Live;
 
 /// The most of a command line that the log repeats, in bytes.
@@ -21,6 +23,11 @@ const LOGGED_MAX: usize = 300;
 /// Whether it changes nothing, be it that it is wrong.
 pub(super) fn only_looks(request: &Request) -> bool {
     uvs_adm::parse(&words(request)).map_or(true, |command| !command.changes())
+}
+
+/// Whether it lists connections.
+pub(super) fn lists_connections(request: &Request) -> bool {
+    matches!(uvs_adm::parse(&words(request)), Ok(Command::ListConnections { .. }))
 }
 
 /// Answers what changes nothing.
@@ -38,13 +45,36 @@ pub(super) async fn change(
 ) -> Result<(Answer, bool), Error> {
     let peer = *peer;
     blocking(move || {
+        for file in modules(&request) {
+            rights::check(&peer, &file, &live)?;
+        }
         let before = live.director.service_set();
         let answer = execute(&request, &live);
         log(&request, &answer, &peer);
         let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
-        (answer, announce)
+        Ok((answer, announce))
     })
-    .await
+    .await?
+}
+
+/// The files that the director would have to open as modules.
+fn modules(request: &Request) -> Vec<PathBuf> {
+    let module = |words: &[&str]| match uvs_adm::parse(words) {
+        Ok(Command::Change(Change::AddService(spec) | Change::EditService(spec))) => {
+            let file = PathBuf::from(spec.scheduler.name);
+            file.extension().is_some_and(|extension| extension == "wasm").then_some(file)
+        }
+        _ => None,
+    };
+    let words = words(request);
+    if !matches!(uvs_adm::parse(&words), Ok(Command::Restore)) {
+        return module(&words).into_iter().collect();
+    }
+    let line = |line: &str| {
+        let words = uvs_adm::split_words(line);
+        module(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    request.input.lines().filter_map(line).collect()
 }
 
 fn words(request: &Request) -> Vec<&str> {

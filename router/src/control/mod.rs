@@ -10,6 +10,7 @@
 
 pub(crate) mod adm;
 mod peer;
+mod rights;
 mod sched;
 mod server;
 mod socket;
@@ -66,8 +67,8 @@ impl Handle {
             }
             Request::Sched(request) => {
                 // Modules take their turn service by service: none waits for another's compilation, nor a reload for it.
-                let (schedulers, peer) = (Arc::clone(&self.live.schedulers), *peer);
-                blocking(move || sched::answer(&request, &schedulers, &peer)).await?.map(Answer::Sched)
+                let (live, peer) = (Arc::clone(&self.live), *peer);
+                blocking(move || sched::answer(&request, &live, &peer)).await?.map(Answer::Sched)
             }
             change @ Request::Adm(_) => self.in_turn(change, peer).await,
         }
@@ -79,6 +80,11 @@ impl Handle {
         self.jobs.send(Job { request, peer: *peer, reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
+}
+
+/// Whether the answer may be as long as the connection table.
+fn lists_connections(request: &Request) -> bool {
+    matches!(request, Request::Adm(request) if adm::lists_connections(request))
 }
 
 /// Does a change, on a director that runs `config` (what that says of services, timeouts and options may have been changed

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
 
 /// The process that connected, with the rights it had at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,13 @@ pub struct Peer {
     pub pid: i32,
     /// Its effective user.
     pub uid: u32,
+}
+
+impl Peer {
+    /// Whether it could open itself what the director can.
+    pub(crate) fn has_the_directors_rights(&self) -> bool {
+        self.uid == 0 || self.uid == geteuid().as_raw()
+    }
 }
 
 /// Who may speak: root, the director's own user, members of the socket's group.
@@ -90,7 +98,7 @@ fn peer_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
 mod tests {
     use std::os::unix::net::UnixStream;
 
-    use nix::unistd::{getegid, geteuid, getgroups};
+    use nix::unistd::{getegid, getgroups};
 
     use super::*;
 

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use uvs_control::sched::{Answer, Request};
-use uvs_control::{Error, ErrorKind};
-use uvs_plugin::{LoadReport, Refusal, Schedulers, Step, parse_sha256};
+use uvs_control::{Error, ErrorKind, base64};
+use uvs_plugin::{LoadReport, Refusal, Step, parse_sha256};
 
-use super::Peer;
+use super::{Peer, rights};
+use crate::pages::Live;
 
 /// Does it. Compiles, perhaps: not for a thread that has anything else to do.
-pub(super) fn answer(request: &Request, schedulers: &Schedulers, peer: &Peer) -> Result<Answer, Error> {
+pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answer, Error> {
+    let schedulers = &*live.schedulers;
     let refused = |refusal: Refusal| Error::new(kind(&refusal), refusal.to_string());
     let done = |service: &str, what: &str, report: Result<LoadReport, Refusal>| {
         let report = report.map_err(refused)?;
@@ -31,10 +33,21 @@ pub(super) fn answer(request: &Request, schedulers: &Schedulers, peer: &Peer) ->
             let text: Vec<String> = list.iter().map(ToString::to_string).collect();
             Ok(Answer { text: text.join("\n"), data: data(&list)? })
         }
-        Request::Load { service, file, sha256 } => {
+        Request::Load { service, file, content, sha256 } => {
             let pin = sha256.as_deref().map(parse_sha256).transpose();
             let pin = pin.map_err(|reason| Error::new(ErrorKind::Refused, reason))?;
-            done(service, "module loaded", schedulers.load(service, file, pin))
+            let report = match content {
+                Some(content) => {
+                    let bytes = base64::decode(content)
+                        .ok_or_else(|| Error::new(ErrorKind::Malformed, "`content` is no base64"))?;
+                    schedulers.load_bytes(service, (&file.display().to_string(), &bytes), pin)
+                }
+                None => {
+                    rights::check(peer, file, live)?;
+                    schedulers.load(service, file, pin)
+                }
+            };
+            done(service, "module loaded", report)
         }
         Request::Rollback { service } => done(service, "module rolled back", schedulers.rollback(service)),
         Request::Promote { service } => done(service, "module promoted", schedulers.promote(service)),

@@ -56,6 +56,37 @@ fn strangers_are_refused_and_the_group_is_let_in() {
         assert_eq!(member.code, Some(0), "group {gid}, groups {groups:?}: {member:?}");
         assert!(member.out.starts_with("-A "), "{member:?}");
     }
+    // A member of the group has no file opened that the configuration does not name, and does not hear whether it is there.
+    let member = |words: &[&str]| -> Said {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            &STRANGER.to_string(),
+            "--regid",
+            &GROUP.to_string(),
+            "--clear-groups",
+            "--",
+        ]);
+        command.arg(&copy).args(words).env("UVS_SOCKET", &socket);
+        say(command, "")
+    };
+    let hidden = folder.path().join("hidden.wasm");
+    fs::write(&hidden, "secret").unwrap();
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600)).unwrap();
+    let hidden = hidden.to_str().unwrap();
+    for file in [hidden, "/nowhere/hidden.wasm"] {
+        let said = member(&["adm", "-A", "-t", "192.0.2.99:80", "-s", file]);
+        let want = format!("the director opens {file} for root only");
+        assert!(said.code != Some(0) && said.err.contains(&want), "{said:?}");
+        let said = member(&["sched", "load", "tcp/192.0.2.10:80", file]);
+        assert!(said.code != Some(0) && said.err.contains(&format!("cannot read {file}")), "{said:?}");
+    }
+    // What it may read itself it can hand over.
+    let own = folder.path().join("own.wasm");
+    let shipped = uvs_plugin::SHIPPED.iter().find(|(name, _)| *name == "sh").unwrap().1;
+    fs::write(&own, shipped).unwrap();
+    let said = member(&["sched", "load", &stage.topology.service.to_string(), own.to_str().unwrap()]);
+    assert!(said.code == Some(0) && said.out.contains(own.to_str().unwrap()), "{said:?}");
     // Somebody has opened the file to all: the director looks for itself.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     let stranger = ask(STRANGER, STRANGER, "");
@@ -134,7 +165,7 @@ fn garbage_giants_and_sleepers_disturb_nobody() {
     }
     let deep = [vec![b'['; 1 << 20], b"\n".to_vec()].concat();
     assert!(exchange(&socket, &deep).contains("\"malformed\""), "as deep as it is long");
-    let giant = vec![b'x'; (16 << 20) + 1];
+    let giant = vec![b'x'; (24 << 20) + 1];
     assert!(exchange(&socket, &giant).contains("\"too_long\""));
     // A client that asks and asks and never reads: its answers fill its buffer, and there it stays.
     let mut deaf = UnixStream::connect(&socket).unwrap();
