@@ -18,8 +18,12 @@ use super::{ControlSocket, Handle, blocking};
 pub const CLIENTS_MAX: usize = 16;
 /// How long a client may take to send a request, and to think of the next one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to read its answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to read each [`CHUNK`] of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// In bytes.
+const CHUNK: usize = 64 << 10;
+/// Lists of connections that are made and read at one time: one of a million connections takes 300 MB.
+const LISTS: usize = 2;
 
 /// How long telling a stranger may take.
 const DENIAL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -31,6 +35,7 @@ const DENIAL_TIMEOUT: Duration = Duration::from_millis(100);
 pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Result<Infallible> {
     let (listener, admission) = socket.listener()?;
     let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let lists = Arc::new(Semaphore::new(LISTS));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let mut stream = match listener.accept().await {
@@ -44,9 +49,9 @@ pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Resul
         };
         match admission.judge(&stream) {
             Ok(peer) => {
-                let handle = handle.clone();
+                let (handle, lists) = (handle.clone(), Arc::clone(&lists));
                 tokio::spawn(async move {
-                    talk(stream, &peer, &handle).await;
+                    talk(stream, &peer, &handle, &lists).await;
                     drop(slot);
                 });
             }
@@ -61,7 +66,7 @@ pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Resul
 }
 
 /// Answers a client until it leaves, or has to.
-async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle) {
+async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle, lists: &Semaphore) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -85,19 +90,31 @@ async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle) {
             }
         };
         let ends = last.is_some();
+        // Held until the answer is read.
+        let mut turn = None;
         let result = match last {
             Some(error) => Err(error),
             None => match blocking(move || decode_request(&line)).await.flatten() {
-                Ok(request) => handle.answer(request, peer).await,
+                Ok(request) => {
+                    if super::lists_connections(&request) {
+                        turn = lists.acquire().await.ok();
+                    }
+                    handle.answer(request, peer).await
+                }
                 Err(error) => Err(error),
             },
         };
         let Ok(answer) = blocking(move || encode_answer(result)).await else { return };
-        match timeout(ANSWER_TIMEOUT, stream.get_mut().write_all(&answer)).await {
-            Ok(Ok(())) if !ends => {}
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => return debug!(pid = peer.pid, %error, "an answer was not read"),
-            Err(_) => return debug!(pid = peer.pid, "an answer was read too slowly"),
+        for chunk in answer.chunks(CHUNK) {
+            match timeout(ANSWER_TIMEOUT, stream.get_mut().write_all(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return debug!(pid = peer.pid, %error, "an answer was not read"),
+                Err(_) => return debug!(pid = peer.pid, "an answer was read too slowly"),
+            }
+        }
+        drop((answer, turn));
+        if ends {
+            return;
         }
     }
 }
