@@ -24,7 +24,7 @@ pub struct Modules {
     pub dumps: Folder,
     /// The largest file of a module, in bytes.
     pub size_limit: usize,
-    /// How long one may take to compile, in seconds.
+    /// Processor time that one may take to compile, in seconds; by the clock twice that.
     pub compile_time: u32,
     /// How much memory that may take, in MiB.
     pub compile_mib: u32,

@@ -147,7 +147,7 @@ fn large(functions: usize) -> Vec<u8> {
 #[test]
 fn a_module_that_takes_too_long_to_compile_or_too_much_memory_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("slow.wasm"), large(30_000)).expect("a file");
+    std::fs::write(folder.path().join("slow.wasm"), large(10_000)).expect("a file");
     let file = folder.path().join("edge.toml");
     let cases = [
         ("compile_time = 1", "takes longer than 1 s to compile", "compile_time under [modules]"),

@@ -4,8 +4,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// What a compiler of this uvs made of a component, as bytes. To load it means to run it, so it is made in two places
-/// only: by the compiler ([`crate::compiler`]), and by the cache of code ([`crate::cache`]) out of a file with a tag that only
-/// this user can make.
+/// only: by the compiler, and by the cache of code out of a file with a tag that only this user can make.
 pub(crate) struct Code(Vec<u8>);
 
 impl Code {

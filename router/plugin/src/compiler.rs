@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -26,8 +26,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::code::Code;
+use crate::engine::engine;
 use crate::error::{LoadReason, one_line};
-use crate::host::engine;
 use crate::policy::Policy;
 
 const MAGIC: [u8; 8] = *b"uvs-wasm";
@@ -37,6 +37,8 @@ const HEADER: usize = 5 * 8;
 const ANSWER_MAX: usize = 512 << 20;
 /// How much is written or read in one go, in bytes.
 const CHUNK: usize = 64 << 10;
+/// How many times its processor time a compiler may take by the clock: it is not alone on the machine.
+const PATIENCE: u32 = 2;
 /// The outcomes.
 const DONE: u8 = 0;
 const INVALID: u8 = 1;
@@ -82,7 +84,7 @@ impl Compiler {
         command.args(&self.arguments).env_clear().process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map(Running).map_err(|error| failed("cannot start", &error))?;
-        let deadline = Instant::now() + policy.compile_time;
+        let deadline = Instant::now() + policy.compile_time * PATIENCE;
         let answer = match child.converse(&header(policy, bytes.len()), bytes, deadline) {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(LoadReason::CompileTime { limit: policy.compile_time }),

@@ -41,6 +41,7 @@ mod compile;
 mod compiler;
 mod dry_run;
 mod dump;
+mod engine;
 mod error;
 mod guest;
 mod health;

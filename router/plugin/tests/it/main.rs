@@ -7,6 +7,7 @@ mod factory;
 mod feedback;
 mod guest;
 mod hostile;
+mod layers;
 mod live;
 mod load;
 mod parity;
