@@ -47,3 +47,4 @@ mod stage;
 mod station;
 mod transfer;
 mod two_directors;
+mod waits;

@@ -189,6 +189,11 @@ impl Running {
         self.director.as_ref().expect("the director runs")
     }
 
+    /// Its configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("uvs.toml")
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&mut self, signal: Signal) {
         self.director.as_mut().expect("the director runs").process().signal(signal).unwrap();
