@@ -42,7 +42,8 @@
 //! - A service is edited also when only the module behind its scheduler's name has changed.
 //! - `SetNetwork` is expected to forget static neighbours: they are all set again after it, and it is sent
 //!   again, unchanged, when one has to go.
-//! - Limits, metrics and how devices are set up (bridge, direct attach, host side) are no changes of the director: the caller
+//! - Limits, metrics and how devices are set up (bridge, direct attach, host side) are no changes of the director:
+//!   the caller
 //!   compares them.
 
 mod address;

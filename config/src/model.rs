@@ -186,7 +186,8 @@ pub struct Host {
     pub replies_from: Vec<String>,
     /// Whether real servers may be processes of the host: what is sent from `addresses` goes to the director.
     pub local_servers: bool,
-    /// Whether clients may be processes of the host: what comes in on `replies_from` for `addresses` goes to the director.
+    /// Whether clients may be processes of the host: what comes in on `replies_from` for `addresses` goes to the
+    /// director.
     pub local_clients: bool,
     /// Whether the kernel forwards (`ip_forward` = 1, `rp_filter` = 0, and with IPv6 `forwarding` = 1).
     pub forwarding: bool,

@@ -42,8 +42,8 @@ pub fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(STATUS_WRONG)
 }
 
-/// Reads a configuration, and tells how it wants modules looked after; the defaults where it cannot be read, for then it
-/// will be refused in a moment anyway. Read once: a file may be a pipe, which gives its content no second time.
+/// Reads a configuration, and tells how it wants modules looked after; the defaults where it cannot be read, for then
+/// it will be refused in a moment anyway. Read once: a file may be a pipe, which gives its content no second time.
 pub fn read(path: &Path) -> (Result<Config, Problems>, Modules) {
     let config = Config::load(path);
     let modules = config.as_ref().map(|config| config.modules.clone()).unwrap_or_default();
@@ -76,8 +76,8 @@ pub struct Judged {
     pub catalogue: Catalogue,
 }
 
-/// Reads a configuration file (no pipe: the director that runs waits for nobody), and tries the module of each scheduler
-/// and the options of each service. Compiles modules, and changes nothing else.
+/// Reads a configuration file (no pipe: the director that runs waits for nobody), and tries the module of each
+/// scheduler and the options of each service. Compiles modules, and changes nothing else.
 ///
 /// # Errors
 /// All problems at once, as far as one does not hide another.

@@ -6,9 +6,9 @@
 //! | `/services` | `ipvsadm -Ln` |
 //! | `/connections` | `ipvsadm -Lnc` |
 //!
-//! A client that is slow or silent takes nothing from others: there are so many slots, a few of them for one peer, and whoever
-//! finds none free gets that of the client that stood still longest. A long page is made as it is read, part by part, and given
-//! up when nobody reads on.
+//! A client that is slow or silent takes nothing from others: there are so many slots, a few of them for one peer,
+//! and whoever finds none free gets that of the client that stood still longest. A long page is made as it is read,
+//! part by part, and given up when nobody reads on.
 
 mod body;
 mod slots;
@@ -65,8 +65,8 @@ pub trait Pages: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The services, in the format of `ipvsadm -Ln`.
     fn services(&self) -> String;
-    /// The connections, in the format of `ipvsadm -Lnc`, part by part; once `take` returns false nobody wants more. It waits
-    /// while the reader does: nothing may be locked meanwhile.
+    /// The connections, in the format of `ipvsadm -Lnc`, part by part; once `take` returns false nobody wants more.
+    /// It waits while the reader does: nothing may be locked meanwhile.
     fn connections(&self, take: &mut dyn FnMut(String) -> bool);
 }
 

@@ -41,8 +41,8 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command, Sched};
 
-/// Has scheduler modules compiled by processes of this program, within bounds of time and memory. For the program `uvs`:
-/// another one does not know how to be such a process.
+/// Has scheduler modules compiled by processes of this program, within bounds of time and memory. For the program
+/// `uvs`: another one does not know how to be such a process.
 pub fn compile_apart() {
     uvs_plugin::Compiler::this_program(cli::COMPILE).install();
 }

@@ -4,8 +4,8 @@
 //!   file --> check --> refusals? --> diff(what runs, what is wanted) --> Director::apply
 //!                          `-- then nothing is touched
 //! ```
-//! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`), or could not be done,
-//! a reload brings it to what the file says. A change that fails takes those before it back.
+//! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`), or could not be
+//! done, a reload brings it to what the file says. A change that fails takes those before it back.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -301,7 +301,8 @@ async fn until_the_end(
     let mut known = HashSet::new();
     let mut evicted = (0, None);
     let mut config = Arc::new(config);
-    // What changes something, one at a time. It may take as long as a module takes to compile: nobody waits for it here.
+    // What changes something, one at a time. It may take as long as a module takes to compile: nobody waits for it
+    // here.
     let mut work: Option<JoinHandle<Finished>> = None;
     loop {
         tokio::select! {

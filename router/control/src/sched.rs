@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What is to be done. A service is named as `status` names it (`tcp 192.0.2.10:443`); the protocol may be left out where only one
-/// service has the address.
+/// What is to be done. A service is named as `status` names it (`tcp 192.0.2.10:443`); the protocol may be left out
+/// where only one service has the address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
@@ -19,8 +19,8 @@ pub enum Request {
     Load {
         /// Which service.
         service: String,
-        /// The component, by a path that is absolute or starts in the director's folder. The director opens it where there is no
-        /// `content`, and for root and its own user only; for others where the configuration names it.
+        /// The component, by a path that is absolute or starts in the director's folder. The director opens it where
+        /// there is no `content`, and for root and its own user only; for others where the configuration names it.
         file: PathBuf,
         /// The component itself, in base64 (RFC 4648, section 4); `file` only says where it comes from then.
         #[serde(default, skip_serializing_if = "Option::is_none")]

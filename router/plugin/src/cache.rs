@@ -5,8 +5,8 @@
 //! DIR/MODULE-ENGINE.compiled     "uvs code" | HMAC-SHA256 over the name and the code | the code
 //! ```
 //! MODULE is the SHA-256 of the component, ENGINE a digest of wasmtime's version, its settings and the machine's
-//! features. Loading machine code means to run it, so nothing is taken on trust: the folder and the files have to belong
-//! to the user uvs runs as, nobody else may be able to write them, no link is followed, and code whose tag
+//! features. Loading machine code means to run it, so nothing is taken on trust: the folder and the files have to
+//! belong to the user uvs runs as, nobody else may be able to write them, no link is followed, and code whose tag
 //! does not fit (another key, a damaged file, a renamed one) is compiled anew.
 
 use std::fs::File;

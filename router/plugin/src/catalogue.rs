@@ -106,8 +106,8 @@ impl Catalogue {
         Self { trials, ..self }
     }
 
-    /// Whether schedulers pick as the kernel's do to the letter: lblc goes on to use a destination over its upper threshold
-    /// for an address it knows. False at first.
+    /// Whether schedulers pick as the kernel's do to the letter: lblc goes on to use a destination over its upper
+    /// threshold for an address it knows. False at first.
     #[must_use]
     pub fn with_compat_ipvs(self, compat_ipvs: bool) -> Self {
         Self { compat_ipvs, ..self }

@@ -24,10 +24,10 @@ impl Code {
     /// It is code of another version of wasmtime, with other settings, or for another machine.
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         #[expect(unsafe_code, reason = "compiled code is machine code; wasmtime cannot check it")]
-        // SAFETY: the bytes are what wasmtime of a uvs of this user serialized, as `of_our_compiler` demands. Its two callers
-        // have them from a process that they started from their own program, over a pipe that nobody else has; and from a file
-        // that carries a tag made with a key that only this user can read, in a folder that only this user can write. wasmtime
-        // itself compares version, settings and machine.
+        // SAFETY: the bytes are what wasmtime of a uvs of this user serialized, as `of_our_compiler` demands. Its two
+        // callers have them from a process that they started from their own program, over a pipe that nobody else
+        // has; and from a file that carries a tag made with a key that only this user can read, in a folder that only
+        // this user can write. wasmtime itself compares version, settings and machine.
         unsafe {
             Component::deserialize(engine, &self.0)
         }

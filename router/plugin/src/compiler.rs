@@ -5,8 +5,8 @@
 //!   stdin   magic | stack | seconds | MiB | length | component ---------> limits itself, compiles
 //!   stdout  <------------------------------ outcome (a byte) | code, or what is wrong
 //! ```
-//! The director keeps the compiler's standard input open until it has the answer: when it ends, so does the compiler. What does
-//! not answer in time is killed; address space and processor time are bounded by the kernel (setrlimit(2)).
+//! The director keeps the compiler's standard input open until it has the answer: when it ends, so does the compiler.
+//! What does not answer in time is killed; address space and processor time are bounded by the kernel (setrlimit(2)).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -65,8 +65,8 @@ impl Compiler {
         Self { program: program.into(), arguments: arguments.into_iter().collect() }
     }
 
-    /// Makes it the compiler of all hosts of this process that are made from now on. Once is for good. Without, they compile
-    /// in their own process, bounded by the structure of a component alone.
+    /// Makes it the compiler of all hosts of this process that are made from now on. Once is for good. Without, they
+    /// compile in their own process, bounded by the structure of a component alone.
     pub fn install(self) {
         let _ = COMPILER.set(self);
     }

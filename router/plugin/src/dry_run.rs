@@ -65,8 +65,8 @@ fn start_refusal(name: &str, error: &StartError) -> Refusal {
     Refusal::new(Step::Start, format!("{name} {error}"))
 }
 
-/// Tries a replacement on instances that are thrown away: the latest picks, or some made up where there were none. How many there
-/// were, and in how many the incumbent answers the same from the same start.
+/// Tries a replacement on instances that are thrown away: the latest picks, or some made up where there were none.
+/// How many there were, and in how many the incumbent answers the same from the same start.
 pub(crate) fn dry_run(
     binding: &Binding,
     handover: &Handover,

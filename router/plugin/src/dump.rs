@@ -83,8 +83,8 @@ pub struct Dump {
     pub call: String,
     /// With what, for `schedule`.
     pub pick: Option<DumpedPick>,
-    /// Events that were told since the last pick of `history`, as event words; the last ones in the failing call, if that is
-    /// `observe`.
+    /// Events that were told since the last pick of `history`, as event words; the last ones in the failing call, if
+    /// that is `observe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<u64>,
     /// By which cause, as the metrics name it.

@@ -134,8 +134,8 @@ impl Instance {
         self.observer.is_some()
     }
 
-    /// Tells what was seen of connections; nothing to a module that does not want to hear. `destinations` is how many there are:
-    /// an event gets as much fuel as one of them, for a connection waits.
+    /// Tells what was seen of connections; nothing to a module that does not want to hear. `destinations` is how many
+    /// there are: an event gets as much fuel as one of them, for a connection waits.
     pub(crate) fn observe(&mut self, events: &[u64], destinations: usize, now: Instant) -> Result<(), Crash> {
         let Some(observer) = &self.observer else { return Ok(()) };
         let fuel = self.store.data().policy.schedule_fuel(destinations + events.len());

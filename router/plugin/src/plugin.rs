@@ -258,8 +258,8 @@ impl Scheduler for Plugin {
             || self.trial.as_ref().is_some_and(|trial| trial.slot.observes())
     }
 
-    /// Everybody hears, whoever is asked for the connections: what a module learns is what a reload, a promotion or a fallback
-    /// goes on with.
+    /// Everybody hears, whoever is asked for the connections: what a module learns is what a reload, a promotion or a
+    /// fallback goes on with.
     fn observe(&mut self, events: &[Event], now: Instant) {
         self.now = self.now.max(now);
         self.slot.observe(events, &self.candidates, self.now);

@@ -11,7 +11,8 @@ use uvs_director::Duration;
 pub struct Policy {
     /// Largest file of a module, in bytes: 16 MiB.
     pub module_bytes: usize,
-    /// Processor time that a module may take to compile, in whole seconds: 60 s. By the clock it may take twice as long.
+    /// Processor time that a module may take to compile, in whole seconds: 60 s. By the clock it may take twice as
+    /// long.
     pub compile_time: Duration,
     /// Address space that compiling one may take beside what an idle compiler has, in bytes: 2 GiB.
     pub compile_bytes: usize,

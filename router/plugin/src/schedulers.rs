@@ -117,7 +117,8 @@ impl Schedulers {
         self.store.fetch(&self.catalogue().resolve(name)?.source).map_err(|refusal| refusal.reason)
     }
 
-    /// Does all that [`SchedulerFactory::create`] would do under `catalogue`, but keeps nothing: for checking a configuration.
+    /// Does all that [`SchedulerFactory::create`] would do under `catalogue`, but keeps nothing: for checking a
+    /// configuration.
     ///
     /// # Errors
     /// The same sentences.
@@ -157,8 +158,8 @@ impl Schedulers {
         self.bring_in(&running, source, By::Load)
     }
 
-    /// The same with the bytes of a component; `origin` is what to call it. As there is no file to look at, the service keeps
-    /// it until another is loaded or the configuration names another.
+    /// The same with the bytes of a component; `origin` is what to call it. As there is no file to look at, the
+    /// service keeps it until another is loaded or the configuration names another.
     ///
     /// # Errors
     /// As [`Schedulers::load`].

@@ -1,8 +1,8 @@
 //! Bounds on the structure of a component, looked at before it is compiled.
 //!
-//! A compiler's work grows with more than the size of its input: a branch of two bytes may carry a thousand values, and a
-//! loop may have to carry each local. What compilers emit is far below these bounds (`docs/contract.md` names them); the
-//! time and the memory of a compilation are bounded besides ([`Compiler`](crate::Compiler)).
+//! A compiler's work grows with more than the size of its input: a branch of two bytes may carry a thousand values,
+//! and a loop may have to carry each local. What compilers emit is far below these bounds (`docs/contract.md` names
+//! them); the time and the memory of a compilation are bounded besides ([`Compiler`](crate::Compiler)).
 
 use wasmparser::{BlockType, FunctionBody, Operator, Parser, Payload};
 

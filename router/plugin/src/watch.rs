@@ -1,7 +1,7 @@
 //! Notices files that changed, by looking at them from time to time.
 //!
-//! Looking is enough for a handful of files, and it sees what a notification about one file misses: a link
-//! somewhere on the way that is turned to another folder (as Kubernetes does with `..data`), a network file system. A change
+//! Looking is enough for a handful of files, and it sees what a notification about one file misses: a link somewhere
+//! on the way that is turned to another folder (as Kubernetes does with `..data`), a network file system. A change
 //! counts once two looks in a row have seen the same, so that a file is not read while it is written.
 
 use std::collections::HashMap;

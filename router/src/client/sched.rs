@@ -16,7 +16,8 @@ use super::Which;
 /// What to do with the schedulers of a running director.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
-    /// Show which module each service of the running director has, what it does and what became of the last one that was loaded
+    /// Show which module each service of the running director has, what it does and what became of the last one that
+    /// was loaded
     Status(StatusArgs),
     /// Put a module in place of the one that a service of the running director has
     #[command(after_help = LOAD_HELP)]

@@ -35,8 +35,8 @@ pub(super) fn look(request: &Request, live: &Live) -> Answer {
     execute(request, live)
 }
 
-/// Does what changes something. Afterwards the director has the VIPs of the services that are there now; the second answer is
-/// whether it has new ones.
+/// Does what changes something. Afterwards the director has the VIPs of the services that are there now; the second
+/// answer is whether it has new ones.
 pub(super) async fn change(
     request: Request,
     peer: &Peer,
@@ -108,8 +108,8 @@ fn new_since(before: &ServiceSet, live: &Live) -> Option<Vec<ServiceKey>> {
     Some(new)
 }
 
-/// Gives the director the VIPs that lie in its subnets and takes back those of services that are gone, as a reload does.
-/// `new` are the services that were added. Tells whether it has new addresses.
+/// Gives the director the VIPs that lie in its subnets and takes back those of services that are gone, as a reload
+/// does. `new` are the services that were added. Tells whether it has new addresses.
 fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> bool {
     let mut services: Vec<ServiceKey> = live.director.service_set().keys().collect();
     // So that addresses are in the same order whoever was added first.

@@ -66,7 +66,8 @@ impl Handle {
                 Ok(Answer::Status(Box::new(answer)))
             }
             Request::Sched(request) => {
-                // Modules take their turn service by service: none waits for another's compilation, nor a reload for it.
+                // Modules take their turn service by service: none waits for another's compilation, nor a reload for
+                // it.
                 let (live, peer) = (Arc::clone(&self.live), *peer);
                 blocking(move || sched::answer(&request, &live, &peer)).await?.map(Answer::Sched)
             }
@@ -87,8 +88,8 @@ fn lists_connections(request: &Request) -> bool {
     matches!(request, Request::Adm(request) if adm::lists_connections(request))
 }
 
-/// Does a change, on a director that runs `config` (what that says of services, timeouts and options may have been changed
-/// since). Tells whether the links have to hear of addresses. The control loop starts one at a time.
+/// Does a change, on a director that runs `config` (what that says of services, timeouts and options may have been
+/// changed since). Tells whether the links have to hear of addresses. The control loop starts one at a time.
 pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
     let (result, announce) = match job.request {
         Request::Adm(request) => match adm::change(request, &job.peer, config, live).await {

@@ -65,8 +65,8 @@ fn peer_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     loop {
         let bytes = size_of::<libc::gid_t>() * groups.len();
         let mut len = libc::socklen_t::try_from(bytes).map_err(io::Error::other)?;
-        // SAFETY: `fd` is open as long as `socket` is borrowed; the buffer holds `len` bytes, which is how many the kernel
-        // writes at most, and any bits are a group; `len` is a valid place for the length.
+        // SAFETY: `fd` is open as long as `socket` is borrowed; the buffer holds `len` bytes, which is how many the
+        // kernel writes at most, and any bits are a group; `len` is a valid place for the length.
         #[expect(unsafe_code, reason = "nix has no option of variable length for it")]
         let status = unsafe {
             libc::getsockopt(

@@ -1,8 +1,8 @@
 //! Which files a client may have the director open.
 //!
-//! The director opens files with its own rights, which are mostly root's; a member of the group of the socket has fewer. What such
-//! a client names is opened only where the configuration, or a service that runs, names it as well. Of any other file it does not
-//! even hear whether it is there.
+//! The director opens files with its own rights, which are mostly root's; a member of the group of the socket has
+//! fewer. What such a client names is opened only where the configuration, or a service that runs, names it as well.
+//! Of any other file it does not even hear whether it is there.
 
 use std::path::Path;
 

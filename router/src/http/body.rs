@@ -31,8 +31,8 @@ impl Body {
         Self::Whole((!text.is_empty()).then_some(text))
     }
 
-    /// The page that `make` writes part by part, on a thread of its own, no faster than it is read. `None`: that failed before
-    /// there was anything to be shown.
+    /// The page that `make` writes part by part, on a thread of its own, no faster than it is read. `None`: that
+    /// failed before there was anything to be shown.
     pub(super) async fn made_meanwhile(
         make: impl FnOnce(&mut dyn FnMut(String) -> bool) + Send + 'static,
     ) -> Option<Self> {
@@ -79,8 +79,8 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// A page that many may want at one time: it is made by one after the other, and who waited gets what was made after it had
-/// asked. It goes with its last reader.
+/// A page that many may want at one time: it is made by one after the other, and who waited gets what was made after
+/// it had asked. It goes with its last reader.
 #[derive(Default)]
 pub(super) struct Shared {
     /// When its making began.

@@ -95,8 +95,8 @@ impl Slots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection of `peer`. Where there is none it gets that of the connection that stood still longest, if
-    /// that is `idle` at least; after that time, that of the oldest one.
+    /// A place for a connection of `peer`. Where there is none it gets that of the connection that stood still
+    /// longest, if that is `idle` at least; after that time, that of the oldest one.
     pub(super) async fn take(self: &Arc<Self>, peer: IpAddr, idle: Duration) -> Slot {
         let waiting = Instant::now();
         loop {

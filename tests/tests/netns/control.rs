@@ -56,7 +56,8 @@ fn strangers_are_refused_and_the_group_is_let_in() {
         assert_eq!(member.code, Some(0), "group {gid}, groups {groups:?}: {member:?}");
         assert!(member.out.starts_with("-A "), "{member:?}");
     }
-    // A member of the group has no file opened that the configuration does not name, and does not hear whether it is there.
+    // A member of the group has no file opened that the configuration does not name, and does not hear whether it is
+    // there.
     let member = |words: &[&str]| -> Said {
         let mut command = Command::new("setpriv");
         command.args([

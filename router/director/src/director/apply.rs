@@ -39,8 +39,8 @@ impl Director {
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change, now: Instant) -> Result<(), ApplyError> {
-        // One change at a time. A scheduler is made before `control` is locked, for that may take as long as a module takes to
-        // compile, and timers need what is in there.
+        // One change at a time. A scheduler is made before `control` is locked, for that may take as long as a module
+        // takes to compile, and timers need what is in there.
         let factory = lock(&self.schedulers);
         let scheduler = self.scheduler_for(&change, &**factory)?;
         let control = &mut *lock(&self.control);

@@ -69,8 +69,8 @@ impl Director {
         views
     }
 
-    /// The same in parts, about a 64th of all at a time: for whoever has no room for all. Nothing is locked while `each` has
-    /// one, and once it returns false there are no more. What comes or goes meanwhile may be left out.
+    /// The same in parts, about a 64th of all at a time: for whoever has no room for all. Nothing is locked while
+    /// `each` has one, and once it returns false there are no more. What comes or goes meanwhile may be left out.
     pub fn connections_in_parts(&self, now: Instant, mut each: impl FnMut(Vec<ConnectionView>) -> bool) {
         for shard in 0..SHARDS {
             let mut views = Vec::new();

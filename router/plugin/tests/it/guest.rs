@@ -117,7 +117,8 @@ impl Guest<'_> {
     }
 }
 
-/// The optional interface, whose core function takes `$list` and `$len`; a further field of the guest, named in `fields`.
+/// The optional interface, whose core function takes `$list` and `$len`; a further field of the guest, named in
+/// `fields`.
 const FEEDBACK: &str = r#"(func $observe (param "events" (list u64))
              (canon lift (core func $guest "observe") (memory (core memory $heap "memory")) (realloc (core func $heap "realloc"))))
            (instance $feedback (export "observe" (func $observe)))
