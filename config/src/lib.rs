@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 18] = [
+        let tables: [(&str, Keys); 19] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
