@@ -1,7 +1,11 @@
 //! The vocabulary of the engine: time, identities, specifications, frames and verdicts.
 
 pub(crate) mod cut;
+pub(crate) mod drops;
 pub(crate) mod frame;
+pub(crate) mod ids;
+pub(crate) mod lock;
+pub mod scheduler;
 pub mod spec;
 pub(crate) mod time;
 pub(crate) mod verdict;

@@ -1,8 +1,6 @@
 //! Where a new connection goes: services, schedulers, persistence, FTP's data connections.
 
 pub(crate) mod defence;
-pub(crate) mod feedback;
 pub(crate) mod ftp;
 pub(crate) mod schedule;
-pub mod scheduler;
 pub(crate) mod service;

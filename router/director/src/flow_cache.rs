@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use uvs_wire::Address;
 
-use crate::base::frame::PortId;
+use crate::base::ids::PortId;
 use crate::base::spec::MacAddr;
 use crate::base::time::{Duration, Instant};
 pub use crate::track::stats::Tally;

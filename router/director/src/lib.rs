@@ -9,6 +9,22 @@
 //!
 //! Every method takes `&self`: several workers call one director at once, and the two directions of a
 //! connection may come in on different ones.
+//!
+//! # Layers
+//! A module imports from its own layer and from those below, never from one above, and no modules import each other in a
+//! circle. `tests/layers.rs` reads this table and the sources, and fails otherwise.
+//!
+//! | layer | what it is | imports |
+//! | --- | --- | --- |
+//! | `director` | the face: frames, changes, timers, listings | `path` `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `path` | the way of a frame in stages: classify, find, advance, route, emit | `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `scene` | what a frame is handled with: snapshot, tables, a worker's outbox | `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `choose` | where a new connection goes: services, templates, FTP; drop_entry | `track` `base` |
+//! | `flows` | which connections are in the flow cache | `flow_cache` `track` `base` |
+//! | `flow_cache` | what a flow cache does for the director | `track` `base` |
+//! | `track` | connections: states, timers, the table, counters | `base` |
+//! | `net` | interfaces, routes, neighbours, fragments, what a worker remembers of them | `base` |
+//! | `base` | time, identities, specifications, frames, verdicts | |
 
 #![forbid(unsafe_code)]
 
@@ -19,13 +35,16 @@ pub mod flow_cache;
 mod flows;
 mod net;
 mod path;
+mod scene;
 mod track;
 
 pub use base::cut::{Cut, HEADERS_MAX, Piece};
-pub use base::frame::{FRAME_MAX, Frame, HEADROOM, Offload, Outbox, PortId};
+pub use base::frame::{FRAME_MAX, Frame, HEADROOM, Offload};
+pub use base::ids::PortId;
 pub use base::time::{Duration, Instant};
 pub use base::verdict::{DropReason, Verdict};
-pub use base::{spec, view};
-pub use choose::scheduler;
-pub use director::{ApplyError, Director, ServiceSet};
+pub use base::{scheduler, spec, view};
+pub use director::inspect::ServiceSet;
+pub use director::{ApplyError, Director};
 pub use path::ahead::Ahead;
+pub use scene::outbox::Outbox;

@@ -1,6 +1,11 @@
 //! The network around the director: interfaces, routes, neighbours.
 
-pub(crate) mod discovery;
+pub(crate) mod conflicts;
+pub(crate) mod error_limit;
+pub(crate) mod lane;
+pub(crate) mod memo;
+pub(crate) mod messages;
 pub(crate) mod neighbor;
 pub(crate) mod network;
 pub(crate) mod path_mtu;
+pub(crate) mod reassembly;

@@ -1,14 +1,28 @@
-//! The way of a frame, from what came in to what goes out.
+//! The way of a frame, stage by stage, from what came in to what goes out. Each stage hands the next one what it found:
+//!
+//! ```text
+//!   classify --Class--> find --Found--> advance --Act--> route --Leaving--> emit --> Verdict
+//! ```
+//! A stage ends the walk with the verdict as its error, so that [`handle`](crate::Director::handle) is one line a stage.
 
+pub(crate) mod advance;
 pub(crate) mod ahead;
-pub(crate) mod balance;
-pub(crate) mod forward;
-pub(crate) mod input;
+pub(crate) mod begin;
+pub(crate) mod classify;
+pub(crate) mod discovery;
+pub(crate) mod emit;
+pub(crate) mod find;
+pub(crate) mod gather;
+pub(crate) mod icmp;
 pub(crate) mod ip_options;
 pub(crate) mod marks;
-pub(crate) mod memo;
 pub(crate) mod node;
-pub(crate) mod reassembly;
+pub(crate) mod output;
+pub(crate) mod placing;
 pub(crate) mod related;
 pub(crate) mod report;
+pub(crate) mod route;
+pub(crate) mod target;
+pub(crate) mod translate;
 pub(crate) mod tunnel;
+pub(crate) mod unreachable;

@@ -1,6 +1,15 @@
 //! Connections: their states, their timers, the table that holds them, what they count.
 
+pub(crate) mod bypass;
+pub(crate) mod cached;
+pub(crate) mod class;
 pub(crate) mod connection;
+pub(crate) mod control;
+pub(crate) mod destination;
+pub(crate) mod feedback;
+pub(crate) mod ftp;
+pub(crate) mod queued;
+pub(crate) mod response;
 pub(crate) mod sctp;
 pub(crate) mod state;
 pub(crate) mod stats;

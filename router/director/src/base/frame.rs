@@ -1,21 +1,9 @@
-//! A frame on its way through the director, and the boxes it comes from and goes to.
+//! A frame on its way through the director.
 
 use core::fmt;
 
 use uvs_wire::checksum::Sum;
 use uvs_wire::ethernet;
-
-use crate::path::memo::Memo;
-
-/// One interface of the director: an index that the caller assigns, from 0, without gaps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(pub u16);
-
-impl fmt::Display for PortId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "port {}", self.0)
-    }
-}
 
 /// Bytes kept free in front of a frame, so that an outer header fits without moving it (an IPv6 header
 /// of 40 bytes and GUE's UDP and its own header with room to spare).
@@ -266,49 +254,5 @@ impl fmt::Debug for Frame {
             .field("len", &self.len())
             .field("offload", &self.offload)
             .finish_non_exhaustive()
-    }
-}
-
-/// Frames that the director originates while it handles one: ARP, ICMP, frames that waited for an
-/// address, segments. The caller transmits them in order, after the frame at hand, and clears the box.
-///
-/// A worker keeps one box for all its calls: the director also keeps in it what it need not look up again for
-/// the next frame.
-#[derive(Default)]
-pub struct Outbox {
-    frames: Vec<(PortId, Frame)>,
-    pub(crate) memo: Memo,
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("frames", &self.frames).finish_non_exhaustive()
-    }
-}
-
-impl Outbox {
-    /// An empty box.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Puts a frame in, to leave through `port`.
-    pub fn push(&mut self, port: PortId, frame: Frame) {
-        self.frames.push((port, frame));
-    }
-
-    /// How many frames wait.
-    pub fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    /// Takes all frames out, first in first.
-    pub fn drain(&mut self) -> impl Iterator<Item = (PortId, Frame)> + '_ {
-        self.frames.drain(..)
     }
 }

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::base::frame::PortId;
+use crate::base::ids::PortId;
 use crate::base::time::Duration;
 
 mod address;

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::base::frame::PortId;
+use uvs_wire::ParseError;
+
+use crate::base::ids::PortId;
 
 /// What the caller does with the frame it handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,5 +99,14 @@ drop_reasons! {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
+    }
+}
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Truncated => Self::Truncated,
+            ParseError::Malformed => Self::Malformed,
+        }
     }
 }

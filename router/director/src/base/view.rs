@@ -110,7 +110,7 @@ pub struct NeighborView {
     /// Its address.
     pub addr: IpAddr,
     /// On which interface.
-    pub port: crate::base::frame::PortId,
+    pub port: crate::base::ids::PortId,
     /// Its MAC address; none yet while it is being asked for.
     pub mac: Option<crate::base::spec::MacAddr>,
 }
@@ -151,7 +151,7 @@ pub struct AddressConflict {
     /// Who claims it.
     pub mac: crate::base::spec::MacAddr,
     /// On which interface.
-    pub port: crate::base::frame::PortId,
+    pub port: crate::base::ids::PortId,
     /// How often so far.
     pub count: u64,
 }

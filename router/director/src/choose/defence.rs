@@ -14,12 +14,12 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
 
+use crate::base::lock::lock;
 use crate::base::spec::{Options, Protocol};
 use crate::base::time::{Duration, Instant};
-use crate::choose::service::lock;
-use crate::director::Director;
 use crate::track::connection::Connection;
 use crate::track::sctp::SctpState;
+use crate::track::table::Table;
 use crate::track::tcp::TcpState;
 
 /// Between two looks.
@@ -37,6 +37,8 @@ pub(crate) struct Defence {
     /// When it looks next, in nanoseconds; `u64::MAX`: it is off.
     at: AtomicU64,
     dropped: AtomicU64,
+    /// Counts new connections while `drop_packet` sheds.
+    shed: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -67,10 +69,15 @@ impl Rates {
 
 impl Defence {
     pub(crate) fn new() -> Self {
-        Self { at: AtomicU64::new(u64::MAX), dropped: AtomicU64::new(0), inner: Mutex::default() }
+        Self {
+            at: AtomicU64::new(u64::MAX),
+            dropped: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
+            inner: Mutex::default(),
+        }
     }
 
-    /// When [`Director::defend`] has work.
+    /// When [`Self::defend`] has work.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let at = self.at.load(Relaxed);
         (at != u64::MAX).then(|| Instant::from_nanos(at))
@@ -84,30 +91,48 @@ impl Defence {
             self.at.fetch_min((now + PERIOD).as_nanos(), Relaxed);
         }
     }
-}
 
-impl Director {
     /// Connections and templates that `drop_entry` took out of the table so far.
-    pub fn entries_dropped(&self) -> u64 {
-        self.defence.dropped.load(Relaxed)
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
     }
 
-    /// Looks at one part of the table when it is time to, and takes out what looks abandoned.
-    pub(crate) fn defend(&self, options: &Options, now: Instant) {
-        if self.defence.next_due().is_none_or(|at| at > now) {
+    /// Whether `drop_packet` sheds this new connection: one in `am_droprate`, always (3) or under pressure.
+    pub(crate) fn sheds(&self, table: &Table, options: &Options) -> bool {
+        let active = match options.drop_packet {
+            0 => false,
+            3 => true,
+            _ => table.is_nearly_full(),
+        };
+        active && {
+            let rate = u64::from(options.am_droprate.max(1));
+            (self.shed.fetch_add(1, Relaxed) + 1).is_multiple_of(rate)
+        }
+    }
+
+    /// Looks at one part of the table when it is time to, and takes out what looks abandoned. `deadline` says when the
+    /// time of an entry is up, in the knowledge of packets that passed in the flow cache.
+    pub(crate) fn defend(
+        &self,
+        table: &Table,
+        options: &Options,
+        now: Instant,
+        deadline: impl Fn(&Connection) -> Instant,
+    ) {
+        if self.next_due().is_none_or(|at| at > now) {
             return;
         }
-        let Inner { turn, rates } = &mut *lock(&self.defence.inner);
-        self.defence.at.store((now + PERIOD).as_nanos(), Relaxed);
-        self.defence.follow(options, now);
-        if options.drop_entry == 3 || options.drop_entry != 0 && self.is_under_pressure() {
-            self.table.sweep(
+        let Inner { turn, rates } = &mut *lock(&self.inner);
+        self.at.store((now + PERIOD).as_nanos(), Relaxed);
+        self.follow(options, now);
+        if options.drop_entry == 3 || options.drop_entry != 0 && table.is_nearly_full() {
+            table.sweep(
                 *turn,
                 SHARE,
-                |connection| is_abandoned(connection, rates, now, || self.deadline(connection)),
+                |connection| is_abandoned(connection, rates, now, || deadline(connection)),
                 |connection| {
-                    self.defence.dropped.fetch_add(1, Relaxed);
-                    self.release(connection);
+                    self.dropped.fetch_add(1, Relaxed);
+                    connection.release();
                 },
             );
             *turn = (*turn + 1) % SHARE;

@@ -15,7 +15,6 @@
 //! Data connections are controlled by the control connection as it may be by a template: it does not expire
 //! before them.
 
-mod stream;
 mod text;
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -26,17 +25,19 @@ use uvs_wire::tcp::TcpSegment;
 use uvs_wire::{Address, Packet, ipv4, ipv6, tcp};
 
 use crate::base::frame::Frame;
-use crate::base::spec::{Forwarding, Protocol};
+use crate::base::spec::{Forwarding, Options, Protocol, Timeouts};
 use crate::base::time::Instant;
 use crate::base::verdict::DropReason;
-use crate::choose::service::{Counted, Destination, FTP_PORT};
-use crate::director::{Director, Scene};
-use crate::track::connection::{Connection, Control, ReplyKey, RequestKey, Tallied};
-use crate::track::table::{Class, Neighbours};
+use crate::choose::service::FTP_PORT;
+use crate::track::connection::{Connection, ReplyKey, RequestKey};
+use crate::track::control::Control;
+use crate::track::destination::Destination;
+use crate::track::table::Table;
 use crate::track::tcp::TcpState;
-use crate::track::wheel::Links;
-use stream::Stream;
-use text::{Command, Passive};
+use text::Command;
+
+use crate::track::ftp::Ftp;
+use crate::track::ftp::stream::Stream;
 
 /// Where the fields of a TCP header are that are edited here.
 mod at {
@@ -49,15 +50,13 @@ mod at {
 const OPTION_SACK: u8 = 5;
 const TCP_HEADER_MAX: usize = 60;
 
-/// What the director remembers of an FTP control connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ftp {
-    /// The client's last word about its next data connection.
-    passive: Option<Passive>,
-    /// The server's stream.
-    stream: Stream,
-    /// The data connections that hang on this one.
-    pub(crate) control: Arc<Control>,
+/// What the helper works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) options: &'a Options,
+    pub(crate) now: Instant,
 }
 
 /// What the client shall read in place of what the server wrote.
@@ -78,196 +77,168 @@ struct Expected {
     control: Arc<Control>,
 }
 
-impl Director {
-    /// What a connection that begins needs of the helper.
-    pub(crate) fn ftp_helper(&self, request: &RequestKey, forwarding: Forwarding) -> Option<Box<Ftp>> {
-        let helped = request.virtual_port == FTP_PORT
-            && request.protocol == Protocol::Tcp.number()
-            && forwarding == Forwarding::Nat
-            && self.snapshot.load().options.ftp;
-        helped.then(Box::default)
-    }
+/// What a connection that begins needs of the helper.
+pub(crate) fn helper(options: &Options, request: &RequestKey, forwarding: Forwarding) -> Option<Box<Ftp>> {
+    let helped = request.virtual_port == FTP_PORT
+        && request.protocol == Protocol::Tcp.number()
+        && forwarding == Forwarding::Nat
+        && options.ftp;
+    helped.then(Box::default)
+}
 
-    /// A client's segment on a control connection, before its destination is rewritten.
-    pub(crate) fn ftp_request(
-        &self,
-        scene: &Scene<'_>,
-        frame: &mut Frame,
-        packet: &Packet,
-    ) -> Result<(), DropReason> {
-        let key = RequestKey::of(packet);
-        let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
-        let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let Some(id) = shard.request(&key) else { return Ok(()) };
-        let connection = shard.get_mut(id);
-        let is_established = connection.state == TcpState::Established.number();
-        let Some(ftp) = connection.ftp.as_mut() else { return Ok(()) };
-        let command = is_established.then(|| text::command(segment.payload(), packet.is_v4())).flatten();
-        let active = match command {
-            Some(Command::Passive(passive)) => {
-                ftp.passive = Some(passive);
-                None
-            }
-            Some(Command::Active(addr, port)) => {
-                ftp.passive = None;
-                Some((addr, port))
-            }
-            None => None,
-        };
-        if !ftp.stream.is_plain() && segment.flags() & tcp::ACK != 0 {
-            edit_header(frame, packet, |header| acknowledge(header, &ftp.stream));
+/// A client's segment on a control connection, before its destination is rewritten.
+pub(crate) fn request(context: &Context<'_>, frame: &mut Frame, packet: &Packet) -> Result<(), DropReason> {
+    let key = RequestKey::of(packet);
+    let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
+    let mut shard = context.table.shard(key.protocol, key.client, key.client_port);
+    let Some(id) = shard.request(&key) else { return Ok(()) };
+    let connection = shard.get_mut(id);
+    let is_established = connection.state == TcpState::Established.number();
+    let Some(ftp) = connection.ftp.as_mut() else { return Ok(()) };
+    let command = is_established.then(|| text::command(segment.payload(), packet.is_v4())).flatten();
+    let active = match command {
+        Some(Command::Passive(passive)) => {
+            ftp.passive = Some(passive);
+            None
         }
-        let expected = active.map(|(client, client_port)| {
-            let virtual_port = key.virtual_port.wrapping_sub(1);
-            Expected {
-                owner: key.client,
-                request: RequestKey { client, client_port, virtual_port, ..key },
-                destination_addr: connection.destination_addr,
-                destination_port: connection.destination_port.wrapping_sub(1),
-                destination: Arc::clone(&connection.destination),
-                control: Arc::clone(&connection.ftp.as_ref().expect("it was there").control),
-            }
-        });
-        drop(shard);
-        expected.map_or(Ok(()), |expected| self.expect(expected, scene.now))
-    }
-
-    /// A server's segment on a control connection, before its source is rewritten. `was`: the connection's state
-    /// before this segment.
-    pub(crate) fn ftp_reply(
-        &self,
-        scene: &Scene<'_>,
-        frame: &mut Frame,
-        packet: &mut Packet,
-        was: TcpState,
-    ) -> Result<(), DropReason> {
-        let key = ReplyKey {
-            destination: packet.src,
-            client: packet.dst,
-            destination_port: packet.src_port,
-            client_port: packet.dst_port,
-            protocol: packet.protocol,
-        };
-        let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
-        let (seq, payload) = (segment.seq(), segment.payload());
-        // What a damaged segment says is not acted on; its receiver will see that it is damaged.
-        let is_sound = || frame.offload.needs_checksum || packet.transport_sum(frame.bytes()).finish() == 0;
-        let found = if was == TcpState::Established { self.find_offer(&key, seq, payload) } else { None };
-        let found = found.filter(|_| is_sound());
-        let replacement = match found {
-            // The entry comes first: without it the server has to say it again.
-            Some((replacement, expected)) => {
-                self.expect(expected, scene.now)?;
-                Some(replacement)
-            }
-            None => None,
-        };
-        let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let Some(id) = shard.reply(&key) else { return Ok(()) };
-        let Some(ftp) = shard.get_mut(id).ftp.as_mut() else { return Ok(()) };
-        if let Some(Replacement { seq, len, text }) = replacement
-            && ftp.stream.is_new(seq)
-        {
-            ftp.stream.replace(seq, len, text.as_bytes());
+        Some(Command::Active(addr, port)) => {
             ftp.passive = None;
+            Some((addr, port))
         }
-        ftp.stream.advance_to(seq);
-        if ftp.stream.is_plain() {
-            return Ok(());
-        }
-        let position = ftp.stream.position(seq);
-        let edited = ftp.stream.edited(seq, payload).filter(|_| is_sound());
-        drop(shard);
-        if let Some(edited) = edited {
-            replace_payload(frame, packet, &edited)?;
-        }
-        edit_header(frame, packet, |header| put32(header, at::SEQ, position));
-        Ok(())
+        None => None,
+    };
+    if !ftp.stream.is_plain() && segment.flags() & tcp::ACK != 0 {
+        edit_header(frame, packet, |header| acknowledge(header, &ftp.stream));
     }
-
-    /// What a segment of the server's offers the client that asked for it.
-    fn find_offer(&self, key: &ReplyKey, seq: u32, payload: &[u8]) -> Option<(Replacement, Expected)> {
-        let mut shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let id = shard.reply(key)?;
-        let connection = shard.get_mut(id);
-        let ftp = connection.ftp.as_ref()?;
-        let passive = ftp.passive.filter(|_| ftp.stream.is_new(seq))?;
-        let offer = text::offer(payload, passive)?;
-        let request = connection.request;
-        let [start, len] = [offer.text.start, offer.text.len()]
-            .map(|n| u32::try_from(n).expect("a segment is shorter than 64 KiB"));
-        let replacement = Replacement {
-            seq: seq.wrapping_add(start),
-            len,
-            text: text::offer_text(passive, request.virtual_addr, offer.port),
-        };
-        let expected = Expected {
-            owner: request.client,
-            request: RequestKey { client_port: 0, virtual_port: offer.port, ..request },
-            destination_addr: offer.addr.unwrap_or(connection.destination_addr),
-            destination_port: offer.port,
+    let expected = active.map(|(client, client_port)| {
+        let virtual_port = key.virtual_port.wrapping_sub(1);
+        Expected {
+            owner: key.client,
+            request: RequestKey { client, client_port, virtual_port, ..key },
+            destination_addr: connection.destination_addr,
+            destination_port: connection.destination_port.wrapping_sub(1),
             destination: Arc::clone(&connection.destination),
-            control: Arc::clone(&ftp.control),
-        };
-        Some((replacement, expected))
-    }
+            control: Arc::clone(&connection.ftp.as_ref().expect("it was there").control),
+        }
+    });
+    drop(shard);
+    expected.map_or(Ok(()), |expected| expect(context, expected))
+}
 
-    /// Makes the entry of a data connection ahead of its first packet, or has the one that is there listen again.
-    fn expect(&self, expected: Expected, now: Instant) -> Result<(), DropReason> {
-        let Expected { owner, request, destination_addr, destination_port, destination, control } = expected;
-        let timeout = TcpState::Listen.timeout(&self.snapshot.load().timeouts);
-        {
-            let mut shard = self.table.shard(request.protocol, request.client, request.client_port);
-            if let Some(id) = shard.request(&request) {
-                let known = shard.get_mut(id);
-                let alive = known.expires_at > now;
-                // Nobody's word moves a connection of somebody else's.
-                if alive && request.client != owner {
-                    return Ok(());
-                }
-                let place = (known.destination_addr, known.destination_port);
-                if alive && place == (destination_addr, destination_port) {
-                    known.state = TcpState::Listen.number();
-                    known.timeout = timeout.into();
-                    shard.settle(id);
-                    shard.touch(id, now);
-                    return Ok(());
-                }
-                // Another real server's: the client's latest word counts.
-                let gone = self.table.remove(&mut shard, id);
-                drop(shard);
-                self.release(gone);
-            }
+/// A server's segment on a control connection, before its source is rewritten. `was`: the connection's state
+/// before this segment.
+pub(crate) fn reply(
+    context: &Context<'_>,
+    frame: &mut Frame,
+    packet: &mut Packet,
+    was: TcpState,
+) -> Result<(), DropReason> {
+    let key = ReplyKey::of(packet);
+    let Ok(segment) = TcpSegment::parse(packet.transport(frame.bytes())) else { return Ok(()) };
+    let (seq, payload) = (segment.seq(), segment.payload());
+    // What a damaged segment says is not acted on; its receiver will see that it is damaged.
+    let is_sound = || frame.offload.needs_checksum || packet.transport_sum(frame.bytes()).finish() == 0;
+    let found =
+        if was == TcpState::Established { find_offer(context.table, &key, seq, payload) } else { None };
+    let found = found.filter(|_| is_sound());
+    let replacement = match found {
+        // The entry comes first: without it the server has to say it again.
+        Some((replacement, expected)) => {
+            expect(context, expected)?;
+            Some(replacement)
         }
-        control.controlled.fetch_add(1, Relaxed);
-        let data = Connection {
-            asked_at: None,
-            request,
-            destination_addr,
-            destination_port,
-            forwarding: Forwarding::Nat,
-            state: TcpState::Listen.number(),
-            no_output: false,
-            is_invalid: false,
-            counted: Counted::Inactive,
-            in_packets: 0,
-            timeout: timeout.into(),
-            expires_at: now + timeout,
-            destination,
-            control: Some(Arc::clone(&control)),
-            ftp: None,
-            links: Links::default(),
-            queued: Neighbours::default(),
-            cached: crate::flows::Cached::default(),
-            tallied: Tallied::default(),
-            class: Class::default(),
-        };
-        let inserted = self.insert(data);
-        if inserted != Ok(true) {
-            control.controlled.fetch_sub(1, Relaxed);
-        }
-        inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
+        None => None,
+    };
+    let mut shard = context.table.shard(key.protocol, key.client, key.client_port);
+    let Some(id) = shard.reply(&key) else { return Ok(()) };
+    let Some(ftp) = shard.get_mut(id).ftp.as_mut() else { return Ok(()) };
+    if let Some(Replacement { seq, len, text }) = replacement
+        && ftp.stream.is_new(seq)
+    {
+        ftp.stream.replace(seq, len, text.as_bytes());
+        ftp.passive = None;
     }
+    ftp.stream.advance_to(seq);
+    if ftp.stream.is_plain() {
+        return Ok(());
+    }
+    let position = ftp.stream.position(seq);
+    let edited = ftp.stream.edited(seq, payload).filter(|_| is_sound());
+    drop(shard);
+    if let Some(edited) = edited {
+        replace_payload(frame, packet, &edited)?;
+    }
+    edit_header(frame, packet, |header| put32(header, at::SEQ, position));
+    Ok(())
+}
+
+/// What a segment of the server's offers the client that asked for it.
+fn find_offer(table: &Table, key: &ReplyKey, seq: u32, payload: &[u8]) -> Option<(Replacement, Expected)> {
+    let mut shard = table.shard(key.protocol, key.client, key.client_port);
+    let id = shard.reply(key)?;
+    let connection = shard.get_mut(id);
+    let ftp = connection.ftp.as_ref()?;
+    let passive = ftp.passive.filter(|_| ftp.stream.is_new(seq))?;
+    let offer = text::offer(payload, passive)?;
+    let request = connection.request;
+    let [start, len] = [offer.text.start, offer.text.len()]
+        .map(|n| u32::try_from(n).expect("a segment is shorter than 64 KiB"));
+    let replacement = Replacement {
+        seq: seq.wrapping_add(start),
+        len,
+        text: text::offer_text(passive, request.virtual_addr, offer.port),
+    };
+    let expected = Expected {
+        owner: request.client,
+        request: RequestKey { client_port: 0, virtual_port: offer.port, ..request },
+        destination_addr: offer.addr.unwrap_or(connection.destination_addr),
+        destination_port: offer.port,
+        destination: Arc::clone(&connection.destination),
+        control: Arc::clone(&ftp.control),
+    };
+    Some((replacement, expected))
+}
+
+/// Makes the entry of a data connection ahead of its first packet, or has the one that is there listen again.
+fn expect(context: &Context<'_>, expected: Expected) -> Result<(), DropReason> {
+    let Expected { owner, request, destination_addr, destination_port, destination, control } = expected;
+    let Context { table, timeouts, options, now } = *context;
+    let timeout = TcpState::Listen.timeout(timeouts);
+    {
+        let mut shard = table.shard(request.protocol, request.client, request.client_port);
+        if let Some(id) = shard.request(&request) {
+            let known = shard.get_mut(id);
+            let alive = known.expires_at > now;
+            // Nobody's word moves a connection of somebody else's.
+            if alive && request.client != owner {
+                return Ok(());
+            }
+            let place = (known.destination_addr, known.destination_port);
+            if alive && place == (destination_addr, destination_port) {
+                known.state = TcpState::Listen.number();
+                known.timeout = timeout.into();
+                shard.settle(id);
+                shard.touch(id, now);
+                return Ok(());
+            }
+            // Another real server's: the client's latest word counts.
+            table.remove(&mut shard, id).release();
+        }
+    }
+    control.controlled.fetch_add(1, Relaxed);
+    let data = Connection {
+        destination_addr,
+        forwarding: Forwarding::Nat,
+        state: TcpState::Listen.number(),
+        no_output: false,
+        ..Connection::new(request, destination, destination_port, Some(Arc::clone(&control)), now)
+            .lasting(timeout, now)
+    };
+    let inserted = table.insert(data, !options.compat_ipvs, Connection::release);
+    if inserted != Ok(true) {
+        control.controlled.fetch_sub(1, Relaxed);
+    }
+    inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
 }
 
 fn put32(bytes: &mut [u8], at: usize, value: u32) {

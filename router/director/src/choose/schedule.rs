@@ -17,17 +17,15 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
-use crate::base::frame::Frame;
-use crate::base::spec::{Family, Persistence, Protocol, ServiceKey};
+use crate::base::scheduler::Flow;
+use crate::base::spec::{Family, Options, Persistence, Prefix, Protocol, ServiceKey};
+use crate::base::time::Instant;
 use crate::base::verdict::DropReason;
-use crate::choose::scheduler::Flow;
-use crate::choose::service::{Counted, Destination, FTP_DATA_PORT, FTP_PORT, Service};
-use crate::director::{Director, Scene, Snapshot};
-use crate::path::report::Report;
-use crate::track::connection::{Connection, Control, PROTOCOL_IP, RequestKey, Tallied};
-use crate::track::table::{Class, Neighbours};
-use crate::track::tcp::TcpState;
-use crate::track::wheel::Links;
+use crate::choose::service::{FTP_DATA_PORT, FTP_PORT, Service};
+use crate::track::connection::{Connection, PROTOCOL_IP, RequestKey};
+use crate::track::control::Control;
+use crate::track::destination::{Counted, Destination};
+use crate::track::table::Table;
 
 /// How often a connection asks for its client's template. The second time finds the one that the first has made, unless
 /// other workers remove destinations, or the table is so full that it had to make room, in between.
@@ -42,165 +40,127 @@ pub(crate) struct Placement {
     pub(crate) control: Option<Arc<Control>>,
 }
 
-impl Director {
-    /// Decides where a new connection goes. `None`: the packet is left to the director as a host.
-    pub(crate) fn schedule(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &Frame,
-        packet: &Packet,
-        protocol: Protocol,
-        service: &Arc<Service>,
-    ) -> Result<Option<Placement>, DropReason> {
-        match self.place(scene, packet, protocol, service)? {
-            Some(placement) => Ok(Some(placement)),
-            // What an FTP service catches beside its own port may be anything.
-            None if packet.src_port == FTP_DATA_PORT
-                || own_port(service.key) == Some(FTP_PORT) && packet.dst_port != FTP_PORT =>
-            {
-                Ok(None)
-            }
-            // With `cache_bypass` a transparent cache that is gone is gone around.
-            None if scene.snapshot.options.cache_bypass
-                && matches!(service.key, ServiceKey::Mark { .. })
-                && !scene.snapshot.network.is_local(packet.dst) =>
-            {
-                Ok(None)
-            }
-            None => {
-                self.report(scene, frame.bytes(), packet, Report::PortUnreachable);
-                Err(DropReason::NoDestination)
-            }
-        }
+impl Placement {
+    /// The connection that goes there.
+    pub(crate) fn connection(self, key: RequestKey, now: Instant) -> Connection {
+        Connection::new(key, self.destination, self.port, self.control, now)
     }
+}
 
-    /// The decision alone. `None`: there is no destination for it.
-    pub(crate) fn place(
-        &self,
-        scene: &Scene<'_>,
-        packet: &Packet,
-        protocol: Protocol,
-        service: &Service,
-    ) -> Result<Option<Placement>, DropReason> {
-        // Active FTP's data connections come from the server's side; they are known already or not ours.
-        if packet.src_port == FTP_DATA_PORT {
-            return Ok(None);
+/// A new connection as its scheduler sees it.
+pub(crate) fn flow_of(packet: &Packet, protocol: Protocol, mark: u32) -> Flow {
+    Flow {
+        protocol,
+        client: packet.src.to_ip(),
+        client_port: packet.src_port,
+        virtual_addr: packet.dst.to_ip(),
+        virtual_port: packet.dst_port,
+        mark,
+    }
+}
+
+/// Whether a packet that a service catches, but finds no place for, is left to the director as a host, or to plain
+/// routing. `is_local`: whether it is to an address of ours.
+pub(crate) fn is_left_alone(
+    service: ServiceKey,
+    packet: &Packet,
+    options: &Options,
+    is_local: impl FnOnce() -> bool,
+) -> bool {
+    // What an FTP service catches beside its own port may be anything.
+    packet.src_port == FTP_DATA_PORT
+        || own_port(service) == Some(FTP_PORT) && packet.dst_port != FTP_PORT
+        // With `cache_bypass` a transparent cache that is gone is gone around.
+        || options.cache_bypass && matches!(service, ServiceKey::Mark { .. }) && !is_local()
+}
+
+/// Decides where a new connection goes. `None`: there is no destination for it.
+///
+/// # Errors
+/// The table has no room for a template.
+pub(crate) fn place(
+    table: &Table,
+    options: &Options,
+    packet: &Packet,
+    flow: &Flow,
+    service: &Service,
+    now: Instant,
+) -> Result<Option<Placement>, DropReason> {
+    // Active FTP's data connections come from the server's side; they are known already or not ours.
+    if packet.src_port == FTP_DATA_PORT {
+        return Ok(None);
+    }
+    if let Some(persistence) = service.with_spec(|spec| spec.persistence) {
+        return place_by_template(table, options, packet, flow, service, (persistence, now));
+    }
+    // A service that caught a port which is not its own places connections by its templates only.
+    if own_port(service.key).is_some_and(|port| port != packet.dst_port) {
+        return Ok(None);
+    }
+    Ok(service.pick(flow, now, options.compat_ipvs).map(|destination| Placement {
+        port: if destination.port == 0 { packet.dst_port } else { destination.port },
+        destination,
+        control: None,
+    }))
+}
+
+fn place_by_template(
+    table: &Table,
+    options: &Options,
+    packet: &Packet,
+    flow: &Flow,
+    service: &Service,
+    (persistence, now): (Persistence, Instant),
+) -> Result<Option<Placement>, DropReason> {
+    let (key, own_port) = template_key(service.key, packet, persistence);
+    for _ in 0..TEMPLATE_ROUNDS {
+        if let Some((destination, control)) = use_template(table, options, &key, (persistence, now)) {
+            let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
+            return Ok(Some(Placement { destination, port, control }));
         }
-        let flow = Flow {
-            protocol,
-            client: packet.src.to_ip(),
-            client_port: packet.src_port,
-            virtual_addr: packet.dst.to_ip(),
-            virtual_port: packet.dst_port,
-            mark: scene.mark,
+        let Some(destination) = service.pick(flow, now, options.compat_ipvs) else { return Ok(None) };
+        let one_packet = service.with_spec(|spec| spec.one_packet);
+        let port = if own_port && key.virtual_port != 0 { destination.port } else { 0 };
+        let control = Arc::new(Control { one_packet, ..Control::default() });
+        let template = Connection {
+            no_output: true,
+            counted: Counted::Persistent,
+            ..Connection::new(key, destination, port, Some(control), now).lasting(persistence.timeout, now)
         };
-        if let Some(persistence) = service.with_spec(|spec| spec.persistence) {
-            return self.place_by_template(scene, packet, &flow, service, persistence);
+        // Whoever was faster, the template that is there now decides.
+        if table.insert(template, false, Connection::release).is_err() {
+            return Err(DropReason::ConnectionLimit);
         }
-        // A service that caught a port which is not its own places connections by its templates only.
-        if own_port(service.key).is_some_and(|port| port != packet.dst_port) {
-            return Ok(None);
-        }
-        Ok(service.pick(&flow, scene.now, scene.snapshot.options.compat_ipvs).map(|destination| Placement {
-            port: if destination.port == 0 { packet.dst_port } else { destination.port },
-            destination,
-            control: None,
-        }))
     }
+    Err(DropReason::ConnectionLimit)
+}
 
-    fn place_by_template(
-        &self,
-        scene: &Scene<'_>,
-        packet: &Packet,
-        flow: &Flow,
-        service: &Service,
-        persistence: Persistence,
-    ) -> Result<Option<Placement>, DropReason> {
-        let (key, own_port) = template_key(service.key, packet, persistence);
-        for _ in 0..TEMPLATE_ROUNDS {
-            if let Some((destination, control)) = self.use_template(scene, &key, persistence) {
-                let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
-                return Ok(Some(Placement { destination, port, control }));
-            }
-            let compat_ipvs = scene.snapshot.options.compat_ipvs;
-            let Some(destination) = service.pick(flow, scene.now, compat_ipvs) else { return Ok(None) };
-            let one_packet = service.with_spec(|spec| spec.one_packet);
-            let template = Connection {
-                request: key,
-                destination_addr: destination.addr,
-                destination_port: if own_port && key.virtual_port != 0 { destination.port } else { 0 },
-                forwarding: destination.forwarding(),
-                state: TcpState::None.number(),
-                no_output: true,
-                is_invalid: false,
-                counted: Counted::Persistent,
-                timeout: persistence.timeout.into(),
-                expires_at: scene.now + persistence.timeout,
-                asked_at: None,
-                destination,
-                in_packets: 0,
-                control: Some(Arc::new(Control { one_packet, ..Control::default() })),
-                ftp: None,
-                links: Links::default(),
-                queued: Neighbours::default(),
-                cached: crate::flows::Cached::default(),
-                tallied: Tallied::default(),
-                class: Class::default(),
-            };
-            // Whoever was faster, the template that is there now decides.
-            if self.insert(template).is_err() {
-                return Err(DropReason::ConnectionLimit);
-            }
-        }
-        Err(DropReason::ConnectionLimit)
+/// The destination that a client's template names, for one more connection that hangs on it. `None`: there is no
+/// template, or the one there was has just become invalid.
+fn use_template(
+    table: &Table,
+    options: &Options,
+    key: &RequestKey,
+    (persistence, now): (Persistence, Instant),
+) -> Option<(Arc<Destination>, Option<Arc<Control>>)> {
+    let mut shard = table.shard(key.protocol, key.client, 0);
+    let id = shard.request(key)?;
+    if !is_usable(options, shard.get(id)) {
+        shard.invalidate(id);
+        return None;
     }
-
-    /// The destination that a client's template names, for one more connection that hangs on it. `None`: there is no
-    /// template, or the one there was has just become invalid.
-    fn use_template(
-        &self,
-        scene: &Scene<'_>,
-        key: &RequestKey,
-        persistence: Persistence,
-    ) -> Option<(Arc<Destination>, Option<Arc<Control>>)> {
-        let mut shard = self.table.shard(key.protocol, key.client, 0);
-        let id = shard.request(key)?;
-        if !is_usable(scene.snapshot, shard.get(id)) {
-            shard.invalidate(id);
-            return None;
-        }
-        let template = shard.get_mut(id);
-        // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
-        if !scene.snapshot.options.compat_ipvs {
-            template.timeout = persistence.timeout.into();
-        }
-        let found = (Arc::clone(&template.destination), template.control.clone());
-        if let Some(control) = &found.1 {
-            control.controlled.fetch_add(1, Relaxed);
-        }
-        shard.touch(id, scene.now);
-        shard.renew(id);
-        Some(found)
+    let template = shard.get_mut(id);
+    // Renewed for a moment it had a shorter timeout; the kernel leaves it at that.
+    if !options.compat_ipvs {
+        template.timeout = persistence.timeout.into();
     }
-
-    /// Whether `drop_packet` sheds this new connection: one in `am_droprate`, always (3) or under pressure.
-    pub(crate) fn sheds(&self, snapshot: &Snapshot) -> bool {
-        let options = &snapshot.options;
-        let active = match options.drop_packet {
-            0 => false,
-            3 => true,
-            _ => self.is_under_pressure(),
-        };
-        active && {
-            let rate = u64::from(options.am_droprate.max(1));
-            (self.shed_counter.fetch_add(1, Relaxed) + 1).is_multiple_of(rate)
-        }
+    let found = (Arc::clone(&template.destination), template.control.clone());
+    if let Some(control) = &found.1 {
+        control.controlled.fetch_add(1, Relaxed);
     }
-
-    /// Whether the connection table is nearly full: what "memory is short" is to the kernel's defences.
-    pub(crate) fn is_under_pressure(&self) -> bool {
-        self.table.is_nearly_full()
-    }
+    shard.touch(id, now);
+    shard.renew(id);
+    Some(found)
 }
 
 /// The port a service is named by, if any.
@@ -239,11 +199,11 @@ fn template_key(service: ServiceKey, packet: &Packet, persistence: Persistence) 
 }
 
 fn masked(addr: Address, prefix_len: u8) -> Address {
-    crate::base::spec::Prefix::new(addr.to_ip(), prefix_len).map_or(addr, |prefix| prefix.network().into())
+    Prefix::new(addr.to_ip(), prefix_len).map_or(addr, |prefix| prefix.network().into())
 }
 
-fn is_usable(snapshot: &Snapshot, template: &Connection) -> bool {
+fn is_usable(options: &Options, template: &Connection) -> bool {
     let destination = &template.destination;
-    let quiesced = snapshot.options.expire_quiescent_template && destination.weight() == 0;
+    let quiesced = options.expire_quiescent_template && destination.weight() == 0;
     destination.is_available() && !quiesced
 }

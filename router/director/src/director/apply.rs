@@ -5,18 +5,24 @@ use std::sync::Arc;
 
 use uvs_wire::Address;
 
-use crate::base::frame::PortId;
+use crate::base::ids::PortId;
+use crate::base::lock::lock;
+use crate::base::scheduler::{Scheduler, SchedulerFactory};
 use crate::base::spec::{
     Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Link, MacAddr, Protocol, RouteSpec,
     SchedulerSpec, ServiceKey, ServiceSpec,
 };
 use crate::base::time::{Duration, Instant};
 use crate::base::verdict::DropReason;
-use crate::choose::feedback;
-use crate::choose::scheduler::{Scheduler, SchedulerFactory};
-use crate::choose::service::{Destination, Service, Services, Shared, Trash, lock};
-use crate::director::{ApplyError, Director, Snapshot};
+use crate::choose::service::{Service, Services};
+use crate::director::Director;
+use crate::director::control::Control;
+use crate::director::error::ApplyError;
 use crate::net::network::Network;
+use crate::scene::snapshot::Snapshot;
+use crate::track::connection::Connection;
+use crate::track::destination::{Destination, Shared};
+use crate::track::response;
 use crate::track::stats::Estimator;
 use crate::track::table::Expiry;
 
@@ -25,13 +31,6 @@ const TEMPLATE_RENEWAL: Duration = Duration::from_secs(60);
 
 /// The least that a link of IPv4 takes (RFC 791), in bytes.
 const LINK_MTU_MIN: u32 = 68;
-
-/// What only changes and timers touch, one at a time.
-#[derive(Default)]
-pub(crate) struct Control {
-    trash: Trash,
-    next_destination_id: u32,
-}
 
 impl Director {
     /// Takes one change, or refuses it whole. Packets being handled meanwhile see the state before or after it.
@@ -54,7 +53,7 @@ impl Director {
                     return Err(ApplyError::Invalid("a firewall mark is not 0".into()));
                 }
                 self.replace(|snapshot| snapshot.marks = rules.into());
-                self.withdraw_flows(None);
+                self.tables.withdraw_flows(None);
                 Ok(())
             }
             Change::AddService(spec) => self.add_service(control, spec, scheduler, now),
@@ -73,7 +72,8 @@ impl Director {
                 Ok(())
             }
             Change::Flush => {
-                let keys: Vec<ServiceKey> = self.snapshot.load().services.iter().map(|s| s.key).collect();
+                let keys: Vec<ServiceKey> =
+                    self.tables.snapshot.load().services.iter().map(|s| s.key).collect();
                 keys.into_iter().try_for_each(|key| self.remove_service(control, key, now))?;
                 self.expire_gone();
                 Ok(())
@@ -90,13 +90,13 @@ impl Director {
             Change::ZeroCounters(key) => self.zero(key),
             Change::SetTimeouts(timeouts) => {
                 self.replace(|snapshot| (snapshot.timeouts, snapshot.timers) = (timeouts, timeouts.into()));
-                self.withdraw_flows(None);
+                self.tables.withdraw_flows(None);
                 Ok(())
             }
             Change::SetOptions(options) => {
                 self.replace(|snapshot| snapshot.options = options);
-                self.withdraw_flows(None);
-                self.defence.follow(&options, now);
+                self.tables.withdraw_flows(None);
+                self.tables.defence.follow(&options, now);
                 Ok(())
             }
         }
@@ -104,18 +104,18 @@ impl Director {
 
     fn replace(&self, edit: impl FnOnce(&mut Snapshot)) {
         // `control` is locked by the caller: nobody else replaces it meanwhile.
-        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        let mut snapshot = Snapshot::clone(&self.tables.snapshot.load());
         edit(&mut snapshot);
-        self.snapshot.store(Arc::new(snapshot));
+        self.tables.snapshot.store(snapshot);
     }
 
     fn replace_services(&self, edit: impl FnOnce(&mut Services)) {
         self.replace(|snapshot| edit(Arc::make_mut(&mut snapshot.services)));
-        self.table.share_among(self.snapshot.load().services.len());
+        self.tables.table.share_among(self.tables.snapshot.load().services.len());
     }
 
     fn service(&self, key: ServiceKey) -> Result<Arc<Service>, ApplyError> {
-        self.snapshot.load().services.get(&key).cloned().ok_or(ApplyError::NoSuchService(key))
+        self.tables.snapshot.load().services.get(&key).cloned().ok_or(ApplyError::NoSuchService(key))
     }
 
     fn set_network(
@@ -134,18 +134,18 @@ impl Director {
                 )));
             }
         }
-        let link_mtus = self.snapshot.load().network.link_mtus().to_vec();
+        let link_mtus = self.tables.snapshot.load().network.link_mtus().to_vec();
         let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?.within_links(link_mtus);
-        let lost = self.neighbors.retain_ports(&network);
-        self.count_drops(DropReason::Unreachable, lost);
+        let lost = self.tables.neighbors.retain_ports(&network);
+        self.tables.drops.add(DropReason::Unreachable, lost);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
         self.look_for_local(control);
-        self.withdraw_flows(None);
+        self.tables.withdraw_flows(None);
         Ok(())
     }
 
     fn set_link_mtu(&self, port: PortId, mtu: u32) -> Result<(), ApplyError> {
-        let before = Arc::clone(&self.snapshot.load().network);
+        let before = Arc::clone(&self.tables.snapshot.load().network);
         if mtu < LINK_MTU_MIN {
             return Err(ApplyError::Invalid(format!("the MTU of {port}, {mtu}, is below {LINK_MTU_MIN}")));
         }
@@ -158,33 +158,33 @@ impl Director {
         link_mtus[index] = mtu;
         let same = before.with_addresses(before.interfaces().to_vec()).map_err(ApplyError::Invalid)?;
         self.replace(|snapshot| snapshot.network = Arc::new(same.within_links(link_mtus)));
-        self.neighbors.outdate_memos();
-        self.withdraw_flows(None);
+        self.tables.neighbors.outdate_memos();
+        self.tables.withdraw_flows(None);
         Ok(())
     }
 
     fn set_addresses(&self, control: &Control, interfaces: Vec<InterfaceSpec>) -> Result<(), ApplyError> {
-        let before = Arc::clone(&self.snapshot.load().network);
+        let before = Arc::clone(&self.tables.snapshot.load().network);
         let network = Arc::new(before.with_addresses(interfaces).map_err(ApplyError::Invalid)?);
         // Whoever was a neighbour by an address that is ours now is none any more, nor is what goes through it a flow.
         let goes_on = network.forwards_as(&before)
-            && !network.new_since(&before).any(|(addr, port)| self.neighbors.knows(port, addr));
+            && !network.new_since(&before).any(|(addr, port)| self.tables.neighbors.knows(port, addr));
         self.replace(|snapshot| snapshot.network = network);
-        self.neighbors.outdate_memos();
+        self.tables.neighbors.outdate_memos();
         self.look_for_local(control);
         if !goes_on {
-            self.withdraw_flows(None);
+            self.tables.withdraw_flows(None);
         }
         Ok(())
     }
 
     /// Says of each destination anew whether it is on the director's own host.
     fn look_for_local(&self, control: &Control) {
-        let snapshot = self.snapshot.load();
+        let snapshot = self.tables.snapshot.load();
         let look = |destination: &Arc<Destination>| {
             let local = snapshot.network.is_local(destination.addr);
             if destination.local.swap(local, Relaxed) != local {
-                self.withdraw_flows(Some(destination.id));
+                self.tables.withdraw_flows(Some(destination.id));
             }
         };
         snapshot.services.iter().for_each(|service| service.destinations().iter().for_each(look));
@@ -197,11 +197,11 @@ impl Director {
                 "neighbour {addr}: {mac} is not the MAC address of one station"
             )));
         }
-        if self.snapshot.load().network.mac(port).is_none() {
+        if self.tables.snapshot.load().network.mac(port).is_none() {
             return Err(ApplyError::Invalid(format!("neighbour {addr}: {port} is not a layer 2 interface")));
         }
-        let lost = self.neighbors.set(port, addr, mac);
-        self.count_drops(DropReason::Unreachable, lost);
+        let lost = self.tables.neighbors.set(port, addr, mac);
+        self.tables.drops.add(DropReason::Unreachable, lost);
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Director {
         let (spec, key): (SchedulerSpec, ServiceKey) = match change {
             Change::AddService(spec) => {
                 check_service(spec)?;
-                if self.snapshot.load().services.get(&spec.key).is_some() {
+                if self.tables.snapshot.load().services.get(&spec.key).is_some() {
                     return Err(ApplyError::ServiceExists(spec.key));
                 }
                 (spec.scheduler.clone(), spec.key)
@@ -290,9 +290,9 @@ impl Director {
                 Arc::new(Destination::new(id, spec, Arc::clone(&service.shared)))
             }
         };
-        let local = self.snapshot.load().network.is_local(destination.addr);
+        let local = self.tables.snapshot.load().network.is_local(destination.addr);
         destination.local.store(local, Relaxed);
-        self.servers.add(key, &spec);
+        self.tables.servers.add(key, &spec);
         service.add(destination);
         Ok(())
     }
@@ -301,28 +301,28 @@ impl Director {
         let service = self.service(key)?;
         check_destination(&service, &spec)?;
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
-        self.servers.remove(key, &destination.spec());
-        self.servers.add(key, &spec);
+        self.tables.servers.remove(key, &destination.spec());
+        self.tables.servers.add(key, &spec);
         destination.edit(spec);
         service.refresh();
-        self.withdraw_flows(Some(destination.id));
+        self.tables.withdraw_flows(Some(destination.id));
         Ok(())
     }
 
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
-        self.servers.remove(service.key, &destination.spec());
-        self.withdraw_flows(Some(destination.id));
+        self.tables.servers.remove(service.key, &destination.spec());
+        self.tables.withdraw_flows(Some(destination.id));
         service.remove(&destination);
         control.trash.put(service.key, destination, now);
     }
 
     /// With `expire_nodest_conn`, connections and templates end with their destination.
     fn expire_gone(&self) {
-        if self.snapshot.load().options.expire_nodest_conn {
-            let gone = |c: &crate::track::connection::Connection| !c.destination.is_available();
-            self.table.remove_where(gone, |connection| self.release(connection));
+        if self.tables.snapshot.load().options.expire_nodest_conn {
+            let gone = |c: &Connection| !c.destination.is_available();
+            self.tables.table.remove_where(gone, Connection::release);
         }
     }
 
@@ -335,7 +335,7 @@ impl Director {
         match key {
             Some(key) => zero(&*self.service(key)?),
             None => {
-                self.snapshot.load().services.iter().for_each(|service| zero(service));
+                self.tables.snapshot.load().services.iter().for_each(|service| zero(service));
                 self.total.zero();
             }
         }
@@ -344,20 +344,20 @@ impl Director {
 
     /// Takes expired entries out; a template that still has connections is renewed.
     pub(crate) fn expire_connections(&self, now: Instant) {
-        self.table.expire(
+        self.tables.table.expire(
             now,
             |connection| match connection.controls() {
                 Some(control) if control.controlled.load(Relaxed) > 0 => Expiry::Renew(TEMPLATE_RENEWAL),
                 _ => {
-                    connection.take_over(self.deadline(connection));
+                    connection.take_over(self.tables.deadline(connection));
                     if connection.expires_at > now {
                         return Expiry::Keep;
                     }
-                    feedback::expiry(connection);
+                    response::expiry(connection);
                     Expiry::Remove
                 }
             },
-            |connection| self.release(connection),
+            Connection::release,
         );
     }
 
@@ -365,13 +365,13 @@ impl Director {
     pub(crate) fn estimate(&self, now: Instant) {
         self.count_flows();
         let control = &mut *lock(&self.control);
-        let services = Arc::clone(&self.snapshot.load().services);
+        let services = Arc::clone(&self.tables.snapshot.load().services);
         for service in services.iter() {
             service.shared.stats.estimate();
             service.destinations().iter().for_each(|destination| destination.stats.estimate());
         }
         self.total.estimate();
-        self.table.allot(services.iter().map(|service| &*service.shared));
+        self.tables.table.allot(services.iter().map(|service| &*service.shared));
         control.trash.purge(now);
         let idle = services.is_empty() && control.trash.is_empty();
         let next = now + Duration::from_secs(Estimator::PERIOD_SECS);

@@ -3,19 +3,16 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::spec::{InterfaceSpec, MacAddr, MarkRule, Options, Protocol, ServiceKey, Timeouts};
+use crate::base::ids::SHARDS;
+use crate::base::spec::{InterfaceSpec, MarkRule, Options, Protocol, ServiceKey, Timeouts};
 use crate::base::time::Instant;
 use crate::base::view::{
     AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status,
 };
-use crate::choose::service::{Counted, Services, lock};
-use crate::director::{Director, Scene};
+use crate::choose::service::Services;
+use crate::director::Director;
 use crate::track::connection::{Connection, PROTOCOL_IP, Tallied};
-use crate::track::table::SHARDS;
-use uvs_wire::Address;
-
-/// How many claimants of our addresses are remembered.
-const CONFLICTS_MAX: usize = 64;
+use crate::track::destination::Counted;
 
 /// The services at one time.
 #[derive(Clone)]
@@ -42,7 +39,7 @@ impl Director {
     /// All services, sorted by key, with destinations in list order.
     pub fn services(&self) -> Vec<ServiceView> {
         self.count_flows();
-        let snapshot = self.snapshot.load();
+        let snapshot = self.tables.snapshot.load();
         let mut services: Vec<_> = snapshot.services.iter().collect();
         services.sort_by_key(|service| service.key);
         services.into_iter().map(|service| service.view()).collect()
@@ -51,17 +48,17 @@ impl Director {
     /// One service, if there is one of that key.
     pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
         self.count_flows();
-        self.snapshot.load().services.get(key).map(|service| service.view())
+        self.tables.snapshot.load().services.get(key).map(|service| service.view())
     }
 
     /// Which services there are now, and nothing of what they count. Costs nothing, however many there are.
     pub fn service_set(&self) -> ServiceSet {
-        ServiceSet(Arc::clone(&self.snapshot.load().services))
+        ServiceSet(Arc::clone(&self.tables.snapshot.load().services))
     }
 
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
-        let mut views = Vec::with_capacity(self.table.len());
+        let mut views = Vec::with_capacity(self.tables.table.len());
         self.connections_in_parts(now, |part| {
             views.extend(part);
             true
@@ -74,8 +71,8 @@ impl Director {
     pub fn connections_in_parts(&self, now: Instant, mut each: impl FnMut(Vec<ConnectionView>) -> bool) {
         for shard in 0..SHARDS {
             let mut views = Vec::new();
-            self.table.for_each_in(shard, |connection| {
-                let expires_at = self.deadline(connection);
+            self.tables.table.for_each_in(shard, |connection| {
+                let expires_at = self.tables.deadline(connection);
                 if expires_at > now {
                     views.push(ConnectionView { expires_in: expires_at.since(now), ..view(connection, now) });
                 }
@@ -88,18 +85,18 @@ impl Director {
 
     /// The neighbour table.
     pub fn neighbors(&self) -> Vec<NeighborView> {
-        self.neighbors.view()
+        self.tables.neighbors.view()
     }
 
     /// Entries of the neighbour table that made room for others at its limit, so far.
     pub fn neighbors_evicted(&self) -> u64 {
-        self.neighbors.evicted()
+        self.tables.neighbors.evicted()
     }
 
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
         self.count_flows();
-        let states = self.table.states();
+        let states = self.tables.table.states();
         let mut connections_by_state: Vec<_> = Tallied::all()
             .map(|(tallied, protocol, name)| (protocol, name, states[tallied.index()]))
             .filter(|(.., count)| *count > 0)
@@ -108,57 +105,51 @@ impl Director {
         Status {
             total: self.total.counters(),
             rates: self.total.rates(),
-            connections: self.table.len(),
-            connections_max: self.limits.connections,
+            connections: self.tables.table.len(),
+            connections_max: self.tables.limits.connections,
             connections_by_state,
-            drops: self.drops(),
-            evicted: self.table.evicted().map(|(class, count)| (class.name(), count)).collect(),
+            drops: self.tables.drops.list(),
+            evicted: self.tables.table.evicted().map(|(class, count)| (class.name(), count)).collect(),
             entries_dropped: self.entries_dropped(),
-            neighbors: self.neighbors.len(),
+            neighbors: self.tables.neighbors.len(),
             neighbors_evicted: self.neighbors_evicted(),
-            conflicts: lock(&self.conflicts).clone(),
+            conflicts: self.tables.conflicts.list(),
         }
     }
 
     /// Stations that claimed an address of the director's, so far.
     pub fn conflicts(&self) -> Vec<AddressConflict> {
-        lock(&self.conflicts).clone()
+        self.tables.conflicts.list()
+    }
+
+    /// Connections that made room for new ones while the table was at its limit; see [`Evict`](crate::spec::Evict).
+    pub fn entries_evicted(&self) -> u64 {
+        self.tables.table.evicted().map(|(_, count)| count).sum()
+    }
+
+    /// Connections and templates that `drop_entry` took out of the table so far.
+    pub fn entries_dropped(&self) -> u64 {
+        self.tables.defence.dropped()
     }
 
     /// The timeouts in force.
     pub fn timeouts(&self) -> Timeouts {
-        self.snapshot.load().timeouts
+        self.tables.snapshot.load().timeouts
     }
 
     /// The interfaces with all addresses of the director: its own and VIPs.
     pub fn interfaces(&self) -> Vec<InterfaceSpec> {
-        self.snapshot.load().network.interfaces().to_vec()
+        self.tables.snapshot.load().network.interfaces().to_vec()
     }
 
     /// The mark rules in force.
     pub fn marks(&self) -> Vec<MarkRule> {
-        self.snapshot.load().marks.to_vec()
+        self.tables.snapshot.load().marks.to_vec()
     }
 
     /// The options in force.
     pub fn options(&self) -> Options {
-        self.snapshot.load().options
-    }
-
-    /// Remembers that another station claimed an address of ours.
-    pub(crate) fn note_conflict(&self, scene: &Scene<'_>, addr: Address, mac: MacAddr) {
-        let (addr, port) = (addr.to_ip(), scene.port);
-        let mut conflicts = lock(&self.conflicts);
-        let known = conflicts.iter().position(|c| c.addr == addr && c.mac == mac && c.port == port);
-        let count = match known {
-            Some(at) => conflicts.remove(at).count,
-            None => 0,
-        };
-        // Whoever claimed longest ago makes room: made-up stations hide no true one for long.
-        if conflicts.len() >= CONFLICTS_MAX {
-            conflicts.remove(0);
-        }
-        conflicts.push(AddressConflict { addr, mac, port, count: count + 1 });
+        self.tables.snapshot.load().options
     }
 }
 

@@ -25,23 +25,22 @@ use std::sync::atomic::{
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use uvs_wire::Address;
-use uvs_wire::arp::{ArpRepr, Operation};
 use uvs_wire::ethernet;
 
-use crate::base::frame::{Frame, Outbox, PortId};
+use crate::base::frame::Frame;
+use crate::base::ids::PortId;
 use crate::base::spec::{Limits, MacAddr};
 use crate::base::time::{Duration, Instant};
 use crate::base::verdict::DropReason;
 use crate::base::view::NeighborView;
-use crate::net::discovery::solicit;
+use crate::net::lane::Lane;
+use crate::net::messages::ask;
 use crate::net::network::Network;
-use order::{Class, Due, Order, Place, Rank, Room};
+use order::{Class, Due, Key, Order, Place, Rank, Room, UNUSED};
 
 const REACHABLE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
-/// An entry that nothing has used for this long goes.
-const UNUSED: Duration = Duration::from_secs(600);
 /// For so long after an address was learned no other one is believed, as in Linux (`locktime`): of several answers
 /// the first counts.
 const LOCKTIME: Duration = Duration::from_secs(1);
@@ -51,8 +50,6 @@ const WAITING_COST: usize = 256;
 const EVICT_STEPS: usize = 32;
 /// Entries that one call of [`Neighbors::expire`] works on.
 const EXPIRE_SLICE: usize = 256;
-
-type Key = (PortId, Address);
 
 /// A frame that waits: its IP packet, and what to put back when it could not be delivered and the sender is told.
 pub(crate) struct Waiting {
@@ -203,7 +200,7 @@ impl Neighbors {
         key: Key,
         essential: bool,
         now: Instant,
-        out: &mut Outbox,
+        out: &mut Lane,
         frame: impl FnOnce() -> Option<Waiting>,
     ) -> Resolved {
         let version = self.version.load(Acquire);
@@ -225,7 +222,7 @@ impl Neighbors {
         key: Key,
         class: Class,
         now: Instant,
-        out: &mut Outbox,
+        out: &mut Lane,
         frame: impl FnOnce() -> Option<Waiting>,
     ) -> Resolved {
         let mut lost = Lost::default();
@@ -336,7 +333,7 @@ impl Neighbors {
     }
 
     /// Learns what somebody says about an address; frames that waited for it leave.
-    pub(crate) fn learn(&self, network: &Network, key: Key, claim: Claim, now: Instant, out: &mut Outbox) {
+    pub(crate) fn learn(&self, network: &Network, key: Key, claim: Claim, now: Instant, out: &mut Lane) {
         let ((port, addr), mac) = (key, claim.mac);
         let nobody = addr.is_unspecified() || network.is_local_seen_from(addr, port);
         if mac.is_multicast() || nobody {
@@ -435,7 +432,7 @@ impl Neighbors {
     /// Asks again where nobody answered, and gives up on those asked often enough. Returns the frames that waited
     /// in vain, with the interface they should have left through. Does no more than a slice of the work at once:
     /// while something is due, [`Self::next_due`] says so.
-    pub(crate) fn expire(&self, network: &Network, now: Instant, out: &mut Outbox) -> Vec<(PortId, Waiting)> {
+    pub(crate) fn expire(&self, network: &Network, now: Instant, out: &mut Lane) -> Vec<(PortId, Waiting)> {
         let mut lost = Vec::new();
         for _ in 0..EXPIRE_SLICE {
             if self.order.due() > now.as_nanos() {
@@ -455,7 +452,7 @@ impl Neighbors {
         network: &Network,
         (key, rank): (Key, Rank),
         now: Instant,
-        out: &mut Outbox,
+        out: &mut Lane,
         lost: &mut Vec<(PortId, Waiting)>,
     ) {
         let Entry::Occupied(mut entry) = self.table.entry(key) else { return };
@@ -525,29 +522,4 @@ pub(crate) fn write_ethernet(frame: &mut Frame, to: MacAddr, from: MacAddr) -> b
     }
     ethernet::write(frame.bytes_mut(), to.0, from.0, ethertype);
     true
-}
-
-/// A whole ARP frame.
-pub(crate) fn arp_frame(repr: &ArpRepr, to: MacAddr, from: MacAddr) -> Frame {
-    let mut bytes = [0; ethernet::HEADER_LEN + 28];
-    ethernet::write(&mut bytes, to.0, from.0, ethernet::ETHERTYPE_ARP);
-    repr.emit(&mut bytes[ethernet::HEADER_LEN..]);
-    Frame::from_bytes(&bytes)
-}
-
-fn ask(network: &Network, (port, addr): Key, known: Option<MacAddr>, out: &mut Outbox) {
-    let std::net::IpAddr::V4(target_ip) = addr.to_ip() else {
-        return solicit(network, port, addr.to_v6(), known, out);
-    };
-    let (Some(own), Some(source)) = (network.mac(port), network.source_for(port, addr)) else { return };
-    if let Some(sender_ip) = source.to_v4() {
-        let repr = ArpRepr {
-            operation: Operation::Request,
-            sender_mac: own.0,
-            sender_ip,
-            target_mac: [0; 6],
-            target_ip,
-        };
-        out.push(port, arp_frame(&repr, known.unwrap_or(MacAddr::BROADCAST), own));
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
 
-use crate::base::frame::PortId;
+use crate::base::ids::PortId;
 use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
 use ranges::{Ranges, Span};
 

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use foldhash::fast::FixedState;
 use uvs_wire::{Address, ipv6};
 
+use crate::base::lock::lock;
 use crate::base::time::{Duration, Instant};
-use crate::choose::service::lock;
 
 /// As in Linux (`mtu_expires`): then the larger packets are tried again.
 const LIFETIME: Duration = Duration::from_secs(600);

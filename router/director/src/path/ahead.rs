@@ -13,9 +13,11 @@ use core::ptr;
 
 use uvs_wire::{Packet, ethernet};
 
-use crate::base::frame::{Frame, Outbox, PortId};
+use crate::base::frame::Frame;
+use crate::base::ids::PortId;
 use crate::base::spec::Link;
-use crate::director::Director;
+use crate::scene::Tables;
+use crate::scene::outbox::Outbox;
 use crate::track::connection::{ReplyKey, RequestKey};
 
 /// A table of fewer entries lies in the caches (8 MiB).
@@ -31,26 +33,27 @@ pub struct Ahead {
     is_reply: bool,
 }
 
-impl Director {
+impl Tables {
     /// Whether the table is so large that looking ahead pays, for those who handle several frames in a row.
     #[inline]
-    pub fn wants_ahead(&self) -> bool {
+    pub(crate) fn wants_ahead(&self) -> bool {
         self.table.len() >= FEW
     }
 
     /// The first step for a frame that has come in on `port` and will be handled: shows `fetch` the place of the index that
     /// will be read, whose cache line it should have fetched, without waiting. Nothing is changed. `None`: there is none.
     #[inline]
-    pub fn look_ahead(
+    pub(crate) fn look_ahead(
         &self,
         port: PortId,
         frame: &Frame,
         out: &mut Outbox,
         fetch: impl Fn(*const u8),
     ) -> Option<Ahead> {
-        let held = out.memo.take(&self.snapshot);
-        let network = &held.snapshot.network;
-        let ahead = network.interface(port).and_then(|interface| {
+        let snapshot = self.snapshot.hold(&mut out.held, &mut out.lane.memo);
+        let network = &snapshot.network;
+        let interface = network.interface(port)?;
+        let ahead = {
             let ip = match interface.link {
                 Link::Ethernet(_) => frame.bytes().get(ethernet::HEADER_LEN..)?,
                 Link::Ip => frame.bytes(),
@@ -62,10 +65,8 @@ impl Director {
             } else {
                 self.table.hash_request(&RequestKey::of(&packet))
             };
-            Some(Ahead { client, hash, is_reply })
-        });
-        out.memo.put_back(held);
-        let ahead = ahead?;
+            Ahead { client, hash, is_reply }
+        };
         self.table
             .look(ahead.client, |shard| fetch(ptr::from_ref(shard.home(ahead.hash, ahead.is_reply)).cast()));
         Some(ahead)
@@ -73,7 +74,7 @@ impl Director {
 
     /// The second step: shows `fetch` the places of the entry that will be read.
     #[inline]
-    pub fn look_further(&self, ahead: Ahead, fetch: impl Fn(*const u8)) {
+    pub(crate) fn look_further(&self, ahead: Ahead, fetch: impl Fn(*const u8)) {
         self.table.look(ahead.client, |shard| {
             if let Some(entry) = shard.likely(ahead.hash, ahead.is_reply) {
                 fetch(entry);

@@ -2,7 +2,7 @@
 
 use uvs_wire::Packet;
 
-use crate::base::frame::PortId;
+use crate::base::ids::PortId;
 use crate::base::spec::{MacAddr, MarkRule};
 
 /// The mark of a packet: that of the first rule that matches, else 0.

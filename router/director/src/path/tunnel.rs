@@ -21,9 +21,11 @@ use uvs_wire::{Address, Packet, ethernet, gre, gue, tcp, udp, vnet};
 use crate::base::frame::{Frame, Offload};
 use crate::base::spec::{Forwarding, Tunnel, TunnelChecksum};
 use crate::base::verdict::{DropReason, Verdict};
-use crate::director::{Director, Scene};
+use crate::net::lane::Lane;
 use crate::net::network::Hop;
-use crate::path::report::{Report, wire_len};
+use crate::path::output::{output, output_each, wire_len};
+use crate::path::report::{Report, check_mtu, count_report, report};
+use crate::scene::Scene;
 use crate::track::connection::RequestKey;
 
 /// No link has a smaller MTU (RFC 791).
@@ -90,250 +92,229 @@ fn source_port(packet: &Packet) -> u16 {
     SOURCE_PORTS.start() + u16::try_from(offset).expect("less than the number of ports")
 }
 
-impl Director {
-    /// Puts a packet, or each of a train, into another one to the destination.
-    pub(crate) fn encapsulate(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &mut Frame,
-        packet: &Packet,
-        to: Address,
-        hop: Hop,
-        tunnel: Tunnel,
-    ) -> Verdict {
-        let Some(src) = hop.source else {
+/// Puts a packet into another one to the destination, to go to that hop then.
+///
+/// # Errors
+/// It was dropped, or it was a GSO packet whose packets have left one by one.
+pub(crate) fn encapsulate(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &Packet,
+    to: Address,
+    hop: Hop,
+    tunnel: Tunnel,
+) -> Result<Hop, Verdict> {
+    let Some(src) = hop.source else {
+        return Err(Verdict::Drop(DropReason::NoRoute));
+    };
+    let hop = Hop { mtu: scene.tables.path_mtus.of(to, hop.mtu, scene.now), ..hop };
+    let way = Way { tunnel, src, dst: to, hop };
+    let options = &scene.snapshot.options;
+    let remote = remote_checksum(tunnel, frame, packet);
+    let overhead = way.outer_len() + shim_len(tunnel, remote.is_some());
+    let overhead = u32::try_from(overhead).expect("headers are short");
+    let least = if options.compat_ipvs && !to.is_v4() { SMALLEST_MTU_V6 } else { SMALLEST_MTU };
+    let Some(mut room) = hop.mtu.checked_sub(overhead).filter(|room| *room >= least) else {
+        return Err(Verdict::Drop(DropReason::FragmentationNeeded));
+    };
+    if !packet.is_v4() && !options.compat_ipvs {
+        room = room.max(SMALLEST_MTU_V6);
+    }
+    let honour_df = options.pmtu_disc;
+    if honour_df || !packet.is_v4() {
+        check_mtu(scene, lane, frame, packet, room)?;
+    }
+    match frame.offload.gso_type & !vnet::GSO_ECN {
+        vnet::GSO_NONE => encapsulate_one(scene, frame, packet, way, remote)?,
+        // One datagram, to be fragmented by IP.
+        vnet::GSO_UDP => {
+            frame.offload.gso_type = vnet::GSO_NONE;
+            encapsulate_one(scene, frame, packet, way, None)?
+        }
+        _ if frame.offload.inner_start == 0 && wire_len(frame, packet) + overhead <= hop.mtu => {
+            encapsulate_whole(scene, frame, packet, way)?
+        }
+        _ => return Err(encapsulate_each(scene, lane, frame, way)),
+    }
+    Ok(hop)
+}
+
+/// Puts the headers of the tunnel in front of a GSO packet, once for all its packets: whoever cuts it gives them to
+/// each (see [`Frame::cut`]), with lengths and checksums of its own.
+fn encapsulate_whole(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, way: Way) -> Result<(), Verdict> {
+    let count = u32::try_from(frame.packets()).unwrap_or(u32::MAX);
+    let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, false));
+    if !frame.grow_front(outer_len + shim_len) {
+        return Err(Verdict::Drop(DropReason::Oversized));
+    }
+    let inner_start = u16::try_from(outer_len + shim_len).expect("headers are short");
+    frame.offload.inner_start = inner_start;
+    let shim = &mut frame.bytes_mut()[outer_len..outer_len + shim_len];
+    let protocol = emit_shim(shim, packet, way, None);
+    let dont_fragment = outer_dont_fragment(scene, packet);
+    let id = if dont_fragment { 0 } else { scene.tables.next_ip_id.fetch_add(count, Relaxed) };
+    // The lengths of the whole, for a device that takes such a packet. There may be more than they can say.
+    let told = u16::try_from(frame.len() - outer_len).ok();
+    let told =
+        told.filter(|told| usize::from(*told) + ipv4::HEADER_LEN <= usize::from(u16::MAX)).unwrap_or(0);
+    if protocol == udp::PROTOCOL {
+        frame.bytes_mut()[outer_len + 4..outer_len + 6].copy_from_slice(&told.to_be_bytes());
+    }
+    emit_outer(frame.bytes_mut(), packet, way, (protocol, told), (id, dont_fragment));
+    Ok(())
+}
+
+fn outer_dont_fragment(scene: &Scene<'_>, packet: &Packet) -> bool {
+    packet.is_v4() && packet.dont_fragment && scene.snapshot.options.pmtu_disc
+}
+
+/// The packets of a GSO packet, one by one: where they have to go in fragments, and where they are in a tunnel already.
+fn encapsulate_each(scene: &Scene<'_>, lane: &mut Lane, frame: &Frame, way: Way) -> Verdict {
+    output_each(lane, frame, |lane, segment| {
+        let Ok(packet) = Packet::parse(segment.bytes()) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        match encapsulate_one(scene, segment, &packet, way, None) {
+            Ok(()) => output(scene, lane, segment, &way.hop, None),
+            Err(verdict) => verdict,
+        }
+    })
+}
+
+fn encapsulate_one(
+    scene: &Scene<'_>,
+    frame: &mut Frame,
+    packet: &Packet,
+    way: Way,
+    remote: Option<(u16, u16)>,
+) -> Result<(), Verdict> {
+    if remote.is_some() {
+        frame.offload = Offload::default();
+    } else if has_checksum(way.tunnel) {
+        frame.complete_checksum();
+    }
+    let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, remote.is_some()));
+    // The length that the outer header tells: of IPv6 without that header itself.
+    let told = frame.len() + shim_len + if way.dst.is_v4() { outer_len } else { 0 };
+    if told > usize::from(u16::MAX) || !frame.grow_front(outer_len + shim_len) {
+        return Err(Verdict::Drop(DropReason::Oversized));
+    }
+    match &mut frame.fragments {
+        // The first of them takes the new headers.
+        Some(fragments) if packet.is_v4() == way.dst.is_v4() => {
+            let data: usize = fragments.lengths.iter().map(|&length| usize::from(length)).sum();
+            let grown = shim_len + (packet.total_len as usize).saturating_sub(data);
+            if let Some(first) = fragments.lengths.first_mut() {
+                *first = first.saturating_add(u16::try_from(grown).unwrap_or(u16::MAX));
+            }
+        }
+        other => *other = None,
+    }
+    let fits = frame.len() <= way.hop.mtu as usize && frame.fragments.is_none();
+    let protocol = emit_shim(&mut frame.bytes_mut()[outer_len..], packet, way, remote);
+    let payload_len = u16::try_from(frame.len() - outer_len).expect("no longer than what is told");
+    let dont_fragment = outer_dont_fragment(scene, packet);
+    let id = if dont_fragment && fits || !way.dst.is_v4() {
+        0
+    } else {
+        scene.tables.next_ip_id.fetch_add(1, Relaxed)
+    };
+    emit_outer(frame.bytes_mut(), packet, way, (protocol, payload_len), (id, dont_fragment));
+    Ok(())
+}
+
+/// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the
+/// destination of a connection. Returns where in the quote the client's packet is, and that packet.
+pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> Option<(usize, Packet)> {
+    if !scene.snapshot.network.is_local(outer.src) || outer.fragment_offset != 0 {
+        return None;
+    }
+    let start = usize::from(outer.header_len);
+    let (protocol, shim) = match outer.protocol {
+        ipv4::PROTOCOL_IPIP | ipv6::PROTOCOL_IPV6 => (outer.protocol, 0),
+        udp::PROTOCOL => {
+            let (protocol, len) = gue::parse(quote.get(start + udp::HEADER_LEN..)?).ok()?;
+            (protocol, udp::HEADER_LEN + len)
+        }
+        gre::PROTOCOL => {
+            let (ether_type, len) = gre::parse(quote.get(start..)?).ok()?;
+            let is_v4 = ether_type == ethernet::ETHERTYPE_IPV4;
+            (if is_v4 { ipv4::PROTOCOL_IPIP } else { ipv6::PROTOCOL_IPV6 }, len)
+        }
+        _ => return None,
+    };
+    let offset = start + shim;
+    let inner = Packet::parse_quoted(quote.get(offset..)?).ok()?;
+    if protocol_of(&inner) != protocol {
+        return None;
+    }
+    let key = RequestKey::of(&inner);
+    let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
+    let connection = shard.get(shard.request(&key)?);
+    let is_ours = match connection.forwarding {
+        Forwarding::Tunnel(Tunnel::Ipip) => shim == 0,
+        Forwarding::Tunnel(Tunnel::Gue { port, .. }) => {
+            outer.protocol == udp::PROTOCOL && outer.dst_port == port
+        }
+        Forwarding::Tunnel(Tunnel::Gre { .. }) => outer.protocol == gre::PROTOCOL,
+        Forwarding::Nat | Forwarding::Direct => false,
+    };
+    if !is_ours || connection.destination_addr != outer.dst {
+        return None;
+    }
+    Some((offset, inner))
+}
+
+/// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.
+/// `outer` and `tunnelled` are what [`Self::quoted_tunnel`] was given and gave.
+pub(crate) fn relay_about_tunnel(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    outer: &Packet,
+    tunnelled: (usize, Packet),
+) -> Verdict {
+    let (offset, inner) = tunnelled;
+    let compat = scene.snapshot.options.compat_ipvs;
+    let both_v4 = packet.is_v4() && inner.is_v4();
+    if compat && !both_v4 {
+        return Verdict::Drop(DropReason::IcmpUnrelated);
+    }
+    let start = usize::from(packet.header_len);
+    let message = &frame.bytes()[start..];
+    let original = &message[icmp::HEADER_LEN + offset..];
+    // The kernel counts what was inside, and then what it tells the client.
+    count_report(scene, &inner, original.len() as u64);
+    let (kind, code) = (message[0], message[1]);
+    let rest = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
+    let too_big = match packet.is_v4() {
+        true => (kind, code) == (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED),
+        false => kind == v6::PACKET_TOO_BIG,
+    };
+    if too_big {
+        let Some(hop) = scene.snapshot.network.route(outer.dst) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        let hop = Hop { mtu: self.path_mtus.of(to, hop.mtu, scene.now), ..hop };
-        let way = Way { tunnel, src, dst: to, hop };
-        let options = &scene.snapshot.options;
-        let remote = remote_checksum(tunnel, frame, packet);
-        let overhead = way.outer_len() + shim_len(tunnel, remote.is_some());
-        let overhead = u32::try_from(overhead).expect("headers are short");
-        let least = if options.compat_ipvs && !to.is_v4() { SMALLEST_MTU_V6 } else { SMALLEST_MTU };
-        let Some(mut room) = hop.mtu.checked_sub(overhead).filter(|room| *room >= least) else {
-            return Verdict::Drop(DropReason::FragmentationNeeded);
-        };
-        if !packet.is_v4() && !options.compat_ipvs {
-            room = room.max(SMALLEST_MTU_V6);
+        let mtu = if packet.is_v4() { rest & 0xffff } else { rest };
+        let (mtu, was_used) = scene.tables.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
+        scene.tables.withdraw_flows(None);
+        if inner.is_v4() && !inner.dont_fragment {
+            return Verdict::Consume;
         }
-        let honour_df = options.pmtu_disc;
-        if (honour_df || !packet.is_v4())
-            && let Err(verdict) = self.check_mtu(scene, frame, packet, room)
-        {
-            return verdict;
-        }
-        match frame.offload.gso_type & !vnet::GSO_ECN {
-            vnet::GSO_NONE => self.encapsulate_one(scene, frame, packet, way, remote),
-            // One datagram, to be fragmented by IP.
-            vnet::GSO_UDP => {
-                frame.offload.gso_type = vnet::GSO_NONE;
-                self.encapsulate_one(scene, frame, packet, way, None)
-            }
-            _ if frame.offload.inner_start == 0 && wire_len(frame, packet) + overhead <= hop.mtu => {
-                self.encapsulate_whole(scene, frame, packet, way)
-            }
-            _ => self.encapsulate_train(scene, frame, way),
-        }
+        // The kernel reads the MTU off a route that it looked up before it learned.
+        let mtu = if compat && !was_used { hop.mtu } else { mtu };
+        let overhead = u32::try_from(offset).expect("headers are short");
+        let room = mtu.saturating_sub(overhead);
+        let room = if inner.is_v4() { room.max(SMALLEST_MTU) } else { room.max(SMALLEST_MTU_V6) };
+        report(scene, lane, original, &inner, Report::TooBig(room));
+    } else if packet.is_v4() == inner.is_v4() {
+        report(scene, lane, original, &inner, Report::Relay { kind, code, rest: 0 });
+    } else {
+        report(scene, lane, original, &inner, Report::HostUnreachable);
     }
-
-    /// Puts the headers of the tunnel in front of a train, once for all its packets: whoever cuts it gives them to
-    /// each (see [`Frame::cut`]), with lengths and checksums of its own.
-    fn encapsulate_whole(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &mut Frame,
-        packet: &Packet,
-        way: Way,
-    ) -> Verdict {
-        let count = u32::try_from(frame.packets()).unwrap_or(u32::MAX);
-        let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, false));
-        if !frame.grow_front(outer_len + shim_len) {
-            return Verdict::Drop(DropReason::Oversized);
-        }
-        let inner_start = u16::try_from(outer_len + shim_len).expect("headers are short");
-        frame.offload.inner_start = inner_start;
-        let shim = &mut frame.bytes_mut()[outer_len..outer_len + shim_len];
-        let protocol = emit_shim(shim, packet, way, None);
-        let dont_fragment = self.outer_dont_fragment(scene, packet);
-        let id = if dont_fragment { 0 } else { self.next_ip_id.fetch_add(count, Relaxed) };
-        // The lengths of the whole, for a device that takes such a train. There may be more than they can say.
-        let told = u16::try_from(frame.len() - outer_len).ok();
-        let told =
-            told.filter(|told| usize::from(*told) + ipv4::HEADER_LEN <= usize::from(u16::MAX)).unwrap_or(0);
-        if protocol == udp::PROTOCOL {
-            frame.bytes_mut()[outer_len + 4..outer_len + 6].copy_from_slice(&told.to_be_bytes());
-        }
-        emit_outer(frame.bytes_mut(), packet, way, (protocol, told), (id, dont_fragment));
-        self.output(scene, frame, &way.hop, None)
-    }
-
-    fn outer_dont_fragment(&self, scene: &Scene<'_>, packet: &Packet) -> bool {
-        packet.is_v4() && packet.dont_fragment && scene.snapshot.options.pmtu_disc
-    }
-
-    /// The packets of a train, one by one: where they have to go in fragments, and where they are in a tunnel already.
-    fn encapsulate_train(&self, scene: &mut Scene<'_>, frame: &Frame, way: Way) -> Verdict {
-        let Ok(mut cut) = frame.cut(0, false) else { return Verdict::Drop(DropReason::Malformed) };
-        while let Some(piece) = cut.next() {
-            let mut segment = Frame::from_bytes(piece.headers);
-            segment.append(piece.data);
-            let Ok(packet) = Packet::parse(segment.bytes()) else {
-                return Verdict::Drop(DropReason::Malformed);
-            };
-            match self.encapsulate_one(scene, &mut segment, &packet, way, None) {
-                Verdict::Transmit(port) => scene.out.push(port, segment),
-                Verdict::Consume => {}
-                Verdict::Drop(reason) => return Verdict::Drop(reason),
-            }
-        }
-        Verdict::Consume
-    }
-
-    fn encapsulate_one(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &mut Frame,
-        packet: &Packet,
-        way: Way,
-        remote: Option<(u16, u16)>,
-    ) -> Verdict {
-        if remote.is_some() {
-            frame.offload = Offload::default();
-        } else if has_checksum(way.tunnel) {
-            frame.complete_checksum();
-        }
-        let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, remote.is_some()));
-        // The length that the outer header tells: of IPv6 without that header itself.
-        let told = frame.len() + shim_len + if way.dst.is_v4() { outer_len } else { 0 };
-        if told > usize::from(u16::MAX) || !frame.grow_front(outer_len + shim_len) {
-            return Verdict::Drop(DropReason::Oversized);
-        }
-        match &mut frame.fragments {
-            // The first of them takes the new headers.
-            Some(fragments) if packet.is_v4() == way.dst.is_v4() => {
-                let data: usize = fragments.lengths.iter().map(|&length| usize::from(length)).sum();
-                let grown = shim_len + (packet.total_len as usize).saturating_sub(data);
-                if let Some(first) = fragments.lengths.first_mut() {
-                    *first = first.saturating_add(u16::try_from(grown).unwrap_or(u16::MAX));
-                }
-            }
-            other => *other = None,
-        }
-        let fits = frame.len() <= way.hop.mtu as usize && frame.fragments.is_none();
-        let protocol = emit_shim(&mut frame.bytes_mut()[outer_len..], packet, way, remote);
-        let payload_len = u16::try_from(frame.len() - outer_len).expect("no longer than what is told");
-        let dont_fragment = self.outer_dont_fragment(scene, packet);
-        let id =
-            if dont_fragment && fits || !way.dst.is_v4() { 0 } else { self.next_ip_id.fetch_add(1, Relaxed) };
-        emit_outer(frame.bytes_mut(), packet, way, (protocol, payload_len), (id, dont_fragment));
-        self.output(scene, frame, &way.hop, None)
-    }
-
-    /// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the
-    /// destination of a connection. Returns where in the quote the client's packet is, and that packet.
-    pub(crate) fn quoted_tunnel(
-        &self,
-        scene: &Scene<'_>,
-        quote: &[u8],
-        outer: &Packet,
-    ) -> Option<(usize, Packet)> {
-        if !scene.snapshot.network.is_local(outer.src) || outer.fragment_offset != 0 {
-            return None;
-        }
-        let start = usize::from(outer.header_len);
-        let (protocol, shim) = match outer.protocol {
-            ipv4::PROTOCOL_IPIP | ipv6::PROTOCOL_IPV6 => (outer.protocol, 0),
-            udp::PROTOCOL => {
-                let (protocol, len) = gue::parse(quote.get(start + udp::HEADER_LEN..)?).ok()?;
-                (protocol, udp::HEADER_LEN + len)
-            }
-            gre::PROTOCOL => {
-                let (ether_type, len) = gre::parse(quote.get(start..)?).ok()?;
-                let is_v4 = ether_type == ethernet::ETHERTYPE_IPV4;
-                (if is_v4 { ipv4::PROTOCOL_IPIP } else { ipv6::PROTOCOL_IPV6 }, len)
-            }
-            _ => return None,
-        };
-        let offset = start + shim;
-        let inner = Packet::parse_quoted(quote.get(offset..)?).ok()?;
-        if protocol_of(&inner) != protocol {
-            return None;
-        }
-        let key = RequestKey {
-            client: inner.src,
-            virtual_addr: inner.dst,
-            client_port: inner.src_port,
-            virtual_port: inner.dst_port,
-            protocol: inner.protocol,
-            template: false,
-        };
-        let shard = self.table.shard(key.protocol, key.client, key.client_port);
-        let connection = shard.get(shard.request(&key)?);
-        let is_ours = match connection.forwarding {
-            Forwarding::Tunnel(Tunnel::Ipip) => shim == 0,
-            Forwarding::Tunnel(Tunnel::Gue { port, .. }) => {
-                outer.protocol == udp::PROTOCOL && outer.dst_port == port
-            }
-            Forwarding::Tunnel(Tunnel::Gre { .. }) => outer.protocol == gre::PROTOCOL,
-            Forwarding::Nat | Forwarding::Direct => false,
-        };
-        if !is_ours || connection.destination_addr != outer.dst {
-            return None;
-        }
-        Some((offset, inner))
-    }
-
-    /// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.
-    /// `outer` and `tunnelled` are what [`Self::quoted_tunnel`] was given and gave.
-    pub(crate) fn relay_about_tunnel(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &Frame,
-        packet: &Packet,
-        outer: &Packet,
-        tunnelled: (usize, Packet),
-    ) -> Verdict {
-        let (offset, inner) = tunnelled;
-        let compat = scene.snapshot.options.compat_ipvs;
-        let both_v4 = packet.is_v4() && inner.is_v4();
-        if compat && !both_v4 {
-            return Verdict::Drop(DropReason::IcmpUnrelated);
-        }
-        let start = usize::from(packet.header_len);
-        let message = &frame.bytes()[start..];
-        let original = &message[icmp::HEADER_LEN + offset..];
-        // The kernel counts what was inside, and then what it tells the client.
-        self.count_report(&inner, original.len() as u64);
-        let (kind, code) = (message[0], message[1]);
-        let rest = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
-        let too_big = match packet.is_v4() {
-            true => (kind, code) == (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED),
-            false => kind == v6::PACKET_TOO_BIG,
-        };
-        if too_big {
-            let Some(hop) = scene.snapshot.network.route(outer.dst) else {
-                return Verdict::Drop(DropReason::NoRoute);
-            };
-            let mtu = if packet.is_v4() { rest & 0xffff } else { rest };
-            let (mtu, was_used) = self.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
-            self.withdraw_flows(None);
-            if inner.is_v4() && !inner.dont_fragment {
-                return Verdict::Consume;
-            }
-            // The kernel reads the MTU off a route that it looked up before it learned.
-            let mtu = if compat && !was_used { hop.mtu } else { mtu };
-            let overhead = u32::try_from(offset).expect("headers are short");
-            let room = mtu.saturating_sub(overhead);
-            let room = if inner.is_v4() { room.max(SMALLEST_MTU) } else { room.max(SMALLEST_MTU_V6) };
-            self.report(scene, original, &inner, Report::TooBig(room));
-        } else if packet.is_v4() == inner.is_v4() {
-            self.report(scene, original, &inner, Report::Relay { kind, code, rest: 0 });
-        } else {
-            self.report(scene, original, &inner, Report::HostUnreachable);
-        }
-        Verdict::Consume
-    }
+    Verdict::Consume
 }
 
 /// Whether the tunnel's headers have a checksum over the packet in it.

@@ -1,20 +1,25 @@
 //! One tracked connection, or a persistence template.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
 use crate::base::spec::{Forwarding, Protocol};
 use crate::base::time::{Duration, Instant, Timeout};
-use crate::choose::feedback::AskedAt;
-use crate::choose::ftp::Ftp;
-use crate::choose::service::{Counted, Destination};
-use crate::flows::Cached;
+use crate::track::cached::Cached;
+use crate::track::class::{Class, USED};
+use crate::track::control::Control;
+use crate::track::destination::{Counted, Destination};
+use crate::track::feedback::AskedAt;
+use crate::track::ftp::Ftp;
+use crate::track::queued::Neighbours;
 use crate::track::sctp::SctpState;
-use crate::track::table::{Class, Neighbours};
 use crate::track::tcp::TcpState;
 use crate::track::wheel::Links;
+
+/// What a new entry lives for until its first packet has set its state.
+const NEW_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Template entries of firewall-mark services carry this protocol (`IP` in listings).
 pub(crate) const PROTOCOL_IP: u8 = 0;
@@ -43,6 +48,23 @@ impl RequestKey {
             template: false,
         }
     }
+
+    /// The connection that a packet of ours to its client belongs to.
+    pub(crate) fn answered_by(packet: &Packet) -> Self {
+        Self::between((packet.dst, packet.dst_port), (packet.src, packet.src_port), packet.protocol)
+    }
+
+    /// The connection of a client to an address that it asked for.
+    pub(crate) fn between(client: (Address, u16), asked_for: (Address, u16), protocol: u8) -> Self {
+        Self {
+            client: client.0,
+            virtual_addr: asked_for.0,
+            client_port: client.1,
+            virtual_port: asked_for.1,
+            protocol,
+            template: false,
+        }
+    }
 }
 
 /// What a reply carries: protocol, the destination it comes from, and the client it goes to.
@@ -58,26 +80,24 @@ pub(crate) struct ReplyKey {
 impl ReplyKey {
     /// The connection that a packet belongs to as a reply.
     pub(crate) fn of(packet: &Packet) -> Self {
+        Self::between((packet.src, packet.src_port), (packet.dst, packet.dst_port), packet.protocol)
+    }
+
+    /// The connection that a packet of ours to its destination belongs to.
+    pub(crate) fn answering(packet: &Packet) -> Self {
+        Self::between((packet.dst, packet.dst_port), (packet.src, packet.src_port), packet.protocol)
+    }
+
+    /// The connection of a client with a destination.
+    pub(crate) fn between(destination: (Address, u16), client: (Address, u16), protocol: u8) -> Self {
         Self {
-            destination: packet.src,
-            client: packet.dst,
-            destination_port: packet.src_port,
-            client_port: packet.dst_port,
-            protocol: packet.protocol,
+            destination: destination.0,
+            client: client.0,
+            destination_port: destination.1,
+            client_port: client.1,
+            protocol,
         }
     }
-}
-
-/// What a template knows about the connections it placed, and an FTP control connection about its data
-/// connections. Shared with them.
-#[derive(Debug, Default)]
-pub(crate) struct Control {
-    /// Connections it placed that are still there.
-    pub(crate) controlled: AtomicU32,
-    /// One of them was established once.
-    pub(crate) assured: AtomicBool,
-    /// The template belongs to a one-packet service.
-    pub(crate) one_packet: bool,
 }
 
 /// A connection entry.
@@ -164,13 +184,88 @@ const UDP_STATE: &str = "UDP";
 pub(crate) const UDP_ANSWERED: u8 = 1;
 
 impl Connection {
+    /// A connection that begins: in no state yet, and for a moment only until its first packet sets one.
+    pub(crate) fn new(
+        request: RequestKey,
+        destination: Arc<Destination>,
+        port: u16,
+        control: Option<Arc<Control>>,
+        now: Instant,
+    ) -> Self {
+        let forwarding = destination.forwarding();
+        Self {
+            request,
+            destination_addr: destination.addr,
+            destination_port: port,
+            forwarding,
+            state: TcpState::None.number(),
+            no_output: true,
+            is_invalid: false,
+            counted: Counted::Inactive,
+            in_packets: 0,
+            timeout: NEW_TIMEOUT.into(),
+            expires_at: now + NEW_TIMEOUT,
+            asked_at: None,
+            destination,
+            control,
+            ftp: None,
+            links: Links::default(),
+            queued: Neighbours::default(),
+            cached: Cached::default(),
+            tallied: Tallied::default(),
+            class: Class::default(),
+        }
+    }
+
+    /// The same, or a template, that lives for `timeout` from now on.
+    pub(crate) fn lasting(self, timeout: Duration, now: Instant) -> Self {
+        Self { timeout: timeout.into(), expires_at: now + timeout, ..self }
+    }
+
+    /// Lets go of what it held, once it has left the table.
+    pub(crate) fn release(self) {
+        self.destination.detach(self.counted);
+        self.release_control();
+    }
+
     pub(crate) fn reply_key(&self) -> ReplyKey {
-        ReplyKey {
-            destination: self.destination_addr,
-            client: self.request.client,
-            destination_port: self.destination_port,
-            client_port: self.request.client_port,
-            protocol: self.request.protocol,
+        ReplyKey::between(
+            (self.destination_addr, self.destination_port),
+            (self.request.client, self.request.client_port),
+            self.request.protocol,
+        )
+    }
+
+    /// What it is to somebody who looks for room, as it stands now.
+    #[inline]
+    pub(crate) fn class_now(&self) -> Class {
+        if self.request.template {
+            let assured = self.control.as_ref().is_some_and(|control| control.assured.load(Relaxed));
+            return if assured { Class::ConfirmedTemplate } else { Class::Template };
+        }
+        if self.is_embryonic() {
+            return Class::HalfOpen;
+        }
+        if self.is_over() {
+            return Class::Ended;
+        }
+        let (is_closing, is_open) = match Protocol::from_number(self.request.protocol) {
+            Some(Protocol::Tcp) => {
+                let state = TcpState::from_number(self.state);
+                (matches!(state, TcpState::FinWait | TcpState::CloseWait), state == TcpState::Established)
+            }
+            Some(Protocol::Sctp) => {
+                let state = SctpState::from_number(self.state);
+                (state.is_closing(), state == SctpState::Established)
+            }
+            // That a destination answers does not say that the client is who it says.
+            Some(Protocol::Udp) | None => (false, false),
+        };
+        match (is_closing, is_open && !self.no_output) {
+            (true, _) => Class::Closing,
+            (false, true) => Class::Established,
+            (false, false) if self.in_packets < USED => Class::Claimed,
+            (false, false) => Class::OneSided,
         }
     }
 

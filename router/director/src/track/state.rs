@@ -4,11 +4,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use uvs_wire::Packet;
 
-use crate::base::spec::{Protocol, Timeouts};
+use crate::base::spec::{Options, Protocol, Timeouts};
 use crate::base::time::Timeout;
-use crate::choose::service::Counted;
-use crate::director::Snapshot;
 use crate::track::connection::{Connection, UDP_ANSWERED};
+use crate::track::destination::Counted;
 use crate::track::sctp::{SctpEvent, SctpState};
 use crate::track::tcp::{Seen, TcpEvent, TcpState};
 
@@ -17,6 +16,21 @@ use crate::track::tcp::{Seen, TcpEvent, TcpState};
 pub(crate) struct Timers {
     tcp: [Timeout; TcpState::ALL.len()],
     udp: Timeout,
+}
+
+/// What moves states: the timeouts in force, and whether TCP is on its guard.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    timers: &'a Timers,
+    secure_tcp: bool,
+}
+
+impl<'a> Rules<'a> {
+    #[inline]
+    pub(crate) fn new(timers: &'a Timers, options: &Options) -> Self {
+        // As in the kernel, 1 and 2 guard only while memory is short.
+        Self { timers, secure_tcp: options.secure_tcp == 3 }
+    }
 }
 
 impl Timers {
@@ -47,14 +61,14 @@ impl Default for Timers {
 /// Returns whether the state is another now.
 pub(crate) fn advance(
     connection: &mut Connection,
-    snapshot: &Snapshot,
+    rules: Rules<'_>,
     protocol: Protocol,
     seen: Seen,
     packet: &Packet,
     ip: &[u8],
 ) -> bool {
     match protocol {
-        Protocol::Tcp => advance_tcp(connection, snapshot, seen, packet.tcp_flags),
+        Protocol::Tcp => advance_tcp(connection, rules, seen, packet.tcp_flags),
         Protocol::Sctp => {
             let Some(event) = SctpEvent::of(packet.transport(ip)) else { return false };
             let state = SctpState::from_number(connection.state);
@@ -69,16 +83,14 @@ pub(crate) fn advance(
             connection.timeout = next.timeout().into();
             next != state
         }
-        Protocol::Udp => advance_udp(connection, snapshot, seen),
+        Protocol::Udp => advance_udp(connection, rules, seen),
     }
 }
 
 /// The same for a TCP segment with these flags.
-pub(crate) fn advance_tcp(connection: &mut Connection, snapshot: &Snapshot, seen: Seen, flags: u8) -> bool {
+pub(crate) fn advance_tcp(connection: &mut Connection, rules: Rules<'_>, seen: Seen, flags: u8) -> bool {
     let state = TcpState::from_number(connection.state);
-    // As in the kernel, 1 and 2 guard only while memory is short.
-    let secure = snapshot.options.secure_tcp == 3;
-    let next = state.next(seen, TcpEvent::of(flags), secure);
+    let next = state.next(seen, TcpEvent::of(flags), rules.secure_tcp);
     if next != state {
         recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
         if next == TcpState::Established {
@@ -86,13 +98,13 @@ pub(crate) fn advance_tcp(connection: &mut Connection, snapshot: &Snapshot, seen
         }
         connection.state = next.number();
     }
-    connection.timeout = snapshot.timers.tcp(next);
+    connection.timeout = rules.timers.tcp(next);
     next != state
 }
 
 /// The same for a datagram.
-pub(crate) fn advance_udp(connection: &mut Connection, snapshot: &Snapshot, seen: Seen) -> bool {
-    connection.timeout = snapshot.timers.udp();
+pub(crate) fn advance_udp(connection: &mut Connection, rules: Rules<'_>, seen: Seen) -> bool {
+    connection.timeout = rules.timers.udp();
     if seen != Seen::Output {
         return false;
     }

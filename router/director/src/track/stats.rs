@@ -13,9 +13,9 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use crate::base::ids::SHARDS;
+use crate::base::lock::lock;
 use crate::base::view::{Counters, Rates};
-use crate::choose::service::lock;
-use crate::track::table::SHARDS;
 
 /// What was counted of packets; of connections only in the lane that all share. On a cache line of its own: workers in
 /// different shards do not meet.

@@ -16,8 +16,8 @@
 //! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
 //! goes through a shard does so in slices between which it lets go of the lock.
 
-mod class;
 mod index;
+mod keys;
 mod queue;
 mod room;
 mod shard;
@@ -25,85 +25,27 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-use core::hash::Hasher;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use foldhash::SharedSeed;
-use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
+use crate::base::ids::SHARDS;
+use crate::base::lock::lock;
 use crate::base::spec::Evict;
 use crate::base::time::{Duration, Instant};
-use crate::choose::service::lock;
-use crate::flows::Flows;
+use crate::track::bypass::Bypass;
+use crate::track::class::Class;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
-pub(crate) use class::{Class, USED};
-pub(crate) use queue::Neighbours;
+use keys::{Keys, shard_of};
 use shard::Lens;
 pub(crate) use shard::{EntryId, Shard};
 
-/// How many shards there are.
-pub(crate) const SHARDS: usize = 64;
 /// Entries that one call of [`Table::expire`] takes out of one shard while it holds the lock.
 const EXPIRE_SLICE: usize = 32;
 /// Entries that are looked at while a lock is held.
 const LOOK_SLICE: u32 = 256;
-
-/// What keys the hashes, so that no remote can choose collisions.
-struct Keys {
-    seed: u64,
-    shared: SharedSeed,
-}
-
-impl Keys {
-    fn new(seed: u64) -> Self {
-        Self { seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15, shared: SharedSeed::from_u64(seed) }
-    }
-
-    /// Of one address and what stands beside it.
-    #[inline]
-    fn hash(&self, seed: u64, addr: Address, beside: u64) -> u64 {
-        let (hi, lo) = addr.halves();
-        let mut hasher = FoldHasher::with_seed(seed, &self.shared);
-        hasher.write_u128(u128::from(hi) << 64 | u128::from(lo));
-        hasher.write_u64(beside);
-        hasher.finish()
-    }
-
-    /// Of what both directions carry: it chooses the shard, and all other hashes start from it.
-    #[inline]
-    fn client(&self, protocol: u8, client: Address, port: u16) -> u64 {
-        self.hash(self.seed, client, u64::from(protocol) << 16 | u64::from(port))
-    }
-
-    #[inline]
-    fn request(&self, client: u64, key: &RequestKey) -> u32 {
-        upper(self.hash(
-            client,
-            key.virtual_addr,
-            u64::from(key.template) << 16 | u64::from(key.virtual_port),
-        ))
-    }
-
-    #[inline]
-    fn reply(&self, client: u64, key: &ReplyKey) -> u32 {
-        upper(self.hash(client, key.destination, u64::from(key.destination_port)))
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the upper half")]
-fn upper(hash: u64) -> u32 {
-    (hash >> 32) as u32
-}
-
-#[inline]
-fn shard_of(client: u64) -> usize {
-    #[allow(clippy::cast_possible_truncation, reason = "six bits")]
-    let shard = (client >> (u64::BITS - SHARDS.trailing_zeros())) as usize;
-    shard
-}
 
 /// A shard, locked for one client.
 pub(crate) struct Locked<'a> {
@@ -204,7 +146,7 @@ pub(crate) struct Table {
     /// Entries whose client port is 0: it is not known yet.
     open: AtomicUsize,
     /// What leaves the table leaves the flow cache.
-    flows: Option<Arc<Flows>>,
+    flows: Option<Arc<dyn Bypass>>,
 }
 
 /// The table is at its limit.
@@ -239,7 +181,7 @@ impl Table {
         }
     }
 
-    pub(crate) fn use_flows(&mut self, flows: Arc<Flows>) {
+    pub(crate) fn use_flows(&mut self, flows: Arc<dyn Bypass>) {
         self.flows = Some(flows);
     }
 

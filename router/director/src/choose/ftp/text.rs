@@ -14,12 +14,7 @@ use core::ops::Range;
 
 use uvs_wire::Address;
 
-/// How the client wants its next data connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passive {
-    Pasv,
-    Epsv,
-}
+use crate::track::ftp::Passive;
 
 /// A client's command about data connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

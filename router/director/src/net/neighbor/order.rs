@@ -4,9 +4,17 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::{Key, UNUSED};
-use crate::base::time::Instant;
-use crate::choose::service::lock;
+use uvs_wire::Address;
+
+use crate::base::ids::PortId;
+use crate::base::lock::lock;
+use crate::base::time::{Duration, Instant};
+
+/// An entry that nothing has used for this long goes.
+pub(super) const UNUSED: Duration = Duration::from_secs(600);
+
+/// An address on the link of an interface.
+pub(super) type Key = (PortId, Address);
 
 /// What an entry is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

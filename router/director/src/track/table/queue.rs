@@ -1,24 +1,9 @@
 //! Entries in the order in which they came: which one of a class is the oldest in a shard.
 
 use super::slab::Slab;
+use crate::track::queued::Neighbours;
 
 const NONE: u32 = u32::MAX;
-/// Instead of a neighbour, of an entry that is in no queue.
-const OUT: u32 = u32::MAX - 1;
-
-/// The links of one entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Neighbours {
-    older: u32,
-    newer: u32,
-}
-
-impl Default for Neighbours {
-    fn default() -> Self {
-        Self { older: OUT, newer: OUT }
-    }
-}
-
 /// A doubly linked list through entries of a slab.
 pub(super) struct Queue {
     oldest: u32,

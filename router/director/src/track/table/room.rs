@@ -7,12 +7,13 @@
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use super::class::Class;
 use super::{EntryId, SHARDS, Shard, Table};
+use crate::base::lock::lock;
 use crate::base::spec::Evict;
 use crate::base::time::Instant;
-use crate::choose::service::{Shared, lock};
+use crate::track::class::Class;
 use crate::track::connection::Connection;
+use crate::track::destination::Shared;
 
 /// Entries of a class that are looked at for one that makes room, in one shard.
 const CANDIDATES: usize = 8;

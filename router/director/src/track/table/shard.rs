@@ -3,12 +3,12 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-use super::Keys;
-use super::class::Class;
 use super::index::Index;
+use super::keys::Keys;
 use super::queue::Queue;
 use super::slab::Slab;
 use crate::base::time::Instant;
+use crate::track::class::Class;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
 use crate::track::wheel::Wheel;
 
@@ -51,7 +51,7 @@ impl Shard {
         }
     }
 
-    /// Which of the [`SHARDS`](super::SHARDS) it is.
+    /// Which of the [`SHARDS`](crate::base::ids::SHARDS) it is.
     #[inline]
     pub(crate) fn number(&self) -> usize {
         self.number
@@ -123,7 +123,7 @@ impl Shard {
         if now != Tallied::default() {
             self.states[now.index()] += 1;
         }
-        let class = Class::of(connection);
+        let class = connection.class_now();
         if class != connection.class {
             self.leave(id);
             self.join(id, class);
@@ -155,7 +155,7 @@ impl Shard {
     /// The entry counts as the newest of its class, which may be another than before.
     pub(crate) fn renew(&mut self, id: EntryId) {
         self.leave(id);
-        self.join(id, Class::of(self.slab.get(id.0)));
+        self.join(id, self.slab.get(id.0).class_now());
     }
 
     /// The entry of a class that has been there for longest.

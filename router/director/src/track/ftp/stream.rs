@@ -12,7 +12,7 @@
 
 /// How the server's stream becomes the client's.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// What is added to sequence numbers before the replaced bytes.
     before: u32,
     replaced: Option<Replaced>,
@@ -48,7 +48,7 @@ impl Replaced {
 
 impl Stream {
     /// Whether sequence numbers differ at all.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.before == 0 && self.replaced.is_none()
     }
 
@@ -60,21 +60,21 @@ impl Stream {
     }
 
     /// Whether a byte at `seq` lies behind all that was replaced.
-    pub(super) fn is_new(&self, seq: u32) -> bool {
+    pub(crate) fn is_new(&self, seq: u32) -> bool {
         self.replaced
             .as_ref()
             .is_none_or(|replaced| distance(replaced.seq.wrapping_add(replaced.old_len), seq).is_some())
     }
 
     /// From now on the `old_len` bytes from `seq` on are `new`. They must lie behind all replaced before.
-    pub(super) fn replace(&mut self, seq: u32, old_len: u32, new: &[u8]) {
+    pub(crate) fn replace(&mut self, seq: u32, old_len: u32, new: &[u8]) {
         debug_assert!(self.is_new(seq), "replacements go forward");
         self.before = self.after();
         self.replaced = Some(Replaced { seq, old_len, new: new.into() });
     }
 
     /// Forgets replaced bytes that are far behind `seq`.
-    pub(super) fn advance_to(&mut self, seq: u32) {
+    pub(crate) fn advance_to(&mut self, seq: u32) {
         if let Some(replaced) = &self.replaced
             && distance(replaced.seq, seq).is_some_and(|ahead| ahead > FORGET_AFTER)
         {
@@ -84,7 +84,7 @@ impl Stream {
     }
 
     /// Where the server's byte `seq` is in the client's numbering.
-    pub(super) fn position(&self, seq: u32) -> u32 {
+    pub(crate) fn position(&self, seq: u32) -> u32 {
         match &self.replaced {
             Some(replaced) => match distance(replaced.seq, seq) {
                 None => seq.wrapping_add(self.before),
@@ -99,7 +99,7 @@ impl Stream {
 
     /// What the server sees acknowledged when the client acknowledges all before `ack`: the last byte boundary
     /// whose place is not behind `ack`.
-    pub(super) fn acknowledged(&self, ack: u32) -> u32 {
+    pub(crate) fn acknowledged(&self, ack: u32) -> u32 {
         let Some(replaced) = &self.replaced else { return ack.wrapping_sub(self.before) };
         match distance(replaced.seq.wrapping_add(self.before), ack) {
             None => ack.wrapping_sub(self.before),
@@ -111,7 +111,7 @@ impl Stream {
     }
 
     /// What the client gets of a segment that has replaced bytes in it; `None`: it has none.
-    pub(super) fn edited(&self, seq: u32, payload: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn edited(&self, seq: u32, payload: &[u8]) -> Option<Vec<u8>> {
         let replaced = self.replaced.as_ref()?;
         let old_end = replaced.seq.wrapping_add(replaced.old_len);
         let end = seq.wrapping_add(length(payload));

@@ -7,13 +7,6 @@
 //! ```
 //! The class with the most entries, times its weight, makes room: a flood of whatever kind makes its own class the largest.
 
-use core::sync::atomic::Ordering::Relaxed;
-
-use crate::base::spec::Protocol;
-use crate::track::connection::Connection;
-use crate::track::sctp::SctpState;
-use crate::track::tcp::TcpState;
-
 /// So many packets from its client and a connection may well be in use.
 pub(crate) const USED: u8 = 3;
 
@@ -73,7 +66,7 @@ impl Class {
         }
     }
 
-    pub(super) const fn weight(self) -> u64 {
+    pub(crate) const fn weight(self) -> u64 {
         match self {
             Self::Established => 0,
             Self::Ended | Self::HalfOpen | Self::Claimed | Self::Template => 8,
@@ -82,44 +75,12 @@ impl Class {
     }
 
     /// Of these the one goes that was silent for longest, of others the oldest.
-    pub(super) const fn goes_by_silence(self) -> bool {
+    pub(crate) const fn goes_by_silence(self) -> bool {
         self.weight() == 1
     }
 
     /// Whether packets of such an entry may have passed in the flow cache without a word.
-    pub(super) const fn is_told_late(self) -> bool {
+    pub(crate) const fn is_told_late(self) -> bool {
         matches!(self, Self::Claimed | Self::Closing | Self::OneSided)
-    }
-
-    #[inline]
-    pub(super) fn of(connection: &Connection) -> Self {
-        if connection.request.template {
-            let assured = connection.control.as_ref().is_some_and(|control| control.assured.load(Relaxed));
-            return if assured { Self::ConfirmedTemplate } else { Self::Template };
-        }
-        if connection.is_embryonic() {
-            return Self::HalfOpen;
-        }
-        if connection.is_over() {
-            return Self::Ended;
-        }
-        let (is_closing, is_open) = match Protocol::from_number(connection.request.protocol) {
-            Some(Protocol::Tcp) => {
-                let state = TcpState::from_number(connection.state);
-                (matches!(state, TcpState::FinWait | TcpState::CloseWait), state == TcpState::Established)
-            }
-            Some(Protocol::Sctp) => {
-                let state = SctpState::from_number(connection.state);
-                (state.is_closing(), state == SctpState::Established)
-            }
-            // That a destination answers does not say that the client is who it says.
-            Some(Protocol::Udp) | None => (false, false),
-        };
-        match (is_closing, is_open && !connection.no_output) {
-            (true, _) => Self::Closing,
-            (false, true) => Self::Established,
-            (false, false) if connection.in_packets < USED => Self::Claimed,
-            (false, false) => Self::OneSided,
-        }
     }
 }

@@ -14,16 +14,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use foldhash::fast::FixedState;
-use uvs_wire::{Address, Packet, fragment, rewrite};
+use uvs_wire::{Address, Packet, fragment};
 
-use crate::base::frame::{Fragments, Frame, Outbox, PortId};
-use crate::base::spec::{Family, Limits, Protocol};
+use crate::base::frame::Fragments;
+use crate::base::ids::PortId;
+use crate::base::lock::lock;
+use crate::base::spec::Limits;
 use crate::base::time::{Duration, Instant};
-use crate::base::verdict::{DropReason, Verdict};
-use crate::choose::service::lock;
-use crate::director::{Director, Scene};
-use crate::path::input::ICMP;
-use crate::path::report::Report;
+use crate::base::verdict::DropReason;
 
 /// As in Linux (`ipfrag_time`, `ip6frag_time`), counted from the fragment that came first.
 const TIMEOUT_V4: Duration = Duration::from_secs(30);
@@ -98,9 +96,9 @@ pub(crate) enum Added {
 
 /// A packet that was not whole in time.
 pub(crate) struct Expired {
-    port: PortId,
+    pub(crate) port: PortId,
     /// Its first fragment, if that came.
-    first: Option<Vec<u8>>,
+    pub(crate) first: Option<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -357,64 +355,6 @@ impl Reassembly {
         }
         self.set_due(state);
         expired
-    }
-}
-
-impl Director {
-    /// A fragment. It waits for the others where the kernel with IPVS would gather them: for us, and on their way
-    /// through while there are services (of IPv4, if of a protocol that IPVS knows). The whole packet stands in
-    /// `frame` then; other fragments are left as they are.
-    pub(crate) fn gather(
-        &self,
-        scene: &mut Scene<'_>,
-        frame: &mut Frame,
-        packet: Packet,
-    ) -> Result<Packet, Verdict> {
-        let snapshot = scene.snapshot;
-        if !snapshot.network.is_local_seen_from(packet.dst, scene.port) {
-            let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
-            let balanced = !packet.is_v4()
-                || packet.protocol == ICMP
-                || Protocol::from_number(packet.protocol).is_some();
-            if !balanced || !snapshot.services.iter().any(|service| service.key.family() == family) {
-                return Ok(packet);
-            }
-            // In the kernel IPv4 fragments are gathered later than these are looked at.
-            if packet.is_v4() {
-                self.check_ttl(scene, frame, &packet)?;
-                if let Some(hop) = snapshot.network.route(packet.dst) {
-                    self.check_mtu(scene, frame, &packet, hop.mtu)?;
-                }
-            }
-        }
-        let (added, evicted) = self.reassembly.add(frame.bytes(), &packet, scene.port, scene.now);
-        for _ in 0..evicted {
-            self.count_drop(DropReason::FragmentLimit);
-        }
-        match added {
-            Added::Waits => Err(Verdict::Consume),
-            Added::Refused(reason) => Err(Verdict::Drop(reason)),
-            Added::Whole(bytes, fragments) => {
-                frame.fill(&bytes);
-                frame.fragments = Some(Box::new(fragments));
-                Packet::parse(frame.bytes()).map_err(|error| Verdict::Drop(error.into()))
-            }
-        }
-    }
-
-    /// Gives up packets that are not whole in time; who sent the first fragment of one hears of it.
-    pub(crate) fn expire_fragments(&self, now: Instant, out: &mut Outbox) {
-        for Expired { port, first } in self.reassembly.expire(now) {
-            self.count_drop(DropReason::FragmentLimit);
-            let Some(mut first) = first else { continue };
-            let Ok(mut packet) = Packet::parse_quoted(&first) else { continue };
-            let snapshot = self.snapshot.load();
-            if !snapshot.network.is_local_seen_from(packet.dst, port) {
-                rewrite::decrement_ttl(&mut first, &mut packet);
-            }
-            let mut scene = Scene::new(&snapshot, port, now, out);
-            self.report(&mut scene, &first, &packet, Report::ReassemblyTimeout);
-        }
     }
 }
 

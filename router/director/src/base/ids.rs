@@ -1,0 +1,16 @@
+//! What names or numbers things that several modules share.
+
+use core::fmt;
+
+/// One interface of the director: an index that the caller assigns, from 0, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.0)
+    }
+}
+
+/// How many shards the connection table has; counters keep a lane for each.
+pub(crate) const SHARDS: usize = 64;

@@ -1,0 +1,173 @@
+//! The first stage: from a frame to what it is about.
+//!
+//! ```text
+//!   Ethernet > ARP?  > IP header, options > ND? > source, target > fragments > marks > Class
+//!              `-------------------------------`- end here; so do pings, and what nobody takes
+//! ```
+
+use uvs_wire::{Packet, ethernet, icmp, ipv4, ipv6};
+
+use crate::base::frame::{FRAME_MAX, Frame};
+use crate::base::spec::{Family, Link, MacAddr, Protocol};
+use crate::base::verdict::{DropReason, Verdict};
+use crate::flow_cache::{FlowKey, Passed};
+use crate::net::lane::Lane;
+use crate::net::network::{Owner, is_impossible_source};
+use crate::path::discovery::{arp_input, discovery_input, is_discovery};
+use crate::path::gather::gather;
+use crate::path::icmp::is_icmp;
+use crate::path::ip_options::{self, Options};
+use crate::path::marks::mark_of;
+use crate::path::node::{icmp_to_us, refuse};
+use crate::path::report::{Report, report};
+use crate::scene::Scene;
+
+/// What a packet is about.
+pub(crate) enum Class {
+    /// A request: of a balanced protocol, to an address of ours or by its mark.
+    Request(Protocol),
+    /// An ICMP error to an address of ours.
+    Error,
+    /// A packet for somebody else: a destination's reply, an ICMP error about a request, or plain routing.
+    Transit,
+}
+
+/// Says what a frame is about, which holds an IP packet from then on, and finishes the scene: who sent it, and its mark.
+///
+/// # Errors
+/// It goes no further: it was dropped, or it was for the director itself.
+#[inline]
+pub(crate) fn classify(
+    scene: &mut Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+) -> Result<(Packet, Class), Verdict> {
+    let Some(interface) = scene.snapshot.network.interface(scene.port) else {
+        return Err(Verdict::Drop(DropReason::UnknownPort));
+    };
+    if frame.len() > FRAME_MAX {
+        return Err(Verdict::Drop(DropReason::Oversized));
+    }
+    let is_group = match interface.link {
+        Link::Ethernet(mac) => strip_ethernet(scene, lane, mac, frame)?,
+        Link::Ip => false,
+    };
+    let mut packet = parse(scene, lane, frame)?;
+    let network = &scene.snapshot.network;
+    if is_impossible_source(packet.src)
+        || network.owner(packet.src, scene.port) != Owner::Other
+        || packet.dst.is_loopback()
+        || packet.dst.is_unspecified()
+    {
+        return Err(Verdict::Drop(DropReason::Martian));
+    }
+    let owner = network.owner(packet.dst, scene.port);
+    if is_group || owner == Owner::Broadcast || packet.dst.is_multicast() {
+        return Err(Verdict::Drop(DropReason::Multicast));
+    }
+    if packet.is_fragment() {
+        packet = gather(scene, lane, frame, packet)?;
+    }
+    let marks = &scene.snapshot.marks;
+    if !marks.is_empty() {
+        scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
+    }
+    let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
+    if owner == Owner::Local || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family) {
+        let class = to_us(scene, lane, frame, &packet)?;
+        Ok((packet, class))
+    } else {
+        Ok((packet, Class::Transit))
+    }
+}
+
+/// Takes the Ethernet header off an IP packet. Whether its frame went to a group of stations.
+#[inline]
+fn strip_ethernet(
+    scene: &mut Scene<'_>,
+    lane: &mut Lane,
+    own: MacAddr,
+    frame: &mut Frame,
+) -> Result<bool, Verdict> {
+    if frame.len() < ethernet::HEADER_LEN {
+        return Err(Verdict::Drop(DropReason::Truncated));
+    }
+    let to = MacAddr(ethernet::destination(frame.bytes()));
+    if to != own && !to.is_multicast() {
+        return Err(Verdict::Drop(DropReason::NotForUs));
+    }
+    scene.source_mac = Some(MacAddr(ethernet::source(frame.bytes())));
+    if scene.tables.flows.is_some() {
+        scene.ticket = frame.take_tag();
+    }
+    match ethernet::ethertype(frame.bytes()) {
+        ethernet::ETHERTYPE_IPV4 | ethernet::ETHERTYPE_IPV6 => {
+            frame.strip_front(ethernet::HEADER_LEN);
+            Ok(to.is_multicast())
+        }
+        ethernet::ETHERTYPE_ARP => Err(arp_input(scene, lane, own, frame.bytes())),
+        _ => Err(Verdict::Drop(DropReason::UnknownEtherType)),
+    }
+}
+
+/// Parses an IP packet, once for all that follows, and checks its header. Neighbour discovery ends here.
+#[inline]
+fn parse(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Packet, Verdict> {
+    let packet = Packet::parse(frame.bytes()).map_err(|error| Verdict::Drop(error.into()))?;
+    frame.truncate(packet.total_len as usize);
+    if let Some(ticket) = scene.ticket {
+        scene.passed = Some(Passed {
+            key: FlowKey {
+                protocol: packet.protocol,
+                source: (packet.src, packet.src_port),
+                destination: (packet.dst, packet.dst_port),
+            },
+            ticket,
+            frames: 1,
+            is_whole: frame.offload.gso_type != 0,
+        });
+    }
+    if packet.is_v4() && !ipv4::header_checksum_ok(frame.bytes()) {
+        return Err(Verdict::Drop(DropReason::BadChecksum));
+    }
+    match ip_options::check(frame.bytes(), &packet) {
+        Options::Fine => {}
+        Options::SourceRoute => return Err(Verdict::Drop(DropReason::SourceRoute)),
+        Options::Bad(pointer) => {
+            report(scene, lane, frame.bytes(), &packet, Report::BadOption(pointer));
+            return Err(Verdict::Drop(DropReason::Malformed));
+        }
+    }
+    if is_discovery(frame.bytes(), &packet) {
+        return Err(discovery_input(scene, lane, frame.bytes(), &packet));
+    }
+    Ok(packet)
+}
+
+/// A packet to an address of ours: an ICMP error, a request, or one for the director as a host, whose answer ends it.
+#[inline]
+fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet) -> Result<Class, Verdict> {
+    if !packet.is_v4()
+        && let Some(field) = ipv6::waypoint_field(frame.bytes(), packet)
+    {
+        report(scene, lane, frame.bytes(), packet, Report::NoWaypoint { field });
+        return Err(Verdict::Drop(DropReason::NotHandled));
+    }
+    if packet.is_fragment() {
+        // By its mark, but nobody was there to gather it.
+        return Err(Verdict::Drop(DropReason::Fragment));
+    }
+    if is_icmp(packet) {
+        if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
+            return Ok(Class::Error);
+        }
+        return Err(icmp_to_us(scene, lane, frame, packet));
+    }
+    match Protocol::from_number(packet.protocol) {
+        Some(protocol) => {
+            ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
+            Ok(Class::Request(protocol))
+        }
+        None => Err(refuse(scene, lane, frame, packet)),
+    }
+}

@@ -1,0 +1,295 @@
+//! The second stage: which connection a packet belongs to, or which one begins with it.
+//!
+//! ```text
+//!   Request   index of requests > meet: use it, or it makes room for a new one
+//!                `-- none > claimed? > begin: service, place, entered > its entry
+//!   Error     the packet that it quotes > where that one's connection goes
+//!   Transit   route, scope, TTL, MTU > index of replies > the entry, or none: plain routing
+//! ```
+//! The shard of the entry stays locked: the next stage moves the connection under the same lock.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use uvs_wire::{Packet, icmp, rewrite, sctp, tcp};
+
+use crate::base::frame::Frame;
+use crate::base::spec::Protocol;
+use crate::base::time::Instant;
+use crate::base::verdict::{DropReason, Verdict};
+use crate::net::lane::Lane;
+use crate::net::network::Hop;
+use crate::path::begin::{enter, find_place};
+use crate::path::classify::Class;
+use crate::path::icmp::is_icmp;
+use crate::path::node::refuse;
+use crate::path::related;
+use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
+use crate::path::target::Target;
+use crate::scene::Scene;
+use crate::scene::snapshot::Snapshot;
+use crate::track::connection::{Connection, ReplyKey, RequestKey};
+use crate::track::sctp::{SctpState, first_chunk};
+use crate::track::table::{EntryId, Locked};
+use crate::track::tcp::TcpState;
+
+/// How often a packet looks for its connection. The second time finds the one that the first has entered, unless other
+/// workers take it out in between because the table is at its limit.
+const ADMIT_ROUNDS: usize = 4;
+
+/// An entry of the connection table, with its shard locked.
+pub(crate) struct Entry<'a> {
+    pub(crate) shard: Locked<'a>,
+    pub(crate) id: EntryId,
+}
+
+/// What a packet belongs to.
+pub(crate) enum Found<'a> {
+    /// It is a request of this connection.
+    Request(Entry<'a>, Protocol),
+    /// It is a reply on this connection, and its next hop is that.
+    Reply(Entry<'a>, Protocol, Hop),
+    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection.
+    Target(Target),
+    /// Nothing: it goes on to that hop.
+    Nothing(Hop),
+}
+
+/// What a packet finds when it meets a connection that is there.
+enum Meeting {
+    Use,
+    /// It ends now, and the packet starts another.
+    Replace,
+    Drop,
+}
+
+/// Finds what a packet belongs to.
+///
+/// # Errors
+/// It goes no further: it was dropped, or answered.
+#[inline]
+pub(crate) fn find<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+    class: Class,
+) -> Result<Found<'a>, Verdict> {
+    match class {
+        Class::Request(protocol) => request(scene, lane, frame, packet, protocol),
+        Class::Error => related::to_request(scene, lane, frame, packet).map(Found::Target),
+        Class::Transit => transit(scene, lane, frame, packet),
+    }
+}
+
+/// A TCP, UDP or SCTP packet to an address of ours.
+#[inline]
+fn request<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+    protocol: Protocol,
+) -> Result<Found<'a>, Verdict> {
+    // As in the kernel, whose hooks go with the last service.
+    if scene.snapshot.services.is_empty() {
+        return Err(refuse(scene, lane, frame, packet));
+    }
+    match admit(scene, lane, frame, packet, protocol) {
+        Ok(Some(found)) => Ok(found),
+        // A marked packet may be on its way to anybody.
+        Ok(None) if !scene.snapshot.network.is_local(packet.dst) => transit(scene, lane, frame, packet),
+        Ok(None) => Err(refuse(scene, lane, frame, packet)),
+        Err(reason) => Err(Verdict::Drop(reason)),
+    }
+}
+
+/// Finds the connection of a request or makes it. `None`: no service wants the packet.
+#[inline]
+fn admit<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    protocol: Protocol,
+) -> Result<Option<Found<'a>>, DropReason> {
+    let key = RequestKey::of(packet);
+    let (mut is_new, mut replaces) = (false, false);
+    for _ in 0..ADMIT_ROUNDS {
+        let mut shard = scene.shard(key.protocol, key.client, key.client_port);
+        if let Some(id) = shard.request(&key) {
+            scene.tables.refresh(&mut shard, id, scene.now);
+            let meeting = if is_new {
+                Meeting::Use
+            } else {
+                meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now)
+            };
+            match meeting {
+                Meeting::Use => return Ok(Some(Found::Request(Entry { shard, id }, protocol))),
+                Meeting::Drop => return Err(DropReason::DestinationGone),
+                Meeting::Replace => {
+                    // As in the kernel, whose timers run later, it is there until the new one is placed.
+                    drop(shard);
+                    replaces = true;
+                }
+            }
+        } else {
+            drop(shard);
+            if scene.tables.table.claim(&key, scene.now) {
+                continue;
+            }
+        }
+        let placed = find_place(scene, lane, frame, packet, protocol);
+        if core::mem::take(&mut replaces) {
+            retire(scene, &key, (packet, frame.bytes()), protocol);
+        }
+        let Some((placement, one_packet)) = placed? else { return Ok(None) };
+        if one_packet {
+            let connection = placement.connection(key, scene.now);
+            connection.destination.tally.count_connection();
+            connection.destination.tally.count_in_alone(u64::from(packet.total_len));
+            connection.release_control();
+            return Ok(Some(Found::Target(Target::of(&connection))));
+        }
+        enter(scene, key, placement)?;
+        is_new = true;
+    }
+    Err(DropReason::ConnectionLimit)
+}
+
+/// Ends a connection whose place a new one takes, unless another worker has done so.
+fn retire(scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
+    let mut shard = scene.shard(key.protocol, key.client, key.client_port);
+    let Some(id) = shard.request(key) else { return };
+    if matches!(meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now), Meeting::Replace) {
+        scene.tables.table.remove(&mut shard, id).release();
+    }
+}
+
+/// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU come first.
+#[inline]
+fn transit<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+) -> Result<Found<'a>, Verdict> {
+    let Some(hop) = scene.snapshot.network.route(packet.dst) else {
+        report(scene, lane, frame.bytes(), packet, Report::NetUnreachable);
+        return Err(Verdict::Drop(DropReason::NoRoute));
+    };
+    check_scope(scene, lane, frame, packet, None)?;
+    check_ttl(scene, lane, frame, packet)?;
+    check_mtu(scene, lane, frame, packet, hop.mtu)?;
+    rewrite::decrement_ttl(frame.bytes_mut(), packet);
+    if packet.is_fragment() {
+        return Ok(Found::Nothing(hop));
+    }
+    if is_icmp(packet) {
+        if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
+            related::to_reply(scene, frame, packet).map_err(Verdict::Drop)?;
+        }
+        return Ok(Found::Nothing(hop));
+    }
+    match Protocol::from_number(packet.protocol) {
+        Some(protocol) => reply(scene, lane, frame, packet, protocol, hop).map_err(Verdict::Drop),
+        None => Ok(Found::Nothing(hop)),
+    }
+}
+
+/// A packet for somebody else that may be a destination's answer on a translated connection.
+#[inline]
+fn reply<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    protocol: Protocol,
+    hop: Hop,
+) -> Result<Found<'a>, DropReason> {
+    if scene.snapshot.services.is_empty() {
+        return Ok(Found::Nothing(hop));
+    }
+    let key = ReplyKey::of(packet);
+    let mut shard = scene.shard(key.protocol, key.client, key.client_port);
+    if let Some(id) = shard.reply(&key) {
+        scene.tables.refresh(&mut shard, id, scene.now);
+        if shard.get(id).expires_at > scene.now {
+            return Ok(Found::Reply(Entry { shard, id }, protocol, hop));
+        }
+    }
+    drop(shard);
+    unknown_reply(scene, lane, frame, packet, protocol)?;
+    Ok(Found::Nothing(hop))
+}
+
+/// With `nat_icmp_send`, a destination that answers on no connection is told so.
+fn unknown_reply(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    protocol: Protocol,
+) -> Result<(), DropReason> {
+    let is_reset = match protocol {
+        Protocol::Tcp => packet.tcp_flags & tcp::RST != 0,
+        Protocol::Udp => false,
+        Protocol::Sctp => first_chunk(packet.transport(frame.bytes())) == Some(sctp::ABORT),
+    };
+    if !scene.snapshot.options.nat_icmp_send
+        || is_reset
+        || !scene.tables.servers.contains(protocol, packet.src, packet.src_port)
+    {
+        return Ok(());
+    }
+    report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
+    Err(DropReason::NoConnection)
+}
+
+/// What becomes of a connection that a request meets.
+#[inline]
+fn meet(
+    snapshot: &Snapshot,
+    connection: &Connection,
+    packet: &Packet,
+    ip: &[u8],
+    protocol: Protocol,
+    now: Instant,
+) -> Meeting {
+    if connection.expires_at <= now {
+        return Meeting::Replace;
+    }
+    let options = &snapshot.options;
+    let destination = &connection.destination;
+    let starts = match protocol {
+        Protocol::Tcp => packet.tcp_flags & tcp::SYN != 0,
+        Protocol::Udp => false,
+        Protocol::Sctp => first_chunk(packet.transport(ip)) == Some(sctp::INIT),
+    };
+    if starts {
+        let drained = destination.weight() == 0;
+        let (closing, winding_down) = if protocol == Protocol::Sctp {
+            let state = SctpState::from_number(connection.state);
+            (state == SctpState::Closed, state.is_closing())
+        } else {
+            let state = TcpState::from_number(connection.state);
+            let closing = matches!(state, TcpState::TimeWait | TcpState::Close)
+                || state == TcpState::FinWait && connection.is_one_way() && options.conn_reuse_mode & 2 != 0;
+            (closing, matches!(state, TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck))
+        };
+        let is_held = connection.controls().is_some_and(|control| control.controlled.load(Relaxed) > 0);
+        let drained_and_closing = !options.compat_ipvs && drained && (winding_down || closing);
+        if options.expire_nodest_conn && drained
+            || options.conn_reuse_mode != 0 && connection.control.is_none() && closing && !is_held
+            || drained_and_closing
+        {
+            return Meeting::Replace;
+        }
+    }
+    if destination.is_available() {
+        Meeting::Use
+    } else if options.expire_nodest_conn || !options.compat_ipvs && (starts || protocol == Protocol::Udp) {
+        Meeting::Replace
+    } else {
+        Meeting::Drop
+    }
+}

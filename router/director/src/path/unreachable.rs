@@ -1,0 +1,24 @@
+//! Frames that waited for a neighbour in vain.
+
+use uvs_wire::Packet;
+
+use crate::net::lane::Lane;
+use crate::net::neighbor::Waiting;
+use crate::path::report::{Report, report};
+use crate::path::translate;
+use crate::path::tunnel::quoted_tunnel;
+use crate::scene::Scene;
+
+/// A frame waited for a neighbour in vain: its sender hears of it, in the words of what it sent.
+pub(crate) fn report_unreachable(scene: &Scene<'_>, lane: &mut Lane, waiting: Waiting) {
+    let Waiting { mut frame, asked_for } = waiting;
+    let Ok(mut packet) = Packet::parse(frame.bytes()) else { return };
+    if let Some((addr, port)) = asked_for {
+        translate::back(&mut frame, &mut packet, addr, port);
+    }
+    // What we had put into a tunnel comes from us: who sent what is inside is told.
+    if let Some((offset, inner)) = quoted_tunnel(scene, frame.bytes(), &packet) {
+        return report(scene, lane, &frame.bytes()[offset..], &inner, Report::HostUnreachable);
+    }
+    report(scene, lane, frame.bytes(), &packet, Report::HostUnreachable);
+}

@@ -1,0 +1,283 @@
+//! A real server behind a service: what it is, what it carries, and what it has counted.
+//!
+//! A connection holds its destination, so one that is removed lives on, unavailable, until its last connection is gone.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use uvs_wire::Address;
+
+use crate::base::lock::lock;
+use crate::base::scheduler::{Candidate, Load};
+use crate::base::spec::{DestinationSpec, Forwarding};
+use crate::base::view::DestinationView;
+use crate::track::feedback::Feedback;
+use crate::track::stats::{Stats, Tally};
+
+/// What a service and its destinations share, and what outlives the service while they do.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) stats: Stats,
+    /// The sum over all services.
+    total: Arc<Stats>,
+    /// Ids of destinations whose load changed since the scheduler was last told.
+    pub(crate) changed: Mutex<Vec<u32>>,
+    pub(crate) feedback: Feedback,
+    /// Connections and templates that name one of them.
+    entries: AtomicUsize,
+    /// What it left of its share of the table when that was last looked at.
+    pub(crate) unused: AtomicUsize,
+}
+
+impl Shared {
+    /// Of a service whose counts are part of `total`.
+    pub(crate) fn new(total: Arc<Stats>) -> Self {
+        Self {
+            stats: Stats::default(),
+            total,
+            changed: Mutex::default(),
+            feedback: Feedback::default(),
+            entries: AtomicUsize::new(0),
+            unused: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Connections and templates of the service.
+    #[inline]
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+}
+
+/// One destination of a service.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// Stable within the service.
+    pub(crate) id: u32,
+    pub(crate) addr: Address,
+    pub(crate) port: u16,
+    /// Whether the RIP is an address of the director's own host.
+    pub(crate) local: AtomicBool,
+    spec: RwLock<DestinationSpec>,
+    weight: AtomicU32,
+    /// The last one above 0 since it was added, as the kernel keeps it; 0: it never had one.
+    pub(crate) last_weight: AtomicU32,
+    active: AtomicU32,
+    inactive: AtomicU32,
+    persistent: AtomicU32,
+    /// Belongs to a service; false once it was removed.
+    available: AtomicBool,
+    overloaded: AtomicBool,
+    /// Is on the list of changed loads.
+    pub(crate) listed: AtomicBool,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) stats: Stats,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// How a connection counts at its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Active,
+    Inactive,
+    Persistent,
+}
+
+impl Destination {
+    pub(crate) fn new(id: u32, spec: DestinationSpec, shared: Arc<Shared>) -> Self {
+        let tally = Arc::new(Tally::new());
+        shared.stats.join(&tally);
+        shared.total.join(&tally);
+        Self {
+            id,
+            addr: spec.addr.ip().into(),
+            port: spec.addr.port(),
+            local: AtomicBool::new(false),
+            weight: AtomicU32::new(spec.weight),
+            last_weight: AtomicU32::new(spec.weight),
+            spec: RwLock::new(spec),
+            active: AtomicU32::new(0),
+            inactive: AtomicU32::new(0),
+            persistent: AtomicU32::new(0),
+            available: AtomicBool::new(true),
+            overloaded: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+            stats: Stats::of(&tally),
+            tally,
+            shared,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> DestinationSpec {
+        *self.spec.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The forwarding method of new connections.
+    pub(crate) fn forwarding(&self) -> Forwarding {
+        self.spec().forwarding
+    }
+
+    /// Takes over weight, forwarding and thresholds.
+    pub(crate) fn edit(&self, spec: DestinationSpec) {
+        let mut current = self.spec.write().unwrap_or_else(PoisonError::into_inner);
+        // A limit that is lifted or raised makes room at once; one that is exceeded already counts at once.
+        if spec.upper_threshold == 0 || spec.upper_threshold > current.upper_threshold {
+            self.overloaded.store(false, Relaxed);
+        }
+        if spec.upper_threshold != 0 && self.total() >= u64::from(spec.upper_threshold) {
+            self.overloaded.store(true, Relaxed);
+        }
+        self.weight.store(spec.weight, Relaxed);
+        if spec.weight > 0 {
+            self.last_weight.store(spec.weight, Relaxed);
+        }
+        *current = spec;
+        drop(current);
+        self.load_changed();
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn is_available(&self) -> bool {
+        self.available.load(Relaxed)
+    }
+
+    /// It belongs to its service again, and nobody remembers what it weighed before.
+    pub(crate) fn come_back(&self) {
+        self.last_weight.store(self.weight(), Relaxed);
+        self.set_available(true);
+    }
+
+    pub(crate) fn set_available(&self, available: bool) {
+        self.available.store(available, Relaxed);
+    }
+
+    /// Whether a new connection may go there.
+    pub(crate) fn accepts(&self) -> bool {
+        self.is_serving() && !self.overloaded.load(Relaxed)
+    }
+
+    /// Whether it belongs to a service and is not quiesced.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_available() && self.weight() > 0
+    }
+
+    /// Connections and templates that name it.
+    pub(crate) fn references(&self) -> u32 {
+        self.active.load(Relaxed) + self.inactive.load(Relaxed) + self.persistent.load(Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            active: self.active.load(Relaxed),
+            inactive: self.inactive.load(Relaxed),
+            unavailable: self.overloaded.load(Relaxed),
+        }
+    }
+
+    fn counter(&self, counted: Counted) -> &AtomicU32 {
+        match counted {
+            Counted::Active => &self.active,
+            Counted::Inactive => &self.inactive,
+            Counted::Persistent => &self.persistent,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        u64::from(self.active.load(Relaxed)) + u64::from(self.inactive.load(Relaxed))
+    }
+
+    /// An entry that names this destination came into being.
+    pub(crate) fn attach(&self, counted: Counted) {
+        self.counter(counted).fetch_add(1, Relaxed);
+        self.shared.entries.fetch_add(1, Relaxed);
+        let upper = self.spec().upper_threshold;
+        if upper != 0 && self.total() >= u64::from(upper) {
+            self.overloaded.store(true, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry that named this destination is gone.
+    pub(crate) fn detach(&self, counted: Counted) {
+        let before = self.counter(counted).fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "more connections left than came");
+        self.shared.entries.fetch_sub(1, Relaxed);
+        let spec = self.spec();
+        let clear = match (spec.lower_threshold, spec.upper_threshold) {
+            (0, 0) => true,
+            (0, upper) => self.total() * 4 < u64::from(upper) * 3,
+            (lower, _) => self.total() < u64::from(lower),
+        };
+        if clear {
+            self.overloaded.store(false, Relaxed);
+        }
+        self.load_changed();
+    }
+
+    /// An entry changed between active and inactive.
+    pub(crate) fn recount(&self, from: Counted, to: Counted) {
+        self.counter(from).fetch_sub(1, Relaxed);
+        self.counter(to).fetch_add(1, Relaxed);
+        self.load_changed();
+    }
+
+    /// Has the scheduler told of the load with its next pick; [`Picker::update`] and [`Picker::changes`] take it off again.
+    fn load_changed(&self) {
+        if !self.listed.swap(true, AcqRel) {
+            lock(&self.shared.changed).push(self.id);
+        }
+    }
+
+    pub(crate) fn candidate(&self) -> Candidate {
+        Candidate {
+            id: self.id,
+            weight: self.weight(),
+            address: self.addr.to_ip(),
+            port: self.port,
+            load: self.load(),
+        }
+    }
+
+    /// A packet from a client, of a connection in the shard of that number, which is locked. As in the kernel, what
+    /// passes for a destination that was removed counts nowhere.
+    #[inline]
+    pub(crate) fn count_in(&self, shard: usize, bytes: u64) {
+        if self.is_available() {
+            self.tally.count_in(shard, bytes);
+        }
+    }
+
+    /// The same for a packet from a destination.
+    #[inline]
+    pub(crate) fn count_out(&self, shard: usize, bytes: u64) {
+        if self.is_available() {
+            self.tally.count_out(shard, bytes);
+        }
+    }
+
+    pub(crate) fn view(&self) -> DestinationView {
+        let load = self.load();
+        DestinationView {
+            spec: self.spec(),
+            local: self.local.load(Relaxed),
+            active: load.active,
+            inactive: load.inactive,
+            persistent: self.persistent.load(Relaxed),
+            overloaded: load.unavailable,
+            counters: self.stats.counters(),
+            rates: self.stats.rates(),
+        }
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.shared.stats.leave(&self.tally);
+        self.shared.total.leave(&self.tally);
+    }
+}
