@@ -140,8 +140,8 @@ impl Affinity {
         let word = |client: &[u8; SAVED], at: usize| {
             u64::from_le_bytes(client[at..at + 8].try_into().expect("eight bytes"))
         };
-        // Before the first tick there are no random numbers, and a pick has no time to put all into other chains: who came
-        // when is what clients do not know.
+        // Before the first tick there are no random numbers, and a pick has no time to put all into other chains: who
+        // came when is what clients do not know.
         let key = self.key.or_else(|| {
             (!clients.is_empty()).then(|| {
                 clients.iter().fold([0, 1], |key, client| {

@@ -14,7 +14,8 @@ pub enum Response {
     Answered = 0,
     /// It refused: RST.
     Refused = 1,
-    /// Nothing came so far: told when the client repeats its SYN after a second or more, and when the connection expires.
+    /// Nothing came so far: told when the client repeats its SYN after a second or more, and when the connection
+    /// expires.
     Unanswered = 2,
 }
 

@@ -30,8 +30,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! What most schedulers need is here, too: [`Tournament`] finds the least loaded of many destinations without looking at
-//! them all, [`Affinity`] and [`AddressCache`] remember addresses within bounds. `examples/sticky` uses the first two.
+//! What most schedulers need is here, too: [`Tournament`] finds the least loaded of many destinations without looking
+//! at them all, [`Affinity`] and [`AddressCache`] remember addresses within bounds. `examples/sticky` uses the first
+//! two.
 //!
 //! Built for `wasm32-unknown-unknown` as a `cdylib`, that is a component of the world in `wit/scheduler.wit`.
 //! Built for the machine at hand, [`export!`] adds nothing, and the very same type is tested with
@@ -76,8 +77,8 @@ pub use tournament::{Entry, Tournament};
 /// The director calls it once for each new connection, one call at a time, and never per packet. A panic
 /// ends the instance: the director picks by its own scheduler meanwhile and starts a fresh one.
 pub trait Scheduler: Sized {
-    /// Whether it wants to hear of events ([`observe`](Self::observe)). To be exported by [`export_observing!`] then, and
-    /// by [`export!`] otherwise; to build the other way fails.
+    /// Whether it wants to hear of events ([`observe`](Self::observe)). To be exported by [`export_observing!`] then,
+    /// and by [`export!`] otherwise; to build the other way fails.
     const OBSERVES: bool = false;
 
     /// Bound to a service. `service` names it (text for logs, such as `tcp 192.0.2.10:443`); `options` is the

@@ -17,17 +17,17 @@ const STEP: u64 = 5;
 /// The largest weight ([`Destination::weight`]).
 const WEIGHT_MAX: u64 = (1 << 31) - 1;
 
-/// A policy whose destinations start with a part of their weight: those that are added to a service which is at work, and
-/// those that come back from weight 0, whose caches are cold and whose pools are empty.
+/// A policy whose destinations start with a part of their weight: those that are added to a service which is at work,
+/// and those that come back from weight 0, whose caches are cold and whose pools are empty.
 ///
-/// From `slow-start-floor` percent the weight grows evenly to all of it within `slow-start` seconds. The policy inside sees weights a hundred
-/// times as large as the configured ones (as far as they stay below 2^31), so it should be one in which proportions
-/// count and not sizes. The destinations that a service starts with, all those that come before its first connection,
-/// are warm.
+/// From `slow-start-floor` percent the weight grows evenly to all of it within `slow-start` seconds. The policy inside
+/// sees weights a hundred times as large as the configured ones (as far as they stay below 2^31), so it should be one
+/// in which proportions count and not sizes. The destinations that a service starts with, all those that come before
+/// its first connection, are warm.
 ///
 /// Options: `slow-start=SECONDS` (1 to 86400; without it nobody warms up and nothing is spent on it) and
-/// `slow-start-floor=PERCENT` (1 to 100, 10 at first). All others go to the policy inside. To be made from a policy in two
-/// lines:
+/// `slow-start-floor=PERCENT` (1 to 100, 10 at first). All others go to the policy inside. To be made from a policy in
+/// two lines:
 ///
 /// ```
 /// # use uvs_sdk::{Destinations, Flow, Host, Scheduler, SlowStart};

@@ -173,8 +173,8 @@ impl<S: Scheduler> Lab<S> {
         Some(self.list[position].id)
     }
 
-    /// Destination `id` takes a connection that was placed on it (or does not) `micros` after its SYN; the scheduler hears of it
-    /// at once.
+    /// Destination `id` takes a connection that was placed on it (or does not) `micros` after its SYN; the scheduler
+    /// hears of it at once.
     ///
     /// # Panics
     /// If there is no such destination.

@@ -79,8 +79,8 @@ impl Node {
 }
 
 impl Tournament {
-    /// Starts anew with the loads that are known, from [`Scheduler::update`](crate::Scheduler::update). `rule` says what a destination enters
-    /// with; `None` keeps it out.
+    /// Starts anew with the loads that are known, from [`Scheduler::update`](crate::Scheduler::update). `rule` says
+    /// what a destination enters with; `None` keeps it out.
     pub fn rebuild(&mut self, table: &Destinations, rule: impl Fn(&Destination) -> Option<Entry>) {
         self.rebuild_by(table, |_, destination| rule(destination));
     }

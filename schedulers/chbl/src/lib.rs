@@ -1,5 +1,5 @@
-//! Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a client goes to the same destination each time, as with
-//! `sh` and `mh`, but nobody gets more than its share and a quarter.
+//! Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a client goes to the same destination
+//! each time, as with `sh` and `mh`, but nobody gets more than its share and a quarter.
 //!
 //! ```text
 //!   hash of the client --> ring: 2 . . 1 . 3 . 2 . 1 . . 3 .    to the next point whose destination has room
@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Each destination has points on a ring, as many as its weight asks for, at places that depend on its address and port
-//! only: directors that have the same destinations agree, and a change of the set moves the clients of those points that
-//! come or go. A destination has room while it carries less than `load=PERCENT` (101 to 1000, 125 at first) of what
-//! its weight would have it carry of all connections. Those that do not fit go to the next point, and so do the clients of
-//! who is quiesced or overloaded.
+//! only: directors that have the same destinations agree, and a change of the set moves the clients of those points
+//! that come or go. A destination has room while it carries less than `load=PERCENT` (101 to 1000, 125 at first) of
+//! what its weight would have it carry of all connections. Those that do not fit go to the next point, and so do the
+//! clients of who is quiesced or overloaded.
 //!
-//! What is counted are active connections; of UDP, which has none, all. With `port` the client's port is part of the key.
+//! What is counted are active connections; of UDP, which has none, all. With `port` the client's port is part of the
+//! key.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -150,8 +151,8 @@ impl Chbl {
         }
     }
 
-    /// Whether one more is within the bound: at most `load` percent of the share, rounded up. All shares together are more
-    /// than all connections, so that somebody always has room.
+    /// Whether one more is within the bound: at most `load` percent of the share, rounded up. All shares together are
+    /// more than all connections, so that somebody always has room.
     fn has_room(&self, protocol: Protocol, position: u32) -> bool {
         let share = self.shares[position as usize];
         let fair =

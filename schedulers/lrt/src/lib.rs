@@ -1,14 +1,16 @@
-//! Least response time: the destination that is likely to answer a new connection first. What counts is how long it took
-//! lately from a SYN to its answer, times its connections (with the new one; inactive ones count as in `wlc`), by weight.
+//! Least response time: the destination that is likely to answer a new connection first. What counts is how long it
+//! took lately from a SYN to its answer, times its connections (with the new one; inactive ones count as in `wlc`), by
+//! weight.
 //!
-//! The time is a moving average, of which each answer makes up a quarter. A refusal, or no answer, counts as an answer after
-//! `penalty=MILLISECONDS` (1 to 60000, 1000 at first), or after as long as it was waited for. An average that nothing is
-//! added to halves every `decay=SECONDS` (1 to 3600, 10 at first), down to half of the best there is: so one that was slow gets
-//! a connection again after a while, and what that brings counts. One of which nothing is known yet is tried in the same way.
+//! The time is a moving average, of which each answer makes up a quarter. A refusal, or no answer, counts as an answer
+//! after `penalty=MILLISECONDS` (1 to 60000, 1000 at first), or after as long as it was waited for. An average that
+//! nothing is added to halves every `decay=SECONDS` (1 to 3600, 10 at first), down to half of the best there is: so one
+//! that was slow gets a connection again after a while, and what that brings counts. One of which nothing is known yet
+//! is tried in the same way.
 //!
-//! Only TCP by NAT is measured: the director does not see answers that go another way. Where nothing is known, connections are
-//! spread by their number for the weight (UDP: by all there are). With `slow-start=SECONDS` new destinations warm up
-//! ([`SlowStart`]).
+//! Only TCP by NAT is measured: the director does not see answers that go another way. Where nothing is known,
+//! connections are spread by their number for the weight (UDP: by all there are). With `slow-start=SECONDS` new
+//! destinations warm up ([`SlowStart`]).
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 

@@ -1,12 +1,12 @@
-//! Power of two choices (Mitzenmacher 2001): of a few destinations drawn at random, all different, the one with the fewest
-//! active connections for its weight. Several directors that share real servers do not all run to the same least
+//! Power of two choices (Mitzenmacher 2001): of a few destinations drawn at random, all different, the one with the
+//! fewest active connections for its weight. Several directors that share real servers do not all run to the same least
 //! loaded one, as they do with `lc` and `wlc`.
 //!
-//! Of `choices=N` (2 to 8, 2 at first) draws each eligible destination is as likely to be drawn as any other, whatever its
-//! weight: the weight counts when loads are compared. (The kernel's `twos` draws by weight, and may draw one
+//! Of `choices=N` (2 to 8, 2 at first) draws each eligible destination is as likely to be drawn as any other, whatever
+//! its weight: the weight counts when loads are compared. (The kernel's `twos` draws by weight, and may draw one
 //! destination twice.) A connection that is being placed counts, as in `sed`: of two idle ones the heavier wins. UDP
-//! has no active connections; its flows are compared by all there are. With `slow-start=SECONDS` new destinations warm up
-//! ([`SlowStart`]).
+//! has no active connections; its flows are compared by all there are. With `slow-start=SECONDS` new destinations warm
+//! up ([`SlowStart`]).
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 

@@ -1,5 +1,5 @@
-//! Weighted least connection (kernel `wlc`, what ipvsadm takes where none is named): the eligible destination with
-//! the least overhead for its weight, the first in list order among equals. With `slow-start=SECONDS`, which the kernel's
+//! Weighted least connection (kernel `wlc`, what ipvsadm takes where none is named): the eligible destination with the
+//! least overhead for its weight, the first in list order among equals. With `slow-start=SECONDS`, which the kernel's
 //! has not, new destinations warm up ([`SlowStart`]).
 
 #![cfg_attr(target_arch = "wasm32", no_std)]

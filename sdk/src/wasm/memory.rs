@@ -1,7 +1,7 @@
 //! The allocator of a guest: dlmalloc, and one block beside it for what the director hands over with a pick.
 //!
-//! A pick comes with a short list that is gone when it is answered. To take it from a heap and give it back costs more than
-//! most schedulers think.
+//! A pick comes with a short list that is gone when it is answered. To take it from a heap and give it back costs more
+//! than most schedulers think.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, UnsafeCell};
@@ -59,7 +59,8 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: as in `dealloc`.
             return unsafe { self.heap.realloc(pointer, layout, size) };
         }
-        // SAFETY: the caller gives a size that is not 0 and makes no layout overflow; the old and the new memory are apart.
+        // SAFETY: the caller gives a size that is not 0 and makes no layout overflow; the old and the new memory are
+        // apart.
         unsafe {
             let moved = self.heap.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !moved.is_null() {
@@ -71,8 +72,8 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Where the director puts what it hands over (canonical ABI, `realloc`). It takes the place of the one in wit-bindgen, which
-/// knows the heap only.
+/// Where the director puts what it hands over (canonical ABI, `realloc`). It takes the place of the one in wit-bindgen,
+/// which knows the heap only.
 ///
 /// # Safety
 /// As the canonical ABI says: `old` is null or a memory of `old_size` and `align` that an earlier call returned.

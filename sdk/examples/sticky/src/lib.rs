@@ -1,7 +1,7 @@
 //! The tutorial of the SDKs: fewest connections per weight, sticky for 30 s by client.
 //!
-//! A client that came within the last 30 s goes where it went then, if that destination is still there and eligible. Any
-//! other goes where the fewest connections are for the weight.
+//! A client that came within the last 30 s goes where it went then, if that destination is still there and eligible.
+//! Any other goes where the fewest connections are for the weight.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
