@@ -2,6 +2,7 @@
 
 mod bpf;
 mod component;
+mod deny;
 mod docs;
 mod packages;
 mod sdk;

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: all that has to hold for a commit to be good, what is cheap to find out first.
 //!
 //! ```text
-//!   packages > fmt > light crates, dev profile > wasm --check > bpf --check > sdk > clippy > everything, release
-//!   > namespaces in other modes > doc tests
+//!   packages > fmt > dependencies > light crates, dev profile > wasm --check > bpf --check > sdk > clippy
+//!   > everything, release > namespaces in other modes > doc tests
 //! ```
 //! The steps after `wasm` build the whole workspace in the release profile, so that wasmtime is compiled
 //! once for all of them (clippy reads it once more).
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{bpf, packages, sdk, toolchain};
+use crate::{bpf, deny, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
@@ -154,6 +154,7 @@ impl Session {
     fn take_steps(&mut self) -> GoOn {
         self.install_packages()
             && self.plain("formatting", cargo(&["fmt", "--all", "--check"]))
+            && self.dependencies()
             && self.light_crates()
             && self.shipped_schedulers()
             && self.kernel_programs()
@@ -176,6 +177,19 @@ impl Session {
             Err(error) => Some(format!("{error:#}")),
         };
         self.end("packages", started, Tally::default(), failure)
+    }
+
+    /// Licences, versions and sources of the crates that uvs depends on.
+    fn dependencies(&mut self) -> GoOn {
+        let name = "dependencies";
+        match deny::program(&self.target, self.in_ci) {
+            Ok(Some(program)) => self.plain(name, deny::check(&program)),
+            Ok(None) => {
+                self.notes.push(format!("skipped: cargo-deny, which is not there; {}", deny::ADVICE));
+                true
+            }
+            Err(error) => self.end(name, Instant::now(), Tally::default(), Some(format!("{error:#}"))),
+        }
     }
 
     fn light_crates(&mut self) -> GoOn {
