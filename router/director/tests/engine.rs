@@ -521,8 +521,10 @@ fn the_mtu_of_a_link_is_that_of_its_interface_while_it_is_smaller() {
         let mut interfaces = interfaces.clone();
         interfaces[1].mtu = mtu;
         bench.apply(Change::SetNetwork { interfaces, routes: Vec::new() });
-        let rs1 = "192.168.10.11".parse().unwrap();
-        bench.apply(Change::SetNeighbor { port: SERVER_SIDE, addr: rs1, mac: MacAddr(RS1_MAC) });
+        // The network is another one: who was a neighbour is told anew.
+        for (port, addr, mac) in [(CLIENT_SIDE, CLIENT, CLIENT_MAC), (SERVER_SIDE, RS1, RS1_MAC)] {
+            bench.apply(Change::SetNeighbor { port, addr: addr.into(), mac: MacAddr(mac) });
+        }
     };
     set(1500);
     told(1300);
