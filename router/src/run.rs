@@ -304,6 +304,7 @@ async fn until_the_end(
     // What changes something, one at a time. It may take as long as a module takes to compile: nobody waits for it
     // here.
     let mut work: Option<JoinHandle<Finished>> = None;
+    let mut hairpins = false;
     loop {
         tokio::select! {
             Some(finished) = async { Some(work.as_mut()?.await) } => {
@@ -346,6 +347,7 @@ async fn until_the_end(
             _ = look.tick() => {
                 warn_of_conflicts(live, &mut known);
                 warn_of_full_neighbors(live, &mut evicted);
+                warn_of_hairpins(live, &mut hairpins);
             }
             _ = signals.hangup.recv(), if work.is_none() => {
                 notify::notify(&notify::reloading());
@@ -357,6 +359,17 @@ async fn until_the_end(
                 }));
             }
         }
+    }
+}
+
+/// Logs, once, that clients ask for servers that answer them past the director.
+fn warn_of_hairpins(live: &Live, told: &mut bool) {
+    if !*told && live.director.hairpins() > 0 {
+        *told = true;
+        warn!(
+            "a connection by NAT has its client and its server in one subnet, such as a real server that asks for its own VIP: the \
+             answer does not pass here, and the connection hangs; use direct routing, or put the servers into a subnet of their own"
+        );
     }
 }
 

@@ -159,7 +159,8 @@ fn is_eligible(connection: &Connection) -> bool {
     let request = &connection.request;
     let goes_on = match Protocol::from_number(request.protocol) {
         Some(Protocol::Tcp) => !TcpState::from_number(connection.state).is_over(),
-        Some(Protocol::Udp) => true,
+        // One of a destination that drains leaves it with a packet that comes here.
+        Some(Protocol::Udp) => connection.destination.weight() > 0,
         Some(Protocol::Sctp) | None => false,
     };
     let is_simple = match connection.forwarding {

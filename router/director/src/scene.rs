@@ -3,7 +3,7 @@
 pub(crate) mod outbox;
 pub(crate) mod snapshot;
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::Arc;
 
 use uvs_wire::Address;
@@ -40,6 +40,8 @@ pub(crate) struct Tables {
     pub(crate) defence: Defence,
     /// Real servers that are reached by NAT.
     pub(crate) servers: Servers,
+    /// New connections by NAT between stations of one subnet.
+    pub(crate) hairpins: AtomicU64,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
     /// Where packets pass by.
@@ -61,6 +63,7 @@ impl Tables {
             icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
             defence: Defence::new(),
             servers: Servers::default(),
+            hairpins: AtomicU64::new(0),
             next_ip_id: AtomicU32::new(seed as u32),
             flows: None,
         }

@@ -169,6 +169,12 @@ fn totals(page: &mut Page, status: &Status) {
         "Entries of the neighbour table that made room for others at its limit.",
     )
     .sample(&[], status.neighbors_evicted);
+    page.family(
+        "uvs_hairpin_connections_total",
+        Kind::Counter,
+        "New connections by NAT between stations of one subnet, whose answers pass the director by.",
+    )
+    .sample(&[], status.hairpins);
 }
 
 /// Which counter a family shows: of clients' packets, destinations' packets...

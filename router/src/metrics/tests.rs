@@ -45,6 +45,7 @@ fn busy() -> Snapshot {
             drops: vec![(DropReason::NoRoute, 9)],
             neighbors: 7,
             neighbors_evicted: 13,
+            hairpins: 14,
             evicted: vec![("half_open", 11), ("template", 0)],
             entries_dropped: 12,
             ..Status::default()
@@ -169,6 +170,7 @@ fn every_figure_is_on_the_page() {
         "uvs_connection_entries_limit 1000",
         "uvs_neighbors 7",
         "uvs_neighbors_evicted_total 13",
+        "uvs_hairpin_connections_total 14",
         r#"uvs_entries_removed_total{cause="evicted",class="half_open"} 11"#,
         r#"uvs_entries_removed_total{cause="evicted",class="template"} 0"#,
         r#"uvs_entries_removed_total{cause="drop_entry",class="any"} 12"#,

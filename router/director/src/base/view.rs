@@ -132,6 +132,9 @@ pub struct Status {
     pub drops: Vec<(crate::base::verdict::DropReason, u64)>,
     /// Entries that made room for new ones at the table's limit, so far, by their class.
     pub evicted: Vec<(&'static str, u64)>,
+    /// New connections by NAT, so far, whose client and destination are in one subnet: answers pass
+    /// the director by, and such connections hang.
+    pub hairpins: u64,
     /// Entries that `drop_entry` took out of the table so far.
     pub entries_dropped: u64,
     /// Entries of the neighbour table.

@@ -123,6 +123,12 @@ impl Service {
         self.destinations.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a destination of it takes new connections.
+    pub(crate) fn takes_new(&self) -> bool {
+        let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().any(|destination| destination.accepts())
+    }
+
     pub(crate) fn find(&self, addr: SocketAddr) -> Option<Arc<Destination>> {
         let (ip, port) = (Address::from(addr.ip()), addr.port());
         let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);

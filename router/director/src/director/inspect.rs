@@ -93,6 +93,11 @@ impl Director {
         self.tables.neighbors.evicted()
     }
 
+    /// See [`Status::hairpins`].
+    pub fn hairpins(&self) -> u64 {
+        self.tables.hairpins.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Totals, table sizes, drops.
     pub fn status(&self) -> Status {
         self.count_flows();
@@ -110,6 +115,7 @@ impl Director {
             connections_by_state,
             drops: self.tables.drops.list(),
             evicted: self.tables.table.evicted().map(|(class, count)| (class.name(), count)).collect(),
+            hairpins: self.hairpins(),
             entries_dropped: self.entries_dropped(),
             neighbors: self.tables.neighbors.len(),
             neighbors_evicted: self.neighbors_evicted(),

@@ -281,6 +281,17 @@ impl Network {
         self.link_local.get(usize::from(port.0)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether two addresses are in one subnet of an Ethernet interface: what they say to each other does not pass here.
+    pub(crate) fn share_subnet(&self, port: PortId, one: Address, other: Address) -> bool {
+        let (one, other) = (one.to_ip(), other.to_ip());
+        self.interface(port).filter(|interface| matches!(interface.link, Link::Ethernet(_))).is_some_and(
+            |interface| {
+                let holds_both = |prefix: &Prefix| prefix.contains(one) && prefix.contains(other);
+                interface.addresses.iter().any(|prefix| !is_host(prefix) && holds_both(prefix))
+            },
+        )
+    }
+
     /// All addresses that neighbours on that link may ask for.
     pub(crate) fn addresses_on(&self, port: PortId) -> impl Iterator<Item = Address> + '_ {
         let given = self.interface(port).map_or(&[][..], |interface| &interface.addresses);

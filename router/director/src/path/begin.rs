@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_wire::{Packet, sctp, tcp};
 
 use crate::base::frame::Frame;
-use crate::base::spec::Protocol;
+use crate::base::spec::{Forwarding, Protocol};
 use crate::base::verdict::DropReason;
 use crate::choose::ftp;
 use crate::choose::schedule::{self, Placement};
@@ -15,6 +15,7 @@ use crate::path::report::{Report, report};
 use crate::scene::Scene;
 use crate::scene::snapshot::Snapshot;
 use crate::track::connection::RequestKey;
+use crate::track::destination::Destination;
 use crate::track::sctp::first_chunk;
 
 /// Where a new connection of this packet goes, and whether the packet is all there will be of it. `None`: no service
@@ -48,6 +49,17 @@ pub(crate) fn find_place(
     }
     report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
     Err(DropReason::NoDestination)
+}
+
+/// Counts a connection by NAT whose client and destination are in one subnet of the link that its first packet came from: the
+/// destination, asked for by itself or by its neighbour, answers past the director, and the client does not know the answer.
+pub(crate) fn note_hairpin(scene: &Scene<'_>, key: &RequestKey, destination: &Destination) {
+    let network = &scene.snapshot.network;
+    if destination.forwarding() == Forwarding::Nat
+        && network.share_subnet(scene.port, destination.addr, key.client)
+    {
+        scene.tables.hairpins.fetch_add(1, Relaxed);
+    }
 }
 
 /// Enters a new connection into the table, unless another worker was faster.

@@ -18,7 +18,7 @@ use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
-use crate::path::begin::{enter, find_place};
+use crate::path::begin::{enter, find_place, note_hairpin};
 use crate::path::classify::Class;
 use crate::path::icmp::is_icmp;
 use crate::path::node::refuse;
@@ -59,6 +59,8 @@ enum Meeting {
     Use,
     /// It ends now, and the packet starts another.
     Replace,
+    /// The same if there is another destination.
+    Leave,
     Drop,
 }
 
@@ -124,7 +126,13 @@ fn admit<'a>(
                 meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now)
             };
             match meeting {
-                Meeting::Use => return Ok(Some(Found::Request(Entry { shard, id }, protocol))),
+                Meeting::Leave if takes_new(scene, packet, protocol) => {
+                    drop(shard);
+                    replaces = true;
+                }
+                Meeting::Use | Meeting::Leave => {
+                    return Ok(Some(Found::Request(Entry { shard, id }, protocol)));
+                }
                 Meeting::Drop => return Err(DropReason::DestinationGone),
                 Meeting::Replace => {
                     // As in the kernel, whose timers run later, it is there until the new one is placed.
@@ -150,6 +158,7 @@ fn admit<'a>(
             connection.release_control();
             return Ok(Some(Found::Target(Target::of(&connection))));
         }
+        note_hairpin(scene, &key, &placement.destination);
         enter(scene, key, placement)?;
         is_new = true;
     }
@@ -160,9 +169,16 @@ fn admit<'a>(
 fn retire(scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
     let Some(id) = shard.request(key) else { return };
-    if matches!(meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now), Meeting::Replace) {
+    let meeting = meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now);
+    if matches!(meeting, Meeting::Replace | Meeting::Leave) {
         scene.tables.table.remove(&mut shard, id).release();
     }
+}
+
+/// Whether the service that a packet asks for has a destination for something new.
+fn takes_new(scene: &Scene<'_>, packet: &Packet, protocol: Protocol) -> bool {
+    let service = scene.snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
+    service.is_some_and(|service| service.takes_new())
 }
 
 /// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU come first.
@@ -286,7 +302,9 @@ fn meet(
         }
     }
     if destination.is_available() {
-        Meeting::Use
+        // Datagrams have no end at which the flow would leave a destination that drains; persistence goes before.
+        let drains = protocol == Protocol::Udp && destination.weight() == 0 && connection.control.is_none();
+        if drains && !options.compat_ipvs { Meeting::Leave } else { Meeting::Use }
     } else if options.expire_nodest_conn || !options.compat_ipvs && (starts || protocol == Protocol::Udp) {
         Meeting::Replace
     } else {
