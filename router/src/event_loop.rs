@@ -79,10 +79,18 @@ pub struct Ended {
     pub error: Option<anyhow::Error>,
 }
 
+/// How long threads may take to end once they were told to. What they do between two looks takes microseconds, a batch of
+/// frames through a busy device some milliseconds.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a thread that has not ended yet is looked at.
+const STOP_LOOK: Duration = Duration::from_millis(1);
+
 /// The running threads. [`Self::stop`] them, or they go on until the process ends.
 pub struct Workers {
     stop: StopHandle,
-    threads: Vec<JoinHandle<()>>,
+    /// By name.
+    threads: Vec<(String, JoinHandle<()>)>,
 }
 
 impl Workers {
@@ -96,7 +104,9 @@ impl Workers {
         match workers.start_all(plane, ended) {
             Ok(()) => Ok(workers),
             Err(error) => {
-                workers.stop();
+                if let Err(stuck) = workers.stop() {
+                    tracing::error!("{stuck}");
+                }
                 Err(error)
             }
         }
@@ -138,17 +148,42 @@ impl Workers {
                 let _ = ended.send(Ended { thread: name, error });
             }
         });
-        self.threads.push(thread.with_context(|| format!("thread {name} cannot be started"))?);
+        let thread = thread.with_context(|| format!("thread {name} cannot be started"))?;
+        self.threads.push((name, thread));
         Ok(())
     }
 
-    /// Stops all threads and waits for them.
-    pub fn stop(self) {
+    /// Stops all threads and waits for them, but not for ever: a thread that does not answer is left behind, so that
+    /// what was done to the host can be undone.
+    ///
+    /// # Errors
+    /// Names the threads that have not ended. They hold on to their devices until the process ends.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.stop_within(STOP_WITHIN)
+    }
+
+    fn stop_within(self, patience: Duration) -> anyhow::Result<()> {
         self.stop.stop();
-        for thread in self.threads {
-            // A panic was caught inside, and told.
-            let _ = thread.join();
+        let told = Instant::now();
+        let mut stuck = Vec::new();
+        for (name, thread) in self.threads {
+            while !thread.is_finished() && told.elapsed() < patience {
+                thread::sleep(STOP_LOOK);
+            }
+            if thread.is_finished() {
+                // A panic was caught inside, and told.
+                let _ = thread.join();
+            } else {
+                stuck.push(name);
+            }
         }
+        anyhow::ensure!(
+            stuck.is_empty(),
+            "worker {} did not end within {patience:?} of being told to; the director ends without it\n  \
+             fix: this is a fault of uvs: please report it, with the output of `uvs status --json` from before if you can",
+            stuck.join(", ")
+        );
+        Ok(())
     }
 }
 
@@ -472,6 +507,25 @@ mod tests {
         assert_eq!(ended.error.unwrap().to_string(), "panicked: at frame 7");
         workers.spawn("two".to_owned(), &sender, || Ok(())).unwrap();
         assert!(receiver.blocking_recv().unwrap().error.is_none());
-        workers.stop();
+        workers.stop().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_never_ends_is_named_and_left_behind() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut workers = Workers { stop: StopHandle::new().unwrap(), threads: Vec::new() };
+        // What it waits for comes only after the director has given it up.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        workers.spawn("uvs0-0".to_owned(), &sender, || Ok(())).unwrap();
+        workers.spawn("uvs0-1".to_owned(), &sender, move || Ok(held.recv()?)).unwrap();
+        workers.spawn("timer".to_owned(), &sender, || Ok(())).unwrap();
+        let begun = Instant::now();
+        let stuck = workers.stop_within(Duration::from_millis(100)).unwrap_err().to_string();
+        let took = begun.elapsed();
+        assert!(stuck.starts_with("worker uvs0-1 did not end within 100ms"), "{stuck}");
+        assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(5), "{took:?}");
+        release.send(()).unwrap();
+        let ended: Vec<_> = (0..3).map(|_| receiver.blocking_recv().unwrap()).collect();
+        assert!(ended.iter().all(|it| it.error.is_none()), "{ended:?}");
     }
 }

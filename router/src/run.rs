@@ -257,10 +257,17 @@ async fn serve(
         server.abort();
     }
     keeper.let_go().await;
-    workers.stop();
-    // With this last handle the devices are closed.
+    let stopped = workers.stop();
+    // With this last handle the devices are closed, unless a worker is stuck: then the end of the process does it.
     drop(plane);
-    result
+    match (result, stopped) {
+        (result, Ok(())) => result,
+        (Ok(()), Err(stuck)) => Err(stuck),
+        (Err(error), Err(stuck)) => {
+            error!("{stuck}");
+            Err(error)
+        }
+    }
 }
 
 fn ready(config: &Config) {
