@@ -179,3 +179,28 @@ fn a_component_past_the_limits_of_the_contract_is_not_compiled() {
     let want = "has a function with values on its branches: 100050, and the limit is 100000";
     assert!(said.contains(want) && said.contains("docs/contract.md"), "{said}");
 }
+
+#[test]
+fn a_small_address_space_will_do() {
+    let service = |port: u16, scheduler: &str| {
+        format!(
+            "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:{port}\"\nscheduler = \"{scheduler}\"\n\
+             forward = \"nat\"\ndestination = [{{ address = \"192.0.2.21:{port}\" }}]\n"
+        )
+    };
+    let content = format!("{GOOD}{}{}", service(53, "mine.wasm"), service(54, "wlc"));
+    let (folder, file) = config(&content);
+    let shipped = uvs_plugin::SHIPPED.iter().find(|(name, _)| *name == "lc").expect("it ships").1;
+    // With a section that means nothing it is none of ours any more, and compiled by a process of its own.
+    let other = [shipped, &[0, 2, 1, b'x']].concat();
+    std::fs::write(folder.path().join("mine.wasm"), other).expect("a file");
+    // 3 GiB: less than one memory with its guard pages.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 3145728; exec \"$0\" check \"$1\"", env!("CARGO_BIN_EXE_uvs")]).arg(&file);
+    let output = command.output().expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}

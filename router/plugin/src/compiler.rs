@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   director                                     compiler: the same program, told to call `serve`
-//!   stdin   magic | stack | seconds | MiB | length | component ---------> limits itself, compiles
+//!   stdin   magic | stack | guard pages | seconds | MiB | length | component ---------> limits itself, compiles
 //!   stdout  <------------------------------ outcome (a byte) | code, or what is wrong
 //! ```
 //! The director keeps the compiler's standard input open until it has the answer: when it ends, so does the compiler.
@@ -31,8 +31,8 @@ use crate::error::{LoadReason, one_line};
 use crate::policy::Policy;
 
 const MAGIC: [u8; 8] = *b"uvs-wasm";
-/// Magic and four numbers of eight bytes.
-const HEADER: usize = 5 * 8;
+/// Magic and five numbers of eight bytes.
+const HEADER: usize = 6 * 8;
 /// The longest answer, in bytes: 512 MiB of code.
 const ANSWER_MAX: usize = 512 << 20;
 /// How much is written or read in one go, in bytes.
@@ -128,6 +128,7 @@ fn header(policy: &Policy, len: usize) -> [u8; HEADER] {
     header[..8].copy_from_slice(&MAGIC);
     let numbers = [
         policy.stack_bytes as u64,
+        u64::from(policy.guard_pages),
         policy.compile_time.as_secs().max(1),
         policy.compile_bytes as u64,
         len as u64,
@@ -233,7 +234,7 @@ pub fn serve() -> Result<(), String> {
         return Err("this is no component from a director of this version".into());
     }
     let mut number = || words.next().map_or(0, u64::from_le_bytes);
-    let (stack, seconds, memory, len) = (number(), number(), number(), number());
+    let (stack, guard_pages, seconds, memory, len) = (number(), number() == 1, number(), number(), number());
     let mut bytes = Vec::new();
     stdin.by_ref().take(len).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     drop(stdin);
@@ -243,7 +244,8 @@ pub fn serve() -> Result<(), String> {
         std::process::exit(1);
     });
     limit(seconds, memory).map_err(|error| format!("the compiler cannot be limited: {error}"))?;
-    let policy = Policy { stack_bytes: usize::try_from(stack).unwrap_or(usize::MAX), ..Policy::default() };
+    let stack_bytes = usize::try_from(stack).unwrap_or(usize::MAX);
+    let policy = Policy { stack_bytes, guard_pages, ..Policy::default() };
     let compiled = engine(&policy)
         .and_then(|engine| engine.precompile_component(&bytes).map_err(|error| one_line(&error)));
     let (outcome, answer) = match compiled {

@@ -1,8 +1,19 @@
 //! The settings of the wasm engine.
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use wasmtime::{Config, Engine, OperatorCost, OptLevel};
 
 use crate::policy::Policy;
+
+/// Address space that a memory without guard pages has beyond what it uses: 1 MiB. One that needs more is copied.
+const MEMORY_STEP: u64 = 1 << 20;
+
+/// Whether the address space of this process, or memory that is set aside but not used, is limited (setrlimit(2),
+/// `vm.overcommit_memory` = 2).
+pub(crate) fn is_address_space_short() -> bool {
+    let limited = getrlimit(Resource::RLIMIT_AS).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
+    limited || std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
+}
 
 /// The engine with its settings: that of a host, and that of the compiler's process.
 ///
@@ -24,7 +35,13 @@ pub(crate) fn engine(policy: &Policy) -> Result<Engine, String> {
         // The same picks on every machine.
         .relaxed_simd_deterministic(true);
     // Memories are made on demand: a start takes 21 us, from a pool 18 us, and it happens only after a failure;
-    // in return there is no pool to run out of. The default reservation of 4 GiB of address space stays, for
-    // a smaller one brings back bounds checks.
+    // in return there is no pool to run out of. They have 4 GiB of address space each, as is the default, or what they use.
+    if !policy.guard_pages {
+        config
+            .memory_reservation(MEMORY_STEP)
+            .memory_reservation_for_growth(MEMORY_STEP)
+            .memory_guard_size(1 << 16)
+            .guard_before_linear_memory(false);
+    }
     Engine::new(&config).map_err(|error| format!("the wasm engine does not start: {error:#}"))
 }

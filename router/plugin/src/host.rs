@@ -8,7 +8,7 @@ use wasmtime::component::Linker;
 
 use crate::cache::CodeCache;
 use crate::compiler::Compiler;
-use crate::engine::engine;
+use crate::engine::{engine, is_address_space_short};
 use crate::guest::Guest;
 use crate::policy::{Limits, Policy};
 
@@ -39,6 +39,8 @@ impl Host {
     /// # Errors
     /// A sentence: the machine cannot run compiled wasm, or the policy's stack size makes no sense.
     pub fn new(policy: Policy) -> Result<Self, String> {
+        let guard_pages = policy.guard_pages && !is_address_space_short();
+        let policy = Policy { guard_pages, ..policy };
         let engine = engine(&policy)?;
         let mut linker = Linker::new(&engine);
         crate::guest::grant(&mut linker, &policy)
