@@ -430,3 +430,36 @@ fn a_direction_of_which_packets_may_be_here_waits() {
     let of = FlowKey { protocol: 17, ..key(CLIENT_AT, SERVICE) };
     assert_eq!(waits(of), (true, false), "the next datagrams may be here already");
 }
+
+/// An ICMP error from the way to a real server about the tunnel packet in `frame`.
+fn too_big(frame: &[u8], mtu: u32) -> Vec<u8> {
+    let (router, own) =
+        (std::net::Ipv4Addr::new(192, 168, 10, 254), std::net::Ipv4Addr::new(192, 168, 10, 1));
+    let mut buffer = vec![0; 600];
+    let len = uvs_wire::icmp::emit_error_v4(&mut buffer, router, own, 3, 4, mtu, 1, &frame[14..]);
+    [&R0_MAC[..], &RS1_MAC, &[8, 0], &buffer[..len]].concat()
+}
+
+#[test]
+fn only_flows_whose_path_gets_narrower_are_withdrawn() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Tunnel(Tunnel::Ipip), &["192.168.10.11:80", "192.168.10.12:80"]);
+    let (_, sent) = bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    let mut forged = too_big(&sent, 1300);
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    fake.inner().withdrawn.clear();
+    for (error, want) in [
+        (forged, 0),
+        (too_big(&sent, 1500), 0),
+        (too_big(&sent, 1400), 1),
+        (too_big(&sent, 1400), 1),
+        (too_big(&sent, 1450), 1),
+        (too_big(&sent, 1300), 2),
+    ] {
+        bench.send(SERVER_SIDE, &error);
+        let withdrawn = fake.inner().withdrawn.clone();
+        assert_eq!(withdrawn.len(), want, "{withdrawn:?}");
+        assert!(withdrawn.iter().all(Option::is_some), "those of one destination alone: {withdrawn:?}");
+    }
+}

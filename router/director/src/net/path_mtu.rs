@@ -24,6 +24,17 @@ struct Entry {
     used: bool,
 }
 
+/// What a message about the way to an endpoint has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Learned {
+    /// What is believed, in bytes.
+    pub(crate) mtu: u32,
+    /// Packets were sent already in the light of an earlier message of that kind.
+    pub(crate) was_used: bool,
+    /// It is less than was believed before.
+    pub(crate) has_fallen: bool,
+}
+
 /// Path MTUs that are less than the link's.
 pub(crate) struct PathMtus {
     entries: Mutex<HashMap<Address, Entry, FixedState>>,
@@ -57,18 +68,20 @@ impl PathMtus {
         }
     }
 
-    /// A router says that no more than `mtu` bytes reach `to`. Returns what is believed, and whether packets were
-    /// sent already in the light of an earlier message of that kind.
-    pub(crate) fn learn(&self, to: Address, mtu: u32, link_mtu: u32, now: Instant) -> (u32, bool) {
+    /// A router says that no more than `mtu` bytes reach `to`.
+    pub(crate) fn learn(&self, to: Address, mtu: u32, link_mtu: u32, now: Instant) -> Learned {
         let least = if to.is_v4() { LEAST_V4 } else { u32::try_from(ipv6::MIN_MTU).unwrap_or(u32::MAX) };
         let mtu = mtu.max(least).min(link_mtu);
         let mut entries = lock(&self.entries);
         let known = match entries.get_mut(&to).filter(|entry| entry.until > now) {
             // The way does not get wider before the entry ends (RFC 1191 section 6.3).
-            Some(entry) if entry.mtu < mtu => (entry.mtu, entry.used),
+            Some(entry) if entry.mtu < mtu => {
+                Learned { mtu: entry.mtu, was_used: entry.used, has_fallen: false }
+            }
             Some(entry) => {
+                let has_fallen = mtu < entry.mtu.min(link_mtu);
                 (entry.mtu, entry.until) = (mtu, now + LIFETIME);
-                (mtu, entry.used)
+                Learned { mtu, was_used: entry.used, has_fallen }
             }
             None => {
                 // One that has ended may be there still; else the one that ends first makes room.
@@ -80,7 +93,7 @@ impl PathMtus {
                     entries.remove(&first);
                 }
                 entries.insert(to, Entry { mtu, until: now + LIFETIME, used: false });
-                (mtu, false)
+                Learned { mtu, was_used: false, has_fallen: mtu < link_mtu }
             }
         };
         self.count.store(entries.len(), Relaxed);
@@ -102,12 +115,14 @@ mod tests {
         let (to, other) = (addr("192.168.10.11"), addr("192.168.10.12"));
         let at = Instant::from_secs;
         assert_eq!(mtus.of(to, 1500, at(0)), 1500);
-        assert_eq!(mtus.learn(to, 1400, 1500, at(1)), (1400, false));
+        let learned = |mtu, was_used, has_fallen| Learned { mtu, was_used, has_fallen };
+        assert_eq!(mtus.learn(to, 1400, 1500, at(1)), learned(1400, false, true));
+        assert_eq!(mtus.learn(to, 1400, 1500, at(1)), learned(1400, false, false), "as before");
         assert_eq!(mtus.of(to, 1500, at(2)), 1400);
         assert_eq!(mtus.of(to, 1300, at(2)), 1300, "the link is narrower");
         assert_eq!(mtus.of(other, 1500, at(2)), 1500);
-        assert_eq!(mtus.learn(to, 1450, 1500, at(3)), (1400, true), "no wider");
-        assert_eq!(mtus.learn(to, 1300, 1500, at(4)), (1300, true));
+        assert_eq!(mtus.learn(to, 1450, 1500, at(3)), learned(1400, true, false), "no wider");
+        assert_eq!(mtus.learn(to, 1300, 1500, at(4)), learned(1300, true, true));
         assert_eq!(mtus.of(to, 1500, at(603)), 1300);
         assert_eq!(mtus.of(to, 1500, at(604)), 1500, "forgotten after 600 s");
     }
@@ -116,9 +131,9 @@ mod tests {
     fn a_lie_is_believed_only_so_far() {
         let mtus = PathMtus::new(1);
         let at = Instant::from_secs(1);
-        assert_eq!(mtus.learn(addr("192.0.2.1"), 0, 1500, at).0, 552);
-        assert_eq!(mtus.learn(addr("192.0.2.2"), 9000, 1500, at).0, 1500);
-        assert_eq!(mtus.learn(addr("2001:db8::1"), 0, 1500, at).0, 1280);
+        assert_eq!(mtus.learn(addr("192.0.2.1"), 0, 1500, at).mtu, 552);
+        assert_eq!(mtus.learn(addr("192.0.2.2"), 9000, 1500, at).mtu, 1500);
+        assert_eq!(mtus.learn(addr("2001:db8::1"), 0, 1500, at).mtu, 1280);
     }
 
     #[test]

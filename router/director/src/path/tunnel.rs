@@ -277,6 +277,10 @@ pub(crate) fn relay_about_tunnel(
     tunnelled: (usize, Packet),
 ) -> Verdict {
     let (offset, inner) = tunnelled;
+    // As in the kernel, before anything is believed.
+    if !icmp::checksum_ok(frame.bytes(), packet) {
+        return Verdict::Drop(DropReason::BadChecksum);
+    }
     let compat = scene.snapshot.options.compat_ipvs;
     let both_v4 = packet.is_v4() && inner.is_v4();
     if compat && !both_v4 {
@@ -298,13 +302,15 @@ pub(crate) fn relay_about_tunnel(
             return Verdict::Drop(DropReason::NoRoute);
         };
         let mtu = if packet.is_v4() { rest & 0xffff } else { rest };
-        let (mtu, was_used) = scene.tables.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
-        scene.tables.withdraw_flows(None);
+        let learned = scene.tables.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
+        if learned.has_fallen {
+            withdraw_flows_to(scene, outer.dst);
+        }
         if inner.is_v4() && !inner.dont_fragment {
             return Verdict::Consume;
         }
         // The kernel reads the MTU off a route that it looked up before it learned.
-        let mtu = if compat && !was_used { hop.mtu } else { mtu };
+        let mtu = if compat && !learned.was_used { hop.mtu } else { learned.mtu };
         let overhead = u32::try_from(offset).expect("headers are short");
         let room = mtu.saturating_sub(overhead);
         let room = if inner.is_v4() { room.max(SMALLEST_MTU) } else { room.max(SMALLEST_MTU_V6) };
@@ -315,6 +321,16 @@ pub(crate) fn relay_about_tunnel(
         report(scene, lane, original, &inner, Report::HostUnreachable);
     }
     Verdict::Consume
+}
+
+/// What flows to a real server were made of has changed, whatever services it is behind.
+fn withdraw_flows_to(scene: &Scene<'_>, addr: Address) {
+    let Some(flows) = &scene.tables.flows else { return };
+    for service in scene.snapshot.services.iter() {
+        for destination in service.destinations().iter().filter(|it| it.addr == addr) {
+            flows.withdraw(Some(destination.id));
+        }
+    }
 }
 
 /// Whether the tunnel's headers have a checksum over the packet in it.
