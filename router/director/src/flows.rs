@@ -18,7 +18,7 @@ use uvs_wire::tcp;
 
 use crate::base::lock::lock;
 use crate::base::spec::{Forwarding, Protocol, Tunnel};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::base::verdict::Verdict;
 use crate::flow_cache::{FlowCache, FlowKey, Passed};
 use crate::track::bypass::Bypass;
@@ -27,11 +27,16 @@ use crate::track::connection::{Connection, RequestKey};
 use crate::track::table::{EntryId, Shard};
 use crate::track::tcp::TcpState;
 
+/// A cache that was found full is left alone for that long, or until something is taken out.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
 /// What the director keeps about its cache.
 pub(crate) struct Flows {
     pub(crate) cache: Arc<dyn FlowCache>,
     /// 1 to 127, around and around: a connection of 127 changes ago is not placed anew, and passes the director.
     pub(crate) epoch: AtomicU8,
+    /// Until when the cache is not asked again, in nanoseconds: for any connection, for embryonic ones.
+    full_until: [AtomicU64; 2],
     /// Connections that are over, and since when.
     pub(crate) closing: Mutex<VecDeque<(Instant, RequestKey)>>,
     /// Whoever holds it tends.
@@ -46,6 +51,7 @@ impl Flows {
         Self {
             cache,
             epoch: AtomicU8::new(1),
+            full_until: Default::default(),
             closing: Mutex::default(),
             tending: Mutex::default(),
             tend_at: AtomicU64::new(0),
@@ -53,10 +59,24 @@ impl Flows {
         }
     }
 
-    /// Whether a connection belongs into the cache and nobody has tried.
+    /// Whether a connection belongs into the cache, nobody has tried, and there may be room.
     #[inline]
-    pub(crate) fn wants(&self, connection: &Connection) -> bool {
-        !connection.cached.is_of(self.epoch.load(Relaxed)) && is_eligible(connection)
+    pub(crate) fn wants(&self, connection: &Connection, now: Instant) -> bool {
+        !connection.cached.is_of(self.epoch.load(Relaxed))
+            && self.has_room(connection, now)
+            && is_eligible(connection)
+    }
+
+    /// A full cache costs packets that it does not take nothing but this.
+    fn has_room(&self, connection: &Connection, now: Instant) -> bool {
+        let until = &self.full_until;
+        until[0].load(Relaxed) <= now.as_nanos()
+            && (until[1].load(Relaxed) <= now.as_nanos() || !connection.is_embryonic())
+    }
+
+    /// There was no room. What may never be established is refused first, and that says nothing about others.
+    pub(crate) fn note_full(&self, is_embryonic: bool, now: Instant) {
+        self.full_until[usize::from(is_embryonic)].store((now + BACK_OFF).as_nanos(), Relaxed);
     }
 
     /// What was placed, of one destination or at all, holds no more.
@@ -132,6 +152,9 @@ impl Bypass for Flows {
     fn remove(&self, connection: &Connection) {
         let (request, reply) = keys(connection);
         self.cache.remove(&request, reply.as_ref());
+        for until in &self.full_until {
+            until.store(0, Relaxed);
+        }
     }
 
     /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the next

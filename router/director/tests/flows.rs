@@ -277,14 +277,25 @@ fn a_change_withdraws_and_the_next_packet_places_anew() {
 
 #[test]
 fn a_cache_without_room_is_asked_again_and_one_elsewhere_is_not() {
-    for (answer, want) in [(NotPlaced::Full, 3), (NotPlaced::Elsewhere, 1)] {
-        let (bench, fake) = bench();
+    for (answer, at_once, want) in [(NotPlaced::Full, 2, 4), (NotPlaced::Elsewhere, 1, 1)] {
+        let (mut bench, fake) = bench();
         fake.inner().answer = Some(answer);
         bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
         for flags in ["S", "A", "A"] {
             bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, flags, b""));
         }
-        assert_eq!(fake.inner().times, want, "{answer:?}");
+        assert_eq!(
+            fake.inner().times,
+            at_once,
+            "{answer:?}: as an embryonic connection, then as one that is established"
+        );
+        for _ in 0..2 {
+            bench.advance(Duration::from_millis(25));
+            for _ in 0..10 {
+                bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+            }
+        }
+        assert_eq!(fake.inner().times, want, "{answer:?}: now and then");
     }
 }
 
@@ -462,4 +473,26 @@ fn only_flows_whose_path_gets_narrower_are_withdrawn() {
         assert_eq!(withdrawn.len(), want, "{withdrawn:?}");
         assert!(withdrawn.iter().all(Option::is_some), "those of one destination alone: {withdrawn:?}");
     }
+}
+
+#[test]
+fn a_full_cache_is_asked_again_when_room_was_made_and_by_those_it_still_takes() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    let open = |port: u16| bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), SERVICE, "S", b""));
+    open(40_000);
+    fake.inner().answer = Some(NotPlaced::Full);
+    open(40_001);
+    open(40_002);
+    assert_eq!(fake.inner().times, 2, "one was placed, one refused, one not tried");
+    // What is established has more room than what is not.
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_001), SERVICE, "A", b""));
+    assert_eq!(fake.inner().times, 3);
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
+    assert_eq!(fake.inner().times, 3, "now that is full, too");
+    fake.inner().answer = None;
+    // The handshake comes back to the director: it leaves the cache.
+    passed(&bench, &fake, false, RST, Duration::from_millis(1));
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
+    assert_eq!(fake.inner().times, 4);
 }

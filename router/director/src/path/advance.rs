@@ -73,7 +73,7 @@ fn request(
             flows.settle(&mut shard, id, scene.now);
         }
         let connection = shard.get(id);
-        target.uncached = flows.wants(connection);
+        target.uncached = flows.wants(connection, scene.now);
         target.is_first = connection.in_packets == 1
             && (protocol != Protocol::Tcp || packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
     }

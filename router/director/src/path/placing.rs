@@ -25,7 +25,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
     }
     let found = {
         let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
-        shard.request(key).map(|id| shard.get(id)).filter(|connection| flows.wants(connection)).map(
+        shard.request(key).map(|id| shard.get(id)).filter(|connection| flows.wants(connection, scene.now)).map(
             |connection| (connection.destination_addr, connection.destination_port, connection.forwarding),
         )
     };
@@ -40,7 +40,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
         return flows.refuse(connection, epoch);
     }
     let is_same = (connection.destination_addr, connection.destination_port) == (addr, port);
-    if !is_same || connection.forwarding != forwarding || !flows.wants(connection) {
+    if !is_same || connection.forwarding != forwarding || !flows.wants(connection, scene.now) {
         return;
     }
     let (request, reply) = match legs {
@@ -60,7 +60,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
         Ok(()) if flows.epoch.load(Acquire) == epoch => connection.cached = Cached::placed(epoch),
         Ok(()) => flows.remove(connection),
         Err(NotPlaced::Elsewhere) => flows.refuse(connection, epoch),
-        Err(NotPlaced::Full) => {}
+        Err(NotPlaced::Full) => flows.note_full(flow.is_embryonic, scene.now),
     }
 }
 
