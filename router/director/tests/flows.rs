@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
-use uvs_director::flow_cache::{Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Passed, Way};
+use uvs_director::flow_cache::{
+    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Way,
+};
 use uvs_director::spec::*;
 use uvs_director::{Duration, Frame, Instant, Outbox};
 
@@ -495,4 +497,34 @@ fn a_full_cache_is_asked_again_when_room_was_made_and_by_those_it_still_takes() 
     passed(&bench, &fake, false, RST, Duration::from_millis(1));
     bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
     assert_eq!(fake.inner().times, 4);
+}
+
+#[test]
+fn a_connection_of_a_service_named_by_a_mark_is_adopted() {
+    let (bench, _) = bench();
+    let marked = ServiceKey::Mark { mark: 7, family: Family::V4 };
+    bench.apply(Change::AddService(ServiceSpec::new(marked, SchedulerSpec::named("wlc"))));
+    let to = DestinationSpec::new("192.168.10.11:80".parse().unwrap(), Forwarding::Direct);
+    bench.apply(Change::AddDestination(marked, to));
+    let rule = |mark, ports| MarkRule {
+        // Where packets come in, a flow does not say.
+        port: Some(CLIENT_SIDE),
+        protocol: Some(Protocol::Tcp),
+        destination_ports: Some(ports),
+        ..MarkRule::new(mark)
+    };
+    bench.apply(Change::SetMarks(vec![rule(9, (80, 80)), rule(7, (80, 90)), rule(8, (0, 65_535))]));
+    let orphan = |port| Orphan {
+        request: key(CLIENT_AT, (VIP, port)),
+        destination: (RS1.into_addr(), port),
+        method: Method::Direct,
+        idle: Duration::from_secs(1),
+        is_established: true,
+        finished: [false; 2],
+        is_reset: false,
+    };
+    assert!(!bench.director.adopt(&orphan(91), bench.now), "nothing gives it the mark");
+    assert!(!bench.director.adopt(&Orphan { method: Method::Nat, ..orphan(80) }, bench.now));
+    assert!(bench.director.adopt(&Orphan { destination: (RS1.into_addr(), 80), ..orphan(80) }, bench.now));
+    assert_eq!((bench.connections().len(), state(&bench)), (1, "ESTABLISHED"));
 }

@@ -14,6 +14,7 @@ use crate::flow_cache::{FlowCache, FlowEvent, FlowKey, Method, Orphan, Way};
 use crate::flows::Flows;
 use crate::net::lane::Lane;
 use crate::net::neighbor::Resolved;
+use crate::path::marks::marks_of_flow;
 use crate::scene::outbox::Outbox;
 use crate::track::bypass::Bypass;
 use crate::track::cached::Cached;
@@ -110,9 +111,6 @@ impl Director {
             *orphan;
         let Some(transport) = Protocol::from_number(protocol) else { return false };
         let snapshot = self.tables.snapshot.load();
-        let Some(service) = snapshot.services.find(transport, asked_for.0, asked_for.1, 0) else {
-            return false;
-        };
         let same = |it: &Arc<Destination>| {
             it.addr == destination.0
                 && (it.port == 0 || it.port == destination.1)
@@ -122,7 +120,11 @@ impl Director {
                     Forwarding::Tunnel(tunnel) => tunnel == Tunnel::Ipip && orphan.method == Method::Tunnel,
                 }
         };
-        let Some(found) = service.destinations().into_iter().find(same) else { return false };
+        let mut services = marks_of_flow(&snapshot.marks, &orphan.request)
+            .filter_map(|mark| snapshot.services.find(transport, asked_for.0, asked_for.1, mark));
+        let Some(found) = services.find_map(|service| service.destinations().into_iter().find(same)) else {
+            return false;
+        };
         let key = RequestKey::between(source, asked_for, protocol);
         let mut connection = Connection::new(key, found, destination.1, None, now);
         if transport == Protocol::Tcp {

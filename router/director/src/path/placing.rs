@@ -25,9 +25,13 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
     }
     let found = {
         let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
-        shard.request(key).map(|id| shard.get(id)).filter(|connection| flows.wants(connection, scene.now)).map(
-            |connection| (connection.destination_addr, connection.destination_port, connection.forwarding),
-        )
+        shard
+            .request(key)
+            .map(|id| shard.get(id))
+            .filter(|connection| flows.wants(connection, scene.now))
+            .map(|connection| {
+                (connection.destination_addr, connection.destination_port, connection.forwarding)
+            })
     };
     let Some((addr, port, forwarding)) = found else { return };
     let legs = legs_of(scene, lane, key, (addr, port), (forwarding, is_first));
