@@ -63,7 +63,7 @@ static __always_inline int reach(struct __sk_buff *skb, __u32 length)
 static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, struct packet *packet, __be16 *source,
 				   __be16 *destination)
 {
-	__u32 network = packet->header - ETH_HLEN, header;
+	__u32 network = packet->header - ETH_HLEN, header, length;
 
 	if (packet->protocol == IPPROTO_TCP) {
 		const struct tcp *tcp = l4;
@@ -84,6 +84,10 @@ static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, 
 		packet->flags = 0;
 		packet->checksummed = udp->check != 0;
 		header = sizeof(*udp);
+		length = bpf_ntohs(udp->length);
+		/* Of the whole datagram, and of all of those in one: that of a fragment says nothing here. */
+		if (length < header || (!packet->fragment && network + length > packet->length))
+			return 0;
 	}
 	if (packet->length < network + header || packet->length + ETH_HLEN > skb->len)
 		return 0;

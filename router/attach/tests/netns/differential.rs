@@ -288,6 +288,8 @@ struct Looks {
     option: bool,
     bad_header_sum: bool,
     no_checksum: bool,
+    /// Added to the length that a UDP header says.
+    wrong_length: u16,
 }
 
 const PLAIN: Looks = Looks {
@@ -300,6 +302,7 @@ const PLAIN: Looks = Looks {
     option: false,
     bad_header_sum: false,
     no_checksum: false,
+    wrong_length: 0,
 };
 
 /// A frame from a station to the director.
@@ -352,6 +355,10 @@ fn frame(side: usize, protocol: u8, from: SocketAddr, to: SocketAddr, looks: &Lo
         };
         bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
+    if looks.wrong_length != 0 {
+        let length = u16::try_from(header + looks.payload).unwrap().wrapping_add(looks.wrong_length);
+        bytes[at - 2..at].copy_from_slice(&length.to_be_bytes());
+    }
     bytes
 }
 
@@ -372,6 +379,13 @@ fn looks(dice: &mut Dice, protocol: u8) -> Looks {
         7..=9 if protocol == tcp::PROTOCOL => Looks { flags: tcp::FIN | tcp::ACK, ..usual },
         10 if protocol == tcp::PROTOCOL => Looks { flags: tcp::SYN, payload: 0, ..usual },
         11 => Looks { payload: 1440, ..usual },
+        12 if protocol == udp::PROTOCOL => Looks { wrong_length: 1, ..usual },
+        13 if protocol == udp::PROTOCOL => {
+            Looks { wrong_length: 0_u16.wrapping_sub(1), payload: 20, ..usual }
+        }
+        14 if protocol == udp::PROTOCOL => {
+            Looks { wrong_length: 0_u16.wrapping_sub(21), payload: 20, ..usual }
+        }
         _ => usual,
     }
 }
