@@ -89,10 +89,14 @@ impl Ways {
         };
         let place = Place { name, to: leg.way.to, open: true, placed: tick };
         let is_as_known = matches!(&self.places[index], Some(old) if old.open && old.to == place.to);
-        self.places[index] = Some(place);
+        let before = self.places[index].replace(place);
         if !is_as_known {
+            if self.write(index, tick).is_err() {
+                // The kernel has what it had.
+                self.places[index] = before;
+                return Err(NotPlaced::Full);
+            }
             self.known.insert(name, index);
-            self.write(index, tick).map_err(|()| NotPlaced::Full)?;
         }
         let index = u32::try_from(index).expect("there are less than 65536");
         Ok(u32::from(self.generations[index as usize]) << 16 | index)
