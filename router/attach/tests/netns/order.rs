@@ -358,7 +358,7 @@ fn a_flow_that_is_withdrawn_and_placed_again_stays_in_order_both_ways() {
             stop.store(true, Relaxed);
             let (times, answers, asked) = (unsettled.join().unwrap(), hearing.join().unwrap(), server.end());
             let asked = asked.values().next().unwrap();
-            assert!(times > 50 && asked.len() > 10_000, "{times} changes, {} datagrams", asked.len());
+            assert!(times > 10 && asked.len() > 1000, "{times} changes, {} datagrams", asked.len());
             assert_eq!((late(asked), late(&answers)), (0, 0), "of {} and {}", asked.len(), answers.len());
             let passed = routing.passed();
             assert!(
