@@ -63,8 +63,16 @@ const DOC_TESTS: &str = "doc tests";
 
 /// The crates without wasmtime and devices. The dev profile has assertions on overflow, which the release profile,
 /// where all crates are tested, has not.
-const LIGHT: [&str; 7] =
-    ["uvs-wire", "uvs-director", "uvs-config", "uvs-adm", "uvs-sdk", "uvs-scheduler-*", "uvs-example-*"];
+const LIGHT: [&str; 8] = [
+    "uvs-wire",
+    "uvs-director",
+    "uvs-config",
+    "uvs-adm",
+    "uvs-sdk",
+    "uvs-sim",
+    "uvs-scheduler-*",
+    "uvs-example-*",
+];
 
 /// Runs the command.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
