@@ -24,7 +24,7 @@ use crate::net::reassembly::Reassembly;
 use crate::scene::snapshot::{Published, Snapshot};
 use crate::track::bypass::Bypass;
 use crate::track::connection::Connection;
-use crate::track::table::{EntryId, Full, Locked, Shard, Table};
+use crate::track::table::{EntryId, Full, Inserted, Locked, Shard, Table};
 
 /// What all workers share and frames change, each part behind locks or atomics of its own.
 pub(crate) struct Tables {
@@ -125,7 +125,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Enters a connection into the table, and lets go of those that make room for it.
-    pub(crate) fn insert(&self, connection: Connection) -> Result<bool, Full> {
+    pub(crate) fn insert(&self, connection: Connection) -> Result<Inserted<'a>, Full> {
         // In the kernel an older connection that is over stays until its time is up, and only does not answer.
         let ends_older = !self.snapshot.options.compat_ipvs;
         self.tables.table.insert(connection, ends_older, Connection::release)

@@ -32,7 +32,7 @@ use crate::choose::service::FTP_PORT;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::control::Control;
 use crate::track::destination::Destination;
-use crate::track::table::Table;
+use crate::track::table::{Full, Table};
 use crate::track::tcp::TcpState;
 use text::Command;
 
@@ -231,14 +231,12 @@ fn expect(context: &Context<'_>, expected: Expected) -> Result<(), DropReason> {
         forwarding: Forwarding::Nat,
         state: TcpState::Listen.number(),
         no_output: false,
-        ..Connection::new(request, destination, destination_port, Some(Arc::clone(&control)), now)
-            .lasting(timeout, now)
+        ..Connection::new(request, destination, destination_port, Some(control), now).lasting(timeout, now)
     };
-    let inserted = table.insert(data, !options.compat_ipvs, Connection::release);
-    if inserted != Ok(true) {
-        control.controlled.fetch_sub(1, Relaxed);
+    match table.insert(data, !options.compat_ipvs, Connection::release) {
+        Ok(_) => Ok(()),
+        Err(Full) => Err(DropReason::ConnectionLimit),
     }
-    inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
 }
 
 fn put32(bytes: &mut [u8], at: usize, value: u32) {

@@ -152,7 +152,9 @@ impl Director {
         connection.expires_at = now + (deadline.since(now) - orphan.idle);
         // Its next packet is not the first.
         connection.in_packets = 1;
-        self.tables.table.insert(connection, !snapshot.options.compat_ipvs, Connection::release) == Ok(true)
+        let ends_older = !snapshot.options.compat_ipvs;
+        let inserted = self.tables.table.insert(connection, ends_older, Connection::release);
+        inserted.is_ok_and(|it| it.is_new)
     }
 
     /// Takes what has ended a moment ago out of the cache.

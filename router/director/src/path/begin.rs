@@ -1,7 +1,6 @@
 //! How a connection begins: a service wants its first packet, a place is found for it, and it is entered.
 
 use core::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
 
 use uvs_wire::{Packet, sctp, tcp};
 
@@ -17,6 +16,7 @@ use crate::scene::snapshot::Snapshot;
 use crate::track::connection::RequestKey;
 use crate::track::destination::Destination;
 use crate::track::sctp::first_chunk;
+use crate::track::table::{Full, Inserted};
 
 /// Where a new connection of this packet goes, and whether the packet is all there will be of it. `None`: no service
 /// wants it.
@@ -62,19 +62,19 @@ pub(crate) fn note_hairpin(scene: &Scene<'_>, key: &RequestKey, destination: &De
     }
 }
 
-/// Enters a new connection into the table, unless another worker was faster.
-pub(crate) fn enter(scene: &Scene<'_>, key: RequestKey, placement: Placement) -> Result<(), DropReason> {
-    let control = placement.control.clone();
+/// Enters a new connection into the table, unless another worker was faster. Its shard stays locked.
+pub(crate) fn enter<'a>(
+    scene: &Scene<'a>,
+    key: RequestKey,
+    placement: Placement,
+) -> Result<Inserted<'a>, DropReason> {
     let mut connection = placement.connection(key, scene.now);
     connection.ftp = ftp::helper(&scene.snapshot.options, &key, connection.forwarding);
-    let destination = Arc::clone(&connection.destination);
-    let inserted = scene.insert(connection);
-    if inserted == Ok(true) {
-        destination.tally.count_connection();
-    } else if let Some(control) = control {
-        control.controlled.fetch_sub(1, Relaxed);
+    let inserted = scene.insert(connection).map_err(|Full| DropReason::ConnectionLimit)?;
+    if inserted.is_new {
+        inserted.shard.get(inserted.id).destination.tally.count_connection();
     }
-    inserted.map(|_| ()).map_err(|_| DropReason::ConnectionLimit)
+    Ok(inserted)
 }
 
 /// With `schedule_icmp`, an error about a reply that is not known places the connection it speaks of. `inner`: the

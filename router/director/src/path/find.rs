@@ -29,10 +29,10 @@ use crate::scene::Scene;
 use crate::scene::snapshot::Snapshot;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::sctp::{SctpState, first_chunk};
-use crate::track::table::{EntryId, Locked};
+use crate::track::table::{EntryId, Inserted, Locked};
 use crate::track::tcp::TcpState;
 
-/// How often a packet looks for its connection. The second time finds the one that the first has entered, unless other
+/// How often a packet looks for its connection. The second time finds the one that the first has claimed, unless other
 /// workers take it out in between because the table is at its limit.
 const ADMIT_ROUNDS: usize = 4;
 
@@ -115,17 +115,12 @@ fn admit<'a>(
     protocol: Protocol,
 ) -> Result<Option<Found<'a>>, DropReason> {
     let key = RequestKey::of(packet);
-    let (mut is_new, mut replaces) = (false, false);
+    let mut replaces = false;
     for _ in 0..ADMIT_ROUNDS {
         let mut shard = scene.shard(key.protocol, key.client, key.client_port);
         if let Some(id) = shard.request(&key) {
             scene.tables.refresh(&mut shard, id, scene.now);
-            let meeting = if is_new {
-                Meeting::Use
-            } else {
-                meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now)
-            };
-            match meeting {
+            match meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now) {
                 Meeting::Leave if takes_new(scene, packet, protocol) => {
                     drop(shard);
                     replaces = true;
@@ -159,8 +154,8 @@ fn admit<'a>(
             return Ok(Some(Found::Target(Target::of(&connection))));
         }
         note_hairpin(scene, &key, &placement.destination);
-        enter(scene, key, placement)?;
-        is_new = true;
+        let Inserted { shard, id, .. } = enter(scene, key, placement)?;
+        return Ok(Some(Found::Request(Entry { shard, id }, protocol)));
     }
     Err(DropReason::ConnectionLimit)
 }

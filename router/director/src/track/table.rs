@@ -149,6 +149,14 @@ pub(crate) struct Table {
     flows: Option<Arc<dyn Bypass>>,
 }
 
+/// The entry that is in the table after an insertion, its shard still locked.
+pub(crate) struct Inserted<'a> {
+    pub(crate) shard: Locked<'a>,
+    pub(crate) id: EntryId,
+    /// It is the one that was to be inserted; else another worker was faster.
+    pub(crate) is_new: bool,
+}
+
 /// The table is at its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -212,19 +220,20 @@ impl Table {
         look(&self.locked(client));
     }
 
-    /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` is dropped.
-    /// True: this one went in. `removed` sees the entry that had to make room for it, if any, and, where
+    /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` lets go of what it hangs
+    /// on, as it does where there is no room. `removed` sees the entry that had to make room for it, if any, and, where
     /// `ends_older`, a connection that is over and whose replies would look the same.
     pub(crate) fn insert(
         &self,
         connection: Connection,
         ends_older: bool,
         mut removed: impl FnMut(Connection),
-    ) -> Result<bool, Full> {
+    ) -> Result<Inserted<'_>, Full> {
         let request = connection.request;
         let mut shard = self.shard(request.protocol, request.client, request.client_port);
-        if shard.request(&request).is_some() {
-            return Ok(false);
+        if let Some(id) = shard.request(&request) {
+            connection.release_control();
+            return Ok(Inserted { shard, id, is_new: false });
         }
         let service = &connection.destination.shared;
         if self.is_full_for(service, self.len.fetch_add(1, Relaxed)) {
@@ -236,25 +245,31 @@ impl Table {
             }
             let Some(evicted) = evicted else {
                 self.len.fetch_sub(1, Relaxed);
+                connection.release_control();
                 return Err(Full);
             };
             removed(evicted);
-            if shard.request(&request).is_some() {
+            if let Some(id) = shard.request(&request) {
                 self.len.fetch_sub(1, Relaxed);
-                return Ok(false);
+                connection.release_control();
+                return Ok(Inserted { shard, id, is_new: false });
             }
         }
         if let Some(older) = self.outdo(&mut shard, &connection, ends_older) {
             removed(older);
         }
         connection.destination.attach(connection.counted);
-        if let Some(refused) = shard.insert(&self.keys, connection) {
-            refused.destination.detach(refused.counted);
-            self.len.fetch_sub(1, Relaxed);
-            return Err(Full);
+        match shard.insert(&self.keys, connection) {
+            Ok(id) => {
+                self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
+                Ok(Inserted { shard, id, is_new: true })
+            }
+            Err(refused) => {
+                refused.release();
+                self.len.fetch_sub(1, Relaxed);
+                Err(Full)
+            }
         }
-        self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
-        Ok(true)
     }
 
     /// Replies that an older connection shares with a new one (a destination of two services, a client that uses its
@@ -393,7 +408,7 @@ impl Table {
         // One that is over stays here, as in the kernel: its time is up soon.
         let older = self.outdo(to, &connection, false);
         debug_assert!(older.is_none(), "nothing was to be taken out");
-        let refused = to.insert(&self.keys, connection);
+        let refused = to.insert(&self.keys, connection).err();
         self.open.fetch_sub(1, Relaxed);
         let claimed = refused.is_none();
         for gone in placed.into_iter().chain(refused) {

@@ -171,15 +171,15 @@ impl Shard {
         self.slab.get_mut(id.0).is_invalid = true;
     }
 
-    /// Inserts an entry; gives it back when there is no room for it.
-    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Option<Connection> {
+    /// Inserts an entry; gives it back as the error when there is no room for it.
+    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Result<EntryId, Connection> {
         let deadline = connection.expires_at;
         let (request, reply) = hashes(keys, &connection);
         let index = self.slab.insert(connection);
         if let Some(request) = request
             && !self.requests.insert(request, index)
         {
-            return Some(self.slab.remove(index));
+            return Err(self.slab.remove(index));
         }
         if let Some(reply) = reply
             && !self.replies.insert(reply, index)
@@ -187,12 +187,12 @@ impl Shard {
             if let Some(request) = request {
                 self.requests.remove(request, index);
             }
-            return Some(self.slab.remove(index));
+            return Err(self.slab.remove(index));
         }
         self.wheel.arm(&mut self.slab, index, deadline);
         self.due.fetch_min(deadline.as_nanos(), Relaxed);
         self.settle(EntryId(index));
-        None
+        Ok(EntryId(index))
     }
 
     /// Has an entry answer for replies that others of its key would answer for as well.

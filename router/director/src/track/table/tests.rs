@@ -48,7 +48,7 @@ fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
         let destination = Arc::clone(&destination);
         let mut connection = Connection::new(key, destination, 5000, None, Instant::ZERO);
         connection.cached = cached;
-        assert_eq!(table.insert(connection, true, |_| ()), Ok(true));
+        assert!(table.insert(connection, true, |_| ()).is_ok_and(|it| it.is_new));
     };
     enter(RequestKey { client_port: 0, ..key }, Cached::default());
     enter(key, Cached::placed(1));
