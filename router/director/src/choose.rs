@@ -2,5 +2,6 @@
 
 pub(crate) mod defence;
 pub(crate) mod ftp;
+pub(crate) mod reals;
 pub(crate) mod schedule;
 pub(crate) mod service;

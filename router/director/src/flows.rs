@@ -186,7 +186,7 @@ fn is_eligible(connection: &Connection) -> bool {
         Some(Protocol::Udp) => connection.destination.weight() > 0,
         Some(Protocol::Sctp) | None => false,
     };
-    let is_simple = match connection.forwarding {
+    let is_simple = match connection.forwarding_now() {
         Forwarding::Nat | Forwarding::Direct | Forwarding::Tunnel(Tunnel::Ipip) => true,
         Forwarding::Tunnel(_) => false,
     };

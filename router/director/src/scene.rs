@@ -13,7 +13,7 @@ use crate::base::ids::PortId;
 use crate::base::spec::{Limits, MacAddr};
 use crate::base::time::Instant;
 use crate::choose::defence::Defence;
-use crate::choose::service::Servers;
+use crate::choose::reals::Reals;
 use crate::flow_cache::Passed;
 use crate::flows::Flows;
 use crate::net::conflicts::Conflicts;
@@ -38,8 +38,8 @@ pub(crate) struct Tables {
     pub(crate) conflicts: Conflicts,
     pub(crate) icmp_limit: ErrorLimit,
     pub(crate) defence: Defence,
-    /// Real servers that are reached by NAT.
-    pub(crate) servers: Servers,
+    /// The destinations that services have, by address.
+    pub(crate) reals: Reals,
     /// New connections by NAT between stations of one subnet.
     pub(crate) hairpins: AtomicU64,
     /// The IP id of packets the director originates.
@@ -62,7 +62,7 @@ impl Tables {
             conflicts: Conflicts::default(),
             icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
             defence: Defence::new(),
-            servers: Servers::default(),
+            reals: Reals::new(seed),
             hairpins: AtomicU64::new(0),
             next_ip_id: AtomicU32::new(seed as u32),
             flows: None,

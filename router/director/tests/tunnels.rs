@@ -452,3 +452,76 @@ proptest! {
         bench.send(SERVER_SIDE, &error);
     }
 }
+
+/// random_236: gue, edited to ipip, edited back.
+#[test]
+fn a_connection_goes_into_the_kind_of_tunnel_that_its_destination_takes_now() {
+    for compat_ipvs in [false, true] {
+        let bench = lab(Limits::default(), Options { compat_ipvs, ..Options::default() }, 1500);
+        let [_, vip, _, server] = addresses(true);
+        serve(&bench, true, Forwarding::Tunnel(gue(TunnelChecksum::None)), server);
+        let edit = |forwarding| {
+            let key = ServiceKey::new(Protocol::Udp, std::net::SocketAddr::new(vip, 53));
+            let spec = DestinationSpec::new(std::net::SocketAddr::new(server, 53), forwarding);
+            bench.apply(Change::EditDestination(key, spec));
+        };
+        let sent = || bench.pass(CLIENT_SIDE, &to_director(&request(true, 10, true))).1[14..].to_vec();
+        decapsulate(&sent(), gue(TunnelChecksum::None));
+        edit(Forwarding::Tunnel(Tunnel::Ipip));
+        decapsulate(&sent(), Tunnel::Ipip);
+        edit(Forwarding::Tunnel(gue(TunnelChecksum::Full)));
+        decapsulate(&sent(), gue(TunnelChecksum::Full));
+        // The method stays. The kernel wraps in IP then; else the server still takes what it took.
+        edit(Forwarding::Nat);
+        decapsulate(&sent(), if compat_ipvs { Tunnel::Ipip } else { gue(TunnelChecksum::Full) });
+    }
+}
+
+/// random_105, random_154: an error about a tunnel packet is followed while some service has a tunnel to there.
+#[test]
+fn as_the_kernel_an_error_about_a_tunnel_that_no_service_has_says_nothing() {
+    let bench = lab(Limits::default(), Options { compat_ipvs: true, ..Options::default() }, 1500);
+    let [_, vip, _, server] = addresses(true);
+    serve(&bench, true, Forwarding::Tunnel(Tunnel::Ipip), server);
+    let (_, sent) = bench.pass(CLIENT_SIDE, &to_director(&request(true, 10, true)));
+    let error = error_about(&sent, 3, 1, 0, usize::MAX);
+    let tells = || bench.send(SERVER_SIDE, &error).1.len();
+    assert_eq!(tells(), 1);
+    let [udp, tcp] = [(Protocol::Udp, 53), (Protocol::Tcp, 80)]
+        .map(|(protocol, port)| ServiceKey::new(protocol, std::net::SocketAddr::new(vip, port)));
+    bench.apply(Change::RemoveDestination(udp, std::net::SocketAddr::new(server, 53)));
+    assert_eq!(tells(), 1, "another service has one to the same server");
+    bench.apply(Change::RemoveService(tcp));
+    assert_eq!(tells(), 0);
+    let spec = DestinationSpec::new(
+        std::net::SocketAddr::new(server, 53),
+        Forwarding::Tunnel(Tunnel::Gre { checksum: false }),
+    );
+    bench.apply(Change::AddDestination(udp, spec));
+    assert_eq!(tells(), 0, "of another kind");
+    bench.apply(Change::EditDestination(
+        udp,
+        DestinationSpec { forwarding: Forwarding::Tunnel(Tunnel::Ipip), ..spec },
+    ));
+    assert_eq!(tells(), 1);
+}
+
+/// random_67: a destination that was edited has no route at hand until the next packet, and the router's word is told on.
+#[test]
+fn as_the_kernel_after_an_edit_the_client_hears_the_mtu_that_the_router_said() {
+    let bench = lab(Limits::default(), Options { compat_ipvs: true, ..Options::default() }, 1500);
+    let [_, vip, _, server] = addresses(true);
+    serve(&bench, true, Forwarding::Tunnel(Tunnel::Ipip), server);
+    let (_, sent) = bench.pass(CLIENT_SIDE, &to_director(&request(true, 10, true)));
+    let told = |mtu| {
+        let (_, told) = bench.pass(SERVER_SIDE, &error_about(&sent, 3, 4, mtu, usize::MAX));
+        read_icmp(&told).4
+    };
+    assert_eq!(told(1400), 1480, "that of the link, which it knew before");
+    let key = ServiceKey::new(Protocol::Udp, std::net::SocketAddr::new(vip, 53));
+    let spec = DestinationSpec::new(std::net::SocketAddr::new(server, 53), Forwarding::Tunnel(Tunnel::Ipip));
+    bench.apply(Change::EditDestination(key, DestinationSpec { weight: 5, ..spec }));
+    assert_eq!([told(1300), told(80), told(0), told(9000)], [1280, 80, 0, 8980]);
+    bench.pass(CLIENT_SIDE, &to_director(&request(true, 10, true)));
+    assert_eq!(told(1250), 532, "what was learned meanwhile");
+}

@@ -344,7 +344,7 @@ fn write_destination(text: &mut String, view: &DestinationView, service: &str, a
         ),
         Columns::Rules => {
             push(text, format_args!("-a {service} -r {addr} {} -w {}", forward_switch(view), spec.weight));
-            if let (Forwarding::Tunnel(tunnel), false) = (spec.forwarding, view.local) {
+            if let Forwarding::Tunnel(tunnel) = spec.forwarding {
                 push_tunnel_rule(text, tunnel);
             }
         }
@@ -354,7 +354,6 @@ fn write_destination(text: &mut String, view: &DestinationView, service: &str, a
 
 const fn forward_switch(view: &DestinationView) -> &'static str {
     match view.spec.forwarding {
-        _ if view.local => "-g",
         Forwarding::Nat => "-m",
         Forwarding::Direct => "-g",
         Forwarding::Tunnel(_) => "-i",
@@ -368,13 +367,13 @@ fn tunnel_info(view: &DestinationView) -> String {
         TunnelChecksum::Remote => "r+c",
     };
     match view.spec.forwarding {
-        Forwarding::Tunnel(tunnel) if !view.local => match tunnel {
+        Forwarding::Tunnel(tunnel) => match tunnel {
             Tunnel::Ipip => "ipip".to_owned(),
             Tunnel::Gue { port, checksum: sum } => format!("gue:{port}:{}", checksum(sum)),
             Tunnel::Gre { checksum: true } => "gre:+c".to_owned(),
             Tunnel::Gre { checksum: false } => "gre:-c".to_owned(),
         },
-        _ => "n/a".to_owned(),
+        Forwarding::Nat | Forwarding::Direct => "n/a".to_owned(),
     }
 }
 

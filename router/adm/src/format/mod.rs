@@ -68,9 +68,6 @@ fn endpoint(addr: SocketAddr, protocol: Option<Protocol>, numeric: bool) -> Stri
 
 /// The word in the column `Forward`.
 const fn forward_name(destination: &DestinationView) -> &'static str {
-    if destination.local {
-        return "Local";
-    }
     match destination.spec.forwarding {
         Forwarding::Nat => "Masq",
         Forwarding::Direct => "Route",

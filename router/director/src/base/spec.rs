@@ -216,6 +216,41 @@ pub enum Tunnel {
     },
 }
 
+impl Tunnel {
+    /// The same in a word that can be replaced at once: kind, checksum, and the port in the upper half.
+    pub(crate) fn to_bits(self) -> u32 {
+        match self {
+            Self::Ipip => 0,
+            Self::Gue { port, checksum } => {
+                let checksum = match checksum {
+                    TunnelChecksum::None => 0,
+                    TunnelChecksum::Full => 1 << 2,
+                    TunnelChecksum::Remote => 2 << 2,
+                };
+                u32::from(port) << 16 | checksum | 1
+            }
+            Self::Gre { checksum } => u32::from(checksum) << 2 | 2,
+        }
+    }
+
+    /// What [`Self::to_bits`] made the word of.
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        match bits & 3 {
+            1 => {
+                let [high, low, ..] = bits.to_be_bytes();
+                let checksum = match bits >> 2 & 3 {
+                    0 => TunnelChecksum::None,
+                    1 => TunnelChecksum::Full,
+                    _ => TunnelChecksum::Remote,
+                };
+                Self::Gue { port: u16::from_be_bytes([high, low]), checksum }
+            }
+            2 => Self::Gre { checksum: bits >> 2 & 1 == 1 },
+            _ => Self::Ipip,
+        }
+    }
+}
+
 /// The outer checksum of GUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TunnelChecksum {

@@ -56,7 +56,7 @@ pub struct ServiceView {
 pub struct DestinationView {
     /// As it was told to be.
     pub spec: DestinationSpec,
-    /// The RIP is an address of the director's own host (listed as `Local`).
+    /// The RIP is an address of the director's own.
     pub local: bool,
     /// Connections in an active state.
     pub active: u32,

@@ -13,15 +13,14 @@ use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use foldhash::fast::FixedState;
-use uvs_wire::Address;
+use uvs_wire::{Address, Packet};
 
 use crate::base::lock::lock;
 use crate::base::scheduler::{Candidate, Event, Flow, Load, Scheduler};
-use crate::base::spec::{DestinationSpec, Family, Forwarding, Protocol, ServiceKey, ServiceSpec};
+use crate::base::spec::{Family, Protocol, ServiceKey, ServiceSpec};
 use crate::base::time::Instant;
 use crate::base::view::ServiceView;
 use crate::track::destination::{Destination, Shared};
@@ -215,11 +214,15 @@ pub(crate) struct Services {
     ftp: usize,
     all_ports: usize,
     marks: usize,
+    /// How many are of IPv4, of IPv6.
+    v4: usize,
+    v6: usize,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self { parts: vec![Arc::default(); PARTS].into(), len: 0, version: 0, ftp: 0, all_ports: 0, marks: 0 }
+        let parts = vec![Arc::default(); PARTS].into();
+        Self { parts, len: 0, version: 0, ftp: 0, all_ports: 0, marks: 0, v4: 0, v6: 0 }
     }
 }
 
@@ -275,12 +278,20 @@ impl Services {
     fn count(&mut self, key: &ServiceKey, change: impl Fn(&mut usize)) {
         change(&mut self.len);
         self.version += 1;
+        change(if key.family() == Family::V4 { &mut self.v4 } else { &mut self.v6 });
         match key {
             ServiceKey::Address { addr, .. } if addr.port() == FTP_PORT => change(&mut self.ftp),
             ServiceKey::Address { addr, .. } if addr.port() == 0 => change(&mut self.all_ports),
             ServiceKey::Address { .. } => {}
             ServiceKey::Mark { .. } => change(&mut self.marks),
         }
+    }
+
+    /// Whether there is a service of the packet's IP version. As in the kernel, whose hooks go with the last service of
+    /// a family, packets of the other pass as if nobody balanced; connections linger meanwhile.
+    #[inline]
+    pub(crate) fn balance(&self, packet: &Packet) -> bool {
+        (if packet.is_v4() { self.v4 } else { self.v6 }) > 0
     }
 
     /// Whether a service is named by this mark.
@@ -368,44 +379,5 @@ impl Trash {
     /// Whether no removed destination is remembered.
     pub(crate) fn is_empty(&self) -> bool {
         self.services.is_empty()
-    }
-}
-
-/// Where the real servers are that services reach by NAT, and how many services each has. Whoever changes destinations
-/// keeps it.
-#[derive(Default)]
-pub(crate) struct Servers(RwLock<HashMap<(Option<Protocol>, Address, u16), usize>>);
-
-impl Servers {
-    fn place(key: ServiceKey, spec: &DestinationSpec) -> Option<(Option<Protocol>, Address, u16)> {
-        let protocol = match key {
-            ServiceKey::Address { protocol, .. } => Some(protocol),
-            ServiceKey::Mark { .. } => None,
-        };
-        // Others answer their clients themselves.
-        (spec.forwarding == Forwarding::Nat).then(|| (protocol, spec.addr.ip().into(), spec.addr.port()))
-    }
-
-    pub(crate) fn add(&self, key: ServiceKey, spec: &DestinationSpec) {
-        if let Some(place) = Self::place(key, spec) {
-            *self.0.write().unwrap_or_else(PoisonError::into_inner).entry(place).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn remove(&self, key: ServiceKey, spec: &DestinationSpec) {
-        let Some(place) = Self::place(key, spec) else { return };
-        let mut servers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = servers.entry(place) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-
-    /// Whether a packet from there comes from a destination of some service.
-    pub(crate) fn contains(&self, protocol: Protocol, addr: Address, port: u16) -> bool {
-        let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        [Some(protocol), None].into_iter().any(|protocol| servers.contains_key(&(protocol, addr, port)))
     }
 }

@@ -280,7 +280,7 @@ impl Director {
         }
         let destination = match control.trash.take(key, spec.addr) {
             Some(destination) => {
-                destination.edit(spec);
+                destination.edit(spec, self.compat_ipvs());
                 destination.come_back();
                 destination
             }
@@ -292,18 +292,22 @@ impl Director {
         };
         let local = self.tables.snapshot.load().network.is_local(destination.addr);
         destination.local.store(local, Relaxed);
-        self.tables.servers.add(key, &spec);
+        self.tables.reals.add(key, &destination);
         service.add(destination);
         Ok(())
+    }
+
+    fn compat_ipvs(&self) -> bool {
+        self.tables.snapshot.load().options.compat_ipvs
     }
 
     fn edit_destination(&self, key: ServiceKey, spec: DestinationSpec) -> Result<(), ApplyError> {
         let service = self.service(key)?;
         check_destination(&service, &spec)?;
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
-        self.tables.servers.remove(key, &destination.spec());
-        self.tables.servers.add(key, &spec);
-        destination.edit(spec);
+        let before = destination.forwarding();
+        destination.edit(spec, self.compat_ipvs());
+        self.tables.reals.edited(key, &destination, before);
         service.refresh();
         self.tables.withdraw_flows(Some(destination.id));
         Ok(())
@@ -312,7 +316,7 @@ impl Director {
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
-        self.tables.servers.remove(service.key, &destination.spec());
+        self.tables.reals.remove(&destination);
         self.tables.withdraw_flows(Some(destination.id));
         service.remove(&destination);
         control.trash.put(service.key, destination, now);

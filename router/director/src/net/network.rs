@@ -22,6 +22,8 @@ pub(crate) struct Hop {
     pub(crate) source: Option<Address>,
     /// It is a router or a destination: not one of those that may come in any number.
     pub(crate) essential: bool,
+    /// It leads nowhere: the address is one of the director's own.
+    pub(crate) local: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +309,8 @@ impl Network {
         if self.link_local(port).is_empty() {
             return None;
         }
-        Some(Hop { port, addr: to, mtu: self.mtu(port), source: self.source_for(port, to), essential: false })
+        let (mtu, source) = (self.mtu(port), self.source_for(port, to));
+        Some(Hop { port, addr: to, mtu, source, essential: false, local: false })
     }
 
     /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
@@ -319,7 +322,8 @@ impl Network {
             && let Some(&port) = self.local.get(&to)
         {
             let mtu = self.mtu(port);
-            return Some(Hop { port, addr: to, mtu, source: self.source_for(port, to), essential: false });
+            let source = self.source_for(port, to);
+            return Some(Hop { port, addr: to, mtu, source, essential: false, local: true });
         }
         let wanted = bits(to);
         let route = match &self.ranges {
@@ -331,7 +335,7 @@ impl Network {
             }
         };
         let Route { port, via, mtu, source, .. } = *route;
-        Some(Hop { port, addr: via.unwrap_or(to), mtu, source, essential: via.is_some() })
+        Some(Hop { port, addr: via.unwrap_or(to), mtu, source, essential: via.is_some(), local: false })
     }
 
     /// The director's own address to talk from through an interface to `to`: one whose subnet holds it, else the

@@ -157,6 +157,7 @@ fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet)
         // By its mark, but nobody was there to gather it.
         return Err(Verdict::Drop(DropReason::Fragment));
     }
+    ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
     if is_icmp(packet) {
         if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
             return Ok(Class::Error);
@@ -164,10 +165,7 @@ fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet)
         return Err(icmp_to_us(scene, lane, frame, packet));
     }
     match Protocol::from_number(packet.protocol) {
-        Some(protocol) => {
-            ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
-            Ok(Class::Request(protocol))
-        }
+        Some(protocol) => Ok(Class::Request(protocol)),
         None => Err(refuse(scene, lane, frame, packet)),
     }
 }

@@ -92,8 +92,7 @@ fn request<'a>(
     packet: &mut Packet,
     protocol: Protocol,
 ) -> Result<Found<'a>, Verdict> {
-    // As in the kernel, whose hooks go with the last service.
-    if scene.snapshot.services.is_empty() {
+    if !scene.snapshot.services.balance(packet) {
         return Err(refuse(scene, lane, frame, packet));
     }
     match admit(scene, lane, frame, packet, protocol) {
@@ -217,7 +216,7 @@ fn reply<'a>(
     protocol: Protocol,
     hop: Hop,
 ) -> Result<Found<'a>, DropReason> {
-    if scene.snapshot.services.is_empty() {
+    if !scene.snapshot.services.balance(packet) {
         return Ok(Found::Nothing(hop));
     }
     let key = ReplyKey::of(packet);
@@ -248,7 +247,7 @@ fn unknown_reply(
     };
     if !scene.snapshot.options.nat_icmp_send
         || is_reset
-        || !scene.tables.servers.contains(protocol, packet.src, packet.src_port)
+        || !scene.tables.reals.has_nat(protocol, packet.src, packet.src_port)
     {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! IPv4 options: what a router looks at before it forwards (RFC 791 section 3.1, RFC 1812 section 5.3.13).
 
+use core::net::Ipv4Addr;
+
 use uvs_wire::{Address, Packet, ipv4};
 
 /// What the options of a packet ask for.
@@ -81,11 +83,8 @@ pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
             continue;
         }
         // The options were checked: a size is at least 2 and ends within the header.
-        let (size, pointer) = (usize::from(ip[at + 1]), usize::from(ip[at + 2]));
-        if ip[at] == RECORD_ROUTE && pointer + 3 <= size {
-            let place = at + pointer - 1;
-            ip[place..place + 4].copy_from_slice(&addr.octets());
-            ip[at + 2] += 4;
+        let size = usize::from(ip[at + 1]).max(2);
+        if ip[at] == RECORD_ROUTE && enter(&mut ip[at..at + size], addr) {
             ipv4::fill_checksum(&mut ip[..len]);
             return;
         }
@@ -93,10 +92,102 @@ pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
     }
 }
 
+/// Options for an answer of ours, at most 40 bytes.
+pub(crate) struct Echo {
+    bytes: [u8; ROOM],
+    len: usize,
+}
+
+/// What a header has room for beside its fixed part.
+pub(crate) const ROOM: usize = 40;
+
+impl Echo {
+    /// No options.
+    pub(crate) const NONE: Self = Self { bytes: [END; ROOM], len: 0 };
+
+    /// The options of an answer to a packet, as Linux gives them back: a record route, which goes on from `own`, and
+    /// nothing else. (It stamps timestamps, too; here nobody knows the time of day.) `times`: how often `own` is to be
+    /// entered; once on the way in, if that was not done, and once on the way out.
+    pub(crate) fn of(ip: &[u8], packet: &Packet, own: Address, times: usize) -> Self {
+        let mut echo = Self::NONE;
+        let Some(own) = own.to_v4().filter(|_| present(packet)) else { return echo };
+        let options = &ip[ipv4::HEADER_LEN..usize::from(packet.header_len)];
+        let mut at = 0;
+        while at + 2 < options.len() && options[at] != END {
+            if options[at] == NOP {
+                at += 1;
+                continue;
+            }
+            // The options were checked: a size is at least 2 and ends within the header.
+            let size = usize::from(options[at + 1]).max(2);
+            if let (RECORD_ROUTE, Some(option)) = (options[at], options.get(at..at + size)) {
+                let route = &mut echo.bytes[..size];
+                route.copy_from_slice(option);
+                for _ in 0..times {
+                    enter(route, own);
+                }
+                echo.len = size.next_multiple_of(4);
+                break;
+            }
+            at += size;
+        }
+        echo
+    }
+
+    /// How many bytes longer the header gets.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts the options into an IPv4 packet without any, which takes the first `len` bytes of the buffer. Returns its
+    /// new length.
+    pub(crate) fn insert(&self, buffer: &mut [u8], len: usize) -> usize {
+        if self.len == 0 {
+            return len;
+        }
+        let header = ipv4::HEADER_LEN + self.len;
+        let grown = len + self.len;
+        buffer.copy_within(ipv4::HEADER_LEN..len, header);
+        buffer[ipv4::HEADER_LEN..header].copy_from_slice(&self.bytes[..self.len]);
+        finish(&mut buffer[..grown], self.len);
+        grown
+    }
+
+    /// Puts the options in place of those that a packet has, which are no shorter, and returns by how many bytes the
+    /// packet starts later now.
+    pub(crate) fn replace(&self, ip: &mut [u8], header_len: usize) -> usize {
+        let late = header_len - ipv4::HEADER_LEN - self.len;
+        ip.copy_within(..ipv4::HEADER_LEN, late);
+        let ip = &mut ip[late..];
+        ip[ipv4::HEADER_LEN..ipv4::HEADER_LEN + self.len].copy_from_slice(&self.bytes[..self.len]);
+        finish(ip, self.len);
+        late
+    }
+}
+
+/// Enters an address into a record-route option, if there is room left.
+fn enter(route: &mut [u8], addr: Ipv4Addr) -> bool {
+    let pointer = usize::from(route[2]);
+    let has_room = pointer + 3 <= route.len();
+    if has_room {
+        route[pointer - 1..pointer + 3].copy_from_slice(&addr.octets());
+        route[2] += 4;
+    }
+    has_room
+}
+
+/// Makes lengths and checksum of a header fit a packet with so many bytes of options.
+fn finish(ip: &mut [u8], options: usize) {
+    let header = ipv4::HEADER_LEN + options;
+    ip[0] = 0x40 | u8::try_from(header / 4).expect("a header is at most 60 bytes");
+    let total = u16::try_from(ip.len()).expect("an answer is shorter than what IP takes");
+    ip[2..4].copy_from_slice(&total.to_be_bytes());
+    ipv4::fill_checksum(&mut ip[..header]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::Ipv4Addr;
 
     #[test]
     fn options_are_judged_as_the_recorded_kernel_does() {
@@ -158,5 +249,59 @@ mod tests {
         let full = ip;
         record_route(&mut ip, &packet, addr);
         assert_eq!(ip, full, "no room is left");
+    }
+
+    /// What the recorded kernel answers with, by what a packet to it had.
+    #[test]
+    fn an_answer_goes_on_with_the_route_and_has_no_other_option() {
+        let own = Address::v4(Ipv4Addr::new(10, 0, 0, 100));
+        let cases: &[(&str, &[u8], &[u8])] = &[
+            ("none", &[], &[]),
+            ("router alert", &[0x94, 4, 0, 0], &[]),
+            (
+                "two places",
+                &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                &[7, 11, 12, 10, 0, 0, 100, 10, 0, 0, 100, 0],
+            ),
+            ("one place", &[7, 7, 4, 0, 0, 0, 0, 0], &[7, 7, 8, 10, 0, 0, 100, 0]),
+            ("no place", &[7, 7, 8, 10, 1, 1, 1, 0], &[7, 7, 8, 10, 1, 1, 1, 0]),
+            ("behind another", &[1, 7, 7, 4, 0, 0, 0, 0], &[7, 7, 8, 10, 0, 0, 100, 0]),
+            (
+                "and another behind",
+                &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x94, 4, 0, 0],
+                &[7, 11, 12, 10, 0, 0, 100, 10, 0, 0, 100, 0],
+            ),
+        ];
+        for (what, options, want) in cases {
+            let header = ipv4::Ipv4Repr {
+                src: Ipv4Addr::new(10, 1, 0, 2),
+                dst: Ipv4Addr::new(10, 0, 0, 100),
+                protocol: 99,
+                ttl: 64,
+                tos: 0,
+                id: 0,
+                dont_fragment: false,
+                payload_len: u16::try_from(options.len()).unwrap(),
+            };
+            let mut ip = vec![0; 20 + options.len()];
+            header.emit(&mut ip);
+            ip[0] = 0x45 + u8::try_from(options.len() / 4).unwrap();
+            ip[20..].copy_from_slice(options);
+            let packet = Packet::parse(&ip).unwrap();
+            let echo = Echo::of(&ip, &packet, own, 2);
+
+            let mut answer = [0; 100];
+            ipv4::Ipv4Repr { payload_len: 4, ..header }.emit(&mut answer);
+            answer[20..24].copy_from_slice(b"data");
+            let len = echo.insert(&mut answer, 24);
+            assert_eq!((&answer[20..len - 4], &answer[len - 4..len]), (*want, &b"data"[..]), "{what}");
+            assert!(ipv4::header_checksum_ok(&answer[..20 + want.len()]), "{what}");
+            assert_eq!(Packet::parse(&answer).unwrap().total_len as usize, len, "{what}");
+
+            let late = echo.replace(&mut ip, 20 + options.len());
+            let replaced = &ip[late..];
+            assert_eq!(&replaced[20..], *want, "{what}");
+            assert!(ipv4::header_checksum_ok(replaced), "{what}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
             .map(|id| shard.get(id))
             .filter(|connection| flows.wants(connection, scene.now))
             .map(|connection| {
-                (connection.destination_addr, connection.destination_port, connection.forwarding)
+                (connection.destination_addr, connection.destination_port, connection.forwarding_now())
             })
     };
     let Some((addr, port, forwarding)) = found else { return };
@@ -44,7 +44,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
         return flows.refuse(connection, epoch);
     }
     let is_same = (connection.destination_addr, connection.destination_port) == (addr, port);
-    if !is_same || connection.forwarding != forwarding || !flows.wants(connection, scene.now) {
+    if !is_same || connection.forwarding_now() != forwarding || !flows.wants(connection, scene.now) {
         return;
     }
     let (request, reply) = match legs {

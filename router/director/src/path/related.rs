@@ -48,7 +48,7 @@ pub(crate) fn to_request(
         return Err(relay_about_tunnel(scene, lane, frame, packet, &inner, tunnelled));
     }
     // No honest error quotes a packet of the other IP version, and none could be translated.
-    if inner.is_v4() != packet.is_v4() {
+    if inner.is_v4() != packet.is_v4() || !scene.snapshot.services.balance(packet) {
         return Err(UNRELATED);
     }
     let key = RequestKey::answered_by(&inner);
@@ -77,6 +77,9 @@ pub(crate) fn to_request(
 /// # Errors
 /// It must not go on.
 pub(crate) fn to_reply(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet) -> Result<(), DropReason> {
+    if !scene.snapshot.services.balance(packet) {
+        return Ok(());
+    }
     let start = usize::from(packet.header_len);
     let quoted = start + icmp::HEADER_LEN;
     let message = &frame.bytes()[start..];

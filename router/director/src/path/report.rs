@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use uvs_wire::icmp::{self, v4, v6};
-use uvs_wire::{Packet, ipv6};
+use uvs_wire::{Packet, ipv4, ipv6};
 
 use crate::base::frame::Frame;
 use crate::base::ids::PortId;
@@ -12,6 +12,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::is_impossible_source;
 use crate::path::icmp::is_icmp;
+use crate::path::ip_options::Echo;
 use crate::path::output::{originate, wire_len};
 use crate::scene::Scene;
 use crate::track::connection::RequestKey;
@@ -55,6 +56,17 @@ pub(crate) enum Report {
 /// whose sender cannot be told (RFC 1122 section 3.2.2).
 #[cold]
 pub(crate) fn report(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Packet, report: Report) {
+    let echoes = !matches!(report, Report::BadOption(_));
+    report_with(scene, lane, ip, packet, report, echoes);
+}
+
+/// The same about a packet that came in inside another one, whose options are not given back.
+#[cold]
+pub(crate) fn report_quoted(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Packet, report: Report) {
+    report_with(scene, lane, ip, packet, report, false);
+}
+
+fn report_with(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Packet, report: Report, echoes: bool) {
     let about_icmp = is_icmp(packet)
         && ip.get(usize::from(packet.header_len)).is_none_or(|&kind| icmp::is_error(packet.protocol, kind));
     if about_icmp
@@ -88,10 +100,16 @@ pub(crate) fn report(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Pac
             let (kind, code, rest) = report.v4();
             #[allow(clippy::cast_possible_truncation, reason = "the id wraps around")]
             let id = scene.tables.next_ip_id.fetch_add(1, Relaxed) as u16;
-            let len = icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, ip);
+            // What came to us has our address already.
+            let times = if source == packet.dst { 1 } else { 2 };
+            let echo = if echoes { Echo::of(ip, packet, source, times) } else { Echo::NONE };
+            let room = icmp::MAX_ERROR_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN - echo.len();
+            let quoted = &ip[..ip.len().min(room)];
+            let len = icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, quoted);
+            let len = echo.insert(buffer, len);
             // Internetwork control, and what the sender asked for (RFC 1812 section 4.3.2.5).
             buffer[1] |= packet.tos & TOS_BITS;
-            uvs_wire::ipv4::fill_checksum(&mut buffer[..len]);
+            ipv4::fill_checksum(&mut buffer[..len]);
             len
         }
         _ => {

@@ -16,6 +16,7 @@ use crate::net::network::Hop;
 use crate::path::advance::Act;
 use crate::path::emit::Leaving;
 use crate::path::ip_options;
+use crate::path::node::deliver_here;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
 use crate::path::translate;
@@ -52,9 +53,13 @@ fn forward(
     target: Target,
 ) -> Result<Leaving, Verdict> {
     let network = &scene.snapshot.network;
-    let Some(hop) = lane.memo.route(network, target.addr) else {
-        report(scene, lane, frame.bytes(), packet, Report::HostUnreachable);
-        return Err(Verdict::Drop(DropReason::NoRoute));
+    let hop = match lane.memo.route(network, target.addr) {
+        Some(hop) if !hop.local => hop,
+        None if !target.addr.is_loopback() => {
+            report(scene, lane, frame.bytes(), packet, Report::HostUnreachable);
+            return Err(Verdict::Drop(DropReason::NoRoute));
+        }
+        _ => return Err(deliver_here(scene, lane, frame, packet, target)),
     };
     check_scope(scene, lane, frame, packet, Some(hop.port))?;
     check_ttl(scene, lane, frame, packet)?;

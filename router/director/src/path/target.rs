@@ -23,7 +23,7 @@ impl Target {
         Self {
             addr: connection.destination_addr,
             port: connection.destination_port,
-            forwarding: connection.forwarding,
+            forwarding: connection.forwarding_now(),
             uncached: false,
             is_first: false,
         }

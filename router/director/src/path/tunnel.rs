@@ -24,7 +24,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::path::output::{output, output_each, wire_len};
-use crate::path::report::{Report, check_mtu, count_report, report};
+use crate::path::report::{Report, check_mtu, count_report, report_quoted};
 use crate::scene::Scene;
 use crate::track::connection::RequestKey;
 
@@ -48,6 +48,15 @@ impl Way {
     fn outer_len(self) -> usize {
         if self.dst.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
     }
+}
+
+/// What an ICMP error says about a packet that we put into a tunnel.
+pub(crate) struct Tunnelled {
+    /// Where in the quote the client's packet is.
+    pub(crate) offset: usize,
+    pub(crate) inner: Packet,
+    /// Whether a packet went to the destination since it was edited last.
+    has_route: bool,
 }
 
 /// Length of what stands between the outer IP header and the packet.
@@ -225,8 +234,8 @@ fn encapsulate_one(
 }
 
 /// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the
-/// destination of a connection. Returns where in the quote the client's packet is, and that packet.
-pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> Option<(usize, Packet)> {
+/// destination of a connection.
+pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> Option<Tunnelled> {
     if !scene.snapshot.network.is_local(outer.src) || outer.fragment_offset != 0 {
         return None;
     }
@@ -252,18 +261,23 @@ pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> 
     let key = RequestKey::of(&inner);
     let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
     let connection = shard.get(shard.request(&key)?);
-    let is_ours = match connection.forwarding {
-        Forwarding::Tunnel(Tunnel::Ipip) => shim == 0,
-        Forwarding::Tunnel(Tunnel::Gue { port, .. }) => {
-            outer.protocol == udp::PROTOCOL && outer.dst_port == port
+    let tunnel = if scene.snapshot.options.compat_ipvs {
+        // The kernel asks whether any service has a tunnel that ends there.
+        let port = if outer.protocol == udp::PROTOCOL { outer.dst_port } else { 0 };
+        scene.tables.reals.tunnel(outer.dst, port)?
+    } else {
+        let Forwarding::Tunnel(tunnel) = connection.forwarding_now() else { return None };
+        if connection.destination_addr != outer.dst {
+            return None;
         }
-        Forwarding::Tunnel(Tunnel::Gre { .. }) => outer.protocol == gre::PROTOCOL,
-        Forwarding::Nat | Forwarding::Direct => false,
+        tunnel
     };
-    if !is_ours || connection.destination_addr != outer.dst {
-        return None;
-    }
-    Some((offset, inner))
+    let is_of_it = match tunnel {
+        Tunnel::Ipip => shim == 0,
+        Tunnel::Gue { port, .. } => outer.protocol == udp::PROTOCOL && outer.dst_port == port,
+        Tunnel::Gre { .. } => outer.protocol == gre::PROTOCOL,
+    };
+    is_of_it.then(|| Tunnelled { offset, inner, has_route: connection.destination.has_route() })
 }
 
 /// An error about a packet that we had put into a tunnel: the client hears of it, in the words of what it sent.
@@ -274,9 +288,9 @@ pub(crate) fn relay_about_tunnel(
     frame: &Frame,
     packet: &Packet,
     outer: &Packet,
-    tunnelled: (usize, Packet),
+    tunnelled: Tunnelled,
 ) -> Verdict {
-    let (offset, inner) = tunnelled;
+    let Tunnelled { offset, inner, has_route } = tunnelled;
     // As in the kernel, before anything is believed.
     if !icmp::checksum_ok(frame.bytes(), packet) {
         return Verdict::Drop(DropReason::BadChecksum);
@@ -301,24 +315,35 @@ pub(crate) fn relay_about_tunnel(
         let Some(hop) = scene.snapshot.network.route(outer.dst) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        let mtu = if packet.is_v4() { rest & 0xffff } else { rest };
-        let learned = scene.tables.path_mtus.learn(outer.dst, mtu, hop.mtu, scene.now);
+        let told = if packet.is_v4() { rest & 0xffff } else { rest };
+        let learned = scene.tables.path_mtus.learn(outer.dst, told, hop.mtu, scene.now);
         if learned.has_fallen {
             withdraw_flows_to(scene, outer.dst);
         }
         if inner.is_v4() && !inner.dont_fragment {
             return Verdict::Consume;
         }
-        // The kernel reads the MTU off a route that it looked up before it learned.
-        let mtu = if compat && !learned.was_used { hop.mtu } else { learned.mtu };
         let overhead = u32::try_from(offset).expect("headers are short");
-        let room = mtu.saturating_sub(overhead);
-        let room = if inner.is_v4() { room.max(SMALLEST_MTU) } else { room.max(SMALLEST_MTU_V6) };
-        report(scene, lane, original, &inner, Report::TooBig(room));
+        let room = if compat {
+            let mtu = match (has_route, learned.was_used) {
+                (true, true) => learned.mtu,
+                // The kernel reads the MTU off a route that it looked up before it learned, if it has one.
+                (true, false) => hop.mtu,
+                (false, _) => told,
+            };
+            if mtu > SMALLEST_MTU + overhead { mtu - overhead } else { mtu }
+        } else {
+            learned.mtu.saturating_sub(overhead).max(if inner.is_v4() {
+                SMALLEST_MTU
+            } else {
+                SMALLEST_MTU_V6
+            })
+        };
+        report_quoted(scene, lane, original, &inner, Report::TooBig(room));
     } else if packet.is_v4() == inner.is_v4() {
-        report(scene, lane, original, &inner, Report::Relay { kind, code, rest: 0 });
+        report_quoted(scene, lane, original, &inner, Report::Relay { kind, code, rest: 0 });
     } else {
-        report(scene, lane, original, &inner, Report::HostUnreachable);
+        report_quoted(scene, lane, original, &inner, Report::HostUnreachable);
     }
     Verdict::Consume
 }

@@ -4,9 +4,9 @@ use uvs_wire::Packet;
 
 use crate::net::lane::Lane;
 use crate::net::neighbor::Waiting;
-use crate::path::report::{Report, report};
+use crate::path::report::{Report, report, report_quoted};
 use crate::path::translate;
-use crate::path::tunnel::quoted_tunnel;
+use crate::path::tunnel::{Tunnelled, quoted_tunnel};
 use crate::scene::Scene;
 
 /// A frame waited for a neighbour in vain: its sender hears of it, in the words of what it sent.
@@ -17,8 +17,8 @@ pub(crate) fn report_unreachable(scene: &Scene<'_>, lane: &mut Lane, waiting: Wa
         translate::back(&mut frame, &mut packet, addr, port);
     }
     // What we had put into a tunnel comes from us: who sent what is inside is told.
-    if let Some((offset, inner)) = quoted_tunnel(scene, frame.bytes(), &packet) {
-        return report(scene, lane, &frame.bytes()[offset..], &inner, Report::HostUnreachable);
+    if let Some(Tunnelled { offset, inner, .. }) = quoted_tunnel(scene, frame.bytes(), &packet) {
+        return report_quoted(scene, lane, &frame.bytes()[offset..], &inner, Report::HostUnreachable);
     }
     report(scene, lane, frame.bytes(), &packet, Report::HostUnreachable);
 }

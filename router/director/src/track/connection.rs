@@ -275,6 +275,16 @@ impl Connection {
         self.no_output && self.no_output_expected()
     }
 
+    /// How the next packet gets to the destination: by the method it began with, in a tunnel of the kind that the
+    /// destination takes now.
+    #[inline]
+    pub(crate) fn forwarding_now(&self) -> Forwarding {
+        match self.forwarding {
+            Forwarding::Tunnel(_) => Forwarding::Tunnel(self.destination.tunnel()),
+            method => method,
+        }
+    }
+
     /// Whether replies pass by: direct routing and tunnelling.
     pub(crate) fn no_output_expected(&self) -> bool {
         self.forwarding != Forwarding::Nat

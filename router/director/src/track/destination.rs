@@ -2,14 +2,16 @@
 //!
 //! A connection holds its destination, so one that is removed lives on, unavailable, until its last connection is gone.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
+};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use uvs_wire::Address;
 
 use crate::base::lock::lock;
 use crate::base::scheduler::{Candidate, Load};
-use crate::base::spec::{DestinationSpec, Forwarding};
+use crate::base::spec::{DestinationSpec, Forwarding, Tunnel};
 use crate::base::view::DestinationView;
 use crate::track::feedback::Feedback;
 use crate::track::stats::{Stats, Tally};
@@ -61,6 +63,10 @@ pub(crate) struct Destination {
     /// Whether the RIP is an address of the director's own host.
     pub(crate) local: AtomicBool,
     spec: RwLock<DestinationSpec>,
+    /// How packets of its connections by tunnel are wrapped; see [`Self::tunnel`].
+    tunnel: AtomicU32,
+    /// How many packets clients had sent when it was edited last; see [`Self::has_route`].
+    sent_before: AtomicU64,
     weight: AtomicU32,
     /// The last one above 0 since it was added, as the kernel keeps it; 0: it never had one.
     pub(crate) last_weight: AtomicU32,
@@ -95,6 +101,11 @@ impl Destination {
             addr: spec.addr.ip().into(),
             port: spec.addr.port(),
             local: AtomicBool::new(false),
+            tunnel: AtomicU32::new(match spec.forwarding {
+                Forwarding::Tunnel(tunnel) => tunnel.to_bits(),
+                Forwarding::Nat | Forwarding::Direct => Tunnel::Ipip.to_bits(),
+            }),
+            sent_before: AtomicU64::new(0),
             weight: AtomicU32::new(spec.weight),
             last_weight: AtomicU32::new(spec.weight),
             spec: RwLock::new(spec),
@@ -119,8 +130,28 @@ impl Destination {
         self.spec().forwarding
     }
 
+    /// The header that packets of a connection by tunnel get. The method is the connection's for life, but the kind of
+    /// the tunnel is what the server takes now. (Edited to another method, the kernel wraps in IP.)
+    #[inline]
+    pub(crate) fn tunnel(&self) -> Tunnel {
+        Tunnel::from_bits(self.tunnel.load(Relaxed))
+    }
+
+    /// Whether the kernel has a route to it at hand: it forgets it with each edit and finds it with the next packet.
+    pub(crate) fn has_route(&self) -> bool {
+        self.tally.packets_in() != self.sent_before.load(Relaxed)
+    }
+
     /// Takes over weight, forwarding and thresholds.
-    pub(crate) fn edit(&self, spec: DestinationSpec) {
+    pub(crate) fn edit(&self, spec: DestinationSpec, compat_ipvs: bool) {
+        match spec.forwarding {
+            Forwarding::Tunnel(tunnel) => self.tunnel.store(tunnel.to_bits(), Relaxed),
+            Forwarding::Nat | Forwarding::Direct if compat_ipvs => {
+                self.tunnel.store(Tunnel::Ipip.to_bits(), Relaxed);
+            }
+            Forwarding::Nat | Forwarding::Direct => {}
+        }
+        self.sent_before.store(self.tally.packets_in(), Relaxed);
         let mut current = self.spec.write().unwrap_or_else(PoisonError::into_inner);
         // A limit that is lifted or raised makes room at once; one that is exceeded already counts at once.
         if spec.upper_threshold == 0 || spec.upper_threshold > current.upper_threshold {

@@ -87,6 +87,11 @@ impl Tally {
         self.flown.bytes_out.store(counters.bytes_out, Relaxed);
     }
 
+    /// Packets from clients, from the beginning on.
+    pub(crate) fn packets_in(&self) -> u64 {
+        self.counters().packets_in
+    }
+
     fn counters(&self) -> Counters {
         let mut sum = Counters { connections: self.connections.load(Relaxed), ..Counters::default() };
         for lane in self.lanes.iter().chain([&self.shared, &self.flown]) {
