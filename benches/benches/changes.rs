@@ -8,7 +8,7 @@ use std::time::Instant as Clock;
 use uvs_director::scheduler::NativeOnly;
 use uvs_director::spec::{
     Change, DestinationSpec, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Prefix, Protocol,
-    SchedulerSpec, ServiceKey, ServiceSpec,
+    SchedulerSpec, ServiceKey, ServiceSpec, SourceCheck,
 };
 use uvs_director::{Director, Instant, PortId};
 
@@ -34,6 +34,7 @@ fn interfaces(vips: u32) -> Vec<InterfaceSpec> {
         link: Link::Ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
         mtu: 1500,
         addresses,
+        source_check: SourceCheck::Loose,
     }]
 }
 

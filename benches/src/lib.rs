@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_director::scheduler::{Flow, NativeOnly, SchedulerFactory};
 use uvs_director::spec::{
     Change, DestinationSpec, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Prefix, Protocol,
-    SchedulerSpec, ServiceKey, ServiceSpec, Tunnel,
+    SchedulerSpec, ServiceKey, ServiceSpec, SourceCheck, Tunnel,
 };
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
 use uvs_wire::ipv4::Ipv4Repr;
@@ -80,6 +80,7 @@ pub fn director_with_vips(
         link: Link::Ethernet(mac),
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
+        source_check: SourceCheck::Loose,
     };
     let route = |to: &str, via: IpAddr| uvs_director::spec::RouteSpec {
         to: to.parse().expect("a prefix"),

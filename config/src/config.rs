@@ -69,7 +69,7 @@ impl Config {
         let flow_pin = settings::flow_pin(&root);
         let host_record = settings::host_record(&root);
         let modules = modules::modules(&root);
-        let mut network = network::Network::read(&root);
+        let mut network = network::Network::read(&root, options.compat_ipvs);
         let neighbors = network.neighbors(&root, limits);
         let marks = marks::marks(&root, &network);
         let schedulers = scheduler::schedulers(&root);

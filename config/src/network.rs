@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
 
 use uvs_director::PortId;
-use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec};
+use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec, SourceCheck};
 
 use crate::address::{
     edge_name, is_device_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
@@ -23,6 +23,7 @@ pub(crate) const INTERFACE: Keys = &[
     "offload",
     "queues",
     "addresses",
+    "source_check",
     "attach",
     "link",
     "accelerate",
@@ -72,7 +73,8 @@ struct Draft {
 }
 
 impl Network {
-    pub(crate) fn read(root: &Table<'_>) -> Self {
+    /// `compat_ipvs`: as the kernel routes, unless the file says otherwise.
+    pub(crate) fn read(root: &Table<'_>, compat_ipvs: bool) -> Self {
         let doc = root.doc;
         let mut network =
             Self { interfaces: Vec::new(), routes: Vec::new(), complete: true, places: Default::default() };
@@ -87,7 +89,7 @@ impl Network {
             root.tables("interface", INTERFACE, |entries| Table::peek(entries, "name").map(str::to_owned));
         network.complete = !tables.is_empty();
         for table in &tables {
-            match read_interface(table, network.interfaces.len()) {
+            match read_interface(table, network.interfaces.len(), compat_ipvs) {
                 Some(draft) => {
                     network.interfaces.push(draft.interface);
                     network.places[0].extend(draft.addresses);
@@ -395,7 +397,7 @@ impl Network {
 }
 
 /// `None` when what others depend on, its name, device and addresses, could not be read.
-fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
+fn read_interface(table: &Table<'_>, index: usize, compat_ipvs: bool) -> Option<Draft> {
     let doc = table.doc;
     let name = table.required_string("name", "uvs0").filter(|name| is_device_name(doc, "interface", name));
     table.require("device", "\"tap\" (layer 2) or \"tun\" (layer 3)");
@@ -444,6 +446,10 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
             );
         }
     }
+    let words = [("loose", SourceCheck::Loose), ("strict", SourceCheck::Strict), ("off", SourceCheck::Off)];
+    let source_check = table.choice("source_check", &words, &[("none", "off"), ("false", "off")]);
+    let usual = if compat_ipvs { SourceCheck::Off } else { SourceCheck::Loose };
+    let source_check = source_check.map_or(usual, |check| check.value);
     let io = device_io(table);
     let bridge = table.section("bridge", BRIDGE).and_then(|bridge| read_bridge(&bridge));
     let direct = read_direct(table, tap);
@@ -458,7 +464,7 @@ fn read_interface(table: &Table<'_>, index: usize) -> Option<Draft> {
         Device::Tap => Link::Ethernet(mac.map_or_else(|| derived_mac(&name), |mac| mac.value)),
         Device::Tun => Link::Ip,
     };
-    let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses) };
+    let spec = InterfaceSpec { port, name, link, mtu, addresses: values(&addresses), source_check };
     let own = spec.addresses.clone();
     let interface = Interface { spec, own, io, bridge, direct, accelerate, host, location: table.at.clone() };
     Some(Draft { interface, addresses, host_addresses: host_addresses.unwrap_or_default() })

@@ -12,6 +12,7 @@ use crate::suggest::nearest;
 /// The keys of the top level.
 pub(crate) const ROOT: &[&str] = &[
     "compat",
+    "transit",
     "metrics",
     "control",
     "limits",

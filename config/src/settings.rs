@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use uvs_director::Duration;
-use uvs_director::spec::{Evict, Limits, Options, Timeouts};
+use uvs_director::spec::{Evict, Limits, Options, Timeouts, Transit};
 
 use crate::model::Unset;
 use crate::modules::{self, Folder};
@@ -22,6 +22,7 @@ pub(crate) const LIMITS: Keys = &[
     "fragment_bytes",
     "fragmented_packets",
     "fragments_per_packet",
+    "transit_flows",
 ];
 pub(crate) const FLOW_CACHE: Keys = &["pin"];
 pub(crate) const HOST: Keys = &["record"];
@@ -143,6 +144,7 @@ pub(crate) fn limits(root: &Table<'_>) -> Bounds {
             FRAGMENTS_MAX,
             defaults.fragments_per_packet,
         ),
+        transit_flows: limit("transit_flows", "limit of transit_flows", 10_000_000, defaults.transit_flows),
     };
     let unset = Unset {
         connections: connections.is_none(),
@@ -183,11 +185,16 @@ pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {
     }
 }
 
-/// The behaviour, where `compat` at the top level starts it from and `[options]` changes it.
+/// The behaviour, where `compat` and `transit` at the top level start it from and `[options]` changes it.
 pub(crate) fn options(root: &Table<'_>) -> Options {
     let compat = root.choice("compat", &[("none", false), ("ipvs", true)], &[("IPVS", "ipvs")]);
     let compat_ipvs = compat.is_some_and(|compat| compat.value);
-    let defaults = Options { compat_ipvs, ..Options::default() };
+    let words = [("servers", Transit::Servers), ("any", Transit::Any), ("none", Transit::None)];
+    let transit = root.choice("transit", &words, &[("all", "any"), ("off", "none")]);
+    // The kernel is a router.
+    let usual = if compat_ipvs { Transit::Any } else { Transit::Servers };
+    let transit = transit.map_or(usual, |transit| transit.value);
+    let defaults = Options { compat_ipvs, transit, ..Options::default() };
     let Some(table) = root.section("options", OPTIONS) else { return defaults };
     let switch = |key, default| table.switch(key).unwrap_or(default);
     let number = |key, min, max, note| {
@@ -223,6 +230,7 @@ pub(crate) fn options(root: &Table<'_>) -> Options {
         ignore_tunneled: switch("ignore_tunneled", defaults.ignore_tunneled),
         pmtu_disc: switch("pmtu_disc", defaults.pmtu_disc),
         ftp: switch("ftp", defaults.ftp),
+        transit,
         compat_ipvs,
     }
 }

@@ -6,7 +6,7 @@ use uvs_config::Config;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::{
     Evict, Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey,
-    Tunnel, TunnelChecksum,
+    SourceCheck, Transit, Tunnel, TunnelChecksum,
 };
 use uvs_director::{Director, Duration, Instant, PortId};
 
@@ -270,7 +270,8 @@ fn options_are_set_one_by_one() {
     for (line, want) in cases {
         assert_eq!(parse(&format!("[options]\n{line}\n{HEAD}")).options, want, "{line}");
         let compat = parse(&format!("compat = 'ipvs'\n[options]\n{line}\n{HEAD}")).options;
-        assert_eq!(compat, Options { compat_ipvs: true, ..want }, "{line} with compat");
+        let kernel = Options { compat_ipvs: true, transit: Transit::Any, ..want };
+        assert_eq!(compat, kernel, "{line} with compat");
     }
     assert!(parse(&format!("compat = 'ipvs'\n{HEAD}")).options.compat_ipvs, "without [options]");
     assert_eq!(parse(&format!("compat = 'none'\n{HEAD}")).options, is);
@@ -293,6 +294,22 @@ fn the_failure_budget_of_modules_is_set_or_usual() {
 }
 
 #[test]
+fn routing_is_guarded_unless_the_file_or_compat_says_otherwise() {
+    let of = |top: &str, interface: &str| {
+        let config = parse(&format!("{top}\n{HEAD}").replacen("name =", &format!("{interface}\nname ="), 1));
+        (config.options.transit, config.interfaces[0].spec.source_check)
+    };
+    assert_eq!(of("", ""), (Transit::Servers, SourceCheck::Loose));
+    assert_eq!(of("compat = 'ipvs'", ""), (Transit::Any, SourceCheck::Off));
+    assert_eq!(
+        of("compat = 'ipvs'\ntransit = 'servers'", "source_check = 'strict'"),
+        (Transit::Servers, SourceCheck::Strict)
+    );
+    assert_eq!(of("transit = 'any'", "source_check = 'off'"), (Transit::Any, SourceCheck::Off));
+    assert_eq!(of("transit = 'none'", "source_check = 'loose'"), (Transit::None, SourceCheck::Loose));
+}
+
+#[test]
 fn limits_are_set_one_by_one() {
     let is = Limits::default();
     let cases = [
@@ -307,6 +324,7 @@ fn limits_are_set_one_by_one() {
         ("fragment_bytes = 131072", Limits { fragment_bytes: 131_072, ..is }),
         ("fragmented_packets = 5", Limits { fragmented_packets: 5, ..is }),
         ("fragments_per_packet = 8192", Limits { fragments_per_packet: 8192, ..is }),
+        ("transit_flows = 5", Limits { transit_flows: 5, ..is }),
     ];
     for (line, want) in cases {
         assert_eq!(parse(&format!("[limits]\n{line}\n{HEAD}")).limits, want, "{line}");

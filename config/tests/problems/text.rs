@@ -64,7 +64,7 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are compat, metrics, control, limits, timeouts, options, workers, flow_cache, modules, interface, route, neighbor, scheduler, mark, service
+  fix:   did you mean "timeouts"? The keys here are compat, transit, metrics, control, limits, timeouts, options, workers, flow_cache, host, modules, interface, route, neighbor, scheduler, mark, service
 "#,
         ),
         (
@@ -85,7 +85,7 @@ error: failure_window must be an integer, not a string
             r#"
 error: unknown key "adresses"
   where: edge.toml:4, interface uvs0
-  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, offload, queues, addresses, attach, link, accelerate, bridge, host
+  fix:   did you mean "addresses"? The keys here are name, device, mac, mtu, offload, queues, addresses, source_check, attach, link, accelerate, bridge, host
 "#,
         ),
         (
@@ -311,6 +311,24 @@ error: metrics has no listen
 error: limit of neighbors 99999999999999999999 is out of range
   where: edge.toml:1, limits
   fix:   use 1 to 1000000
+"#,
+        ),
+        (
+            "unknown transit",
+            prefixed("transit = 'server'"),
+            r#"
+error: unknown transit "server"
+  where: edge.toml:1
+  fix:   did you mean "servers"? It is one of "servers", "any", "none"
+"#,
+        ),
+        (
+            "unknown source check",
+            replaced("device = 'tap'", "device = 'tap'\nsource_check = 'rp_filter'"),
+            r#"
+error: unknown source_check "rp_filter"
+  where: edge.toml:4, interface uvs0
+  fix:   use one of "loose", "strict", "off"
 "#,
         ),
         (

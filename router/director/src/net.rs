@@ -9,3 +9,5 @@ pub(crate) mod neighbor;
 pub(crate) mod network;
 pub(crate) mod path_mtu;
 pub(crate) mod reassembly;
+pub(crate) mod servers;
+pub(crate) mod talks;

@@ -23,6 +23,7 @@ pub(crate) mod related;
 pub(crate) mod report;
 pub(crate) mod route;
 pub(crate) mod target;
+pub(crate) mod transit;
 pub(crate) mod translate;
 pub(crate) mod tunnel;
 pub(crate) mod unreachable;

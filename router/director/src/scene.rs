@@ -21,6 +21,8 @@ use crate::net::error_limit::ErrorLimit;
 use crate::net::neighbor::Neighbors;
 use crate::net::path_mtu::PathMtus;
 use crate::net::reassembly::Reassembly;
+use crate::net::servers::Servers;
+use crate::net::talks::Talks;
 use crate::scene::snapshot::{Published, Snapshot};
 use crate::track::bypass::Bypass;
 use crate::track::connection::Connection;
@@ -40,8 +42,11 @@ pub(crate) struct Tables {
     pub(crate) defence: Defence,
     /// The destinations that services have, by address.
     pub(crate) reals: Reals,
+    /// Their addresses and subnets.
+    pub(crate) servers: Servers,
     /// New connections by NAT between stations of one subnet.
     pub(crate) hairpins: AtomicU64,
+    pub(crate) talks: Talks,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
     /// Where packets pass by.
@@ -60,10 +65,12 @@ impl Tables {
             path_mtus: PathMtus::new(seed),
             drops: Drops::new(),
             conflicts: Conflicts::default(),
-            icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second),
+            icmp_limit: ErrorLimit::new(limits.icmp_errors_per_second, seed),
             defence: Defence::new(),
             reals: Reals::new(seed),
+            servers: Servers::default(),
             hairpins: AtomicU64::new(0),
+            talks: Talks::new(&limits, seed),
             next_ip_id: AtomicU32::new(seed as u32),
             flows: None,
         }

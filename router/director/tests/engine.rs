@@ -210,6 +210,7 @@ fn a_packet_out_of_hops_is_reported_and_goes_nowhere() {
 #[test]
 fn packets_to_others_are_routed_between_the_interfaces() {
     let bench = Bench::new();
+    bench.apply(Change::SetOptions(Options { transit: Transit::Any, ..Options::default() }));
     let (port, frame) = bench.pass(CLIENT_SIDE, &udp((CLIENT, 5), (RS1, 6), b"routed"));
     let seen = read(&frame);
     assert_eq!((port, seen.ttl, seen.payload.as_slice()), (SERVER_SIDE, 63, &b"routed"[..]));
@@ -226,6 +227,26 @@ fn icmp_errors_are_limited_in_rate() {
     let said: usize = (0..10).map(|_| bench.send(CLIENT_SIDE, &lost).1.len()).sum();
     assert_eq!(said, 1);
     assert_eq!(bench.dropped(DropReason::IcmpRateLimited), 9);
+}
+
+#[test]
+fn one_source_takes_no_icmp_errors_of_others_nor_of_path_mtu_discovery() {
+    let bench = Bench::new();
+    bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
+    let nowhere = Ipv4Addr::new(172, 16, 0, 1);
+    let told = |from| bench.send(CLIENT_SIDE, &udp((from, 5), (nowhere, 6), b"")).1.len();
+    let flood: usize = (0..1000).map(|_| told(CLIENT)).sum();
+    assert!((1..10).contains(&flood), "{flood} at once to one source");
+    assert_eq!(told(Ipv4Addr::new(10, 0, 0, 3)), 1, "another hears");
+    for last in 4..=250 {
+        told(Ipv4Addr::new(10, 0, 0, last));
+    }
+    assert_eq!(told(Ipv4Addr::new(10, 0, 0, 251)), 0, "there is a limit for all");
+    let mut big = udp((CLIENT, 5), (VIP, 53), &[0; 2000]);
+    big[20] |= 0x40;
+    uvs_wire::ipv4::fill_checksum(&mut big[14..34]);
+    let told = bench.refused(CLIENT_SIDE, &big, DropReason::FragmentationNeeded);
+    assert_eq!(told.len(), 1, "the size that fits");
 }
 
 #[test]

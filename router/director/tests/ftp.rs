@@ -442,6 +442,7 @@ fn extended_commands_work_over_ipv6() {
         link: Link::Ethernet(MacAddr(mac)),
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        source_check: SourceCheck::Loose,
     };
     bench.apply(Change::SetNetwork {
         interfaces: vec![

@@ -1,5 +1,7 @@
 //! The neighbour table under pressure: it makes room, and frames wait within bounds.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::net::Ipv4Addr;
@@ -19,6 +21,7 @@ fn bench(limits: Limits) -> Bench {
         link: Link::Ethernet(MacAddr(mac)),
         mtu: 1500,
         addresses: vec![address.parse().unwrap()],
+        source_check: SourceCheck::Loose,
     };
     let mut clients = interface(CLIENT_SIDE, C0_MAC, "10.0.0.1/8");
     clients.addresses.push("10.0.0.100/32".parse().unwrap());

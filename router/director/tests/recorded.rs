@@ -47,6 +47,7 @@ fn director() -> Director {
         link: Link::Ethernet(MacAddr(mac)),
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        source_check: SourceCheck::Loose,
     };
     let change = Change::SetNetwork {
         interfaces: vec![

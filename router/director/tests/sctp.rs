@@ -135,6 +135,18 @@ fn a_server_that_speaks_on_no_association_is_told_so_unless_it_aborts() {
     let reply = |chunk| packet((RS1, 99), (CLIENT, 4000), chunk);
     let sent = bench.refused(SERVER_SIDE, &reply(sctp::DATA), DropReason::NoConnection);
     assert_eq!(read_icmp(&sent[0].1).2, 3, "destination unreachable");
+    assert_eq!(bench.refused(SERVER_SIDE, &reply(sctp::ABORT), DropReason::UnknownAnswer), []);
+    bench.apply(Change::SetOptions(Options { compat_ipvs: true, transit: Transit::Any, ..options }));
     let (_, sent) = bench.send(SERVER_SIDE, &reply(sctp::ABORT));
     assert_eq!(sent.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [CLIENT_SIDE], "routed on as it is");
+}
+
+#[test]
+fn an_association_that_is_lost_is_aborted_at_the_server() {
+    let bench = bench(Forwarding::Nat, Options::default(), &["192.168.10.11:99"]);
+    let told =
+        bench.refused(SERVER_SIDE, &packet((RS1, 99), (CLIENT, 4000), sctp::DATA), DropReason::UnknownAnswer);
+    assert_eq!(told.len(), 1);
+    let view = sctp::SctpPacket::parse(&told[0].1[34..]).unwrap();
+    assert_eq!((view.src_port(), view.dst_port(), view.first_chunk_type()), (4000, 99, Some(sctp::ABORT)));
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use uvs_adm::{Output, format, run as ipvsadm, split_words};
-use uvs_director::spec::{Change, InterfaceSpec, Limits, Link, MacAddr};
+use uvs_director::spec::{Change, InterfaceSpec, Limits, Link, MacAddr, SourceCheck};
 use uvs_director::{Director, Instant, PortId};
 
 use crate::schedulers::Shipped;
@@ -44,6 +44,7 @@ fn director() -> Director {
         link: Link::Ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
         mtu: 1500,
         addresses: addresses.iter().map(|text| text.parse().expect("a prefix")).collect(),
+        source_check: SourceCheck::Loose,
     }];
     director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, NOW).expect("a sound network");
     director

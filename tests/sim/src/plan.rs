@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use uvs_director::PortId;
 use uvs_director::spec::{
     Family, Forwarding, InterfaceSpec, Link, MacAddr, MarkRule, Prefix, Protocol, RouteSpec, ServiceKey,
-    Tunnel, TunnelChecksum,
+    SourceCheck, Tunnel, TunnelChecksum,
 };
 
 use crate::event::{Method, Side};
@@ -226,6 +226,7 @@ pub(crate) fn network(mtu: [u32; 2]) -> (Vec<InterfaceSpec>, Vec<RouteSpec>) {
         link: Link::Ethernet(MacAddr(director_mac(side))),
         mtu: mtu[usize::from(port_of(side).0)],
         addresses,
+        source_check: SourceCheck::Loose,
     };
     let mut front = vec![prefix(v4(10, 0, 0, 1), 24), prefix(v6(0xc, 1), 64)];
     for family in [Family::V4, Family::V6] {

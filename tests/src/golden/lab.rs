@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use uvs_director::scheduler::SchedulerFactory;
 use uvs_director::spec::{
     Change, InterfaceSpec, Limits, Link, MacAddr, MarkRule, Options, Prefix, Protocol, RouteSpec,
+    SourceCheck, Transit,
 };
 use uvs_director::{Director, Frame, Instant, Outbox, PortId, Verdict};
 
@@ -50,6 +51,7 @@ impl Lab {
                 link: Link::Ethernet(MacAddr(mac)),
                 mtu: 1500,
                 addresses: addresses.collect::<Result<_, _>>()?,
+                source_check: SourceCheck::Off,
             })
         };
         let client_side = ["10.0.0.1/24", "10.0.0.100/32", "fd00:1::1/64", "fd00:1::100/128"];
@@ -82,7 +84,11 @@ impl Lab {
             outbox: Outbox::new(),
         };
         lab.set_network()?;
-        lab.apply(Change::SetOptions(Options { compat_ipvs: true, ..Options::default() }))?;
+        lab.apply(Change::SetOptions(Options {
+            compat_ipvs: true,
+            transit: Transit::Any,
+            ..Options::default()
+        }))?;
         for gateway in gateways {
             lab.set_neighbor(PortId(0), gateway, MacAddr([2, 0, 0, 0, 0, 0xfe]))?;
         }

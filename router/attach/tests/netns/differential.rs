@@ -16,7 +16,7 @@ use uvs_director::flow_cache::FlowCache;
 use uvs_director::scheduler::NativeOnly;
 use uvs_director::spec::{
     Change, DestinationSpec, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol, SchedulerSpec,
-    ServiceKey, ServiceSpec, Tunnel,
+    ServiceKey, ServiceSpec, SourceCheck, Tunnel,
 };
 use uvs_director::view::ConnectionView;
 use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
@@ -133,6 +133,7 @@ impl Pairing {
             link: Link::Ethernet(DIRECTOR[side]),
             mtu: 1500,
             addresses: addresses.iter().chain(vips).map(|text| text.parse().unwrap()).collect(),
+            source_check: SourceCheck::Loose,
         };
         self.apply(&Change::SetNetwork {
             interfaces: vec![

@@ -21,7 +21,7 @@ use uvs_director::flow_cache::FlowCache;
 use uvs_director::scheduler::NativeOnly;
 use uvs_director::spec::{
     Change, DestinationSpec, Forwarding, InterfaceSpec, Limits, Link, MacAddr, Protocol, SchedulerSpec,
-    ServiceKey, ServiceSpec,
+    ServiceKey, ServiceSpec, SourceCheck,
 };
 use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
 use uvs_lab::Host;
@@ -126,6 +126,7 @@ impl Routing {
             link: Link::Ethernet(DIRECTOR[side]),
             mtu: 1500,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            source_check: SourceCheck::Loose,
         };
         self.apply(Change::SetNetwork {
             interfaces: vec![

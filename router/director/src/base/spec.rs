@@ -75,6 +75,33 @@ pub struct InterfaceSpec {
     /// The director's own addresses (DIP) with their connected subnets. A VIP that lies in no subnet is given
     /// here as a /32 or /128.
     pub addresses: Vec<Prefix>,
+    /// Which sources are believed on it.
+    pub source_check: SourceCheck,
+}
+
+/// Which sources of packets are believed on an interface; others are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// Those that the best route back to leads through this interface (RFC 3704 section 2.2).
+    Strict,
+    /// All but those in a subnet that is connected to another interface: what nobody can have here. A way back is not
+    /// asked for, since direct routing needs none.
+    #[default]
+    Loose,
+    /// All.
+    Off,
+}
+
+/// What passes through the director that is neither for it nor of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transit {
+    /// What real servers, and other machines in their connected subnets, send to others, and what answers that.
+    #[default]
+    Servers,
+    /// Everything that has a route, as the kernel with `ip_forward`.
+    Any,
+    /// Nothing.
+    None,
 }
 
 /// A route; connected subnets need none.
@@ -343,6 +370,8 @@ pub struct Options {
     /// Data connections of FTP services on port 21 work through NAT (what the kernel does once `ip_vs_ftp` is loaded).
     /// For control connections that begin from now on.
     pub ftp: bool,
+    /// What is routed beside the connections.
+    pub transit: Transit,
     /// DF is honoured and fragmentation needed is sent; false: it is cleared and tunnelled packets are fragmented.
     pub pmtu_disc: bool,
     /// To the letter as the recorded kernel does, also where that hurts (`compat = "ipvs"`). Without it a new
@@ -368,6 +397,7 @@ impl Default for Options {
             cache_bypass: false,
             ignore_tunneled: false,
             ftp: false,
+            transit: Transit::Servers,
             pmtu_disc: true,
             compat_ipvs: false,
         }
@@ -403,8 +433,8 @@ pub struct Limits {
     pub neighbor_queue_bytes: usize,
     /// The same for all neighbours together.
     pub neighbor_queues_bytes: usize,
-    /// ICMP errors that the director originates each second; a burst of a twentieth of it is let through at once.
-    /// 0 is no limit.
+    /// ICMP errors that the director originates each second, an eighth of them to one source; a burst of a twentieth of
+    /// it is let through at once. As many more may tell the size that fits. 0 is no limit.
     pub icmp_errors_per_second: u32,
     /// Memory, in bytes, for fragments that wait for the rest of their packet (Linux: `ipfrag_high_thresh`).
     pub fragment_bytes: usize,
@@ -412,6 +442,9 @@ pub struct Limits {
     pub fragmented_packets: usize,
     /// Fragments of one packet; one with more is dropped.
     pub fragments_per_packet: usize,
+    /// Conversations that real servers began and that answers are let through to (see [`Transit::Servers`]): what is
+    /// used least makes room.
+    pub transit_flows: usize,
 }
 
 impl Default for Limits {
@@ -426,6 +459,7 @@ impl Default for Limits {
             fragment_bytes: 4 << 20,
             fragmented_packets: 4096,
             fragments_per_packet: 128,
+            transit_flows: 65_536,
         }
     }
 }

@@ -54,6 +54,12 @@ drop_reasons! {
     UnknownEtherType => "unknown_ether_type",
     /// A source address nobody can have: multicast, broadcast, loopback or our own.
     Martian => "martian",
+    /// Its source belongs to the link of another interface (`source_check`).
+    SpoofedSource => "spoofed_source",
+    /// To be routed, but neither from a real server nor an answer to one (`transit`).
+    Transit => "transit",
+    /// From a translated destination's address and port, of no connection: nobody waits for it there.
+    UnknownAnswer => "unknown_answer",
     /// Multicast or broadcast, which is neither routed nor balanced.
     Multicast => "multicast",
     /// For an address of ours, but nothing here takes it.

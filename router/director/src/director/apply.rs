@@ -138,6 +138,7 @@ impl Director {
         let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?.within_links(link_mtus);
         let lost = self.tables.neighbors.retain_ports(&network);
         self.tables.drops.add(DropReason::Unreachable, lost);
+        self.tables.servers.relink(&network);
         self.replace(|snapshot| snapshot.network = Arc::new(network));
         self.look_for_local(control);
         self.tables.withdraw_flows(None);
@@ -169,6 +170,7 @@ impl Director {
         // Whoever was a neighbour by an address that is ours now is none any more, nor is what goes through it a flow.
         let goes_on = network.forwards_as(&before)
             && !network.new_since(&before).any(|(addr, port)| self.tables.neighbors.knows(port, addr));
+        self.tables.servers.relink(&network);
         self.replace(|snapshot| snapshot.network = network);
         self.tables.neighbors.outdate_memos();
         self.look_for_local(control);
@@ -293,6 +295,7 @@ impl Director {
         let local = self.tables.snapshot.load().network.is_local(destination.addr);
         destination.local.store(local, Relaxed);
         self.tables.reals.add(key, &destination);
+        self.tables.servers.add(&self.tables.snapshot.load().network, destination.addr);
         service.add(destination);
         Ok(())
     }
@@ -317,6 +320,7 @@ impl Director {
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
         self.tables.reals.remove(&destination);
+        self.tables.servers.remove(destination.addr);
         self.tables.withdraw_flows(Some(destination.id));
         service.remove(&destination);
         control.trash.put(service.key, destination, now);

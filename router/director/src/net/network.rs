@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use uvs_wire::Address;
 
 use crate::base::ids::PortId;
-use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
-use ranges::{Ranges, Span};
+use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec, SourceCheck};
+use ranges::Ranges;
+pub(crate) use ranges::Span;
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,27 @@ pub(crate) struct Network {
     routes: Vec<Route>,
     /// Which route leads to an address, where there are more than a few.
     ranges: Option<Ranges>,
+    /// Connected subnets, but those of addresses of ours alone.
+    subnets: Vec<(Span, PortId)>,
+    /// By port: what sources may come in there.
+    sources: Vec<Sources>,
     local: HashMap<Address, PortId, foldhash::fast::FixedState>,
     /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
     link_local: Vec<Vec<Address>>,
     broadcasts: HashSet<Address, foldhash::fast::FixedState>,
     /// Which addresses may be in `local` or `broadcasts`: most packets ask about others, and are told so at once.
     known: Filter,
+}
+
+/// What sources are believed on an interface.
+#[derive(Debug)]
+enum Sources {
+    /// All.
+    All,
+    /// All but those in these subnets, which are connected to other interfaces; unless a longer one is connected here.
+    AllBut(Vec<Span>),
+    /// Those that the way back to leads through it.
+    Routed,
 }
 
 /// What an address is to the director.
@@ -141,7 +157,9 @@ impl Network {
                     network.known.insert(broadcast.into());
                 }
                 if !is_host(prefix) {
-                    network.routes.push(Route::new(*prefix, None, interface));
+                    let route = Route::new(*prefix, None, interface);
+                    network.subnets.push((route.span, interface.port));
+                    network.routes.push(route);
                 }
             }
         }
@@ -152,6 +170,8 @@ impl Network {
             network.routes.push(Route::new(route.to, route.via.map(Address::from), interface));
         }
         network.routes.sort_by_key(|route| route.span.size());
+        let sources = interfaces.iter().map(|interface| Sources::of(interface, &network.subnets));
+        network.sources = sources.collect();
         network.interfaces = interfaces;
         network.given = routes.to_vec();
         for index in 0..network.routes.len() {
@@ -178,8 +198,8 @@ impl Network {
     pub(crate) fn with_addresses(&self, interfaces: Vec<InterfaceSpec>) -> Result<Self, String> {
         let network = Self::new(interfaces, &self.given)?.within_links(self.link_mtus.clone());
         let all_but_addresses = |interface: &InterfaceSpec| {
-            let InterfaceSpec { port, name, link, mtu, .. } = interface;
-            (*port, name.clone(), *link, *mtu)
+            let InterfaceSpec { port, name, link, mtu, source_check, .. } = interface;
+            (*port, name.clone(), *link, *mtu, *source_check)
         };
         if network.interfaces.iter().map(all_but_addresses).ne(self.interfaces.iter().map(all_but_addresses))
         {
@@ -313,6 +333,37 @@ impl Network {
         Some(Hop { port, addr: to, mtu, source, essential: false, local: false })
     }
 
+    /// Whether a packet from `source` is believed to come in on that link.
+    #[inline]
+    pub(crate) fn admits(&self, source: Address, port: PortId) -> bool {
+        match self.sources.get(usize::from(port.0)) {
+            None | Some(Sources::All) => true,
+            Some(Sources::AllBut(others)) => {
+                !others.iter().any(|subnet| subnet.contains(source)) || self.is_connected(source, port)
+            }
+            Some(Sources::Routed) => self.is_routed(source, port),
+        }
+    }
+
+    #[cold]
+    fn is_connected(&self, addr: Address, port: PortId) -> bool {
+        self.subnet(addr).is_some_and(|subnet| self.subnets.contains(&(subnet, port)))
+    }
+
+    fn is_routed(&self, source: Address, port: PortId) -> bool {
+        source.is_v6_link_local() || self.route(source).is_some_and(|hop| hop.port == port)
+    }
+
+    /// The longest connected subnet that holds an address.
+    pub(crate) fn subnet(&self, addr: Address) -> Option<Span> {
+        self.subnets().filter(|subnet| subnet.contains(addr)).min_by_key(|subnet| subnet.size())
+    }
+
+    /// All connected subnets.
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = Span> + '_ {
+        self.subnets.iter().map(|(subnet, _)| *subnet)
+    }
+
     /// Longest prefix match. No route leads to a link-local address, since it does not say on which link.
     pub(crate) fn route(&self, to: Address) -> Option<Hop> {
         if to.is_v6_link_local() {
@@ -380,6 +431,19 @@ fn is_host(prefix: &Prefix) -> bool {
     prefix.prefix_len() == if prefix.addr().is_ipv4() { 32 } else { 128 }
 }
 
+impl Sources {
+    fn of(interface: &InterfaceSpec, subnets: &[(Span, PortId)]) -> Self {
+        match interface.source_check {
+            SourceCheck::Off => Self::All,
+            SourceCheck::Loose => {
+                let others = subnets.iter().filter(|(_, port)| *port != interface.port);
+                Self::AllBut(others.map(|(subnet, _)| *subnet).collect())
+            }
+            SourceCheck::Strict => Self::Routed,
+        }
+    }
+}
+
 impl Route {
     fn new(to: Prefix, via: Option<Address>, interface: &InterfaceSpec) -> Self {
         let len = u32::from(to.prefix_len()) + if to.addr().is_ipv4() { 96 } else { 0 };
@@ -418,6 +482,7 @@ mod tests {
             link: Link::Ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
             mtu: 1500,
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            source_check: SourceCheck::Loose,
         }
     }
 
@@ -441,6 +506,9 @@ mod tests {
             ],
         )
         .unwrap();
+        let more: Vec<RouteSpec> = (0..20).map(|n| via(&format!("198.51.100.{n}/32"), None, 1)).collect();
+        let many = Network::new(network.interfaces.clone(), &[&network.given[..], &more].concat()).unwrap();
+        assert!(network.ranges.is_none() && many.ranges.is_some(), "both ways to find one");
         let cases = [
             ("10.0.0.7", 0, "10.0.0.7", "connected"),
             ("192.168.10.11", 1, "192.168.10.11", "connected on the other side"),
@@ -450,9 +518,12 @@ mod tests {
             ("fd00::9", 0, "fd00::9", "IPv6"),
         ];
         for (to, port, hop, why) in cases {
-            let found = network.route(addr(to)).unwrap();
-            assert_eq!((found.port, found.addr), (PortId(port), addr(hop)), "{why}");
+            for network in [&network, &many] {
+                let found = network.route(addr(to)).unwrap();
+                assert_eq!((found.port, found.addr), (PortId(port), addr(hop)), "{why}");
+            }
         }
+        assert_eq!(many.route(addr("fd01::1")), None, "no IPv6 default route");
         assert_eq!(network.route(addr("fd01::1")), None, "no IPv6 default route");
         assert_eq!(network.owner(addr("10.0.0.255"), PortId(1)), Owner::Broadcast);
         assert_eq!(network.owner(addr("192.168.10.1"), PortId(0)), Owner::Local, "on whatever link");
@@ -479,6 +550,42 @@ mod tests {
         assert_eq!(network.routes.len(), 3, "the subnets and the route");
         assert_eq!(network.route(addr("192.0.2.1")), None, "no route of IPv6 leads to IPv4");
         assert_eq!(network.route(addr("2001:db8::1")).map(|hop| hop.port), Some(PortId(1)));
+    }
+
+    #[test]
+    fn sources_are_believed_as_each_interface_says() {
+        let network = |check| {
+            let mut interfaces = vec![
+                interface(0, &["10.0.0.1/8", "10.77.0.1/24", "10.0.0.100/32", "fd00:1::1/64"]),
+                interface(1, &["192.168.10.1/24", "10.9.0.1/16", "fd00:2::1/64"]),
+            ];
+            interfaces.iter_mut().for_each(|interface| interface.source_check = check);
+            let default = RouteSpec {
+                to: "0.0.0.0/0".parse().unwrap(),
+                via: Some("10.0.0.254".parse().unwrap()),
+                port: PortId(0),
+            };
+            Network::new(interfaces, &[default]).unwrap()
+        };
+        let nets = [SourceCheck::Strict, SourceCheck::Loose, SourceCheck::Off].map(network);
+        let cases = [
+            ("10.0.0.7", 0, [true, true, true], "on its link"),
+            ("10.0.0.7", 1, [false, false, true], "a client on the servers' link"),
+            ("192.168.10.11", 0, [false, false, true], "a server on the clients' link"),
+            ("192.168.10.11", 1, [true, true, true], "on its link"),
+            ("10.9.0.7", 0, [false, false, true], "of the longer subnet, which is elsewhere"),
+            ("10.9.0.7", 1, [true, true, true], "of the longer subnet"),
+            ("10.77.0.7", 0, [true, true, true], "of a longer one here in a wider one here"),
+            ("8.8.8.8", 0, [true, true, true], "from afar"),
+            ("8.8.8.8", 1, [false, true, true], "from afar, but its way back is another"),
+            ("fd00:2::9", 0, [false, false, true], "IPv6"),
+            ("fd01::9", 0, [false, true, true], "there is no way back, and direct routing needs none"),
+            ("fe80::9", 0, [true, true, true], "link-local"),
+        ];
+        for (source, port, want, why) in cases {
+            let got = [0, 1, 2].map(|n: usize| nets[n].admits(addr(source), PortId(port)));
+            assert_eq!(got, want, "{source} on {port}: {why}");
+        }
     }
 
     #[test]

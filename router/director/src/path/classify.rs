@@ -61,6 +61,9 @@ pub(crate) fn classify(
     {
         return Err(Verdict::Drop(DropReason::Martian));
     }
+    if !network.admits(packet.src, scene.port) {
+        return Err(Verdict::Drop(DropReason::SpoofedSource));
+    }
     let owner = network.owner(packet.dst, scene.port);
     if is_group || owner == Owner::Broadcast || packet.dst.is_multicast() {
         return Err(Verdict::Drop(DropReason::Multicast));

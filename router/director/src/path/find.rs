@@ -18,6 +18,7 @@ use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
+use crate::net::talks::Talk;
 use crate::path::begin::{enter, find_place, note_hairpin};
 use crate::path::classify::Class;
 use crate::path::icmp::is_icmp;
@@ -25,6 +26,7 @@ use crate::path::node::refuse;
 use crate::path::related;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
+use crate::path::transit::may_pass;
 use crate::scene::Scene;
 use crate::scene::snapshot::Snapshot;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
@@ -191,19 +193,22 @@ fn transit<'a>(
     check_ttl(scene, lane, frame, packet)?;
     check_mtu(scene, lane, frame, packet, hop.mtu)?;
     rewrite::decrement_ttl(frame.bytes_mut(), packet);
-    if packet.is_fragment() {
-        return Ok(Found::Nothing(hop));
-    }
-    if is_icmp(packet) {
-        if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
-            related::to_reply(scene, frame, packet).map_err(Verdict::Drop)?;
+    let is_whole = !packet.is_fragment();
+    if is_whole && is_icmp(packet) {
+        let is_error = icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]);
+        if is_error && related::to_reply(scene, frame, packet).map_err(Verdict::Drop)? {
+            return Ok(Found::Nothing(hop));
         }
-        return Ok(Found::Nothing(hop));
+    } else if is_whole && let Some(protocol) = Protocol::from_number(packet.protocol) {
+        let found = reply(scene, lane, frame, packet, protocol, hop).map_err(Verdict::Drop)?;
+        if matches!(found, Found::Reply(..)) {
+            return Ok(found);
+        }
     }
-    match Protocol::from_number(packet.protocol) {
-        Some(protocol) => reply(scene, lane, frame, packet, protocol, hop).map_err(Verdict::Drop),
-        None => Ok(Found::Nothing(hop)),
+    if !may_pass(scene, frame.bytes(), packet, &hop) {
+        return Err(Verdict::Drop(DropReason::Transit));
     }
+    Ok(Found::Nothing(hop))
 }
 
 /// A packet for somebody else that may be a destination's answer on a translated connection.
@@ -232,7 +237,8 @@ fn reply<'a>(
     Ok(Found::Nothing(hop))
 }
 
-/// With `nat_icmp_send`, a destination that answers on no connection is told so.
+/// A packet of no connection from where a translated destination answers: its client does not know that address. As in
+/// the kernel it is routed as it is under `compat`, and with `nat_icmp_send` the destination is told.
 fn unknown_reply(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -240,19 +246,45 @@ fn unknown_reply(
     packet: &Packet,
     protocol: Protocol,
 ) -> Result<(), DropReason> {
-    let is_reset = match protocol {
-        Protocol::Tcp => packet.tcp_flags & tcp::RST != 0,
-        Protocol::Udp => false,
-        Protocol::Sctp => first_chunk(packet.transport(frame.bytes())) == Some(sctp::ABORT),
-    };
-    if !scene.snapshot.options.nat_icmp_send
-        || is_reset
-        || !scene.tables.reals.has_nat(protocol, packet.src, packet.src_port)
+    let options = &scene.snapshot.options;
+    let tables = scene.tables;
+    if options.compat_ipvs && !options.nat_icmp_send
+        || !tables.reals.has_nat(protocol, packet.src, packet.src_port)
     {
         return Ok(());
     }
-    report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
-    Err(DropReason::NoConnection)
+    let (is_reset, begins) = match protocol {
+        Protocol::Tcp => {
+            let flags = packet.tcp_flags;
+            (flags & tcp::RST != 0, flags & (tcp::SYN | tcp::ACK) == tcp::SYN)
+        }
+        // Servers that talk to each other from the port they serve, as those of time do.
+        Protocol::Udp => (false, packet.src_port == packet.dst_port),
+        Protocol::Sctp => {
+            let chunk = first_chunk(packet.transport(frame.bytes()));
+            (chunk == Some(sctp::ABORT), chunk == Some(sctp::INIT))
+        }
+    };
+    if options.nat_icmp_send && !is_reset {
+        report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
+        return Err(DropReason::NoConnection);
+    }
+    if options.compat_ipvs {
+        return Ok(());
+    }
+    let talk = Talk::from_server(frame.bytes(), packet);
+    if begins {
+        tables.talks.remember(talk, scene.now);
+        return Ok(());
+    }
+    if tables.talks.knows(&talk, scene.now) {
+        return Ok(());
+    }
+    // The connection is lost, by a restart perhaps: who holds it at the destination need not wait for its end.
+    if protocol != Protocol::Udp {
+        refuse(scene, lane, frame, packet);
+    }
+    Err(DropReason::UnknownAnswer)
 }
 
 /// What becomes of a connection that a request meets.

@@ -72,32 +72,38 @@ pub(crate) fn to_request(
     Ok(target)
 }
 
-/// An ICMP error to somebody else: if it is about a request that was translated, it says so in the client's words.
+/// An ICMP error to somebody else: if it is about a request that was translated, it says so in the client's words. Returns whether it
+/// is about a request of a connection.
 ///
 /// # Errors
 /// It must not go on.
-pub(crate) fn to_reply(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet) -> Result<(), DropReason> {
+pub(crate) fn to_reply(
+    scene: &Scene<'_>,
+    frame: &mut Frame,
+    packet: &mut Packet,
+) -> Result<bool, DropReason> {
     if !scene.snapshot.services.balance(packet) {
-        return Ok(());
+        return Ok(false);
     }
     let start = usize::from(packet.header_len);
     let quoted = start + icmp::HEADER_LEN;
     let message = &frame.bytes()[start..];
     if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
-        return Ok(());
+        return Ok(false);
     }
     let inner = Packet::parse_quoted(&frame.bytes()[quoted..]).ok();
-    let Some(mut inner) = inner.filter(|inner| inner.is_v4() == packet.is_v4()) else { return Ok(()) };
+    let Some(mut inner) = inner.filter(|inner| inner.is_v4() == packet.is_v4()) else { return Ok(false) };
     let key = ReplyKey::answering(&inner);
     let (addr, port) = {
         let shard = scene.shard(key.protocol, key.client, key.client_port);
         let Some(id) = shard.reply(&key) else {
             // About a request that was not translated: nothing to change, but it counts.
             let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
+            let is_known = direct.is_some();
             if let Some(connection) = direct.filter(|connection| connection.no_output_expected()) {
                 connection.destination.count_out(shard.number(), u64::from(packet.total_len));
             }
-            return Ok(());
+            return Ok(is_known);
         };
         let connection = shard.get(id);
         if !icmp::checksum_ok(frame.bytes(), packet) {
@@ -110,5 +116,5 @@ pub(crate) fn to_reply(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet
     let edit = rewrite::quoted_destination(&mut bytes[quoted..], &mut inner, addr, port);
     rewrite::icmp_message(bytes, packet, edit);
     rewrite::source(bytes, packet, addr, 0, rewrite::L4Sum::Complete);
-    Ok(())
+    Ok(true)
 }

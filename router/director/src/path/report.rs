@@ -89,7 +89,7 @@ fn report_with(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Packet, r
         network.source_for(hop.port, packet.src)
     };
     let Some(source) = source else { return };
-    if !scene.tables.icmp_limit.allow(scene.now) {
+    if !scene.tables.icmp_limit.allow(packet.src, matches!(report, Report::TooBig(_)), scene.now) {
         scene.tables.drops.count(DropReason::IcmpRateLimited);
         return;
     }

@@ -68,6 +68,7 @@ impl Bench {
             link: Link::Ethernet(MacAddr(mac)),
             mtu: 1500,
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            source_check: SourceCheck::Loose,
         };
         bench.apply(Change::SetNetwork {
             interfaces: vec![

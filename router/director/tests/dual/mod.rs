@@ -42,6 +42,7 @@ pub fn lab(limits: Limits, options: Options, server_mtu: u32) -> Bench {
         link: Link::Ethernet(MacAddr(mac)),
         mtu,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        source_check: SourceCheck::Loose,
     };
     let client_side = ["10.0.0.1/24", "10.0.0.100/32", "fd00:1::1/64", "fd00:1::100/128"];
     bench.apply(Change::SetNetwork {

@@ -22,6 +22,8 @@ fn echo_is_answered_for_our_addresses() {
     damaged[65] ^= 1;
     bench.refused(CLIENT_SIDE, &damaged, DropReason::BadChecksum);
     let to_other = icmp(CLIENT, RS1, 128, 0, 1, b"");
+    bench.refused(CLIENT_SIDE, &to_other, DropReason::Transit);
+    bench.apply(Change::SetOptions(Options { transit: Transit::Any, ..Options::default() }));
     assert_eq!(bench.pass(CLIENT_SIDE, &to_other).0, SERVER_SIDE, "routed");
 }
 
@@ -114,6 +116,7 @@ fn an_error_of_one_ip_version_about_the_other_translates_nothing() {
     ] {
         bench.apply(Change::SetNeighbor { port, addr, mac: MacAddr(mac) });
     }
+    bench.apply(Change::SetOptions(Options { transit: Transit::Any, ..Options::default() }));
     service(&bench, Protocol::Tcp, Forwarding::Nat, &["[fd00:2::11]:8080"]);
     let (_, request) = bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40000), (VIP, 80), "S"));
     let (_, reply) = bench.pass(SERVER_SIDE, &tcp((RS1, 8080), (CLIENT, 40000), "SA"));

@@ -44,6 +44,7 @@ fn a_gateway_may_be_link_local() {
         link: Link::Ethernet(MacAddr(mac)),
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        source_check: SourceCheck::Loose,
     };
     bench.apply(Change::SetNetwork {
         interfaces: vec![

@@ -48,6 +48,7 @@ fn network() -> Change {
         link: Link::Ethernet(MacAddr(mac)),
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        source_check: SourceCheck::Loose,
     };
     Change::SetNetwork {
         interfaces: vec![

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uvs_director::spec::{
     Change, DestinationSpec, Evict, Family, Forwarding, InterfaceSpec, Limits, Link, MacAddr, MarkRule,
-    Options, Persistence, Protocol, RouteSpec, SchedulerSpec, ServiceKey, ServiceSpec, Timeouts, Tunnel,
-    TunnelChecksum,
+    Options, Persistence, Protocol, RouteSpec, SchedulerSpec, ServiceKey, ServiceSpec, SourceCheck, Timeouts,
+    Transit, Tunnel, TunnelChecksum,
 };
 use uvs_director::{Director, Duration, Instant, PortId};
 
@@ -47,6 +47,7 @@ pub(crate) fn limits(byte: u8) -> Limits {
         fragment_bytes: small(4, 4000, usual.fragment_bytes),
         fragmented_packets: small(5, 2, usual.fragmented_packets),
         fragments_per_packet: small(6, 4, usual.fragments_per_packet),
+        transit_flows: small(6, 8, usual.transit_flows),
     }
 }
 
@@ -69,6 +70,7 @@ pub(crate) fn options(bits: u16) -> Options {
         ftp: bit(13),
         pmtu_disc: !bit(14),
         compat_ipvs: bit(15),
+        transit: if bit(15) { Transit::Any } else { Transit::Servers },
         ..Options::default()
     }
 }
@@ -80,6 +82,7 @@ fn network(director: &Director, mtu: u32, now: Instant) {
         link: MACS[usize::from(port)].map_or(Link::Ip, |mac| Link::Ethernet(MacAddr(mac))),
         mtu,
         addresses: addresses.iter().map(|text| text.parse().expect("a prefix")).collect(),
+        source_check: SourceCheck::Loose,
     };
     let route = |to: &str, via: Option<IpAddr>, port| RouteSpec {
         to: to.parse().expect("a prefix"),

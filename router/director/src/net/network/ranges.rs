@@ -8,9 +8,11 @@
 //!   ranges           |  /0  | /8 |/16 | /8  |    /0      |
 //! ```
 
+use uvs_wire::Address;
+
 /// A prefix: its first and its last address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub(super) first: u128,
     pub(super) last: u128,
 }
@@ -24,6 +26,12 @@ impl Span {
     #[inline]
     pub(super) const fn holds(&self, addr: u128) -> bool {
         self.first <= addr && addr <= self.last
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, addr: Address) -> bool {
+        let (hi, lo) = addr.halves();
+        self.holds(u128::from(hi) << 64 | u128::from(lo))
     }
 
     /// How many addresses it has, less one.

@@ -1,0 +1,61 @@
+//! What passes through that is neither for us nor of a connection: by default only what real servers need.
+//!
+//! ```text
+//!   from real servers, or their subnets                     passes, and is remembered
+//!   to them: answers to that, and ICMP errors about it      passes
+//!   to them: anything else                                  dropped: clients reach the services only
+//!   over them, as a route of ours says (via a real server)  passes
+//!   from a TUN device back into it                          passes: the host's kernel is the router there
+//!   with the mark of a service that left it alone           passes
+//!   among others                                            dropped: the director is not their router
+//! ```
+
+use uvs_wire::{Packet, icmp};
+
+use crate::base::spec::{Family, Transit};
+use crate::net::network::Hop;
+use crate::net::talks::Talk;
+use crate::path::icmp::is_icmp;
+use crate::scene::Scene;
+
+/// Whether a packet that belongs to no connection goes on to its target.
+#[cold]
+pub(crate) fn may_pass(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop) -> bool {
+    let (snapshot, tables) = (scene.snapshot, scene.tables);
+    let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
+    if scene.mark != 0 && snapshot.services.has_mark(scene.mark, family) {
+        return true;
+    }
+    match snapshot.options.transit {
+        Transit::Any => return true,
+        Transit::None => return false,
+        Transit::Servers => {}
+    }
+    if hop.port == scene.port && snapshot.network.mac(hop.port).is_none() {
+        return true;
+    }
+    let to_server = tables.servers.are_around(packet.dst);
+    if tables.servers.are_around(packet.src) {
+        if !to_server {
+            tables.talks.remember(Talk::from_server(ip, packet), scene.now);
+        }
+        return true;
+    }
+    if to_server {
+        return tables.talks.knows(&Talk::to_server(ip, packet), scene.now)
+            || is_about_talk(scene, ip, packet);
+    }
+    hop.addr != packet.dst && tables.servers.has(hop.addr)
+}
+
+/// Whether it is an ICMP error about what a real server has said.
+fn is_about_talk(scene: &Scene<'_>, ip: &[u8], packet: &Packet) -> bool {
+    let start = usize::from(packet.header_len);
+    if !is_icmp(packet) || !ip.get(start).is_some_and(|&kind| icmp::is_error(packet.protocol, kind)) {
+        return false;
+    }
+    let Some(quote) = ip.get(start + icmp::HEADER_LEN..) else { return false };
+    Packet::parse_quoted(quote).is_ok_and(|inner| {
+        inner.src == packet.dst && scene.tables.talks.knows(&Talk::from_server(quote, &inner), scene.now)
+    })
+}
