@@ -6,6 +6,8 @@ mod deny;
 mod docs;
 mod packages;
 mod sdk;
+#[cfg(test)]
+mod structure;
 mod tally;
 mod test;
 mod toolchain;
