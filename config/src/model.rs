@@ -114,13 +114,13 @@ pub struct Interface {
 /// What frames look like between a device and the workers, and how many workers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceIo {
-    /// Whether trains of packets and partial checksums pass the device.
+    /// Whether GSO packets and partial checksums pass the device.
     pub offload: OffloadWish,
     /// How many queues the device has, 1 to 256, each with a worker of its own; `None`: the director chooses.
     pub queues: Option<u16>,
 }
 
-/// Whether a device is to pass trains and partial checksums.
+/// Whether a device is to pass GSO packets and partial checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffloadWish {
     /// Where the kernel offers it.

@@ -7,7 +7,7 @@
 //!  client <------------------- reply, from the VIP, straight -------------------------'
 //! ```
 //!
-//! The program (`uvs_attach::Decapsulator`) takes what is whole and plain, trains unsplit, where the kernel and the rights of
+//! The program (`uvs_attach::Decapsulator`) takes what is whole and plain, GSO packets unsplit, where the kernel and the rights of
 //! the process allow that. The raw socket gets the rest, or all: the kernel has checked the outer header and put fragments
 //! together before, and checks the inner packet when it comes out of the TUN device, as from a wire. Only packets for a VIP
 //! pass: a tunnel's end that takes everything would let anybody inject packets with any source into this host.
@@ -72,7 +72,7 @@ pub enum Decapsulate {
     /// In the kernel where that can be, else in userspace; the log says what is missing
     #[default]
     Auto,
-    /// By a tcx program in the kernel, trains unsplit; fragments and what is odd in userspace
+    /// By a tcx program in the kernel, GSO packets unsplit; fragments and what is odd in userspace
     Tcx,
     /// All in userspace
     Userspace,
@@ -166,7 +166,7 @@ fn open_device(name: &str) -> Result<Device, DeviceError> {
         mtu: INNER_MTU,
         queues: 1,
         offload: true,
-        tunnel_trains: false,
+        tunnel_gso: false,
     };
     match Device::open(&spec) {
         Err(DeviceError::NoOffload { .. }) => Device::open(&DeviceSpec { offload: false, ..spec }),

@@ -35,28 +35,28 @@ pub fn open_devices(config: &Config) -> Result<Vec<Device>, DeviceError> {
 /// # Errors
 /// It cannot be opened.
 pub fn open_one(config: &Config, interface: &Interface) -> Result<Device, DeviceError> {
-    let tunnel_trains = has_udp_tunnels(config);
-    let device = open_device(interface, |spec| Device::open(&DeviceSpec { tunnel_trains, ..spec.clone() }))?;
+    let tunnel_gso = has_udp_tunnels(config);
+    let device = open_device(interface, |spec| Device::open(&DeviceSpec { tunnel_gso, ..spec.clone() }))?;
     info!(
         interface = device.name(),
         queues = device.queues().len(),
         offload = device.offload(),
-        udp_trains = device.udp_trains(),
-        tunnel_trains = device.tunnel_trains(),
+        udp_gso = device.udp_gso(),
+        tunnel_gso = device.tunnel_gso(),
         "device opened"
     );
-    if device.offload() && !device.udp_trains() {
+    if device.offload() && !device.udp_gso() {
         let interface = device.name();
         warn!(
             interface,
-            "the kernel passes no trains of UDP datagrams (USO, Linux 6.2): these come one by one"
+            "the kernel passes no GSO packets of UDP datagrams (USO, Linux 6.2): these come one by one"
         );
     }
     Ok(device)
 }
 
-/// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over trains in tunnels; after a
-/// reload that brings the first, trains are cut instead.
+/// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over GSO packets in tunnels; after a
+/// reload that brings the first, GSO packets are cut instead.
 fn has_udp_tunnels(config: &Config) -> bool {
     let is_udp = |forwarding| matches!(forwarding, Forwarding::Tunnel(Tunnel::Gue { .. }));
     config.services.iter().flat_map(|it| &it.destinations).any(|it| is_udp(it.forwarding))
@@ -93,7 +93,7 @@ fn device_spec(interface: &Interface) -> DeviceSpec {
         mtu: spec.mtu,
         queues: interface.io.queues.unwrap_or_else(queues_default),
         offload: interface.io.offload != OffloadWish::Off,
-        tunnel_trains: false,
+        tunnel_gso: false,
     }
 }
 

@@ -63,9 +63,9 @@ impl IoFailure {
 struct Flow {
     frames: AtomicU64,
     bytes: AtomicU64,
-    trains: AtomicU64,
-    train_packets: AtomicU64,
-    cut_trains: AtomicU64,
+    gso_packets: AtomicU64,
+    gso_segments: AtomicU64,
+    split_gso_packets: AtomicU64,
     errors: [AtomicU64; IoFailure::ALL.len()],
 }
 
@@ -123,11 +123,11 @@ impl Flow {
         add(&self.frames, 1);
         add(&self.bytes, bytes as u64);
         if packets > 1 {
-            add(&self.trains, 1);
-            add(&self.train_packets, packets as u64);
+            add(&self.gso_packets, 1);
+            add(&self.gso_segments, packets as u64);
         }
         if writes > 1 {
-            add(&self.cut_trains, 1);
+            add(&self.split_gso_packets, 1);
         }
     }
 
@@ -144,16 +144,16 @@ fn add(counter: &AtomicU64, n: u64) {
 /// The counts of one direction of one interface, all threads together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounts {
-    /// Frames; a train counts as one.
+    /// Frames; a GSO packet counts as one.
     pub frames: u64,
     /// Their bytes, Ethernet headers included.
     pub bytes: u64,
-    /// Those of the frames that were trains of several packets.
-    pub trains: u64,
+    /// Those of the frames that were GSO packets.
+    pub gso_packets: u64,
     /// The packets in these.
-    pub train_packets: u64,
-    /// Those of the trains that were written packet by packet, for the device did not take them as one.
-    pub cut_trains: u64,
+    pub gso_segments: u64,
+    /// Those of the GSO packets that were written packet by packet, for the device did not take them as one.
+    pub split_gso_packets: u64,
     /// Failures, in the order of [`IoFailure::ALL`].
     pub errors: [u64; IoFailure::ALL.len()],
 }
@@ -162,9 +162,9 @@ impl FlowCounts {
     fn add(&mut self, flow: &Flow) {
         self.frames += flow.frames.load(Relaxed);
         self.bytes += flow.bytes.load(Relaxed);
-        self.trains += flow.trains.load(Relaxed);
-        self.train_packets += flow.train_packets.load(Relaxed);
-        self.cut_trains += flow.cut_trains.load(Relaxed);
+        self.gso_packets += flow.gso_packets.load(Relaxed);
+        self.gso_segments += flow.gso_segments.load(Relaxed);
+        self.split_gso_packets += flow.split_gso_packets.load(Relaxed);
         for (sum, error) in self.errors.iter_mut().zip(&flow.errors) {
             *sum += error.load(Relaxed);
         }
@@ -210,8 +210,11 @@ mod tests {
         assert_eq!(first.transmitted, FlowCounts::default());
         let second = sum(&lanes, PortId(1));
         assert_eq!((second.transmitted.frames, second.transmitted.bytes), (4, 8600));
-        let trains = second.transmitted;
-        assert_eq!((trains.trains, trains.train_packets, trains.cut_trains), (2, 5, 1));
+        let gso_packets = second.transmitted;
+        assert_eq!(
+            (gso_packets.gso_packets, gso_packets.gso_segments, gso_packets.split_gso_packets),
+            (2, 5, 1)
+        );
         assert_eq!(second.transmitted.errors, [0, 0, 1, 0, 0]);
     }
 

@@ -6,7 +6,7 @@
  *
  *   link --> [ Ethernet | outer IP to the RIP | IP to the VIP ] --> [ Ethernet | IP to the VIP ] --> the host's stack
  *
- * A train of segments stays one. All else goes on as it came (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), also what only looks
+ * A GSO packet of segments stays one. All else goes on as it came (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), also what only looks
  * strange: fragments, options, a header that is wrong. `uvs realserver` has a raw socket behind the stack for it.
  */
 #include "headers.h"
@@ -40,7 +40,7 @@ struct {
 
 enum counter { DECAPSULATED, CONGESTED, COUNTERS };
 
-/* Packets, of trains each of theirs. */
+/* Packets, of GSO packets each of theirs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -185,7 +185,7 @@ SEC("classifier")
 int decapsulate(struct __sk_buff *skb)
 {
 	struct tunnel tunnel = {};
-	/* Of a train; once its header is off, nobody has counted. */
+	/* Of a GSO packet; once its header is off, nobody has counted. */
 	const __u32 packets = skb->gso_segs;
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	__u8 ecn = 0;

@@ -8,7 +8,7 @@ const volatile __u32 caching = 0;
 struct packet {
 	__u32 header;		/* bytes from the frame's start to the L4 header */
 	__u32 length;		/* of the packet, as its header says */
-	__u32 wire;		/* of the longest packet that leaves: of a train, one segment */
+	__u32 wire;		/* of the longest packet that leaves: of a GSO packet, one segment */
 	__u8 protocol;
 	__u8 flags;
 	__u8 tos;
@@ -211,10 +211,10 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 		return 0;
 	if (flow->act >= IN_IPV4) {
 		wire += flow->act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-		/* A train may be longer than a header can say. */
+		/* A GSO packet may be longer than a header can say. */
 		if (packet->length + sizeof(struct ipv6hdr) > 0xffff)
 			return 0;
-		/* Who takes a tunnel's packets off a raw socket could not tell datagrams of a train apart. */
+		/* Who takes a tunnel's packets off a raw socket could not tell datagrams of a GSO packet apart. */
 		if (packet->train && packet->protocol == IPPROTO_UDP)
 			return 0;
 	}

@@ -30,7 +30,7 @@ pub struct Decapsulator {
     _hooks: Vec<SchedClassifierLink>,
 }
 
-/// What it did so far, in packets; of a train each of its packets counts.
+/// What it did so far, in packets; of a GSO packet each of its packets counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decapsulated {
     /// Unpacked and handed to the host.

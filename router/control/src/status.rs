@@ -96,7 +96,7 @@ impl Losses {
 /// One direction of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
-    /// Frames; a train of segments counts as one.
+    /// Frames; a GSO packet of segments counts as one.
     pub frames: u64,
     /// Bytes, Ethernet headers included.
     pub bytes: u64,

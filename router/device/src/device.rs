@@ -53,11 +53,11 @@ pub struct DeviceSpec {
     /// How many queues, 1 to [`QUEUES_MAX`]. The kernel spreads flows over them, and the two directions of one
     /// connection may arrive on different ones.
     pub queues: u16,
-    /// Whether frames come and go with a virtio header: trains of up to 64 KiB and partial checksums, as told by
+    /// Whether frames come and go with a virtio header: GSO packets of up to 64 KiB and partial checksums, as told by
     /// `Frame::offload`.
     pub offload: bool,
-    /// Of a TAP with `offload`: whether trains pass it inside UDP tunnels too (GUE, VXLAN) where the kernel has that.
-    pub tunnel_trains: bool,
+    /// Of a TAP with `offload`: whether GSO packets pass it inside UDP tunnels too (GUE, VXLAN) where the kernel has that.
+    pub tunnel_gso: bool,
 }
 
 /// An open TUN or TAP device. The kernel removes the link when this is dropped.
@@ -67,8 +67,8 @@ pub struct Device {
     index: u32,
     queues: Vec<Queue>,
     offload: bool,
-    udp_trains: bool,
-    tunnel_trains: bool,
+    udp_gso: bool,
+    tunnel_gso: bool,
 }
 
 impl Device {
@@ -132,20 +132,20 @@ impl Device {
             Kind::Tap { .. } => ETHERNET_LEN,
             Kind::Tun => 0,
         };
-        let udp_trains = first.udp_gso();
-        let wanted = spec.tunnel_trains && spec.offload && udp_trains && link_len > 0;
-        let tunnel_trains = wanted && tunnel::enable(&first);
+        let udp_gso = first.udp_gso();
+        let wanted = spec.tunnel_gso && spec.offload && udp_gso && link_len > 0;
+        let tunnel_gso = wanted && tunnel::enable(&first);
         let framing = match spec.offload {
             false => Framing::Plain,
-            true if tunnel_trains => Framing::Tunnels,
-            true => Framing::Trains,
+            true if tunnel_gso => Framing::Tunnels,
+            true => Framing::Gso,
         };
         let queues = std::iter::once(first)
             .chain(clones)
             .map(|inner| Queue::new(inner, framing, link_len))
             .collect::<io::Result<_>>()
             .map_err(failed("make it non-blocking"))?;
-        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_trains, tunnel_trains })
+        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_gso, tunnel_gso })
     }
 
     /// The link's name.
@@ -158,19 +158,19 @@ impl Device {
         self.index
     }
 
-    /// Whether trains of TCP segments and partial checksums pass it, as was asked for.
+    /// Whether GSO packets of TCP segments and partial checksums pass it, as was asked for.
     pub fn offload(&self) -> bool {
         self.offload
     }
 
-    /// Whether trains of UDP datagrams (USO) pass it too, which takes Linux 6.2.
-    pub fn udp_trains(&self) -> bool {
-        self.udp_trains
+    /// Whether GSO packets of UDP datagrams (USO) pass it too, which takes Linux 6.2.
+    pub fn udp_gso(&self) -> bool {
+        self.udp_gso
     }
 
-    /// Whether trains inside UDP tunnels pass it too, which takes Linux 6.17 and a TAP.
-    pub fn tunnel_trains(&self) -> bool {
-        self.tunnel_trains
+    /// Whether GSO packets inside UDP tunnels pass it too, which takes Linux 6.17 and a TAP.
+    pub fn tunnel_gso(&self) -> bool {
+        self.tunnel_gso
     }
 
     /// Its queues, as many as were asked for.
@@ -262,7 +262,7 @@ mod tests {
             mtu: 1500,
             queues: 1,
             offload: false,
-            tunnel_trains: false,
+            tunnel_gso: false,
         }
     }
 

@@ -1,4 +1,4 @@
-//! One queue of a device: frames in, frames out, one system call each; of a train that the kernel does not take, one for
+//! One queue of a device: frames in, frames out, one system call each; of a GSO packet that the kernel does not take, one for
 //! each of its packets.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -11,7 +11,7 @@ use uvs_director::Frame;
 use crate::tunnel::{self, TUNNEL_HEADER_LEN};
 use crate::virtio::HEADER_LEN;
 
-/// A train of UDP datagrams, and what may be added to the type of one of TCP segments (virtio 1.2, 5.1.6).
+/// A GSO packet of UDP datagrams, and what may be added to the type of one of TCP segments (virtio 1.2, 5.1.6).
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
@@ -21,8 +21,8 @@ pub(crate) enum Framing {
     /// Nothing.
     Plain,
     /// The virtio header.
-    Trains,
-    /// The longer one, for trains in tunnels.
+    Gso,
+    /// The longer one, for GSO packets in tunnels.
     Tunnels,
 }
 
@@ -30,7 +30,7 @@ impl Framing {
     fn header_len(self) -> usize {
         match self {
             Self::Plain => 0,
-            Self::Trains => HEADER_LEN,
+            Self::Gso => HEADER_LEN,
             Self::Tunnels => TUNNEL_HEADER_LEN,
         }
     }
@@ -100,14 +100,14 @@ impl Queue {
     }
 
     /// Writes `frame` to the kernel, which handles it as received on the device, and returns in how many writes: one, or
-    /// one for each packet of a train that this device does not take as one. A checksum that the device does not
+    /// one for each packet of a GSO packet that this device does not take as one. A checksum that the device does not
     /// complete is completed here.
     ///
     /// # Errors
-    /// The frame, or the rest of a train, is lost with every error, and counting that is the caller's. `EAGAIN`
+    /// The frame, or the rest of a GSO packet, is lost with every error, and counting that is the caller's. `EAGAIN`
     /// ([`io::ErrorKind::WouldBlock`]) and `ENOBUFS`: the kernel has no room right now. `EIO`: the device is down.
     /// `EINVAL`: the kernel refuses the frame, as when it is shorter than its headers. [`io::ErrorKind::InvalidInput`]
-    /// with no `raw_os_error`: the frame claims to be a train, and is none that could be cut.
+    /// with no `raw_os_error`: the frame claims to be a GSO packet, and is none that could be cut.
     pub fn send(&self, frame: &Frame) -> io::Result<usize> {
         let bytes = frame.bytes();
         let in_tunnel = frame.offload.inner_start != 0;
@@ -115,8 +115,8 @@ impl Queue {
             Framing::Tunnels if in_tunnel => tunnel::outer_udp(frame, self.link_len),
             _ => None,
         };
-        let is_train = frame.offload.gso_type != 0;
-        if is_train && (in_tunnel && outer_udp.is_none() || !self.takes(frame.offload.gso_type)) {
+        let is_gso = frame.offload.gso_type != 0;
+        if is_gso && (in_tunnel && outer_udp.is_none() || !self.takes(frame.offload.gso_type)) {
             return self.send_cut(frame);
         }
         if self.framing != Framing::Plain {
@@ -130,12 +130,12 @@ impl Queue {
         Ok(1)
     }
 
-    /// Whether the kernel takes such a train here. (One in IP-in-IP or GRE it would drop without a word.)
+    /// Whether the kernel takes such a GSO packet here. (One in IP-in-IP or GRE it would drop without a word.)
     fn takes(&self, gso_type: u8) -> bool {
         self.framing != Framing::Plain && (self.inner.udp_gso() || gso_type & !GSO_ECN != GSO_UDP_L4)
     }
 
-    /// Writes a train packet by packet.
+    /// Writes a GSO packet packet by packet.
     fn send_cut(&self, frame: &Frame) -> io::Result<usize> {
         let mut cut = frame
             .cut(self.link_len, self.framing != Framing::Plain)

@@ -1,4 +1,4 @@
-//! Trains inside UDP tunnels, which Linux takes from a TAP device since 6.17 (`TUN_F_UDP_TUNNEL_GSO`).
+//! GSO packets inside UDP tunnels, which Linux takes from a TAP device since 6.17 (`TUN_F_UDP_TUNNEL_GSO`).
 //!
 //! ```text
 //! 0                              10      12              16      18      20      22      24
@@ -19,11 +19,11 @@ use crate::virtio::{self, HEADER_LEN};
 /// Length of the header.
 pub(crate) const TUNNEL_HEADER_LEN: usize = 24;
 
-/// `TUN_F_*`: checksums, trains of TCP over IPv4 and IPv6, of UDP over IPv4 and IPv6, and those in UDP tunnels
+/// `TUN_F_*`: checksums, GSO packets of TCP over IPv4 and IPv6, of UDP over IPv4 and IPv6, and those in UDP tunnels
 /// without a checksum of their own.
 const OFFLOADS: c_int = 0x01 | 0x02 | 0x04 | 0x20 | 0x40 | 0x80;
 
-/// `VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4` and `_IPV6`, added to the type of the train inside.
+/// `VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4` and `_IPV6`, added to the type of the GSO packet inside.
 const GSO_TUNNEL_V4: u8 = 0x20;
 const GSO_TUNNEL_V6: u8 = 0x40;
 
@@ -33,7 +33,7 @@ const UDP_HEADER_LEN: usize = 8;
 nix::ioctl_write_ptr!(tunsetvnethdrsz, b'T', 216, c_int);
 nix::ioctl_write_int!(tunsetoffload, b'T', 208);
 
-/// Agrees with the kernel on trains in tunnels for the device of `fd`, all of its queues. False: it does not have
+/// Agrees with the kernel on GSO packets in tunnels for the device of `fd`, all of its queues. False: it does not have
 /// that, and all is as before.
 #[expect(unsafe_code, reason = "no crate here offers these two requests")]
 pub(crate) fn enable(fd: &impl AsRawFd) -> bool {
@@ -67,7 +67,7 @@ pub(crate) fn decode(header: &[u8; TUNNEL_HEADER_LEN]) -> Offload {
     offload
 }
 
-/// The header of a frame that is no train in a tunnel, or one that [`outer_udp`] is about.
+/// The header of a frame that is no GSO packet in a tunnel, or one that [`outer_udp`] is about.
 pub(crate) fn encode(offload: &Offload, outer_udp: Option<(u8, u16)>) -> [u8; TUNNEL_HEADER_LEN] {
     let mut header = [0; TUNNEL_HEADER_LEN];
     header[..HEADER_LEN].copy_from_slice(&virtio::encode(offload));
@@ -79,7 +79,7 @@ pub(crate) fn encode(offload: &Offload, outer_udp: Option<(u8, u16)>) -> [u8; TU
     header
 }
 
-/// For a train in a UDP tunnel that the kernel takes as one: the flag for the tunnel's family and where its UDP header
+/// For a GSO packet in a UDP tunnel that the kernel takes as one: the flag for the tunnel's family and where its UDP header
 /// starts. It has no checksum of its own, and is no longer than its headers can say.
 pub(crate) fn outer_udp(frame: &Frame, link_len: usize) -> Option<(u8, u16)> {
     let ip = frame.bytes().get(link_len..)?;
@@ -101,7 +101,7 @@ pub(crate) fn outer_udp(frame: &Frame, link_len: usize) -> Option<(u8, u16)> {
 mod tests {
     use super::*;
 
-    /// An Ethernet header, IPv4, UDP without a checksum, GUE, and what stands for a train.
+    /// An Ethernet header, IPv4, UDP without a checksum, GUE, and what stands for a GSO packet.
     fn frame() -> Frame {
         let mut bytes = vec![0; 14 + 20 + 8 + 4 + 3000];
         bytes[14] = 0x45;
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn a_header_survives_encoding_and_decoding() {
-        let train = frame();
-        let outer = outer_udp(&train, 14);
+        let gso_packet = frame();
+        let outer = outer_udp(&gso_packet, 14);
         assert_eq!(outer, Some((GSO_TUNNEL_V4, 34)));
-        let header = encode(&train.offload, outer);
+        let header = encode(&gso_packet.offload, outer);
         assert_eq!((header[1], &header[20..]), (0x21, &[34, 0, 46, 0][..]));
-        assert_eq!(decode(&header), train.offload);
-        let plain = Offload { inner_start: 0, ..train.offload };
+        assert_eq!(decode(&header), gso_packet.offload);
+        let plain = Offload { inner_start: 0, ..gso_packet.offload };
         assert_eq!(decode(&encode(&plain, None)), plain);
     }
 
@@ -142,9 +142,9 @@ mod tests {
             (|it| it.offload.needs_checksum = false, "no partial checksum"),
         ];
         for (edit, why) in cases {
-            let mut train = frame();
-            edit(&mut train);
-            assert_eq!(outer_udp(&train, 14), None, "{why}");
+            let mut gso_packet = frame();
+            edit(&mut gso_packet);
+            assert_eq!(outer_udp(&gso_packet, 14), None, "{why}");
         }
     }
 }

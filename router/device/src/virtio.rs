@@ -7,7 +7,7 @@
 //! +-------+-------+---------------+---------------+---------------+---------------+
 //! ```
 //! The kernel reads and writes it in the byte order of the machine (legacy virtio). Its header length is a hint:
-//! that much lies in one piece in the kernel's memory, at least the headers and at times the whole train.
+//! that much lies in one piece in the kernel's memory, at least the headers and at times the whole GSO packet.
 
 use uvs_director::Offload;
 
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_header_survives_decoding_and_encoding() {
-        let train = Offload {
+        let gso_packet = Offload {
             needs_checksum: true,
             gso_type: 5,
             header_len: 28,
@@ -58,12 +58,14 @@ mod tests {
             checksum_offset: 6,
             inner_start: 0,
         };
-        for (offload, case) in [(train, "a train of UDP datagrams"), (Offload::default(), "a plain frame")] {
+        for (offload, case) in
+            [(gso_packet, "a GSO packet of UDP datagrams"), (Offload::default(), "a plain frame")]
+        {
             assert_eq!(decode(&encode(&offload)), offload, "{case}");
         }
         assert_eq!(encode(&Offload::default()), [0; HEADER_LEN], "a plain frame has an empty header");
         // As the kernel wrote it for a UDP_SEGMENT send on a little-endian machine.
         #[cfg(target_endian = "little")]
-        assert_eq!(decode(&[1, 5, 28, 0, 0xe8, 3, 20, 0, 6, 0]), train);
+        assert_eq!(decode(&[1, 5, 28, 0, 0xe8, 3, 20, 0, 6, 0]), gso_packet);
     }
 }

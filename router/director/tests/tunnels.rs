@@ -259,16 +259,16 @@ fn an_incomplete_checksum_is_completed_or_left_to_the_receiver() {
 }
 
 #[test]
-fn a_train_goes_into_a_tunnel_segment_by_segment() {
+fn a_gso_packet_goes_into_a_tunnel_segment_by_segment() {
     let data: Vec<u8> = (0..5000u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     for (tunnel, shim) in KINDS {
         let bench = lab(Limits::default(), Options::default(), 1500);
         serve(&bench, true, Forwarding::Tunnel(tunnel), RS1.into());
         bench.pass(CLIENT_SIDE, &tcp((CLIENT, 7), (VIP, 80), "S", b""));
-        let mut train = tcp((CLIENT, 7), (VIP, 80), "AP", &data)[14..].to_vec();
-        make_partial(&mut train, 16);
+        let mut gso_packet = tcp((CLIENT, 7), (VIP, 80), "AP", &data)[14..].to_vec();
+        make_partial(&mut gso_packet, 16);
         let size = u16::try_from(1500 - 20 - shim - 40).unwrap();
-        let sent = send_offloaded(&bench, &train, 1, size, 16);
+        let sent = send_offloaded(&bench, &gso_packet, 1, size, 16);
         assert_eq!(sent.len(), data.len().div_ceil(size.into()), "{tunnel:?}");
         let mut found = Vec::new();
         for (n, (_, frame)) in sent.iter().enumerate() {
@@ -282,7 +282,7 @@ fn a_train_goes_into_a_tunnel_segment_by_segment() {
         }
         assert_eq!(found, data);
 
-        let sent = send_offloaded(&bench, &train, 1, size + 1, 16);
+        let sent = send_offloaded(&bench, &gso_packet, 1, size + 1, 16);
         assert_eq!(sent.len(), 1, "segments that do not fit are refused");
         assert_eq!(read_icmp(&sent[0].1).4, u32::from(size) + 40);
     }

@@ -32,7 +32,7 @@ mod request {
     );
 }
 
-/// Has the kernel complete all checksums, and cut all trains, before they leave by this interface, as
+/// Has the kernel complete all checksums, and cut all GSO packets, before they leave by this interface, as
 /// `ethtool -K NAME tx off` does. On a veth nobody would ever look at a checksum otherwise.
 ///
 /// # Errors
@@ -45,7 +45,7 @@ pub fn tx_checksum_off(host: &Host, name: &str) -> Result<()> {
     done.with_context(|| format!("cannot turn checksum offload off for {name} on host {}", host.name()))
 }
 
-/// Has the kernel put packets of one flow that come in a row together to trains, as `ethtool -K NAME gro on` does and as
+/// Has the kernel put packets of one flow that come in a row together to GSO packets, as `ethtool -K NAME gro on` does and as
 /// network cards do from the start; a veth does not.
 ///
 /// # Errors

@@ -487,16 +487,14 @@ fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
     let counters: [Column<FlowCounts, u64>; 4] = [
         (
             "uvs_interface_frames_total",
-            "Frames read from and written to a device of the director; a train counts as one.",
+            "Frames read from and written to a device of the director; a GSO packet counts as one.",
             |flow| flow.frames,
         ),
         ("uvs_interface_bytes_total", "Bytes of these frames.", |flow| flow.bytes),
-        (
-            "uvs_interface_trains_total",
-            "Those of the frames that were trains of several packets (GSO).",
-            |flow| flow.trains,
-        ),
-        ("uvs_interface_train_packets_total", "Packets in these trains.", |flow| flow.train_packets),
+        ("uvs_interface_gso_packets_total", "Those of the frames that were GSO packets.", |flow| {
+            flow.gso_packets
+        }),
+        ("uvs_interface_gso_segments_total", "Packets in these GSO packets.", |flow| flow.gso_segments),
     ];
     for (name, help, read) in counters {
         let mut family = page.family(name, Kind::Counter, help);
@@ -507,12 +505,15 @@ fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
         }
     }
     let mut family = page.family(
-        "uvs_interface_cut_trains_total",
+        "uvs_interface_split_gso_packets_total",
         Kind::Counter,
-        "Trains that were written packet by packet, for the device does not take them as one.",
+        "GSO packets that were written packet by packet, for the device does not take them as one.",
     );
     for (interface, counts) in interfaces {
-        family.sample(&[("interface", interface), ("direction", "transmit")], counts.transmitted.cut_trains);
+        family.sample(
+            &[("interface", interface), ("direction", "transmit")],
+            counts.transmitted.split_gso_packets,
+        );
     }
     let mut family =
         page.family("uvs_interface_errors_total", Kind::Counter, "Reads and writes that a device refused.");

@@ -1,13 +1,13 @@
-//! Segmentation in software: what TSO and USO would do to a train.
+//! Segmentation in software: what TSO and USO would do to a GSO packet.
 //!
 //! ```text
-//! train    | IP | TCP         | data 1 | data 2 | data 3 |
+//! GSO packet    | IP | TCP         | data 1 | data 2 | data 3 |
 //!          +----+-------------+--------+--------+--------+
-//!  1st     | IP | TCP, seq    | data 1 |   no FIN, PSH; CWR if the train has it
+//!  1st     | IP | TCP, seq    | data 1 |   no FIN, PSH; CWR if the GSO packet has it
 //!          +----+-------------+--------+
 //!  2nd     | IP | TCP, seq+n  | data 2 |   no FIN, PSH, CWR
 //!          +----+-------------+--------+
-//!  last    | IP | TCP, seq+2n | data 3 |   FIN and PSH if the train has them
+//!  last    | IP | TCP, seq+2n | data 3 |   FIN and PSH if the GSO packet has them
 //! ```
 
 use core::fmt;
@@ -21,7 +21,7 @@ use crate::{Packet, ipv4, ipv6, tcp, udp};
 /// Why a packet was not segmented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentError {
-    /// Neither TCP nor UDP, or a fragment: such a packet is not a train.
+    /// Neither TCP nor UDP, or a fragment: such a packet is not a GSO packet.
     NotATrain,
     /// A segment size of 0.
     ZeroSize,
@@ -38,15 +38,15 @@ impl fmt::Display for SegmentError {
 
 impl core::error::Error for SegmentError {}
 
-/// A train being cut.
+/// A GSO packet that is being cut.
 ///
 /// ```
 /// # use uvs_wire::{Packet, segment::Segments};
-/// # let train = [0x45, 0, 0, 34, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+/// # let GSO packet = [0x45, 0, 0, 34, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
 /// #     0, 7, 0, 9, 0, 14, 0, 0, b'u', b'v', b's', b'u', b'v', b's'];
-/// let packet = Packet::parse(&train).expect("a UDP packet");
+/// let packet = Packet::parse(&GSO packet).expect("a UDP packet");
 /// let mut buffer = [0; 1500];
-/// let mut segments = Segments::new(&train, &packet, 3).expect("a train");
+/// let mut segments = Segments::new(&GSO packet, &packet, 3).expect("a GSO packet");
 /// assert_eq!(segments.count(), 2);
 /// while let Some(length) = segments.write_next(&mut buffer) {
 ///     assert!(buffer[..length].ends_with(b"uvs"));
@@ -65,7 +65,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Prepares to cut the train `ip`, which `packet` was parsed from, into packets with `size` bytes of data
+    /// Prepares to cut the GSO packet `ip`, which `packet` was parsed from, into packets with `size` bytes of data
     /// each, the last with the rest.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl<'a> Segments<'a> {
         Ok(Self { ip, packet: *packet, headers, size: usize::from(size), done: 0, index: 0 })
     }
 
-    /// The number of packets the whole train makes: at least one, though it carry no data.
+    /// The number of packets the whole GSO packet makes: at least one, though it carry no data.
     pub fn count(&self) -> usize {
         (self.ip.len() - self.headers).div_ceil(self.size).max(1)
     }
@@ -113,7 +113,7 @@ impl<'a> Segments<'a> {
     }
 
     /// Writes only the headers of the next packet to the start of `buffer`, [`Self::headers_len`] bytes, and returns
-    /// where in the train its data is; `None` after the last. For whoever can write a packet in two pieces.
+    /// where in the GSO packet its data is; `None` after the last. For whoever can write a packet in two pieces.
     ///
     /// A UDP checksum of 0, "not computed", stays 0.
     ///
@@ -191,7 +191,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Cuts a train as [`Segments`] does, hands each packet to `each`, and returns their number.
+/// Cuts a GSO packet as [`Segments`] does, hands each packet to `each`, and returns their number.
 ///
 /// # Errors
 /// See [`SegmentError`].

@@ -23,17 +23,17 @@ pub const NEEDS_CSUM: u8 = 1;
 /// Flag: the checksum was found right.
 pub const DATA_VALID: u8 = 2;
 
-/// Not a train.
+/// Not a GSO packet.
 pub const GSO_NONE: u8 = 0;
-/// A train of TCP segments over IPv4.
+/// A GSO packet of TCP segments over IPv4.
 pub const GSO_TCPV4: u8 = 1;
 /// A UDP datagram to be cut into IP fragments (deprecated).
 pub const GSO_UDP: u8 = 3;
-/// A train of TCP segments over IPv6.
+/// A GSO packet of TCP segments over IPv6.
 pub const GSO_TCPV6: u8 = 4;
-/// A train of UDP datagrams.
+/// A GSO packet of UDP datagrams.
 pub const GSO_UDP_L4: u8 = 5;
-/// Added to a TCP type if the train carries CWR.
+/// Added to a TCP type if the GSO packet carries CWR.
 pub const GSO_ECN: u8 = 0x80;
 
 /// The header.
@@ -45,7 +45,7 @@ pub struct VnetHeader {
     pub gso_type: u8,
     /// Length of all headers, Ethernet to TCP; a hint.
     pub hdr_len: u16,
-    /// Bytes of payload in each segment of the train.
+    /// Bytes of payload in each segment of the GSO packet.
     pub gso_size: u16,
     /// Where the checksummed bytes start.
     pub csum_start: u16,
@@ -92,9 +92,9 @@ impl VnetHeader {
         self.flags & NEEDS_CSUM != 0
     }
 
-    /// Whether the frame is a train of segments.
+    /// Whether the frame is a GSO packet of segments.
     #[inline]
-    pub const fn is_train(&self) -> bool {
+    pub const fn is_gso(&self) -> bool {
         self.gso_type & !GSO_ECN != GSO_NONE
     }
 
@@ -112,7 +112,7 @@ impl VnetHeader {
         Some(self)
     }
 
-    /// Does what [`NEEDS_CSUM`] asks, in a frame that is not a train and has no padding behind the packet, and
+    /// Does what [`NEEDS_CSUM`] asks, in a frame that is not a GSO packet and has no padding behind the packet, and
     /// clears the flag. A checksum of 0 is written as 0xffff, which is right for UDP and equal for TCP.
     ///
     /// # Errors
@@ -137,8 +137,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn trains_are_told_by_their_type() {
-        for (gso_type, train) in [
+    fn gso_packets_are_told_by_their_type() {
+        for (gso_type, gso_packet) in [
             (GSO_NONE, false),
             (GSO_ECN, false),
             (GSO_TCPV4, true),
@@ -146,7 +146,11 @@ mod tests {
             (GSO_UDP_L4, true),
             (GSO_UDP, true),
         ] {
-            assert_eq!(VnetHeader { gso_type, ..VnetHeader::default() }.is_train(), train, "{gso_type:#x}");
+            assert_eq!(
+                VnetHeader { gso_type, ..VnetHeader::default() }.is_gso(),
+                gso_packet,
+                "{gso_type:#x}"
+            );
         }
     }
 

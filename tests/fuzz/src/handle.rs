@@ -143,7 +143,7 @@ impl Run {
             op::TRAIN => {
                 let [flags, gso_type] = [(); 2].map(|()| script.byte());
                 let size = script.word();
-                self.train(flags, gso_type, size);
+                self.gso_packet(flags, gso_type, size);
             }
             op::TICK => self.tick(self.now),
             _ => {
@@ -199,8 +199,8 @@ impl Run {
         self.latest = (port, frame);
     }
 
-    /// The latest frame with an incomplete checksum, or as a train.
-    fn train(&mut self, flags: u8, gso_type: u8, size: u16) {
+    /// The latest frame with an incomplete checksum, or as a GSO packet.
+    fn gso_packet(&mut self, flags: u8, gso_type: u8, size: u16) {
         let (port, mut frame) = self.latest.clone();
         if port.0 >= world::PORTS {
             return;

@@ -110,7 +110,7 @@ fn views(bytes: &[u8]) {
         let mut emitted = [0; vnet::LEN];
         header.emit(&mut emitted);
         assert_eq!(emitted, bytes[..vnet::LEN], "a virtio header written again");
-        let _ = (header.shifted(-14), header.shifted(50), header.is_train());
+        let _ = (header.shifted(-14), header.shifted(50), header.is_gso());
         let _ = header.complete_checksum(&mut bytes[vnet::LEN..].to_vec());
     }
     if bytes.len() >= ethernet::HEADER_LEN {
@@ -396,16 +396,16 @@ fn fragments_v6(ip: &[u8], packet: &Packet, control: &Control) {
 
 fn segments(ip: &[u8], packet: &Packet, control: &Control) {
     let size = control.size % 2048;
-    let Ok(mut train) = Segments::new(ip, packet, size) else { return };
-    let count = train.count();
-    let mut buffer = vec![0; train.max_len()];
+    let Ok(mut gso_packet) = Segments::new(ip, packet, size) else { return };
+    let count = gso_packet.count();
+    let mut buffer = vec![0; gso_packet.max_len()];
     let (mut data, mut seen) = (Vec::new(), 0);
     let length = |bytes: &[u8], packet: &Packet| match packet.protocol {
         tcp::PROTOCOL => usize::from(bytes[usize::from(packet.header_len) + 12] >> 4) * 4,
         _ => udp::HEADER_LEN,
     };
     let headers = usize::from(packet.header_len) + length(ip, packet);
-    while let Some(end) = train.write_next(&mut buffer) {
+    while let Some(end) = gso_packet.write_next(&mut buffer) {
         let bytes = &buffer[..end];
         let one = Packet::parse(bytes).expect("a segment is a packet");
         assert_eq!(one.total_len as usize, end, "a segment is as long as it says");

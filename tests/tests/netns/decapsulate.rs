@@ -1,4 +1,4 @@
-//! `uvs realserver` in each way of unpacking: both families in both, whole trains, right checksums, and what it does where
+//! `uvs realserver` in each way of unpacking: both families in both, whole GSO packets, right checksums, and what it does where
 //! programs in the kernel are refused.
 //!
 //! ```text
@@ -159,7 +159,7 @@ fn unpacked(log: &str) -> (u64, u64) {
     )
 }
 
-/// Packets that the host's IPv4 got from below, a train as one.
+/// Packets that the host's IPv4 got from below, a GSO packet as one.
 fn received(host: &Host) -> u64 {
     let text = host.run(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap()).unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("Ip: "));
@@ -187,7 +187,7 @@ fn the_kernel_unpacks_all_families_with_complete_checksums_and_partial_ones() {
     }
 }
 
-/// Has a link wait a moment for more of a train, since here its packets come one by one.
+/// Has a link wait a moment for more of a GSO packet, since here its packets come one by one.
 fn wait_for_more(host: &Host, link: &str) {
     let folder = format!("/sys/class/net/{link}");
     let script = format!(
@@ -200,12 +200,12 @@ fn wait_for_more(host: &Host, link: &str) {
 }
 
 #[test]
-fn trains_stay_whole() {
+fn gso_packets_stay_whole() {
     let Some(_turn) = turn() else { return };
     let network = Network::new();
     // As a network card with GRO: what comes in a row is put together before anybody sees it.
     merge_received(&network.server, "eth0").unwrap();
-    // A veth does so with what comes from one that sends no trains itself.
+    // A veth does so with what comes from one that sends no GSO packets itself.
     tx_checksum_off(&network.switch, "port11").unwrap();
     wait_for_more(&network.server, "eth0");
     let process = network.decapsulate(&uvs(), &["--decapsulate", "tcx"]);
@@ -218,13 +218,13 @@ fn trains_stay_whole() {
     eventually("it has compared all", || (peer.streams() == [Ok(())]).then_some(()));
     let heard = capture.take().unwrap();
     let longest = heard.iter().filter(|frame| !frame.sent).map(|frame| frame.bytes.len()).max();
-    assert!(longest > Some(3000), "no train came in: {longest:?}");
+    assert!(longest > Some(3000), "no GSO packet came in: {longest:?}");
     let to_the_stack = received(&network.server) - before;
     let (_, packets) = unpacked(&end(process));
     // What comes of replies' acknowledgements alone goes there, too.
     assert!(to_the_stack < packets * 3 / 4, "{packets} packets reached the stack in {to_the_stack} pieces");
     drop(peer);
-    // And all families, with trains.
+    // And all families, with GSO packets.
     let process = network.decapsulate(&uvs(), &["--decapsulate", "tcx"]);
     network.exercise(BULK);
     end(process);

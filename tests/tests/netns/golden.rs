@@ -106,8 +106,7 @@ struct Attached {
 fn open(name: &str, mac: MacAddr) -> Device {
     let kind = Kind::Tap { mac };
     let name = name.to_owned();
-    Device::open(&DeviceSpec { name, kind, mtu: MTU, queues: 1, offload: false, tunnel_trains: false })
-        .unwrap()
+    Device::open(&DeviceSpec { name, kind, mtu: MTU, queues: 1, offload: false, tunnel_gso: false }).unwrap()
 }
 
 impl Links {

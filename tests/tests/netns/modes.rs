@@ -9,7 +9,7 @@
 //! On a TUN device the director's kernel routes between the two, and rs1 is in a subnet of its own behind it.
 //!
 //! A veth hides wrong checksums: it hands partial ones on, and its other end takes them as right. So the cards of the
-//! director are told to complete checksums and to cut trains (`ethtool -K eth0 tx off`): with what the director left in
+//! director are told to complete checksums and to cut GSO packets (`ethtool -K eth0 tx off`): with what the director left in
 //! the field, a wrong sum is then wrong on the wire, and the receiver drops the packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -27,7 +27,7 @@ use crate::attach::without_bridge;
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
 use crate::stage::{Running, SOON, eventually, turn, uvs};
 
-/// What is sent each way where trains pass, and where single packets do.
+/// What is sent each way where GSO packets pass, and where single packets do.
 const BULK: u64 = 100 << 20;
 const BULK_WITHOUT_OFFLOAD: u64 = 12 << 20;
 
@@ -205,7 +205,7 @@ impl Network {
     }
 }
 
-/// Sends and compares through all services in this mode: streams both ways, and trains of datagrams.
+/// Sends and compares through all services in this mode: streams both ways, and GSO packets of datagrams.
 fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
     let decapsulator = RealServer {
         host: network.direct.clone(),
@@ -235,7 +235,8 @@ fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
             .client
             .run(|| {
                 for size in [1, 999, 1400] {
-                    trains_of_datagrams(service, size).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+                    gso_packets_of_datagrams(service, size)
+                        .unwrap_or_else(|error| panic!("{what}: {error:#}"));
                 }
             })
             .unwrap();
@@ -244,8 +245,8 @@ fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
     running
 }
 
-/// Sends trains of datagrams of that size (UDP_SEGMENT) and compares what comes back, each for itself.
-fn trains_of_datagrams(service: SocketAddr, size: u16) -> anyhow::Result<()> {
+/// Sends GSO packets of datagrams of that size (UDP_SEGMENT) and compares what comes back, each for itself.
+fn gso_packets_of_datagrams(service: SocketAddr, size: u16) -> anyhow::Result<()> {
     let any: IpAddr =
         if service.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -255,21 +256,21 @@ fn trains_of_datagrams(service: SocketAddr, size: u16) -> anyhow::Result<()> {
     let size = usize::from(size);
     for round in 0..4u8 {
         // The last is shorter, where that is possible.
-        let train: Vec<u8> = (0..20u8)
+        let gso_packet: Vec<u8> = (0..20u8)
             .flat_map(|n| vec![n ^ round << 5; if n == 19 { size.div_ceil(2) } else { size }])
             .collect();
-        match socket.send(&train) {
-            // Linux before 6.11 sends no trains by a card that completes no checksums.
+        match socket.send(&gso_packet) {
+            // Linux before 6.11 sends no GSO packets by a card that completes no checksums.
             Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
                 setsockopt(&socket, sockopt::UdpGsoSegment, &0)?;
-                for piece in train.chunks(size) {
+                for piece in gso_packet.chunks(size) {
                     socket.send(piece)?;
                 }
             }
             sent => drop(sent?),
         }
         let mut expected: Vec<Vec<u8>> =
-            train.chunks(size).map(|piece| piece.iter().map(|byte| !byte).collect()).collect();
+            gso_packet.chunks(size).map(|piece| piece.iter().map(|byte| !byte).collect()).collect();
         let mut answer = vec![0; 65_536];
         while !expected.is_empty() {
             let length = socket.recv(&mut answer).map_err(|error| {
@@ -317,8 +318,8 @@ fn mode_on(network: &Network, queues: u16, [client_side, server_side]: [&str; 2]
     for (host, card) in cards {
         tx_checksum_off(host, card).unwrap();
     }
-    let trains_come = client_side == "on" && completes != Completes::Ends;
-    let bulk = if trains_come && server_side == "on" { BULK } else { BULK_WITHOUT_OFFLOAD };
+    let gso_packets_come = client_side == "on" && completes != Completes::Ends;
+    let bulk = if gso_packets_come && server_side == "on" { BULK } else { BULK_WITHOUT_OFFLOAD };
     let [one, two] = [keys(queues, client_side), keys(queues, server_side)];
     let running = everything_passes(network, [&one, &two], bulk);
     if network.accelerated {
@@ -332,17 +333,22 @@ fn mode_on(network: &Network, queues: u16, [client_side, server_side]: [&str; 2]
         running.metric(name, &[("interface", interface), ("direction", direction)])
     };
     let (near, far) = if tap { ("c0", "r0") } else { ("t0", "t0") };
-    let trains = |direction| count("uvs_interface_trains_total", near, direction);
-    assert_eq!(trains("receive") > 0, trains_come, "trains come in");
-    let [cut_near, cut_far] = [near, far].map(|it| count("uvs_interface_cut_trains_total", it, "transmit"));
-    // To tunnels all trains are cut, and on a TUN device all ways lead through one.
+    let gso_packets = |direction| count("uvs_interface_gso_packets_total", near, direction);
+    assert_eq!(gso_packets("receive") > 0, gso_packets_come, "GSO packets come in");
+    let [cut_near, cut_far] =
+        [near, far].map(|it| count("uvs_interface_split_gso_packets_total", it, "transmit"));
+    // To tunnels all GSO packets are cut, and on a TUN device all ways lead through one.
     assert_eq!(
         cut_near > 0,
-        trains_come || server_side == "on" && client_side == "off",
-        "trains into tunnels"
+        gso_packets_come || server_side == "on" && client_side == "off",
+        "GSO packets into tunnels"
     );
     if tap {
-        assert_eq!(cut_far > 0, trains_come && server_side == "off", "trains for a device without offload");
+        assert_eq!(
+            cut_far > 0,
+            gso_packets_come && server_side == "off",
+            "GSO packets for a device without offload"
+        );
     }
 }
 
@@ -451,10 +457,10 @@ fn tun_without_offload_with_two_queues() {
     mode(false, 2, ["off", "off"], Completes::Nobody);
 }
 
-/// A train into a GUE tunnel, as the real server's UDP socket gets it: packet by packet, each with headers and checksums
+/// A GSO packet into a GUE tunnel, as the real server's UDP socket gets it: packet by packet, each with headers and checksums
 /// of its own, whether the kernel cut it (Linux 6.17, TAP) or the director.
 #[test]
-fn trains_go_into_a_udp_tunnel() {
+fn gso_packets_go_into_a_udp_tunnel() {
     let Some(_turn) = turn() else { return };
     for (sum, may_stay_whole) in [("none", true), ("full", false)] {
         let network = Network::new(true);
@@ -471,17 +477,17 @@ fn trains_go_into_a_udp_tunnel() {
         let running = Running::start(&network.director, &config);
         let tunnel = network.direct.run(|| UdpSocket::bind("10.0.0.11:6080").unwrap()).unwrap();
         tunnel.set_read_timeout(Some(PATIENCE)).unwrap();
-        let train: Vec<u8> = (0..30u8).flat_map(|n| vec![n; if n == 29 { 500 } else { 1300 }]).collect();
+        let gso_packet: Vec<u8> = (0..30u8).flat_map(|n| vec![n; if n == 29 { 500 } else { 1300 }]).collect();
         network
             .client
             .run(|| {
                 let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
                 setsockopt(&socket, sockopt::UdpGsoSegment, &1300).unwrap();
-                socket.send_to(&train, service).unwrap();
+                socket.send_to(&gso_packet, service).unwrap();
             })
             .unwrap();
         let mut buffer = vec![0; 65_536];
-        for (n, want) in train.chunks(1300).enumerate() {
+        for (n, want) in gso_packet.chunks(1300).enumerate() {
             let length =
                 tunnel.recv(&mut buffer).unwrap_or_else(|error| panic!("{sum}, packet {n}: {error}"));
             let (protocol, header) = gue::parse(&buffer[..length]).unwrap();
@@ -493,13 +499,13 @@ fn trains_go_into_a_udp_tunnel() {
             assert_eq!((packet.dst.to_ip(), packet.dst_port), (service.ip(), service.port()));
             assert_eq!(&inner[usize::from(packet.header_len) + 8..], want, "{sum}, packet {n}");
         }
-        let whole = running.get().log().contains("tunnel_trains=true") && may_stay_whole;
-        let cut = || running.metric("uvs_interface_cut_trains_total", &[("interface", "c0")]);
+        let whole = running.get().log().contains("tunnel_gso=true") && may_stay_whole;
+        let cut = || running.metric("uvs_interface_split_gso_packets_total", &[("interface", "c0")]);
         if whole {
-            assert_eq!(cut(), 0, "{sum}: trains were cut");
+            assert_eq!(cut(), 0, "{sum}: GSO packets were cut");
         } else {
             // It is counted after the last packet is written, which may have arrived by then.
-            eventually(&format!("{sum}: the trains count as cut"), || (cut() > 0).then_some(()));
+            eventually(&format!("{sum}: the GSO packets count as cut"), || (cut() > 0).then_some(()));
         }
         assert_eq!(running.metric("uvs_interface_errors_total", &[]), 0);
     }

@@ -21,7 +21,7 @@ impl Station {
             mtu: 1500,
             queues: 1,
             offload: false,
-            tunnel_trains: false,
+            tunnel_gso: false,
         };
         let device = switch.run(|| Device::open(&spec).unwrap()).unwrap();
         switch.net().plug("station", "br0").unwrap();

@@ -79,7 +79,7 @@ impl Pairing {
                 mtu: 1500,
                 queues: 1,
                 offload: false,
-                tunnel_trains: false,
+                tunnel_gso: false,
             };
             Device::open(&spec).unwrap()
         };

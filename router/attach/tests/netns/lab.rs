@@ -104,7 +104,7 @@ impl Lab {
                 mtu: 1500,
                 queues: 1,
                 offload,
-                tunnel_trains: false,
+                tunnel_gso: false,
             };
             on.run(|| Device::open(&spec).unwrap()).unwrap()
         };

@@ -9,7 +9,7 @@
 mod decapsulator;
 mod differential;
 mod frames;
+mod gso;
 mod lab;
 mod links;
 mod order;
-mod trains;

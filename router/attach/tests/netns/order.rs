@@ -84,7 +84,7 @@ impl Routing {
             .map(|(name, mac)| {
                 let kind = Kind::Tap { mac };
                 let name = (*name).to_owned();
-                Device::open(&DeviceSpec { name, kind, mtu: 1500, queues: 1, offload, tunnel_trains: false })
+                Device::open(&DeviceSpec { name, kind, mtu: 1500, queues: 1, offload, tunnel_gso: false })
                     .unwrap()
             })
             .collect();

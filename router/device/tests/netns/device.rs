@@ -212,14 +212,14 @@ fn a_poller_names_the_device_that_has_frames() {
 }
 
 #[test]
-fn a_train_of_datagrams_passes_a_tun_unsplit_both_ways() {
+fn a_gso_packet_of_datagrams_passes_a_tun_unsplit_both_ways() {
     isolated(async |net| {
         let device = Device::open(&DeviceSpec { offload: true, ..tun("uvs0") }).unwrap();
         let socket = routed_socket(&net).await;
         setsockopt(&socket, sockopt::UdpGsoSegment, &1000).unwrap();
         let payload: Vec<u8> = (0..20u8).flat_map(|n| [n; 1000]).collect();
         socket.send_to(&payload, (THERE, 7777)).unwrap();
-        let mut train = receive(queue(&device), ends_with(&[19; 1000])).expect("the train");
+        let mut gso_packet = receive(queue(&device), ends_with(&[19; 1000])).expect("the GSO packet");
         let want = Offload {
             needs_checksum: true,
             gso_type: 5, // VIRTIO_NET_HDR_GSO_UDP_L4
@@ -229,9 +229,9 @@ fn a_train_of_datagrams_passes_a_tun_unsplit_both_ways() {
             checksum_offset: 6,
             inner_start: 0,
         };
-        assert_eq!((train.len(), train.offload), (20_028, want));
-        turn_round(train.bytes_mut());
-        queue(&device).send(&train).unwrap();
+        assert_eq!((gso_packet.len(), gso_packet.offload), (20_028, want));
+        turn_round(gso_packet.bytes_mut());
+        queue(&device).send(&gso_packet).unwrap();
         let mut datagram = [0; 2000];
         for n in 0..20 {
             let len = socket.recv(&mut datagram).unwrap();
@@ -241,7 +241,7 @@ fn a_train_of_datagrams_passes_a_tun_unsplit_both_ways() {
 }
 
 #[test]
-fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without() {
+fn a_gso_packet_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without() {
     for offload_there in [true, false] {
         isolated(async move |net| {
             let spec = |name: &str| DeviceSpec { offload: name == "left" || offload_there, ..tap(name) };
@@ -252,8 +252,8 @@ fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without()
             let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
             let sum = ones_sum(&pseudo);
             packet[26..28].copy_from_slice(&sum.to_be_bytes());
-            let mut train = Frame::from_bytes(&ethernet(MacAddr::BROADCAST, MAC, 0x0800, &packet));
-            train.offload = Offload {
+            let mut gso_packet = Frame::from_bytes(&ethernet(MacAddr::BROADCAST, MAC, 0x0800, &packet));
+            gso_packet.offload = Offload {
                 needs_checksum: true,
                 gso_type: 5,
                 header_len: 42,
@@ -262,13 +262,13 @@ fn a_train_crosses_a_bridge_to_a_tap_with_offload_and_is_split_for_one_without()
                 checksum_offset: 6,
                 inner_start: 0,
             };
-            queue(&left).send(&train).unwrap();
-            let first = receive(queue(&right), ends_with(&[0xa5; 1000])).expect("the train");
+            queue(&left).send(&gso_packet).unwrap();
+            let first = receive(queue(&right), ends_with(&[0xa5; 1000])).expect("the GSO packet");
             if offload_there {
-                assert!(first.bytes() == train.bytes(), "the train changed on its way");
+                assert!(first.bytes() == gso_packet.bytes(), "the GSO packet changed on its way");
                 // The kernel says how much lies in one piece in its memory: the headers, and here the rest as well.
-                assert!(first.offload.header_len >= train.offload.header_len);
-                assert_eq!(Offload { header_len: 42, ..first.offload }, train.offload);
+                assert!(first.offload.header_len >= gso_packet.offload.header_len);
+                assert_eq!(Offload { header_len: 42, ..first.offload }, gso_packet.offload);
                 return;
             }
             let mut segments = vec![first];
@@ -291,7 +291,7 @@ fn a_device_without_offload_gets_packets_with_complete_checksums() {
         let device = Device::open(&tun("uvs0")).unwrap();
         let socket = routed_socket(&net).await;
         let port = socket.local_addr().unwrap().port();
-        // What is partial or a train goes out of the device, through the kernel's checks, and into a socket.
+        // What is partial or a GSO packet goes out of the device, through the kernel's checks, and into a socket.
         let partial = |payload: &[u8]| {
             let mut packet = udp((THERE, 7777), (HERE, port), payload);
             let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
@@ -304,19 +304,20 @@ fn a_device_without_offload_gets_packets_with_complete_checksums() {
         };
         assert_eq!(queue(&device).send(&partial(b"one")).unwrap(), 1);
         let payload: Vec<u8> = (0..7u8).flat_map(|n| [n; 1000]).collect();
-        let mut train = partial(&payload[..6500]);
-        (train.offload.gso_type, train.offload.segment_size, train.offload.header_len) = (5, 1000, 28);
-        assert_eq!(queue(&device).send(&train).unwrap(), 7);
+        let mut gso_packet = partial(&payload[..6500]);
+        (gso_packet.offload.gso_type, gso_packet.offload.segment_size, gso_packet.offload.header_len) =
+            (5, 1000, 28);
+        assert_eq!(queue(&device).send(&gso_packet).unwrap(), 7);
         let mut datagram = [0; 2000];
         let mut next = || socket.recv(&mut datagram).map(|len| datagram[..len].to_vec()).unwrap();
         assert_eq!(next(), b"one");
         for n in 0..7 {
             assert_eq!(next(), vec![n; if n == 6 { 500 } else { 1000 }], "datagram {n}");
         }
-        // It claims to be a train, and is ARP.
-        train.fill(&[0; 60]);
-        (train.offload.gso_type, train.offload.segment_size) = (5, 1000);
-        let error = queue(&device).send(&train).expect_err("no train");
+        // It claims to be a GSO packet, and is ARP.
+        gso_packet.fill(&[0; 60]);
+        (gso_packet.offload.gso_type, gso_packet.offload.segment_size) = (5, 1000);
+        let error = queue(&device).send(&gso_packet).expect_err("no GSO packet");
         assert_eq!((error.kind(), error.raw_os_error()), (std::io::ErrorKind::InvalidInput, None));
     });
 }

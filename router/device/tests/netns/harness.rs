@@ -42,7 +42,7 @@ pub(crate) fn tap(name: &str) -> DeviceSpec {
         mtu: 1500,
         queues: 1,
         offload: false,
-        tunnel_trains: false,
+        tunnel_gso: false,
     }
 }
 

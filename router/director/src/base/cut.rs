@@ -1,12 +1,12 @@
-//! Trains and partial checksums for devices that do not take them.
+//! GSO packets and partial checksums for devices that do not take them.
 //!
 //! ```text
-//!   train     | Ethernet | IP | TCP | data 1 | data 2 | data 3 |
+//!   GSO packet     | Ethernet | IP | TCP | data 1 | data 2 | data 3 |
 //!   pieces    | Ethernet | IP | TCP |  + data 1      headers are written anew for each piece,
 //!             | Ethernet | IP | TCP |  + data 2      data stays where it is: a device that gathers
 //!             | Ethernet | IP | TCP |  + data 3      (writev) needs no copy of it
 //! ```
-//! A train in a tunnel has one more set of headers in front, which each piece gets as well. Where the outer header has
+//! A GSO packet in a tunnel has one more set of headers in front, which each piece gets as well. Where the outer header has
 //! a checksum over everything (GUE, GRE), it follows from the headers alone: from the transport header on, a packet with
 //! a right checksum sums up to the complement of its pseudo-header, whatever its data is.
 
@@ -20,40 +20,40 @@ use crate::base::frame::{Frame, Offload};
 /// The most bytes of headers that a piece may have.
 pub const HEADERS_MAX: usize = 1024;
 
-/// One frame of those that a train makes: `headers`, then `data`.
+/// One frame of those that a GSO packet makes: `headers`, then `data`.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'p> {
     /// Its headers, Ethernet to TCP or UDP.
     pub headers: &'p [u8],
-    /// What stands behind them, in the train's own memory.
+    /// What stands behind them, in the GSO packet's own memory.
     pub data: &'p [u8],
     /// Its own virtio header: that of one packet, at most with a partial checksum.
     pub offload: Offload,
 }
 
-/// A train being cut. See [`Frame::cut`].
+/// A GSO packet that is being cut. See [`Frame::cut`].
 #[derive(Debug)]
 pub struct Cut<'f> {
-    /// The train from its own IP header on, not that of a tunnel.
+    /// The GSO packet from its own IP header on, not that of a tunnel.
     ip: &'f [u8],
     packet: Packet,
     segments: Segments<'f>,
     headers: [u8; HEADERS_MAX],
     /// Where in `headers` the outermost IP header starts.
     link_len: usize,
-    /// Where the train's own does.
+    /// Where the GSO packet's own does.
     start: usize,
     outer_id: u16,
     partial: bool,
 }
 
 impl Frame {
-    /// Cuts a train into the frames that it makes on a wire. `link_len`: bytes in front of the outermost IP header,
+    /// Cuts a GSO packet into the frames that it makes on a wire. `link_len`: bytes in front of the outermost IP header,
     /// 14 on TAP and 0 on TUN. `partial`: whoever takes the pieces completes checksums himself; otherwise they are
     /// computed here.
     ///
     /// # Errors
-    /// The frame is no train of TCP or UDP packets, or not one whose headers fit into [`HEADERS_MAX`].
+    /// The frame is no GSO packet of TCP or UDP packets, or not one whose headers fit into [`HEADERS_MAX`].
     pub fn cut(&self, link_len: usize, partial: bool) -> Result<Cut<'_>, SegmentError> {
         let bytes = self.bytes();
         let start = match usize::from(self.offload.inner_start) {
@@ -62,7 +62,7 @@ impl Frame {
         };
         let ip = bytes.get(start..).ok_or(SegmentError::NotATrain)?;
         let packet = Packet::parse(ip).map_err(|_| SegmentError::NotATrain)?;
-        if !is_train(&self.offload) {
+        if !is_gso(&self.offload) {
             return Err(SegmentError::NotATrain);
         }
         let segments = Segments::new(ip, &packet, self.offload.segment_size)?;
@@ -83,13 +83,13 @@ impl Frame {
         Ok(Cut { ip, packet, segments, headers, link_len, start, outer_id, partial })
     }
 
-    /// How many packets the frame stands for: those of a train, or one.
+    /// How many packets the frame stands for: those of a GSO packet, or one.
     pub fn packets(&self) -> usize {
         let offload = &self.offload;
-        if !is_train(offload) || offload.segment_size == 0 {
+        if !is_gso(offload) || offload.segment_size == 0 {
             return 1;
         }
-        // The kernel gives no train without a partial checksum, which tells where the transport header starts.
+        // The kernel gives no GSO packet without a partial checksum, which tells where the transport header starts.
         let transport = usize::from(offload.checksum_start);
         let header = match offload.gso_type & !vnet::GSO_ECN {
             vnet::GSO_UDP_L4 => udp::HEADER_LEN,
@@ -104,7 +104,7 @@ fn ip_byte(bytes: &[u8], link_len: usize, at: usize) -> u8 {
 }
 
 /// Whether it is cut into packets, and not into fragments of one.
-fn is_train(offload: &Offload) -> bool {
+fn is_gso(offload: &Offload) -> bool {
     !matches!(offload.gso_type & !vnet::GSO_ECN, vnet::GSO_NONE | vnet::GSO_UDP)
 }
 
@@ -152,7 +152,7 @@ impl Cut<'_> {
         let outer = &mut outer[self.link_len..];
         let inner_len = inner.len() + data.len();
         let told =
-            |len: usize| u16::try_from(len).expect("one packet of a train fits its link").to_be_bytes();
+            |len: usize| u16::try_from(len).expect("one packet of a GSO packet fits its link").to_be_bytes();
         let is_v4 = outer[0] >> 4 == 4;
         let (outer_len, protocol) =
             if is_v4 { (ipv4::HEADER_LEN, outer[9]) } else { (ipv6::HEADER_LEN, outer[6]) };
@@ -203,7 +203,7 @@ impl Cut<'_> {
         if self.headers[field..field + 2] == [0, 0] {
             return ip.add(Sum::new().add_bytes(&self.headers[transport..len]).add_bytes(data));
         }
-        let length = u32::try_from(len - transport + data.len()).expect("one packet of a train");
+        let length = u32::try_from(len - transport + data.len()).expect("one packet of a GSO packet");
         let pseudo = pseudo_header(self.packet.src, self.packet.dst, self.packet.protocol, length);
         ip.add_u16(pseudo.finish())
     }
@@ -212,6 +212,6 @@ impl Cut<'_> {
 /// The sum of the pseudo-header of a tunnel's UDP header.
 fn addresses_sum(outer: &[u8], is_v4: bool, length: usize) -> Sum {
     let addresses = if is_v4 { &outer[12..20] } else { &outer[8..40] };
-    let length = u16::try_from(length).expect("one packet of a train fits its link");
+    let length = u16::try_from(length).expect("one packet of a GSO packet fits its link");
     Sum::new().add_bytes(addresses).add_u16(u16::from(udp::PROTOCOL)).add_u16(length)
 }

@@ -9,7 +9,7 @@ use uvs_wire::ethernet;
 /// of 40 bytes and GUE's UDP and its own header with room to spare).
 pub const HEADROOM: usize = 128;
 
-/// The largest frame: a train of 65,535 bytes of IP behind an Ethernet header with a VLAN tag.
+/// The largest frame: a GSO packet of 65,535 bytes of IP behind an Ethernet header with a VLAN tag.
 pub const FRAME_MAX: usize = 65_535 + 18;
 
 /// Of a tag of 802.1Q or 802.1ad: where it stands, and how long it is.
@@ -26,16 +26,16 @@ pub struct Offload {
     pub needs_checksum: bool,
     /// `gso_type`; 0 is none.
     pub gso_type: u8,
-    /// Length of all headers in front of the payload of a train.
+    /// Length of all headers in front of the payload of a GSO packet.
     pub header_len: u16,
-    /// Payload bytes in each segment of a train.
+    /// Payload bytes in each segment of a GSO packet.
     pub segment_size: u16,
     /// Where checksumming starts.
     pub checksum_start: u16,
     /// Where the sum is stored, counted from `checksum_start`.
     pub checksum_offset: u16,
-    /// Of a train inside a tunnel: where the IP header of the train itself starts, behind those of the tunnel; 0 of
-    /// any other. Few devices know such trains, and then only some tunnels: see [`Frame::cut`].
+    /// Of a GSO packet inside a tunnel: where the IP header of the GSO packet itself starts, behind those of the tunnel; 0 of
+    /// any other. Few devices know such GSO packets, and then only some tunnels: see [`Frame::cut`].
     pub inner_start: u16,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Fragments {
     pub(crate) dont_fragment: bool,
 }
 
-/// One frame, or a train of segments, in a buffer that is used again and again.
+/// One frame, or a GSO packet of segments, in a buffer that is used again and again.
 ///
 /// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.
 #[derive(Clone)]
@@ -211,7 +211,7 @@ impl Frame {
 
 impl Frame {
     /// The checksum that the frame still needs, and where it goes: over all of the frame from where it starts. Not for
-    /// trains, whose packets have a checksum each. `None`: it needs none, or at a place where it has no bytes.
+    /// GSO packets, whose packets have a checksum each. `None`: it needs none, or at a place where it has no bytes.
     pub fn missing_checksum(&self) -> Option<(usize, [u8; 2])> {
         if !self.offload.needs_checksum {
             return None;

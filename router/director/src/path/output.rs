@@ -158,7 +158,7 @@ fn leaves_in_fragments(frame: &Frame, hop: &Hop) -> bool {
         })
 }
 
-/// How long the largest IP packet is that this frame puts on a wire: of a train, one segment.
+/// How long the largest IP packet is that this frame puts on a wire: of a GSO packet, one segment.
 #[inline]
 pub(crate) fn wire_len(frame: &Frame, packet: &Packet) -> u32 {
     if frame.offload.gso_type == 0 {

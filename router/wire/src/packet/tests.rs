@@ -481,10 +481,10 @@ fn unusual_packets_are_read() {
     assert!(tiny.is_first_fragment() && !tiny.has_ports());
     assert_eq!((tiny.src_port, tiny.dst_port, tiny.tcp_flags), (0, 0, 0));
 
-    let train = plain(true, TCP, &std::vec![7; 65535 - 40]);
-    assert_eq!(Packet::parse(&train.build()).unwrap().total_len, 65535);
-    let train = plain(false, TCP, &std::vec![7; 65535 - 20]);
-    assert_eq!(Packet::parse(&train.build()).unwrap().total_len, 65575);
+    let gso_packet = plain(true, TCP, &std::vec![7; 65535 - 40]);
+    assert_eq!(Packet::parse(&gso_packet.build()).unwrap().total_len, 65535);
+    let gso_packet = plain(false, TCP, &std::vec![7; 65535 - 20]);
+    assert_eq!(Packet::parse(&gso_packet.build()).unwrap().total_len, 65575);
     assert!(core::mem::size_of::<Packet>() <= 72);
 }
 

@@ -24,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn segments_make_the_train_again(shape in whole(), size in 1..120u16, partial: bool) {
+    fn segments_make_the_gso_packet_again(shape in whole(), size in 1..120u16, partial: bool) {
         if !matches!(shape.upper, Upper::Tcp { .. } | Upper::Udp { .. }) {
             return Ok(());
         }
@@ -60,7 +60,7 @@ proptest! {
 }
 
 #[test]
-fn a_full_train_is_cut() {
+fn a_full_gso_packet_is_cut() {
     for v4 in [true, false] {
         let upper = Upper::Tcp { seq: u32::MAX - 1000, ack: 1, flags: 0x99, options: std::vec![1; 12] };
         let shape = Shape { id: 0xfff0, partial: true, ..plain(v4, upper, &std::vec![0x5a; 65000]) };
@@ -83,7 +83,7 @@ fn a_full_train_is_cut() {
 }
 
 #[test]
-fn what_is_no_train_is_refused() {
+fn what_is_no_gso_packet_is_refused() {
     let tcp = Upper::Tcp { seq: 1, ack: 1, flags: 0x10, options: Vec::new() };
     let cases = [
         (plain(true, tcp.clone(), b"abc"), 0, SegmentError::ZeroSize, "size 0"),

@@ -32,7 +32,7 @@ pub const MUTATE: u8 = 6;
 pub const FRAGMENTS: u8 = 7;
 /// A change out of a palette: which, arguments.
 pub const CHANGE: u8 = 8;
-/// The latest frame as a train: what the virtio header says (4).
+/// The latest frame as a GSO packet: what the virtio header says (4).
 pub const TRAIN: u8 = 9;
 /// `handle_timeout` now, whatever is due.
 pub const TICK: u8 = 10;

@@ -1,4 +1,4 @@
-//! Trains of segments and partial checksums pass whole, both ways.
+//! GSO packets of segments and partial checksums pass whole, both ways.
 
 use std::net::UdpSocket;
 
@@ -28,13 +28,13 @@ fn turn_round(frame: &mut Frame) {
 }
 
 #[test]
-fn a_train_passes_whole_there_and_back() {
+fn a_gso_packet_passes_whole_there_and_back() {
     in_lab(true, async |lab| {
         let _attached = attach().await;
         let socket = UdpSocket::bind((HOST_IP, PORT)).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(SEGMENT).unwrap()).unwrap();
-        let train: Vec<u8> = (0..SEGMENTS).flat_map(segment).collect();
+        let gso_packet: Vec<u8> = (0..SEGMENTS).flat_map(segment).collect();
         // The host has to learn the director's MAC address first.
         socket.send_to(b"?", (DIRECTOR_IP, PORT)).unwrap();
         let question =
@@ -48,13 +48,13 @@ fn a_train_passes_whole_there_and_back() {
         answer[..12].copy_from_slice(&[HOST.0, DIRECTOR.0].concat());
         crate::lab::send(&lab.tap, &answer);
 
-        socket.send_to(&train, (DIRECTOR_IP, PORT)).unwrap();
+        socket.send_to(&gso_packet, (DIRECTOR_IP, PORT)).unwrap();
         let mut heard = hear_until(&lab.tap, |frame| frame.len() > 2 * SEGMENT);
         let mut whole = heard.pop().unwrap();
         assert_eq!(whole.len(), 14 + 20 + 8 + SEGMENT * SEGMENTS, "one frame");
         assert_eq!(usize::from(whole.offload.segment_size), SEGMENT);
         assert!(whole.offload.needs_checksum, "its checksum is partial");
-        assert_eq!(whole.bytes()[42..], train);
+        assert_eq!(whole.bytes()[42..], gso_packet);
 
         turn_round(&mut whole);
         lab.tap.queues()[0].send(&whole).unwrap();
