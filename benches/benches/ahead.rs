@@ -1,5 +1,6 @@
-//! A hit at many connections by the number of frames that are looked at together (1: one after the other, as with a small
-//! table), the clients in random order: `cargo bench -p uvs-bench --bench ahead`. Least of some rounds, wall clock.
+//! A hit at many connections by the number of frames that are looked at together (1: one after the other, as with a
+//! small table), the clients in random order: `cargo bench -p uvs-bench --bench ahead`. Least of some rounds, wall
+//! clock.
 
 use std::hint::black_box;
 use std::time::Instant as Clock;

@@ -1,5 +1,5 @@
-//! What one change costs with so many services there, a VIP each: a weight, a service that comes and goes, a VIP that comes and
-//! goes; and how long it takes to restore them all.
+//! What one change costs with so many services there, a VIP each: a weight, a service that comes and goes, a VIP that
+//! comes and goes; and how long it takes to restore them all.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

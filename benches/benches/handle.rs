@@ -1,6 +1,6 @@
 //! What one packet costs in `Director::handle`: `handle/hit/METHOD/FAMILY/CONNECTIONS`, `handle/reply/...` and
-//! `handle/miss/METHOD/FAMILY/SCHEDULER`; and what parsing alone costs. Copying the frame into its buffer is part of it,
-//! as it is of reading from a device; `handle/copy` says how much that is.
+//! `handle/miss/METHOD/FAMILY/SCHEDULER`; and what parsing alone costs. Copying the frame into its buffer is part of
+//! it, as it is of reading from a device; `handle/copy` says how much that is.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
-//! What reloads of a module cost those who connect meanwhile: one thread hands the director the SYNs of new connections, as
-//! fast as it takes them, another exchanges the module that places them 100 times. Prints percentiles of `Director::handle`
-//! with and without the reloads, in turns. No criterion bench, for it is the tail that counts and not the mean.
+//! What reloads of a module cost those who connect meanwhile: one thread hands the director the SYNs of new
+//! connections, as fast as it takes them, another exchanges the module that places them 100 times. Prints percentiles
+//! of `Director::handle` with and without the reloads, in turns. No criterion bench, for it is the tail that counts and
+//! not the mean.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -76,8 +76,8 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
-/// Which limits the file does not set, among those that take memory: they hold their defaults, and may be lowered to what there
-/// is memory for.
+/// Which limits the file does not set, among those that take memory: they hold their defaults, and may be lowered to
+/// what there is memory for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unset {
     /// Entries of the connection table.
@@ -86,7 +86,8 @@ pub struct Unset {
     pub flows: bool,
     /// Memory for fragments.
     pub fragment_bytes: bool,
-    /// Which of them were lowered, to what and why, in words. The file says nothing of that: whoever lowers them writes it.
+    /// Which of them were lowered, to what and why, in words. The file says nothing of that: whoever lowers them writes
+    /// it.
     pub lowered: Option<String>,
 }
 

@@ -83,8 +83,8 @@ pub struct RunArgs {
     /// Interfaces, routes, schedulers and virtual services, in TOML
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Where to take the requests of uvs adm and uvs status; `none`: nowhere [default: what the configuration says, else
-    /// /run/uvs.sock]
+    /// Where to take the requests of uvs adm and uvs status; `none`: nowhere [default: what the configuration says,
+    /// else /run/uvs.sock]
     #[arg(long, value_name = "PATH", value_parser = control::parse_where)]
     pub socket: Option<uvs_config::Socket>,
     /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL, separated by commas

@@ -3,7 +3,8 @@
 //! ```text
 //!   keeper --replace--> Devices (list, version) <--current, where the version is another-- worker
 //! ```
-//! A worker works on a list of its own and compares one number for each batch, so that nothing is locked on the packet path.
+//! A worker works on a list of its own and compares one number for each batch, so that nothing is locked on the packet
+//! path.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,8 +5,8 @@
 //!   device 1, queue 0 --> worker ---+--> Director::handle -+
 //!                          timer --/     handle_timeout    \--> nowhere
 //! ```
-//! Invariants: nothing here awaits; a worker allocates nothing per packet; what a device refuses to take is
-//! counted and forgotten; a worker whose device is deleted waits for another; a thread that ends on its own ends the director.
+//! Invariants: nothing here awaits; a worker allocates nothing per packet; what a device refuses to take is counted and
+//! forgotten; a worker whose device is deleted waits for another; a thread that ends on its own ends the director.
 
 use std::any::Any;
 use std::io;
@@ -79,8 +79,8 @@ pub struct Ended {
     pub error: Option<anyhow::Error>,
 }
 
-/// How long threads may take to end once they were told to. What they do between two looks takes microseconds, a batch of
-/// frames through a busy device some milliseconds.
+/// How long threads may take to end once they were told to. What they do between two looks takes microseconds, a batch
+/// of frames through a busy device some milliseconds.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a thread that has not ended yet is looked at.

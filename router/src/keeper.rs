@@ -6,7 +6,8 @@
 //!                             MTUs, carriers and losses read > what is new is logged, shown and announced
 //!   let_go > (workers and devices end) > undo
 //! ```
-//! What waits for the kernel waits here: the control loop awaits nothing of it but the end, and that for a bounded time.
+//! What waits for the kernel waits here: the control loop awaits nothing of it but the end, and that for a bounded
+//! time.
 
 mod health;
 mod look;

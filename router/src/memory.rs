@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use uvs_config::{Config, Problem};
 
-/// What an entry of the connection table takes at the most, in bytes: itself, its places in two indexes that grow, and what
-/// a template shares with its connections.
+/// What an entry of the connection table takes at the most, in bytes: itself, its places in two indexes that grow, and
+/// what a template shares with its connections.
 const ENTRY_BYTES: u64 = 256;
 /// What the flow cache takes of the kernel's memory for each connection, of both IP versions together.
 const FLOW_BYTES: u64 = 500;
@@ -92,8 +92,8 @@ impl Group {
         })
     }
 
-    /// What this group and those around it leave. In a container the path may be another there: its root is looked at in any
-    /// case.
+    /// What this group and those around it leave. In a container the path may be another there: its root is looked at
+    /// in any case.
     fn bounds(self) -> Vec<Memory> {
         let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
         let bound = |folder: &Path| {
@@ -110,8 +110,8 @@ impl Group {
     }
 }
 
-/// Lowers the limits that the configuration leaves to us to what fits into the memory, and notes that in it, for the log and
-/// for `status`.
+/// Lowers the limits that the configuration leaves to us to what fits into the memory, and notes that in it, for the
+/// log and for `status`.
 pub fn settle(config: &mut Config, memory: Option<&Memory>) {
     let Some(memory) = memory else { return };
     let mut lowered = Vec::new();

@@ -7,10 +7,11 @@
 //!  client <------------------- reply, from the VIP, straight -------------------------'
 //! ```
 //!
-//! The program (`uvs_attach::Decapsulator`) takes what is whole and plain, GSO packets unsplit, where the kernel and the rights of
-//! the process allow that. The raw socket gets the rest, or all: the kernel has checked the outer header and put fragments
-//! together before, and checks the inner packet when it comes out of the TUN device, as from a wire. Only packets for a VIP
-//! pass: a tunnel's end that takes everything would let anybody inject packets with any source into this host.
+//! The program (`uvs_attach::Decapsulator`) takes what is whole and plain, GSO packets unsplit, where the kernel and
+//! the rights of the process allow that. The raw socket gets the rest, or all: the kernel has checked the outer header
+//! and put fragments together before, and checks the inner packet when it comes out of the TUN device, as from a wire.
+//! Only packets for a VIP pass: a tunnel's end that takes everything would let anybody inject packets with any source
+//! into this host.
 
 mod inner;
 mod kernel;

@@ -1,8 +1,8 @@
 //! `uvs run`: from a configuration to a running director, and back to nothing.
 //!
 //! ```text
-//!   check > take the control socket and the metrics address > open devices > set the host up > attach > apply > announce >
-//!   workers > keep the host as it is > ready
+//!   check > take the control socket and the metrics address > open devices > set the host up > attach > apply
+//!         > announce > workers > keep the host as it is > ready
 //!   detach > stop workers > close devices > undo the host's set-up
 //! ```
 //! Whatever fails, or ends the director, takes the lower line from where it stands.

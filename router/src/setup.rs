@@ -11,8 +11,8 @@ use uvs_device::host::{self, HostPlan, LocalNode, RepliesFrom};
 use uvs_device::{Device, DeviceError, DeviceSpec, Kind};
 use uvs_director::spec::{Family, Forwarding, Link, Tunnel};
 
-/// Most queues of an interface whose config does not say. Two carry floods and short connections better than one and bulk as
-/// well (benches/README.md); more were not measured.
+/// Most queues of an interface whose config does not say. Two carry floods and short connections better than one and
+/// bulk as well (benches/README.md); more were not measured.
 const QUEUES_DEFAULT_MAX: u16 = 2;
 
 /// Queues of an interface whose config does not say: one where there is one CPU.
@@ -55,8 +55,8 @@ pub fn open_one(config: &Config, interface: &Interface) -> Result<Device, Device
     Ok(device)
 }
 
-/// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over GSO packets in tunnels; after a
-/// reload that brings the first, GSO packets are cut instead.
+/// Whether a service has a destination in a UDP tunnel. Only then the kernel may hand over GSO packets in tunnels;
+/// after a reload that brings the first, GSO packets are cut instead.
 fn has_udp_tunnels(config: &Config) -> bool {
     let is_udp = |forwarding| matches!(forwarding, Forwarding::Tunnel(Tunnel::Gue { .. }));
     config.services.iter().flat_map(|it| &it.destinations).any(|it| is_udp(it.forwarding))

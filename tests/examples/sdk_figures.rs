@@ -1,4 +1,5 @@
-//! What the example of each SDK costs: bytes, time to compile, ns and fuel per pick. `cargo xtask sdk --figures` runs it.
+//! What the example of each SDK costs: bytes, time to compile, ns and fuel per pick. `cargo xtask sdk --figures` runs
+//! it.
 //!
 //! Each pick is of a client nobody knows yet, so that all destinations are looked at; medians of 15 rounds.
 

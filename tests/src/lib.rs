@@ -1,4 +1,5 @@
-//! What the tests of the whole project share: the replay of scenarios recorded from a real kernel IPVS, and the SDKs' example.
+//! What the tests of the whole project share: the replay of scenarios recorded from a real kernel IPVS, and the SDKs'
+//! example.
 
 pub mod golden;
 pub mod sdk;

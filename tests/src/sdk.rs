@@ -11,7 +11,8 @@ use uvs_plugin::{Host, Module, Plugin, Policy};
 /// Names the folder of the built examples.
 const MODULES: &str = "UVS_SDK_MODULES";
 
-/// What a language is granted: an interpreter needs more than the default; the READMEs of these SDKs say what to configure.
+/// What a language is granted: an interpreter needs more than the default; the READMEs of these SDKs say what to
+/// configure.
 pub fn policy(language: &str) -> Policy {
     let default = Policy::default();
     match language {

@@ -1,9 +1,9 @@
 //! The example of the SDKs, `sticky`, is one policy in all languages.
 //!
-//! `cargo xtask sdk` builds it as components and names their folder in `UVS_SDK_MODULES`: `rust.wasm`, `c.wasm`, `js.wasm`, ...
-//! Each is driven by uvs-plugin through the same seeded run of updates and picks as the Rust type, natively, and has to
-//! pick the same and to save the same bytes. In the last run a module hands over to one in another language again and again,
-//! as at a reload, and no client may notice.
+//! `cargo xtask sdk` builds it as components and names their folder in `UVS_SDK_MODULES`: `rust.wasm`, `c.wasm`,
+//! `js.wasm`, ... Each is driven by uvs-plugin through the same seeded run of updates and picks as the Rust type,
+//! natively, and has to pick the same and to save the same bytes. In the last run a module hands over to one in another
+//! language again and again, as at a reload, and no client may notice.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 

@@ -278,7 +278,8 @@ pub(crate) struct Mode {
 }
 
 impl Mode {
-    /// A TUN device has no MAC addresses for DR to change, and nothing that a program could redirect Ethernet frames to.
+    /// A TUN device has no MAC addresses for DR to change, and nothing that a program could redirect Ethernet frames
+    /// to.
     pub(crate) const fn makes_sense(self) -> bool {
         match self.device {
             Device::Tap => true,

@@ -56,7 +56,8 @@ pub(crate) fn measure(contestant: &Contestant, timing: Timing) -> Result<Span> {
     })
 }
 
-/// How many connections were complete, none of which may fail. On a thread of the client, with [`echo::serve`] on another.
+/// How many connections were complete, none of which may fail. On a thread of the client, with [`echo::serve`] on
+/// another.
 ///
 /// # Errors
 /// One failed, or an answer is wrong.

@@ -157,7 +157,8 @@ impl Contestant {
         }
     }
 
-    /// How many frames found a queue full since it was started: of a device of the director's, or of a socket at the ends.
+    /// How many frames found a queue full since it was started: of a device of the director's, or of a socket at the
+    /// ends.
     ///
     /// # Errors
     /// The kernel's figures cannot be read.

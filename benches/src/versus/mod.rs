@@ -228,8 +228,8 @@ fn measure(contestant: &Contestant, load: Load, timing: Timing) -> Result<Vec<(M
     })
 }
 
-/// The binary `uvs` of this very tree. Under `cargo run` it is built, which takes no time when it is up to date; else it
-/// is `$UVS_BIN` or stands beside this program.
+/// The binary `uvs` of this very tree. Under `cargo run` it is built, which takes no time when it is up to date; else
+/// it is `$UVS_BIN` or stands beside this program.
 fn uvs() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").filter(|_| env::var_os("UVS_BIN").is_none());
     let Some(cargo) = cargo else { return uvs_lab::uvs_binary() };

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 pub(crate) const MESSAGE: usize = 64;
 /// The most that is written and read at once.
 pub(crate) const CHUNK: usize = 128 * 1024;
-/// Bytes after which a bulk stream repeats. A prime, so that data which is lost, doubled or misplaced by whole segments,
-/// pages or buffers is out of step.
+/// Bytes after which a bulk stream repeats. A prime, so that data which is lost, doubled or misplaced by whole
+/// segments, pages or buffers is out of step.
 const PERIOD: usize = 131_101;
 /// Of this many bytes of a bulk stream...
 const STRIDE: usize = 1024;

@@ -85,8 +85,8 @@ impl From<Refusal> for DecapsulatorError {
 }
 
 impl Decapsulator {
-    /// Unpacks what comes in on `links` (names of Ethernet links in the network namespace of the calling thread) for one
-    /// of `rips` with a packet to one of `vips` inside. Together 4096 addresses at most.
+    /// Unpacks what comes in on `links` (names of Ethernet links in the network namespace of the calling thread) for
+    /// one of `rips` with a packet to one of `vips` inside. Together 4096 addresses at most.
     ///
     /// # Errors
     /// See [`DecapsulatorError`]; nothing is attached then.

@@ -7,8 +7,8 @@
 //!             v      |
 //!           TAP (uvs0) ---- the director
 //! ```
-//! A frame to the director's MAC address goes to the TAP instead of the host, whether it comes from the wire or from the
-//! host; one to everybody goes to both, as far as the director has a use for it; what the director writes goes out
+//! A frame to the director's MAC address goes to the TAP instead of the host, whether it comes from the wire or from
+//! the host; one to everybody goes to both, as far as the director has a use for it; what the director writes goes out
 //! over the link, or to the host. The link keeps its addresses.
 //!
 //! - [`Attachments`]: the programs on all links, kept there while links come and go.
@@ -17,8 +17,8 @@
 //! - [`Decapsulator`]: on a real server, what unpacks tunnelled packets before its stack sees them (`bpf/decap.bpf.c`).
 //!
 //! Everything hangs on file descriptors of this process (links of BPF, a packet socket), so nothing is left behind
-//! however it ends, but for a cache that is pinned ([`CachePlan::pin`]). CAP_BPF and CAP_NET_ADMIN are needed, for a link that filters what it receives (not a veth)
-//! CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
+//! however it ends, but for a cache that is pinned ([`CachePlan::pin`]). CAP_BPF and CAP_NET_ADMIN are needed, for a
+//! link that filters what it receives (not a veth) CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
 
 mod attachments;
 mod cache;

@@ -22,8 +22,8 @@ setsockopt_impl!(
 );
 
 /// While this is there, a link takes frames to one more address, and those to all groups: IPv6 asks for the director's
-/// addresses by groups of their own. A card without a filter for more than its own address becomes promiscuous; the kernel
-/// sees to that. It all ends with the socket, however the process ends.
+/// addresses by groups of their own. A card without a filter for more than its own address becomes promiscuous; the
+/// kernel sees to that. It all ends with the socket, however the process ends.
 #[derive(Debug)]
 pub(crate) struct Membership {
     _socket: OwnedFd,

@@ -1,4 +1,5 @@
-//! What outlives the process in a folder of bpffs, for the director that comes next: the maps of flows, and the programs on links.
+//! What outlives the process in a folder of bpffs, for the director that comes next: the maps of flows, and the
+//! programs on links.
 //!
 //! ```text
 //!   FOLDER/flows4-2-131072, flows6-2-131072     version of the layout, entries
@@ -70,8 +71,8 @@ impl Pins {
         self.take(format!("{program}-{}", link.replace('.', "%2e")))
     }
 
-    /// All that was asked for stays from now on. What a director before has left and this one has no use for goes: of other
-    /// links, other sizes.
+    /// All that was asked for stays from now on. What a director before has left and this one has no use for goes: of
+    /// other links, other sizes.
     pub(crate) fn keep(&mut self) {
         self.new = None;
         let Ok(entries) = fs::read_dir(&self.folder) else { return };

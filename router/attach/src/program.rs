@@ -200,7 +200,8 @@ impl Programs {
     }
 }
 
-/// Puts a program where one of an earlier director was left, at once. `None`: there is none, or it holds no device any more.
+/// Puts a program where one of an earlier director was left, at once. `None`: there is none, or it holds no device any
+/// more.
 fn take_over(program: &mut SchedClassifier, pin: &Path) -> Option<SchedClassifierLink> {
     let left = FdLink::from(PinnedLink::from_pin(pin).ok()?);
     let link = SchedClassifierLink::try_from(left).ok();

@@ -32,8 +32,8 @@ pub struct Answer {
     pub not_accelerated: Vec<NotAccelerated>,
     /// What is bounded, and how much of it is used.
     pub limits: Vec<Limit>,
-    /// Which limits follow the memory that there is, to what, and how much that was; none where the configuration sets them, or
-    /// there is enough for the defaults.
+    /// Which limits follow the memory that there is, to what, and how much that was; none where the configuration sets
+    /// them, or there is enough for the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits_lowered: Option<String>,
     /// Frames dropped, by reason; reasons that have not occurred are left out.

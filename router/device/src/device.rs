@@ -56,7 +56,8 @@ pub struct DeviceSpec {
     /// Whether frames come and go with a virtio header: GSO packets of up to 64 KiB and partial checksums, as told by
     /// `Frame::offload`.
     pub offload: bool,
-    /// Of a TAP with `offload`: whether GSO packets pass it inside UDP tunnels too (GUE, VXLAN) where the kernel has that.
+    /// Of a TAP with `offload`: whether GSO packets pass it inside UDP tunnels too (GUE, VXLAN) where the kernel has
+    /// that.
     pub tunnel_gso: bool,
 }
 

@@ -66,8 +66,8 @@ pub struct LocalNode {
     pub addresses: Vec<IpAddr>,
     /// Real servers: what processes send from these addresses goes into the device, even if it is for another host.
     pub servers: bool,
-    /// Clients: what comes in on `replies_from` for these addresses goes into the device though it is for the host. With
-    /// `servers` as well, so does what processes send from one of these addresses to one of them.
+    /// Clients: what comes in on `replies_from` for these addresses goes into the device though it is for the host.
+    /// With `servers` as well, so does what processes send from one of these addresses to one of them.
     pub clients: bool,
     /// Links on which replies of real servers come in.
     pub replies_from: Vec<String>,
@@ -146,8 +146,9 @@ impl fmt::Display for UndoError {
 
 impl std::error::Error for UndoError {}
 
-/// What was done to the host. It is kept by [`Self::keep`] and undone by [`Self::undo`], and by dropping this, which waits
-/// for it on a thread of its own and logs what fails; drop it on a thread of the network namespace it was made in.
+/// What was done to the host. It is kept by [`Self::keep`] and undone by [`Self::undo`], and by dropping this, which
+/// waits for it on a thread of its own and logs what fails; drop it on a thread of the network namespace it was made
+/// in.
 #[derive(Debug)]
 pub struct HostState {
     net: Net,
@@ -169,9 +170,9 @@ impl HostState {
         Self::apply_recorded(plan, None).await
     }
 
-    /// The same with a record of what is done in a file in `records`, which goes when all is undone. What records of dead
-    /// processes in this network namespace say is undone, now where the plan has become another, else together with what is
-    /// done by this one: the host will be as it was before the first of them.
+    /// The same with a record of what is done in a file in `records`, which goes when all is undone. What records of
+    /// dead processes in this network namespace say is undone, now where the plan has become another, else together
+    /// with what is done by this one: the host will be as it was before the first of them.
     ///
     /// # Errors
     /// As [`Self::apply`]. That no record can be kept is logged.

@@ -76,8 +76,8 @@ pub struct LinkSight {
     pub losses: LinkLosses,
 }
 
-/// Packets that a link lost, as the kernel counts them. `rx` is what the link received, `tx` what it was to send: of a TUN
-/// or TAP device the process behind it receives what the link sends.
+/// Packets that a link lost, as the kernel counts them. `rx` is what the link received, `tx` what it was to send: of a
+/// TUN or TAP device the process behind it receives what the link sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkLosses {
     /// Received and dropped, as for want of memory.

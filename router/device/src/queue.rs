@@ -1,5 +1,5 @@
-//! One queue of a device: frames in, frames out, one system call each; of a GSO packet that the kernel does not take, one for
-//! each of its packets.
+//! One queue of a device: frames in, frames out, one system call each; of a GSO packet that the kernel does not take,
+//! one for each of its packets.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -99,9 +99,9 @@ impl Queue {
         io::Error::new(io::ErrorKind::InvalidData, why)
     }
 
-    /// Writes `frame` to the kernel, which handles it as received on the device, and returns in how many writes: one, or
-    /// one for each packet of a GSO packet that this device does not take as one. A checksum that the device does not
-    /// complete is completed here.
+    /// Writes `frame` to the kernel, which handles it as received on the device, and returns in how many writes: one,
+    /// or one for each packet of a GSO packet that this device does not take as one. A checksum that the device does
+    /// not complete is completed here.
     ///
     /// # Errors
     /// The frame, or the rest of a GSO packet, is lost with every error, and counting that is the caller's. `EAGAIN`

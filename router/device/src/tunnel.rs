@@ -79,8 +79,8 @@ pub(crate) fn encode(offload: &Offload, outer_udp: Option<(u8, u16)>) -> [u8; TU
     header
 }
 
-/// For a GSO packet in a UDP tunnel that the kernel takes as one: the flag for the tunnel's family and where its UDP header
-/// starts. It has no checksum of its own, and is no longer than its headers can say.
+/// For a GSO packet in a UDP tunnel that the kernel takes as one: the flag for the tunnel's family and where its UDP
+/// header starts. It has no checksum of its own, and is no longer than its headers can say.
 pub(crate) fn outer_udp(frame: &Frame, link_len: usize) -> Option<(u8, u16)> {
     let ip = frame.bytes().get(link_len..)?;
     if ip.len() > usize::from(u16::MAX) || !frame.offload.needs_checksum {

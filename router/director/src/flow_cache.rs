@@ -1,4 +1,5 @@
-//! What a cache of flows does for the director: packets of connections that are placed pass by it, rewritten as it would.
+//! What a cache of flows does for the director: packets of connections that are placed pass by it, rewritten as it
+//! would.
 //!
 //! ```text
 //!   Director --- place, remove, withdraw ---> FlowCache (maps of programs in the kernel)
@@ -70,8 +71,8 @@ pub struct Leg {
     pub act: Act,
     /// How they leave.
     pub way: Way,
-    /// Earlier packets may be on their way through the director: the cache leaves it those that come until all before are
-    /// through, as [`FlowCache::through`] tells it.
+    /// Earlier packets may be on their way through the director: the cache leaves it those that come until all before
+    /// are through, as [`FlowCache::through`] tells it.
     pub waits: bool,
 }
 
@@ -114,8 +115,8 @@ pub struct FlowEvent {
     pub at: Instant,
 }
 
-/// Packets of one direction that the director had to handle, although the direction is in the cache, have left it, and all
-/// that came before them.
+/// Packets of one direction that the director had to handle, although the direction is in the cache, have left it, and
+/// all that came before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
     /// Of which direction.
@@ -128,10 +129,11 @@ pub struct Passed {
     pub is_whole: bool,
 }
 
-/// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table locked:
-/// they do not call the director, and take microseconds.
+/// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table
+/// locked: they do not call the director, and take microseconds.
 pub trait FlowCache: Send + Sync {
-    /// Takes a connection, or takes it anew as it is now. The next packet of each direction is an event, whatever it says.
+    /// Takes a connection, or takes it anew as it is now. The next packet of each direction is an event, whatever it
+    /// says.
     ///
     /// # Errors
     /// See [`NotPlaced`]; nothing of it is in the cache then, or only what was withdrawn before.
@@ -149,7 +151,8 @@ pub trait FlowCache: Send + Sync {
     /// Packets with tickets have left the director, in the order they came in: what waits for them may pass.
     fn through(&self, last: &Passed);
 
-    /// Lets nothing pass any more that was placed before, of one destination or at all. Its tally is up to date afterwards.
+    /// Lets nothing pass any more that was placed before, of one destination or at all. Its tally is up to date
+    /// afterwards.
     fn withdraw(&self, destination: Option<u32>);
 
     /// Brings all tallies up to date.

@@ -7,8 +7,8 @@
 //!   Table::remove, state > closing ---> remove
 //! ```
 //! A connection remembers the epoch it was placed in. Each change of what a flow was made of (network, options, a
-//! destination) begins an epoch before the cache is told to withdraw, so that whatever is placed meanwhile is found out, and
-//! each connection is placed anew when its next packet comes here.
+//! destination) begins an epoch before the cache is told to withdraw, so that whatever is placed meanwhile is found
+//! out, and each connection is placed anew when its next packet comes here.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::collections::VecDeque;
@@ -96,8 +96,8 @@ impl Flows {
         connection.cached = Cached::refused(epoch);
     }
 
-    /// A frame with a ticket was handled. The cache is told when the worker has sent it: with the first frame of another
-    /// flow, or at the end of the batch. `noted`: what was noted before, and whether the cache was told.
+    /// A frame with a ticket was handled. The cache is told when the worker has sent it: with the first frame of
+    /// another flow, or at the end of the batch. `noted`: what was noted before, and whether the cache was told.
     #[cold]
     pub(crate) fn note_passed(&self, passed: Passed, verdict: Verdict, noted: &mut Option<(Passed, bool)>) {
         // It may wait for a neighbour: the next packet will tell.
@@ -157,8 +157,8 @@ impl Bypass for Flows {
         }
     }
 
-    /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the next
-    /// packet come here.)
+    /// When the time of a connection is up, as its last packet says wherever that passed. (A change of timeouts has the
+    /// next packet come here.)
     fn deadline(&self, connection: &Connection) -> Instant {
         let (request, reply) = keys(connection);
         match self.cache.last_seen(&request, reply.as_ref()) {

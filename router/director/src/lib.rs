@@ -11,14 +11,14 @@
 //! connection may come in on different ones.
 //!
 //! # Layers
-//! A module imports from its own layer and from those below, never from one above, and no modules import each other in a
-//! circle. `tests/layers.rs` reads this table and the sources, and fails otherwise.
+//! A module imports from its own layer and from those below, never from one above, and no modules import each other in
+//! a circle. `tests/layers.rs` reads this table and the sources, and fails otherwise.
 //!
 //! | layer | what it is | imports |
 //! | --- | --- | --- |
-//! | `director` | the face: frames, changes, timers, listings | `path` `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
-//! | `path` | the way of a frame in stages: classify, find, advance, route, emit | `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
-//! | `scene` | what a frame is handled with: snapshot, tables, a worker's outbox | `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `director` | the face: frames, changes, timers | `path` `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `path` | a frame, in five stages | `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `scene` | what handles a frame: snapshot, tables, outbox | `choose` `flows` `flow_cache` `track` `net` `base` |
 //! | `choose` | where a new connection goes: services, templates, FTP; drop_entry | `track` `base` |
 //! | `flows` | which connections are in the flow cache | `flow_cache` `track` `base` |
 //! | `flow_cache` | what a flow cache does for the director | `track` `base` |

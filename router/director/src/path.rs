@@ -3,7 +3,8 @@
 //! ```text
 //!   classify --Class--> find --Found--> advance --Act--> route --Leaving--> emit --> Verdict
 //! ```
-//! A stage ends the walk with the verdict as its error, so that [`handle`](crate::Director::handle) is one line a stage.
+//! A stage ends the walk with the verdict as its error, so that [`handle`](crate::Director::handle) is one line a
+//! stage.
 
 pub(crate) mod advance;
 pub(crate) mod ahead;

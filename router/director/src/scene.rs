@@ -1,4 +1,5 @@
-//! What handling a frame needs to know beside the frame: the state of the director, the snapshot, where it came in, now.
+//! What handling a frame needs to know beside the frame: the state of the director, the snapshot, where it came in,
+//! now.
 
 pub(crate) mod outbox;
 pub(crate) mod snapshot;
@@ -76,7 +77,8 @@ impl Tables {
         }
     }
 
-    /// Moves the deadline of a connection that seems to be over to where the packets that passed in the flow cache put it.
+    /// Moves the deadline of a connection that seems to be over to where the packets that passed in the flow cache put
+    /// it.
     #[inline]
     pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
         let connection = shard.get_mut(id);
@@ -85,8 +87,8 @@ impl Tables {
         }
     }
 
-    /// When the time of a connection is up: a timeout after its last packet, wherever that passed. The only place that knows
-    /// both of table and cache; its own deadline, `expires_at`, is no later.
+    /// When the time of a connection is up: a timeout after its last packet, wherever that passed. The only place that
+    /// knows both of table and cache; its own deadline, `expires_at`, is no later.
     #[inline]
     pub(crate) fn deadline(&self, connection: &Connection) -> Instant {
         match &self.flows {

@@ -34,7 +34,8 @@ fn code(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The paths that stand in a text behind `start`, one for each name of a group: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+/// The paths that stand in a text behind `start`, one for each name of a group: `a::{b, c::d}` gives `a::b` and
+/// `a::c::d`.
 fn paths_behind(text: &str, start: &str) -> Vec<String> {
     fn is_of_path(c: char) -> bool {
         c.is_alphanumeric() || c == '_' || c == ':'

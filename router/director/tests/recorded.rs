@@ -1,5 +1,5 @@
-//! Recordings of the kernel's IPVS that need more of the engine than its forwarding: every frame out, and the connection
-//! list after each.
+//! Recordings of the kernel's IPVS that need more of the engine than its forwarding: every frame out, and the
+//! connection list after each.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 

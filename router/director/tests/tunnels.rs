@@ -506,7 +506,8 @@ fn as_the_kernel_an_error_about_a_tunnel_that_no_service_has_says_nothing() {
     assert_eq!(tells(), 1);
 }
 
-/// random_67: a destination that was edited has no route at hand until the next packet, and the router's word is told on.
+/// random_67: a destination that was edited has no route at hand until the next packet, and the router's word is told
+/// on.
 #[test]
 fn as_the_kernel_after_an_edit_the_client_hears_the_mtu_that_the_router_said() {
     let bench = lab(Limits::default(), Options { compat_ipvs: true, ..Options::default() }, 1500);

@@ -169,8 +169,8 @@ impl Host {
         }
     }
 
-    /// Has bridges pass on whatever they get. With `br_netfilter`, which counts wherever that module is loaded, the kernel shows
-    /// each frame to its firewall, which takes time, and drops what is no good IP packet.
+    /// Has bridges pass on whatever they get. With `br_netfilter`, which counts wherever that module is loaded, the
+    /// kernel shows each frame to its firewall, which takes time, and drops what is no good IP packet.
     ///
     /// # Errors
     /// A setting that is there cannot be written.

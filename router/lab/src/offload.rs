@@ -45,8 +45,8 @@ pub fn tx_checksum_off(host: &Host, name: &str) -> Result<()> {
     done.with_context(|| format!("cannot turn checksum offload off for {name} on host {}", host.name()))
 }
 
-/// Has the kernel put packets of one flow that come in a row together to GSO packets, as `ethtool -K NAME gro on` does and as
-/// network cards do from the start; a veth does not.
+/// Has the kernel put packets of one flow that come in a row together to GSO packets, as `ethtool -K NAME gro on` does
+/// and as network cards do from the start; a veth does not.
 ///
 /// # Errors
 /// There is no such interface, or it cannot do that.

@@ -34,8 +34,9 @@ pub(crate) fn engine(policy: &Policy) -> Result<Engine, String> {
         .wasm_memory64(false)
         // The same picks on every machine.
         .relaxed_simd_deterministic(true);
-    // Memories are made on demand: a start takes 21 us, from a pool 18 us, and it happens only after a failure;
-    // in return there is no pool to run out of. They have 4 GiB of address space each, as is the default, or what they use.
+    // Memories are made on demand: a start takes 21 us, from a pool 18 us, and it happens only after a failure; in
+    // return there is no pool to run out of. They have 4 GiB of address space each, as is the default, or what they
+    // use.
     if !policy.guard_pages {
         config
             .memory_reservation(MEMORY_STEP)

@@ -18,9 +18,9 @@ pub struct Policy {
     pub compile_bytes: usize,
     /// Linear memory of one instance, all its memories together, in bytes: 64 MiB.
     pub memory_bytes: usize,
-    /// Whether each linear memory gets 4 GiB of address space, so that loads and stores need no checks of bounds: true, but
-    /// a host of a process whose address space is limited does without. The checks cost 2 to 5 % of most picks, and 30 %
-    /// of those that go through a long table.
+    /// Whether each linear memory gets 4 GiB of address space, so that loads and stores need no checks of bounds: true,
+    /// but a host of a process whose address space is limited does without. The checks cost 2 to 5 % of most picks, and
+    /// 30 % of those that go through a long table.
     pub guard_pages: bool,
     /// Table elements of one instance, all its tables together: 100 000.
     pub table_elements: usize,

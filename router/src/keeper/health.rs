@@ -53,7 +53,8 @@ impl Role {
     }
 }
 
-/// What a device of the host lost since the director started, by the kernel's counters. To receive is towards the director.
+/// What a device of the host lost since the director started, by the kernel's counters. To receive is towards the
+/// director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceLosses {
     /// The device.

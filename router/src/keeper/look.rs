@@ -51,7 +51,8 @@ pub(super) struct Look {
 #[derive(Default)]
 struct Known {
     health: InterfaceHealth,
-    /// By device, of which the configuration names them all: its index, the kernel's counters last time, and what was lost since the start.
+    /// By device, of which the configuration names them all: its index, the kernel's counters last time, and what was
+    /// lost since the start.
     losses: HashMap<String, (u32, LinkLosses, LinkLosses)>,
     /// Links that carried something.
     carriers: Vec<String>,

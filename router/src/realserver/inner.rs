@@ -28,8 +28,8 @@ pub(super) fn behind_ipv4(outer: &mut [u8]) -> Result<(&mut [u8], u8), Drop> {
     Ok((outer.get_mut(outer_len..).ok_or(Drop::Malformed)?, congestion))
 }
 
-/// The packet that `inner` begins with, of either family, if it is for one of `vips`. `congestion`: what the outer header
-/// says, which it has to say from now on.
+/// The packet that `inner` begins with, of either family, if it is for one of `vips`. `congestion`: what the outer
+/// header says, which it has to say from now on.
 pub(super) fn unpack<'p>(inner: &'p mut [u8], congestion: u8, vips: &[IpAddr]) -> Result<&'p [u8], Drop> {
     let congested = congestion & ECN == CONGESTION_EXPERIENCED;
     let length = match inner.first().ok_or(Drop::Malformed)? >> 4 {

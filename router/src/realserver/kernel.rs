@@ -51,8 +51,8 @@ pub(super) fn attach(runtime: &tokio::runtime::Runtime, args: &Args) -> Result<D
     Ok(attached)
 }
 
-/// Whether packets from anywhere may come in on this link, once they are out of the tunnel. A strict filter (1) asks for the
-/// way back to lead over the same link, which it does if there is no other.
+/// Whether packets from anywhere may come in on this link, once they are out of the tunnel. A strict filter (1) asks
+/// for the way back to lead over the same link, which it does if there is no other.
 fn takes_clients(link: &LinkState, only: bool, routes: &[RouteState]) -> bool {
     let filter = |which: &str| {
         read_sysctl(&format!("net/ipv4/conf/{which}/rp_filter")).unwrap_or_else(|_| "0".to_owned())

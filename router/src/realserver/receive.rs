@@ -1,4 +1,5 @@
-//! The way through userspace: raw sockets that get tunnelled packets, and the loop that unpacks them into the TUN device.
+//! The way through userspace: raw sockets that get tunnelled packets, and the loop that unpacks them into the TUN
+//! device.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -51,8 +52,8 @@ impl fmt::Display for Counters {
 pub(super) struct Tunnel {
     socket: Socket,
     outer: Outer,
-    /// Takes every packet and keeps none. To a packet that no raw socket takes, because the only one is full, the kernel
-    /// answers "protocol unreachable", and clients would give up where a lost packet is all they should notice.
+    /// Takes every packet and keeps none. To a packet that no raw socket takes, because the only one is full, the
+    /// kernel answers "protocol unreachable", and clients would give up where a lost packet is all they should notice.
     _taker: Socket,
 }
 

@@ -41,8 +41,8 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
-/// What makes cargo build for wasm: nothing where the target is installed, else the compiler that `cargo xtask wasm` has
-/// unpacked. `Err`: why neither is there.
+/// What makes cargo build for wasm: nothing where the target is installed, else the compiler that `cargo xtask wasm`
+/// has unpacked. `Err`: why neither is there.
 fn wasm_environment() -> Result<Vec<(String, String)>, &'static str> {
     const TARGET: &str = "wasm32-unknown-unknown";
     let libdir =
@@ -75,8 +75,8 @@ fn wasm_environment() -> Result<Vec<(String, String)>, &'static str> {
     .into())
 }
 
-/// Makes the project, builds it, and puts it to every test; the folder of the project. `target` becomes its folder of that
-/// name.
+/// Makes the project, builds it, and puts it to every test; the folder of the project. `target` becomes its folder of
+/// that name.
 fn make(language: &str, folder: &Path, environment: &[(String, String)], target: Option<&Path>) -> PathBuf {
     let made = sched_in(folder, &["new", "--lang", language, "my-policy"]);
     assert_eq!(made.status, 0, "{made:?}");

@@ -1,5 +1,5 @@
-//! A flow cache that does what the programs in the kernel do (`router/attach/bpf`), and that fails when the world wants it
-//! to.
+//! A flow cache that does what the programs in the kernel do (`router/attach/bpf`), and that fails when the world wants
+//! it to.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,8 @@ use crate::packet::encapsulate;
 const TICK: u64 = 1 << 24;
 /// A next hop that nothing took for so long is not looked after.
 const QUIET: u64 = 3_000_000_000;
-/// A direction that is shut waits that long, in nanoseconds, for a moment at which none of its packets is with the director.
+/// A direction that is shut waits that long, in nanoseconds, for a moment at which none of its packets is with the
+/// director.
 const PATIENCE: u64 = 60 * TICK;
 /// Of a tag of 802.1ad, which carries a ticket.
 const TAG: [u8; 2] = [0x88, 0xa8];
@@ -241,8 +242,8 @@ impl Inner {
         Ok(())
     }
 
-    /// A packet of a flow goes to the director, with a ticket, so that none overtakes it. `shuts`: it would have to go there
-    /// even if the flow were open.
+    /// A packet of a flow goes to the director, with a ticket, so that none overtakes it. `shuts`: it would have to go
+    /// there even if the flow were open.
     fn miss(&mut self, key: &FlowKey, frame: &mut Vec<u8>, shuts: bool) {
         let Some(flow) = self.flows.get_mut(&key_of(key)) else { return };
         flow.shut |= shuts;

@@ -1,5 +1,5 @@
-//! A seeded world around the director: clients, real servers and routers with TCP and UDP of their own, links that lose,
-//! copy and reorder, several workers, a flow cache as the kernel's, changes of everything; in virtual time.
+//! A seeded world around the director: clients, real servers and routers with TCP and UDP of their own, links that
+//! lose, copy and reorder, several workers, a flow cache as the kernel's, changes of everything; in virtual time.
 //!
 //! ```text
 //!   seed --> Generator --event--> World::step --> invariants hold, or a Violation --> shrink --> a short Script

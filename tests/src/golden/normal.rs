@@ -4,14 +4,14 @@
 //!
 //! | what | done here |
 //! | --- | --- |
-//! | IPv4 id, and the header checksum with it, of ICMP the director makes, of outer headers of IPIP, GRE without DF and GUE, and of fragments | zeroed on both sides |
+//! | IPv4 id and header checksum: our ICMP, outer headers of IPIP, GRE without DF, GUE, fragments | zeroed |
 //! | IPv6 fragment id | zeroed |
 //! | IPv6 flow label of ICMPv6 errors and TCP from the director's own addresses | zeroed |
 //! | GUE: source port and checksum of the outer UDP header | zeroed |
 //! | seconds left of a connection | equal within [`TOLERANCE`] |
 //! | a connection with no more than [`TOLERANCE`] seconds left | may be gone on the other side |
 //! | when, after its step's time, a snapshot's lists were read | up to [`READING`] seconds, the same for a whole list |
-//! | a connection missing in one of a snapshot's two lists but not in the other | may be there (reading long lists under `/proc` in pieces skips one now and then) |
+//! | a connection missing in one of a snapshot's two lists but not in the other | may be there (`/proc` skips some) |
 //! | counts of connections in a snapshot, where some were about to expire | may differ by as many |
 //! | pace of a matrix | that of the timers its snapshot shows |
 //! | state before a cell's event | that of most cells with the same prefix (one reading missed its line) |

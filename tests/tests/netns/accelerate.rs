@@ -1,5 +1,5 @@
-//! Established flows that pass in the kernel (`accelerate`): what the director still knows of them, and what happens to them
-//! when things change.
+//! Established flows that pass in the kernel (`accelerate`): what the director still knows of them, and what happens to
+//! them when things change.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

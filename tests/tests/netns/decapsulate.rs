@@ -1,5 +1,5 @@
-//! `uvs realserver` in each way of unpacking: both families in both, whole GSO packets, right checksums, and what it does where
-//! programs in the kernel are refused.
+//! `uvs realserver` in each way of unpacking: both families in both, whole GSO packets, right checksums, and what it
+//! does where programs in the kernel are refused.
 //!
 //! ```text
 //!   client 10.0.0.2, fd00::2 ---.

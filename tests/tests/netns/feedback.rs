@@ -10,7 +10,8 @@ use uvs_lab::topology::{Method, Plan};
 use crate::peer::Talk;
 use crate::stage::{Stage, skip, turn};
 
-/// Lets each connection's first SYN be lost on its way in, so that the kernel answers the one that the client sends after a second.
+/// Lets each connection's first SYN be lost on its way in, so that the kernel answers the one that the client sends
+/// after a second.
 const LATE: &str = "table ip late {
     set seen { type ipv4_addr . inet_service; flags dynamic, timeout; timeout 20s; }
     chain input {

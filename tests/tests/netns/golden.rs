@@ -1,8 +1,8 @@
-//! The recordings of a kernel IPVS with the flow cache of a real kernel in between: each frame is sent over a link on which the
-//! programs are, and either flies or comes to the director. Time is the recording's.
+//! The recordings of a kernel IPVS with the flow cache of a real kernel in between: each frame is sent over a link on
+//! which the programs are, and either flies or comes to the director. Time is the recording's.
 //!
 //! ```text
-//!   [ station (TAP) -- br0 -- port ]----[ eth0 .. c0 (TAP) the director r0 (TAP) .. eth1 ]----[ port -- br0 -- station (TAP) ]
+//!   [ station (TAP) -- br0 -- port ]--[ eth0 .. c0 (TAP) director r0 (TAP) .. eth1 ]--[ port -- br0 -- station (TAP) ]
 //! ```
 
 use std::collections::HashMap;

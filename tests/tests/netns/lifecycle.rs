@@ -116,7 +116,8 @@ fn namespaces() -> Vec<String> {
 }
 
 /// What SIGKILL leaves: the devices go with the process, and with them their addresses, routes and tables. The bridges,
-/// the rule and the settings stay, and a record of them. The next start takes them over, and the last one undoes them all.
+/// the rule and the settings stay, and a record of them. The next start takes them over, and the last one undoes them
+/// all.
 #[test]
 fn after_sigkill_no_device_is_left_and_the_next_start_undoes_the_rest() {
     let Some(_turn) = turn() else { return };

@@ -12,7 +12,8 @@
 
 //!
 //! `UVS_TEST_MODE` gives the interfaces of all directors other keys than the defaults, as in
-//! `UVS_TEST_MODE="queues=2,offload=off"` or `"attach=tcx,accelerate=auto"`; `modes` tests the core of it in all modes whatever that says.
+//! `UVS_TEST_MODE="queues=2,offload=off"` or `"attach=tcx,accelerate=auto"`; `modes` tests the core of it in all modes
+//! whatever that says.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 

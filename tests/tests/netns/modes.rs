@@ -1,5 +1,5 @@
-//! The core of forwarding in every mode: TAP and TUN devices, TAPs in bridges and attached directly, one queue and several,
-//! with offload and without.
+//! The core of forwarding in every mode: TAP and TUN devices, TAPs in bridges and attached directly, one queue and
+//! several, with offload and without.
 //!
 //! ```text
 //!                        .-- rs1 10.0.0.11, fd00::11, VIPs on lo, `uvs realserver`      DR :81, TUN :82 (IPv4)
@@ -9,8 +9,8 @@
 //! On a TUN device the director's kernel routes between the two, and rs1 is in a subnet of its own behind it.
 //!
 //! A veth hides wrong checksums: it hands partial ones on, and its other end takes them as right. So the cards of the
-//! director are told to complete checksums and to cut GSO packets (`ethtool -K eth0 tx off`): with what the director left in
-//! the field, a wrong sum is then wrong on the wire, and the receiver drops the packet.
+//! director are told to complete checksums and to cut GSO packets (`ethtool -K eth0 tx off`): with what the director
+//! left in the field, a wrong sum is then wrong on the wire, and the receiver drops the packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -457,8 +457,8 @@ fn tun_without_offload_with_two_queues() {
     mode(false, 2, ["off", "off"], Completes::Nobody);
 }
 
-/// A GSO packet into a GUE tunnel, as the real server's UDP socket gets it: packet by packet, each with headers and checksums
-/// of its own, whether the kernel cut it (Linux 6.17, TAP) or the director.
+/// A GSO packet into a GUE tunnel, as the real server's UDP socket gets it: packet by packet, each with headers and
+/// checksums of its own, whether the kernel cut it (Linux 6.17, TAP) or the director.
 #[test]
 fn gso_packets_go_into_a_udp_tunnel() {
     let Some(_turn) = turn() else { return };
@@ -511,8 +511,8 @@ fn gso_packets_go_into_a_udp_tunnel() {
     }
 }
 
-/// The workers of a device that is deleted wait for the one that is made in its place, each for its queue; the host is as it
-/// was when the director ends. (`host_state` has the traffic.)
+/// The workers of a device that is deleted wait for the one that is made in its place, each for its queue; the host is
+/// as it was when the director ends. (`host_state` has the traffic.)
 #[test]
 fn workers_of_a_deleted_device_go_on_with_another() {
     let Some(_turn) = turn() else { return };

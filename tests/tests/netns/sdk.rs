@@ -40,7 +40,8 @@ fn the_example_of_each_sdk_keeps_clients_where_they_are() {
                         "{language}: {server} has fewer connections than others"
                     );
                     homes.push(server);
-                    // The first client comes three times at once: by connections alone its server would be the last choice.
+                    // The first client comes three times at once: by connections alone its server would be the last
+                    // choice.
                     for _ in 0..if client == 0 { 2 } else { 0 } {
                         open.push(
                             stage.topology.clients[0].host.run(|| Talk::open(service)).unwrap().unwrap(),

@@ -138,8 +138,8 @@ fn in_mode(config: &str) -> String {
     with_keys(config, &mode)
 }
 
-/// `config` with `keys`, as in `queues=2,offload=off`, for each interface, unless it has them. `attach=tcx` takes the place
-/// of bridges.
+/// `config` with `keys`, as in `queues=2,offload=off`, for each interface, unless it has them. `attach=tcx` takes the
+/// place of bridges.
 pub(crate) fn with_keys(config: &str, keys: &str) -> String {
     let mut with = config.to_owned();
     for (key, value) in keys.split(',').filter_map(|pair| pair.trim().split_once('=')) {

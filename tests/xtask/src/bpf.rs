@@ -1,7 +1,7 @@
 //! `cargo xtask bpf`: compiles the programs for the kernel: of the direct attach, and of `uvs realserver`.
 //!
-//! What comes out depends on the source, the compiler and what it takes from the system's headers, on nothing else: paths
-//! of the checkout are mapped away, and only the types (BTF) stay of what is known for debuggers.
+//! What comes out depends on the source, the compiler and what it takes from the system's headers, on nothing else:
+//! paths of the checkout are mapped away, and only the types (BTF) stay of what is known for debuggers.
 
 use std::ffi::OsString;
 use std::fs;

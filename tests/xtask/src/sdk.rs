@@ -180,7 +180,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tests = Command::new("cargo");
-    // With all packages, as in `cargo xtask test`: of one alone, cargo would choose other features and build wasmtime anew.
+    // With all packages, as in `cargo xtask test`: of one alone, cargo would choose other features and build wasmtime
+    // anew.
     if options.figures {
         tests.args(["run", "--release", "-p", "uvs-tests", "--example", "sdk_figures"]);
     } else {

@@ -246,8 +246,8 @@ impl Session {
         self.end("programs for the kernel", started, Tally::default(), failure)
     }
 
-    /// Has a chore build and compare what is committed. What is wrong with that, if anything, and the folder of what was
-    /// built where another compiler than the recorded one did it.
+    /// Has a chore build and compare what is committed. What is wrong with that, if anything, and the folder of what
+    /// was built where another compiler than the recorded one did it.
     fn check_built(
         &mut self,
         chore: &str,

@@ -28,8 +28,8 @@ use super::world::in_host;
 use super::{NANO, connections, echo, raise_descriptor_limit, uvs};
 use memory::Memory;
 
-/// Ports of each of the client's addresses: all are used again within some seconds, so that the director's table soon is as
-/// large as it gets.
+/// Ports of each of the client's addresses: all are used again within some seconds, so that the director's table soon
+/// is as large as it gets.
 const PORTS: usize = 3000;
 
 /// `uvs-bench soak`.

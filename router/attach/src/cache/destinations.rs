@@ -1,4 +1,5 @@
-//! The destinations in the kernel: a generation each, so that all flows of one can be withdrawn at once, and its counters.
+//! The destinations in the kernel: a generation each, so that all flows of one can be withdrawn at once, and its
+//! counters.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

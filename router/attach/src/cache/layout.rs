@@ -116,7 +116,8 @@ pub(super) const AS_IS: u8 = 3;
 pub(super) const IN_IPV4: u8 = 4;
 pub(super) const IN_IPV6: u8 = 5;
 
-/// Where a value has the tick of the last packet, marks, the last ticket, port, what becomes of packets, and the address.
+/// Where a value has the tick of the last packet, marks, the last ticket, port, what becomes of packets, and the
+/// address.
 const SEEN: usize = 12;
 const MARKS: usize = 16;
 const TICKET: usize = 24;

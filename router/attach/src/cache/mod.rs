@@ -1,7 +1,8 @@
 //! The flow cache: the maps of `bpf/flows.h`, kept as the director says.
 //!
 //! ```text
-//!   flows4, flows6   key of a packet > what becomes of it: numbers of its way and its destination, and their generations
+//!   flows4, flows6   key of a packet > what becomes of it: numbers of its next hop and its destination, and their
+//!                    generations
 //!   ways             next hops; closed while nobody knows their address, or the link has gone
 //!   destinations     generations: a new one withdraws all flows of a destination at once
 //!   events           packets that move states, in order

@@ -1,8 +1,8 @@
-//! Random flows through the flow cache and through a director without one, side by side: the frames are the same, and so are
-//! in the end the connections, their states and the counters.
+//! Random flows through the flow cache and through a director without one, side by side: the frames are the same, and
+//! so are in the end the connections, their states and the counters.
 //!
 //! ```text
-//!   [ station (TAP) -- br0 -- port ]----[ eth0 .. c0 (TAP) the director r0 (TAP) .. eth1 ]----[ port -- br0 -- station (TAP) ]
+//!   [ station (TAP) -- br0 -- port ]--[ eth0 .. c0 (TAP) director r0 (TAP) .. eth1 ]--[ port -- br0 -- station (TAP) ]
 //! ```
 
 use std::collections::BTreeMap;

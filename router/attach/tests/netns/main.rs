@@ -2,7 +2,8 @@
 //!
 //! They need root (CAP_BPF counts in the system's own user namespace alone) and `/dev/net/tun`. Without, they say so
 //! and pass; with `UVS_REQUIRE_ROOT_TESTS` in the environment they fail. With `UVS_TEST_BPF` in it, they test the
-//! objects in that folder in place of the committed ones, as `cargo xtask test` has them do with what another compiler built.
+//! objects in that folder in place of the committed ones, as `cargo xtask test` has them do with what another compiler
+//! built.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 

@@ -1,7 +1,8 @@
-//! Order: of a flow that enters the cache, leaves it and comes back while it is full of packets, none overtakes another.
+//! Order: of a flow that enters the cache, leaves it and comes back while it is full of packets, none overtakes
+//! another.
 //!
 //! ```text
-//!   [ client: 10.0.0.2 ]----[ eth0 .. c0 (TAP) the director, a thread for each TAP, r0 (TAP) .. eth1 ]----[ server: 192.168.10.11 ]
+//!   [ client: 10.0.0.2 ]--[ eth0 .. c0 (TAP) director, a thread a TAP, r0 (TAP) .. eth1 ]--[ server: 192.168.10.11 ]
 //! ```
 
 use std::collections::BTreeMap;
@@ -177,7 +178,8 @@ impl Drop for Routing {
     }
 }
 
-/// Keeps the calling thread on a CPU: a sender that moves to another one may overtake itself in a veth, with or without a cache.
+/// Keeps the calling thread on a CPU: a sender that moves to another one may overtake itself in a veth, with or without
+/// a cache.
 fn stay_on(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu % thread::available_parallelism().unwrap()).unwrap();
@@ -324,8 +326,8 @@ fn a_flow_that_begins_with_a_burst_stays_in_order_both_ways() {
                 let full =
                     |flows: &[&Vec<u32>]| flows.iter().filter(|flow| flow.len() == BURST as usize).count();
                 assert!(full(&asked) > FLOWS / 2 && full(&answers) > FLOWS / 2, "most of it arrives");
-                // What a worker has sent may wait in the veth of its CPU when that is overloaded; there a flow that opens on another
-                // CPU may overtake the last of it.
+                // What a worker has sent may wait in the veth of its CPU when that is overloaded; there a flow that
+                // opens on another CPU may overtake the last of it.
                 let (asked, answers) = (count(&asked), count(&answers));
                 assert!(
                     asked <= SLACK && answers <= SLACK,

@@ -36,8 +36,9 @@ impl Finding {
 }
 
 impl HostState {
-    /// Looks at everything that the plan wants, makes again what is missing, and returns what was not as wanted. Harmless to
-    /// call at any time; when the future is dropped, a step under way may still be done, and will be undone in the end.
+    /// Looks at everything that the plan wants, makes again what is missing, and returns what was not as wanted.
+    /// Harmless to call at any time; when the future is dropped, a step under way may still be done, and will be undone
+    /// in the end.
     ///
     /// What is missing because its link is, is made once a link of that name is there.
     pub async fn keep(&mut self) -> Vec<Finding> {

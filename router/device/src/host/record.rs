@@ -6,8 +6,8 @@
 //!     {"did":..}                         before each step
 //!     {"not":..}                         of a step that was not taken after all
 //! ```
-//! Whoever gets the lock of another's record knows that its director is dead. A network namespace is named by its inode,
-//! which is used again after its end, and its cookie, which is not.
+//! Whoever gets the lock of another's record knows that its director is dead. A network namespace is named by its
+//! inode, which is used again after its end, and its cookie, which is not.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::undo::Undo;
 
-/// Records of dead directors in other namespaces that are kept: the oldest go first, for most of these namespaces are gone.
+/// Records of dead directors in other namespaces that are kept: the oldest go first, for most of these namespaces are
+/// gone.
 const FOREIGN_MAX: usize = 64;
 /// The longest record that is read, in bytes: each step takes some hundred.
 const RECORD_MAX: u64 = 64 << 20;
@@ -83,8 +84,8 @@ pub(super) struct Leftover {
 }
 
 impl Record {
-    /// Begins the record of this process, for the network namespace of the calling thread, with what dead ones of the same
-    /// namespace left.
+    /// Begins the record of this process, for the network namespace of the calling thread, with what dead ones of the
+    /// same namespace left.
     pub(super) fn open(folder: &Path, plan: &str) -> io::Result<(Self, Vec<Leftover>)> {
         fs::create_dir_all(folder)?;
         let header = Header { namespace: namespace()?, pid: std::process::id(), plan: plan.to_owned() };
@@ -154,8 +155,8 @@ impl Leftover {
     }
 }
 
-/// Adds a step to those that were taken. The first about a thing says how it was; one about another link of the name takes
-/// its place. False: nothing is new.
+/// Adds a step to those that were taken. The first about a thing says how it was; one about another link of the name
+/// takes its place. False: nothing is new.
 pub(super) fn note(done: &mut Vec<Undo>, step: Undo) -> bool {
     match done.iter_mut().find(|known| known.is_about_the_same_as(&step)) {
         Some(known) if known.link() == step.link() => return false,

@@ -214,9 +214,9 @@ impl HostState {
         added
     }
 
-    /// Adds rules of priority 0 and sees to it that they come before that of the local table, which every host has at 0.
-    /// The rule that comes last among equals is the one added last, so the local one is added anew; a copy stands in for
-    /// it meanwhile. Once ours are gone, everything is as before.
+    /// Adds rules of priority 0 and sees to it that they come before that of the local table, which every host has at
+    /// 0. The rule that comes last among equals is the one added last, so the local one is added anew; a copy stands in
+    /// for it meanwhile. Once ours are gone, everything is as before.
     async fn add_first_rules(
         &mut self,
         of: Family,

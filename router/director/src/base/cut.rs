@@ -6,9 +6,9 @@
 //!             | Ethernet | IP | TCP |  + data 2      data stays where it is: a device that gathers
 //!             | Ethernet | IP | TCP |  + data 3      (writev) needs no copy of it
 //! ```
-//! A GSO packet in a tunnel has one more set of headers in front, which each piece gets as well. Where the outer header has
-//! a checksum over everything (GUE, GRE), it follows from the headers alone: from the transport header on, a packet with
-//! a right checksum sums up to the complement of its pseudo-header, whatever its data is.
+//! A GSO packet in a tunnel has one more set of headers in front, which each piece gets as well. Where the outer header
+//! has a checksum over everything (GUE, GRE), it follows from the headers alone: from the transport header on, a packet
+//! with a right checksum sums up to the complement of its pseudo-header, whatever its data is.
 
 use uvs_wire::checksum::{Sum, pseudo_header};
 use uvs_wire::rewrite::L4Sum;
@@ -48,9 +48,9 @@ pub struct Cut<'f> {
 }
 
 impl Frame {
-    /// Cuts a GSO packet into the frames that it makes on a wire. `link_len`: bytes in front of the outermost IP header,
-    /// 14 on TAP and 0 on TUN. `partial`: whoever takes the pieces completes checksums himself; otherwise they are
-    /// computed here.
+    /// Cuts a GSO packet into the frames that it makes on a wire. `link_len`: bytes in front of the outermost IP
+    /// header, 14 on TAP and 0 on TUN. `partial`: whoever takes the pieces completes checksums himself; otherwise they
+    /// are computed here.
     ///
     /// # Errors
     /// The frame is no GSO packet of TCP or UDP packets, or not one whose headers fit into [`HEADERS_MAX`].

@@ -34,8 +34,8 @@ pub struct Offload {
     pub checksum_start: u16,
     /// Where the sum is stored, counted from `checksum_start`.
     pub checksum_offset: u16,
-    /// Of a GSO packet inside a tunnel: where the IP header of the GSO packet itself starts, behind those of the tunnel; 0 of
-    /// any other. Few devices know such GSO packets, and then only some tunnels: see [`Frame::cut`].
+    /// Of a GSO packet inside a tunnel: where the IP header of the GSO packet itself starts, behind those of the
+    /// tunnel; 0 of any other. Few devices know such GSO packets, and then only some tunnels: see [`Frame::cut`].
     pub inner_start: u16,
 }
 
@@ -175,8 +175,9 @@ impl Frame {
         self.offload.shift(n, u16::wrapping_sub);
     }
 
-    /// Takes the tag of an Ethernet frame out, if it has one of 802.1ad, and returns what it says. The kernel, which puts it
-    /// between addresses and type on the way to userspace, has counted it in where the checksum starts, and not in `header_len`.
+    /// Takes the tag of an Ethernet frame out, if it has one of 802.1ad, and returns what it says. The kernel, which
+    /// puts it between addresses and type on the way to userspace, has counted it in where the checksum starts, and not
+    /// in `header_len`.
     #[inline]
     pub(crate) fn take_tag(&mut self) -> Option<u16> {
         let bytes = self.bytes_mut();

@@ -88,7 +88,8 @@ pub trait Scheduler: Send {
     /// `update` or `schedule`. A pick that is out of range, quiesced or unavailable counts as no pick.
     fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32>;
 
-    /// Whether [`observe`](Self::observe) is to be called. Asked before each pick; until it says so, nothing is measured.
+    /// Whether [`observe`](Self::observe) is to be called. Asked before each pick; until it says so, nothing is
+    /// measured.
     fn wants_feedback(&self) -> bool {
         false
     }

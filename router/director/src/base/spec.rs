@@ -407,9 +407,9 @@ impl Default for Options {
 /// What makes room for a new entry when the connection table is at its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Evict {
-    /// Whatever nobody would miss much, of the kind that there is most of: connections that are over, whose handshake is not
-    /// done, that only their client speaks of, templates without connections. What is established and heard from both ends
-    /// stays.
+    /// Whatever nobody would miss much, of the kind that there is most of: connections that are over, whose handshake
+    /// is not done, that only their client speaks of, templates without connections. What is established and heard from
+    /// both ends stays.
     #[default]
     Any,
     /// The oldest connection of those whose handshake is not done (TCP in SYN_RECV and the like, SCTP before the
@@ -517,11 +517,11 @@ pub enum Change {
         /// All routes beside the connected subnets.
         routes: Vec<RouteSpec>,
     },
-    /// Gives the interfaces other addresses, such as the VIPs of new services. Routes and neighbours stay as they are, and so
-    /// do flows in the cache, unless a subnet comes or goes. All else of the interfaces has to be as it is.
+    /// Gives the interfaces other addresses, such as the VIPs of new services. Routes and neighbours stay as they are,
+    /// and so do flows in the cache, unless a subnet comes or goes. All else of the interfaces has to be as it is.
     SetAddresses(Vec<InterfaceSpec>),
-    /// Says how long packets the link of an interface takes at this moment. The smaller of this and the interface's own MTU
-    /// counts. It outlives [`Self::SetNetwork`].
+    /// Says how long packets the link of an interface takes at this moment. The smaller of this and the interface's own
+    /// MTU counts. It outlives [`Self::SetNetwork`].
     SetLinkMtu {
         /// Of which interface.
         port: PortId,

@@ -47,7 +47,8 @@ pub struct ServiceView {
     pub rates: Rates,
     /// In list order: the one added last comes first.
     pub destinations: Vec<DestinationView>,
-    /// Events that its scheduler should have heard of and did not, because no pick came in time: only the latest are kept.
+    /// Events that its scheduler should have heard of and did not, because no pick came in time: only the latest are
+    /// kept.
     pub feedback_lost: u64,
 }
 

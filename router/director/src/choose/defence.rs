@@ -9,7 +9,8 @@
 //!                                                       each n-th of them
 //!   templates never confirmed by an established connection, and without connections
 //! ```
-//! Packets that pass in the flow cache are packets. Entries that other entries hang on stay, and so do all other states, which end soon by themselves.
+//! Packets that pass in the flow cache are packets. Entries that other entries hang on stay, and so do all other
+//! states, which end soon by themselves.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;

@@ -38,8 +38,8 @@ struct Picker {
 
 impl Picker {
     fn update(&mut self, destinations: &[Arc<Destination>], changed: &Mutex<Vec<u32>>) {
-        // It hears all loads below, so nothing is left to be told. One that comes back may have been on the list since before
-        // it was removed, and would never be put there again.
+        // It hears all loads below, so nothing is left to be told. One that comes back may have been on the list since
+        // before it was removed, and would never be put there again.
         {
             let mut changed = lock(changed);
             changed.clear();
@@ -204,7 +204,8 @@ type Part = HashMap<ServiceKey, Arc<Service>, FixedState>;
 
 /// All services, as the packet path sees them: immutable, replaced by each change.
 ///
-/// A change copies the list of parts and the one part that it touches; with 10,000 services these are 256 and 40 pointers.
+/// A change copies the list of parts and the one part that it touches; with 10,000 services these are 256 and 40
+/// pointers.
 #[derive(Clone)]
 pub(crate) struct Services {
     parts: Box<[Arc<Part>]>,

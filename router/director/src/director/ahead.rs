@@ -13,8 +13,9 @@ impl Director {
         self.tables.wants_ahead()
     }
 
-    /// The first step for a frame that has come in on `port` and will be handled: shows `fetch` the place of the index that
-    /// will be read, whose cache line it should have fetched, without waiting. Nothing is changed. `None`: there is none.
+    /// The first step for a frame that has come in on `port` and will be handled: shows `fetch` the place of the index
+    /// that will be read, whose cache line it should have fetched, without waiting. Nothing is changed. `None`: there
+    /// is none.
     #[inline]
     pub fn look_ahead(
         &self,

@@ -40,8 +40,8 @@ impl Director {
         self
     }
 
-    /// Takes note of what passed by in the flow cache, if there is one: to be called before frames that came in later are
-    /// handled. What the director has to ask of neighbours goes to `out`.
+    /// Takes note of what passed by in the flow cache, if there is one: to be called before frames that came in later
+    /// are handled. What the director has to ask of neighbours goes to `out`.
     #[inline]
     pub fn catch_up(&self, now: Instant, out: &mut Outbox) {
         if let Some(flows) = &self.tables.flows {
@@ -54,8 +54,8 @@ impl Director {
         }
     }
 
-    /// To be called whenever all that [`Self::handle`] gave out so far was sent, and no more frames wait; and now and then
-    /// while more do: packets that the flow cache holds on to only for the sake of order pass there from then on.
+    /// To be called whenever all that [`Self::handle`] gave out so far was sent, and no more frames wait; and now and
+    /// then while more do: packets that the flow cache holds on to only for the sake of order pass there from then on.
     #[inline]
     pub fn sent(&self, out: &mut Outbox) {
         if let (Some(flows), Some((last, told @ false))) = (&self.tables.flows, &mut out.passed) {
@@ -103,7 +103,8 @@ impl Director {
         }
     }
 
-    /// Takes over a connection that a cache has kept for a director that ended. False: nothing here would forward it so.
+    /// Takes over a connection that a cache has kept for a director that ended. False: nothing here would forward it
+    /// so.
     ///
     /// Its state is what the packets that passed in the cache say; persistence does not know it.
     pub fn adopt(&self, orphan: &Orphan, now: Instant) -> bool {

@@ -1,8 +1,8 @@
 //! What a worker remembers of the network from one packet to the next, so that it need not ask again: the next hops of
 //! destinations, and the neighbours it sent to last.
 //!
-//! A memo belongs to one worker (it travels in its [`Lane`](crate::net::lane::Lane)), so reading it takes neither a lock
-//! nor an atomic write. It is cleared with each snapshot; whether a neighbour still holds is told by a number.
+//! A memo belongs to one worker (it travels in its [`Lane`](crate::net::lane::Lane)), so reading it takes neither a
+//! lock nor an atomic write. It is cleared with each snapshot; whether a neighbour still holds is told by a number.
 
 use uvs_wire::Address;
 

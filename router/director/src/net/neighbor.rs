@@ -266,8 +266,8 @@ impl Neighbors {
 
     /// Lets a frame wait, in place of older ones if need be; returns how many. `None`: there is no room for it.
     ///
-    /// All queues together have a bound as well. None may grow over what of that is free, so that each has room for some
-    /// frames however many there are. (A. Choudhury and E. Hahne, "Dynamic queue length thresholds", 1998.)
+    /// All queues together have a bound as well. None may grow over what of that is free, so that each has room for
+    /// some frames however many there are. (A. Choudhury and E. Hahne, "Dynamic queue length thresholds", 1998.)
     fn queue(&self, neighbor: &mut Neighbor, waiting: Waiting) -> Option<usize> {
         let cost = waiting.cost();
         let mut lost = 0;

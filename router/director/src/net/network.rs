@@ -228,8 +228,8 @@ impl Network {
         self.link_mtus.get(usize::from(port.0)).map_or(own, |&link| own.min(link))
     }
 
-    /// Whether packets to others than addresses of the director leave as they did in the network before: subnets, and what
-    /// the director calls itself, are the same. (`before` has the same interfaces and routes.)
+    /// Whether packets to others than addresses of the director leave as they did in the network before: subnets, and
+    /// what the director calls itself, are the same. (`before` has the same interfaces and routes.)
     pub(crate) fn forwards_as(&self, before: &Self) -> bool {
         let names = |network: &Self, port: PortId| {
             [Address::v4(Ipv4Addr::UNSPECIFIED), Address::v6(Ipv6Addr::UNSPECIFIED)]
@@ -303,7 +303,8 @@ impl Network {
         self.link_local.get(usize::from(port.0)).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether two addresses are in one subnet of an Ethernet interface: what they say to each other does not pass here.
+    /// Whether two addresses are in one subnet of an Ethernet interface: what they say to each other does not pass
+    /// here.
     pub(crate) fn share_subnet(&self, port: PortId, one: Address, other: Address) -> bool {
         let (one, other) = (one.to_ip(), other.to_ip());
         self.interface(port).filter(|interface| matches!(interface.link, Link::Ethernet(_))).is_some_and(

@@ -41,8 +41,8 @@ impl Servers {
         });
     }
 
-    /// A destination of that address is gone. Its subnet stays: machines that are no destinations at the moment go on to
-    /// talk.
+    /// A destination of that address is gone. Its subnet stays: machines that are no destinations at the moment go on
+    /// to talk.
     pub(crate) fn remove(&self, addr: Address) {
         self.change(|known| {
             if let Entry::Occupied(mut count) = known.hosts.entry(addr) {

@@ -1,13 +1,13 @@
-//! Looking ahead: which memory a packet is going to need, told before the packet is handled, so that the waits for the memory of
-//! several packets overlap.
+//! Looking ahead: which memory a packet is going to need, told before the packet is handled, so that the waits for the
+//! memory of several packets overlap.
 //!
 //! ```text
 //!   look_ahead      frame > hash > where its search of the index starts    --> fetch
 //!   look_further                  slot > where its entry lies              --> fetch, both cache lines
 //!   handle                               the entry
 //! ```
-//! Each step reads what the one before had fetched. In a table that is larger than the caches a packet waits for the index and then
-//! for its entry; a group of packets taken through one step after the other waits about once for both.
+//! Each step reads what the one before had fetched. In a table that is larger than the caches a packet waits for the
+//! index and then for its entry; a group of packets taken through one step after the other waits about once for both.
 
 use core::ptr;
 
@@ -40,8 +40,9 @@ impl Tables {
         self.table.len() >= FEW
     }
 
-    /// The first step for a frame that has come in on `port` and will be handled: shows `fetch` the place of the index that
-    /// will be read, whose cache line it should have fetched, without waiting. Nothing is changed. `None`: there is none.
+    /// The first step for a frame that has come in on `port` and will be handled: shows `fetch` the place of the index
+    /// that will be read, whose cache line it should have fetched, without waiting. Nothing is changed. `None`: there
+    /// is none.
     #[inline]
     pub(crate) fn look_ahead(
         &self,

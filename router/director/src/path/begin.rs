@@ -51,8 +51,9 @@ pub(crate) fn find_place(
     Err(DropReason::NoDestination)
 }
 
-/// Counts a connection by NAT whose client and destination are in one subnet of the link that its first packet came from: the
-/// destination, asked for by itself or by its neighbour, answers past the director, and the client does not know the answer.
+/// Counts a connection by NAT whose client and destination are in one subnet of the link that its first packet came
+/// from: the destination, asked for by itself or by its neighbour, answers past the director, and the client does not
+/// know the answer.
 pub(crate) fn note_hairpin(scene: &Scene<'_>, key: &RequestKey, destination: &Destination) {
     let network = &scene.snapshot.network;
     if destination.forwarding() == Forwarding::Nat

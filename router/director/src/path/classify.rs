@@ -32,7 +32,8 @@ pub(crate) enum Class {
     Transit,
 }
 
-/// Says what a frame is about, which holds an IP packet from then on, and finishes the scene: who sent it, and its mark.
+/// Says what a frame is about, which holds an IP packet from then on, and finishes the scene: who sent it, and its
+/// mark.
 ///
 /// # Errors
 /// It goes no further: it was dropped, or it was for the director itself.

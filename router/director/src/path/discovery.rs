@@ -40,8 +40,8 @@ pub(crate) fn is_discovery(ip: &[u8], packet: &Packet) -> bool {
         )
 }
 
-/// An ARP message. Answers for our addresses and for nothing else; learns from answers to our questions and from those who
-/// ask for us.
+/// An ARP message. Answers for our addresses and for nothing else; learns from answers to our questions and from those
+/// who ask for us.
 #[cold]
 pub(crate) fn arp_input(scene: &Scene<'_>, lane: &mut Lane, own: MacAddr, frame: &[u8]) -> Verdict {
     let arp = match ArpRepr::parse(&frame[ethernet::HEADER_LEN..]) {

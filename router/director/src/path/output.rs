@@ -1,4 +1,5 @@
-//! Out of the director: an IP packet to its next hop, in fragments where it has to be, or into the queue of a neighbour.
+//! Out of the director: an IP packet to its next hop, in fragments where it has to be, or into the queue of a
+//! neighbour.
 
 use core::sync::atomic::Ordering::Relaxed;
 

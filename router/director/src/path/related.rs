@@ -72,8 +72,8 @@ pub(crate) fn to_request(
     Ok(target)
 }
 
-/// An ICMP error to somebody else: if it is about a request that was translated, it says so in the client's words. Returns
-/// whether it is about a request of a connection.
+/// An ICMP error to somebody else: if it is about a request that was translated, it says so in the client's words.
+/// Returns whether it is about a request of a connection.
 ///
 /// # Errors
 /// It must not go on.

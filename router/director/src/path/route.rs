@@ -87,7 +87,8 @@ fn forward(
     }
 }
 
-/// A packet goes through: it records, if it asks for that, the address we have on that way: the VIP if it was translated.
+/// A packet goes through: it records, if it asks for that, the address we have on that way: the VIP if it was
+/// translated.
 #[inline]
 fn pass(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, hop: Hop) -> Leaving {
     if ip_options::present(packet) {

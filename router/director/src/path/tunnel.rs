@@ -6,8 +6,8 @@
 //!   GRE   | IPv4 or IPv6 | GRE, checksum                  | packet to the VIP |
 //! ```
 //!
-//! TTL and TOS (but for ECN) of the outer header are those of the inner one, and so is "don't fragment" where both are IPv4. An
-//! ICMP error about such a packet comes to the director, and the client is told in the words of what it sent.
+//! TTL and TOS (but for ECN) of the outer header are those of the inner one, and so is "don't fragment" where both are
+//! IPv4. An ICMP error about such a packet comes to the director, and the client is told in the words of what it sent.
 
 use core::hash::BuildHasher;
 use core::sync::atomic::Ordering::Relaxed;

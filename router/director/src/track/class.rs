@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   weight 8   nobody would miss the oldest: over, half open, only the client's word, a template that nobody confirmed
-//!   weight 1   in use once, and now perhaps not: closing, one direction of a connection, a template without connections
+//!   weight 1   in use once, and now perhaps not: closing, one direction alone, a template without connections
 //!   weight 0   established, and both ends were heard
 //! ```
-//! The class with the most entries, times its weight, makes room: a flood of whatever kind makes its own class the largest.
+//! The class with the most entries, times its weight, makes room: a flood of whatever kind makes its own class the
+//! largest.
 
 /// So many packets from its client and a connection may well be in use.
 pub(crate) const USED: u8 = 3;

@@ -112,8 +112,8 @@ pub(crate) struct Connection {
     /// No packet from the destination was seen.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
-    /// A template that places nothing any more, since its destination was gone or quiesced when it was asked. No index of the
-    /// table has it; it stays in listings until its time is up, as in the kernel.
+    /// A template that places nothing any more, since its destination was gone or quiesced when it was asked. No index
+    /// of the table has it; it stays in listings until its time is up, as in the kernel.
     pub(crate) is_invalid: bool,
     /// Packets from the client; beyond some few it does not matter how many.
     pub(crate) in_packets: u8,
@@ -295,8 +295,8 @@ impl Connection {
         self.forwarding == Forwarding::Nat && !self.request.template
     }
 
-    /// Whether it is a connection of which nobody knows yet that both ends want it: one whose handshake is not done, and with
-    /// UDP one on which no destination has answered.
+    /// Whether it is a connection of which nobody knows yet that both ends want it: one whose handshake is not done,
+    /// and with UDP one on which no destination has answered.
     #[inline]
     pub(crate) fn is_embryonic(&self) -> bool {
         !self.request.template
@@ -317,8 +317,8 @@ impl Connection {
         self.expires_at = self.expires_at.max(deadline);
     }
 
-    /// Whether packets passed in the flow cache after the last one that was counted here, when `deadline` says where the
-    /// cache puts its end. How many they were nobody knows, and beyond some few it does not matter.
+    /// Whether packets passed in the flow cache after the last one that was counted here, when `deadline` says where
+    /// the cache puts its end. How many they were nobody knows, and beyond some few it does not matter.
     pub(crate) fn went_on(&self, deadline: Instant) -> bool {
         /// The cache tells the time of a packet that is counted here as well somewhat later.
         const SLACK: Duration = Duration::from_secs(1);

@@ -257,7 +257,8 @@ impl Destination {
         self.load_changed();
     }
 
-    /// Has the scheduler told of the load with its next pick; [`Picker::update`] and [`Picker::changes`] take it off again.
+    /// Has the scheduler told of the load with its next pick; [`Picker::update`] and [`Picker::changes`] take it off
+    /// again.
     fn load_changed(&self) {
         if !self.listed.swap(true, AcqRel) {
             lock(&self.shared.changed).push(self.id);

@@ -12,11 +12,12 @@ use crate::base::time::{Duration, Instant};
 /// Events that wait for the next pick of their service; the oldest make room.
 const WAITING_MAX: usize = 1024;
 
-/// Another worker may have read its clock before the one that saw the SYN, and have got hold of the answer after it: by no
-/// more than that, in microseconds.
+/// Another worker may have read its clock before the one that saw the SYN, and have got hold of the answer after it: by
+/// no more than that, in microseconds.
 const SKEW_MAX: u32 = 60_000_000;
 
-/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for the longest wait and a minute.
+/// When a destination was asked: microseconds of the engine's time, of which 32 bits are enough for the longest wait
+/// and a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AskedAt(NonZeroU32);
 

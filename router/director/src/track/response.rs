@@ -18,7 +18,8 @@ use crate::track::connection::Connection;
 use crate::track::feedback::AskedAt;
 use crate::track::tcp::{Seen, TcpState};
 
-/// A client that repeats its SYN sooner after the one before says nothing about the destination. Clients wait for a second (RFC
+/// A client that repeats its SYN sooner after the one before says nothing about the destination. Clients wait for a
+/// second (RFC
 /// 6298) or more; whoever floods with SYNs of one connection is not to flood the scheduler.
 const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -34,8 +35,9 @@ enum Sight {
     Expiry,
 }
 
-/// A packet of a connection passed at `at`, here or in the flow cache: where, and with which TCP flags. `moved`: its state is another
-/// now; its deadline has not moved yet. Costs two comparisons where nothing moved and nobody is waited for.
+/// A packet of a connection passed at `at`, here or in the flow cache: where, and with which TCP flags. `moved`: its
+/// state is another now; its deadline has not moved yet. Costs two comparisons where nothing moved and nobody is waited
+/// for.
 #[inline]
 pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
     if moved || connection.asked_at.is_some() {
@@ -72,8 +74,8 @@ fn answer(connection: &mut Connection, now: Instant, sight: Sight) {
     let Some(asked_at) = connection.asked_at else { return };
     let elapsed = asked_at.elapsed(now);
     let (response, is_over) = match sight {
-        // A client that repeats its SYN for so long without an answer is waited for no more. It is seen at least once in the
-        // timeout of SYN_RECV, else the connection expires.
+        // A client that repeats its SYN for so long without an answer is waited for no more. It is seen at least once
+        // in the timeout of SYN_RECV, else the connection expires.
         Sight::Segment(Seen::Input, _) if elapsed >= WAIT_MAX => (Response::Unanswered, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::RST != 0 => (Response::Refused, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::SYN != 0 => (Response::Answered, true),

@@ -220,9 +220,9 @@ impl Table {
         look(&self.locked(client));
     }
 
-    /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` lets go of what it hangs
-    /// on, as it does where there is no room. `removed` sees the entry that had to make room for it, if any, and, where
-    /// `ends_older`, a connection that is over and whose replies would look the same.
+    /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` lets go of what it
+    /// hangs on, as it does where there is no room. `removed` sees the entry that had to make room for it, if any, and,
+    /// where `ends_older`, a connection that is over and whose replies would look the same.
     pub(crate) fn insert(
         &self,
         connection: Connection,

@@ -410,8 +410,8 @@ fn memory(context: &Context<'_>) -> Outcome {
 mod tests {
     use super::*;
 
-    /// A module can have nothing of chance but the host's numbers, so no module of the same seed differs. With other numbers one
-    /// that draws does: that is what the case would say if uvs broke its word.
+    /// A module can have nothing of chance but the host's numbers, so no module of the same seed differs. With other
+    /// numbers one that draws does: that is what the case would say if uvs broke its word.
     #[test]
     fn runs_that_differ_are_told_as_such() {
         let host = subject::host(true, &subject::LimitArgs::default()).unwrap();

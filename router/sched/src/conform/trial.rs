@@ -136,7 +136,8 @@ impl Trial {
         if self.change(kind, random)? { Ok(None) } else { self.busy_pick(random).map(Some) }
     }
 
-    /// A change of the set of one of five kinds, if it is possible now; otherwise, and beyond the kinds, nothing happens.
+    /// A change of the set of one of five kinds, if it is possible now; otherwise, and beyond the kinds, nothing
+    /// happens.
     pub(super) fn change(&mut self, kind: u32, random: &mut Random) -> Result<bool, Broken> {
         let len = self.count();
         match kind {

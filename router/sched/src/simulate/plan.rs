@@ -29,8 +29,8 @@ pub struct Scenario {
     /// A destination that is quiesced (weight 0), until TO
     #[arg(long, value_name = "NUMBER@FROM[-TO]")]
     pub quiesce: Vec<Outage>,
-    /// How long each destination takes to answer on average, connections or not; fewer than destinations are repeated. What
-    /// `lrt` goes by
+    /// How long each destination takes to answer on average, connections or not; fewer than destinations are repeated.
+    /// What `lrt` goes by
     #[arg(long, value_name = "TIME,...", value_delimiter = ',', default_value = "1ms")]
     pub answers: Vec<Span>,
     /// A destination that takes a hundred times as long to answer, until TO

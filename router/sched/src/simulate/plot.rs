@@ -1,7 +1,7 @@
 //! The picture of a run: imbalance over time, and below it who got how much.
 //!
-//! Plain SVG without scripts, styles from elsewhere or fonts of its own: it looks the same in a browser, in a README and
-//! on paper.
+//! Plain SVG without scripts, styles from elsewhere or fonts of its own: it looks the same in a browser, in a README
+//! and on paper.
 
 use core::fmt::Write as _;
 

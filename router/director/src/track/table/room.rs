@@ -1,8 +1,9 @@
 //! Who may enter at the limit, and what makes room.
 //!
-//! Half of the table is shared out among the services in equal parts. A service with fewer entries than its share enters as
-//! long as there is room at all; one with more, as long as what is left is more than others' shares still want. Who may not
-//! enter has something else make room: an entry of a service that is above its share, or one of its own.
+//! Half of the table is shared out among the services in equal parts. A service with fewer entries than its share
+//! enters as long as there is room at all; one with more, as long as what is left is more than others' shares still
+//! want. Who may not enter has something else make room: an entry of a service that is above its share, or one of its
+//! own.
 
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;

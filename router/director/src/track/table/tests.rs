@@ -27,8 +27,8 @@ impl Bypass for Removed {
     }
 }
 
-/// A worker placed the first packet of an FTP data connection as one of its own, and into the flow cache, before another
-/// has it take the entry that was announced.
+/// A worker placed the first packet of an FTP data connection as one of its own, and into the flow cache, before
+/// another has it take the entry that was announced.
 #[test]
 fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
     let cache = Arc::new(Removed::default());
