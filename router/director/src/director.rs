@@ -128,5 +128,5 @@ fn walk(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Ver
     let found = find(scene, lane, frame, &mut packet, class)?;
     let act = advance(scene, frame, &mut packet, found)?;
     let leaving = route(scene, lane, frame, &mut packet, act)?;
-    Ok(emit(scene, lane, frame, &leaving))
+    Ok(emit(scene, lane, frame, &packet, &leaving))
 }

@@ -27,7 +27,7 @@ pub(crate) enum Act {
 }
 
 /// Moves the connection that was found by this packet.
-#[inline]
+#[inline(always)]
 pub(crate) fn advance(
     scene: &Scene<'_>,
     frame: &mut Frame,
@@ -42,7 +42,7 @@ pub(crate) fn advance(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn request(
     scene: &Scene<'_>,
     frame: &mut Frame,
@@ -84,7 +84,7 @@ fn request(
     Ok(Act::Forward(target))
 }
 
-#[inline]
+#[inline(always)]
 fn reply(
     scene: &Scene<'_>,
     frame: &mut Frame,

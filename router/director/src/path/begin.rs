@@ -20,6 +20,7 @@ use crate::track::table::{Full, Inserted};
 
 /// Where a new connection of this packet goes, and whether the packet is all there will be of it. `None`: no service
 /// wants it.
+#[inline(never)]
 pub(crate) fn find_place(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -64,6 +65,7 @@ pub(crate) fn note_hairpin(scene: &Scene<'_>, key: &RequestKey, destination: &De
 }
 
 /// Enters a new connection into the table, unless another worker was faster. Its shard stays locked.
+#[inline(never)]
 pub(crate) fn enter<'a>(
     scene: &Scene<'a>,
     key: RequestKey,

@@ -37,7 +37,7 @@ pub(crate) enum Class {
 ///
 /// # Errors
 /// It goes no further: it was dropped, or it was for the director itself.
-#[inline]
+#[inline(always)]
 pub(crate) fn classify(
     scene: &mut Scene<'_>,
     lane: &mut Lane,
@@ -86,7 +86,7 @@ pub(crate) fn classify(
 }
 
 /// Takes the Ethernet header off an IP packet. Whether its frame went to a group of stations.
-#[inline]
+#[inline(always)]
 fn strip_ethernet(
     scene: &mut Scene<'_>,
     lane: &mut Lane,
@@ -115,7 +115,7 @@ fn strip_ethernet(
 }
 
 /// Parses an IP packet, once for all that follows, and checks its header. Neighbour discovery ends here.
-#[inline]
+#[inline(always)]
 fn parse(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Packet, Verdict> {
     let packet = Packet::parse(frame.bytes()).map_err(|error| Verdict::Drop(error.into()))?;
     frame.truncate(packet.total_len as usize);
@@ -149,7 +149,7 @@ fn parse(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Pa
 }
 
 /// A packet to an address of ours: an ICMP error, a request, or one for the director as a host, whose answer ends it.
-#[inline]
+#[inline(always)]
 fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet) -> Result<Class, Verdict> {
     if !packet.is_v4()
         && let Some(field) = ipv6::waypoint_field(frame.bytes(), packet)

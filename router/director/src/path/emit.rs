@@ -1,6 +1,6 @@
 //! The last stage: the frame leaves, and its connection is placed in the flow cache where it belongs there.
 
-use uvs_wire::Address;
+use uvs_wire::{Address, Packet};
 
 use crate::base::frame::Frame;
 use crate::base::verdict::Verdict;
@@ -16,8 +16,8 @@ pub(crate) struct Leaving {
     pub(crate) hop: Hop,
     /// What a translated request had asked for.
     pub(crate) asked_for: Option<(Address, u16)>,
-    /// The connection of a request that belongs into the flow cache and is not there, and whether it begins with it.
-    pub(crate) uncached: Option<(RequestKey, bool)>,
+    /// A request whose connection belongs into the flow cache and is not there, and whether the connection begins with it.
+    pub(crate) uncached: Option<bool>,
 }
 
 impl Leaving {
@@ -27,12 +27,20 @@ impl Leaving {
     }
 }
 
-/// Hands a packet to its next hop.
-#[inline]
-pub(crate) fn emit(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, leaving: &Leaving) -> Verdict {
+/// Hands a packet to its next hop. `packet`: as it stands in the frame, or in the tunnel there.
+#[inline(always)]
+pub(crate) fn emit(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &Packet,
+    leaving: &Leaving,
+) -> Verdict {
     let verdict = output(scene, lane, frame, &leaving.hop, leaving.asked_for);
-    if let (Some((key, is_first)), Verdict::Transmit(_)) = (&leaving.uncached, verdict) {
-        place_flow(scene, lane, key, *is_first);
+    if let (Some(is_first), Verdict::Transmit(_)) = (leaving.uncached, verdict) {
+        let asked_for = leaving.asked_for.unwrap_or((packet.dst, packet.dst_port));
+        let key = RequestKey::between((packet.src, packet.src_port), asked_for, packet.protocol);
+        place_flow(scene, lane, &key, is_first);
     }
     verdict
 }

@@ -70,7 +70,7 @@ enum Meeting {
 ///
 /// # Errors
 /// It goes no further: it was dropped, or answered.
-#[inline]
+#[inline(always)]
 pub(crate) fn find<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
@@ -86,7 +86,7 @@ pub(crate) fn find<'a>(
 }
 
 /// A TCP, UDP or SCTP packet to an address of ours.
-#[inline]
+#[inline(always)]
 fn request<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
@@ -107,7 +107,7 @@ fn request<'a>(
 }
 
 /// Finds the connection of a request or makes it. `None`: no service wants the packet.
-#[inline]
+#[inline(always)]
 fn admit<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
@@ -162,6 +162,7 @@ fn admit<'a>(
 }
 
 /// Ends a connection whose place a new one takes, unless another worker has done so.
+#[inline(never)]
 fn retire(scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
     let Some(id) = shard.request(key) else { return };
@@ -178,7 +179,7 @@ fn takes_new(scene: &Scene<'_>, packet: &Packet, protocol: Protocol) -> bool {
 }
 
 /// A packet for somebody else: a reply from a destination, or plain routing. As in the kernel, TTL and MTU come first.
-#[inline]
+#[inline(always)]
 fn transit<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
@@ -212,7 +213,7 @@ fn transit<'a>(
 }
 
 /// A packet for somebody else that may be a destination's answer on a translated connection.
-#[inline]
+#[inline(always)]
 fn reply<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
@@ -239,6 +240,7 @@ fn reply<'a>(
 
 /// A packet of no connection from where a translated destination answers: its client does not know that address. As in
 /// the kernel it is routed as it is under `compat`, and with `nat_icmp_send` the destination is told.
+#[inline(never)]
 fn unknown_reply(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -288,7 +290,7 @@ fn unknown_reply(
 }
 
 /// What becomes of a connection that a request meets.
-#[inline]
+#[inline(always)]
 fn meet(
     snapshot: &Snapshot,
     connection: &Connection,

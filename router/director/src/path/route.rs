@@ -22,10 +22,9 @@ use crate::path::target::Target;
 use crate::path::translate;
 use crate::path::tunnel::encapsulate;
 use crate::scene::Scene;
-use crate::track::connection::RequestKey;
 
 /// Finds the way out and makes the packet what it leaves as.
-#[inline]
+#[inline(always)]
 pub(crate) fn route(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -44,7 +43,7 @@ pub(crate) fn route(
 }
 
 /// A request goes to its destination.
-#[inline]
+#[inline(always)]
 fn forward(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -64,8 +63,7 @@ fn forward(
     check_scope(scene, lane, frame, packet, Some(hop.port))?;
     check_ttl(scene, lane, frame, packet)?;
     rewrite::decrement_ttl(frame.bytes_mut(), packet);
-    // Once it is forwarded its addresses are others.
-    let uncached = target.uncached.then(|| (RequestKey::of(packet), target.is_first));
+    let uncached = target.uncached.then_some(target.is_first);
     match target.forwarding {
         Forwarding::Nat => {
             check_mtu(scene, lane, frame, packet, hop.mtu)?;
@@ -89,7 +87,7 @@ fn forward(
 
 /// A packet goes through: it records, if it asks for that, the address we have on that way: the VIP if it was
 /// translated.
-#[inline]
+#[inline(always)]
 fn pass(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, hop: Hop) -> Leaving {
     if ip_options::present(packet) {
         let own = Some(packet.src).filter(|src| scene.snapshot.network.is_local(*src));
