@@ -16,7 +16,7 @@ pub(crate) struct Leaving {
     pub(crate) hop: Hop,
     /// What a translated request had asked for.
     pub(crate) asked_for: Option<(Address, u16)>,
-    /// A request whose connection belongs into the flow cache and is not there, and whether the connection begins with it.
+    /// A request whose connection belongs into the flow cache and is not there: whether the connection begins with it.
     pub(crate) uncached: Option<bool>,
 }
 
