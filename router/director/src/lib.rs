@@ -16,7 +16,7 @@
 //!
 //! | layer | what it is | imports |
 //! | --- | --- | --- |
-//! | `director` | the face: frames, changes, timers | `path` `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
+//! | `director` | frames, changes, timers | `path` `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
 //! | `path` | a frame, in five stages | `scene` `choose` `flows` `flow_cache` `track` `net` `base` |
 //! | `scene` | what handles a frame: snapshot, tables, outbox | `choose` `flows` `flow_cache` `track` `net` `base` |
 //! | `choose` | where a new connection goes: services, templates, FTP; drop_entry | `track` `base` |
