@@ -190,7 +190,7 @@ fn find_offer(table: &Table, key: &ReplyKey, seq: u32, payload: &[u8]) -> Option
     };
     let expected = Expected {
         owner: request.client,
-        request: RequestKey { client_port: 0, virtual_port: offer.port, ..request },
+        request: RequestKey { client_port: 0, virtual_port: offer.port, announced: true, ..request },
         destination_addr: offer.addr.unwrap_or(connection.destination_addr),
         destination_port: offer.port,
         destination: Arc::clone(&connection.destination),

@@ -194,6 +194,7 @@ fn template_key(service: ServiceKey, packet: &Packet, persistence: Persistence) 
         virtual_port: port,
         protocol,
         template: true,
+        announced: false,
     };
     (key, own_port)
 }

@@ -34,6 +34,8 @@ pub(crate) struct RequestKey {
     pub(crate) protocol: u8,
     /// Templates and connections never answer for one another.
     pub(crate) template: bool,
+    /// FTP has announced it, and the client's port, here 0, is not known before its first packet.
+    pub(crate) announced: bool,
 }
 
 impl RequestKey {
@@ -46,6 +48,7 @@ impl RequestKey {
             virtual_port: packet.dst_port,
             protocol: packet.protocol,
             template: false,
+            announced: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl RequestKey {
             virtual_port: asked_for.1,
             protocol,
             template: false,
+            announced: false,
         }
     }
 }

@@ -105,11 +105,6 @@ impl Locked<'_> {
     }
 }
 
-/// Whether an entry waits for any port of its client.
-fn is_open(request: &RequestKey) -> bool {
-    request.client_port == 0 && !request.template
-}
-
 /// What happens to an entry whose time is up.
 pub(crate) enum Expiry {
     Remove,
@@ -261,7 +256,7 @@ impl Table {
         connection.destination.attach(connection.counted);
         match shard.insert(&self.keys, connection) {
             Ok(id) => {
-                self.open.fetch_add(usize::from(is_open(&request)), Relaxed);
+                self.open.fetch_add(usize::from(request.announced), Relaxed);
                 Ok(Inserted { shard, id, is_new: true })
             }
             Err(refused) => {
@@ -295,7 +290,7 @@ impl Table {
     pub(crate) fn remove(&self, shard: &mut Shard, id: EntryId) -> Connection {
         let connection = self.take(shard, id);
         self.len.fetch_sub(1, Relaxed);
-        self.open.fetch_sub(usize::from(is_open(&connection.request)), Relaxed);
+        self.open.fetch_sub(usize::from(connection.request.announced), Relaxed);
         connection
     }
 
@@ -379,10 +374,10 @@ impl Table {
 
     /// Gives an entry that was made before its client's port was known to this one. False: there is none.
     pub(crate) fn claim(&self, key: &RequestKey, now: Instant) -> bool {
-        let open = RequestKey { client_port: 0, ..*key };
-        if self.open.load(Relaxed) == 0 || open == *key {
+        if self.open.load(Relaxed) == 0 {
             return false;
         }
+        let open = RequestKey { client_port: 0, announced: true, ..*key };
         let from_client = self.keys.client(open.protocol, open.client, 0);
         let to_client = self.keys.client(key.protocol, key.client, key.client_port);
         let (source, target) = (shard_of(from_client), shard_of(to_client));
@@ -398,7 +393,7 @@ impl Table {
         let found = from.find_request(from_hash, &open);
         let Some(id) = found.filter(|id| from.get(*id).expires_at > now) else { return false };
         let mut connection = from.remove(&self.keys, id);
-        connection.request.client_port = key.client_port;
+        connection.request = *key;
         let to = match &mut high {
             Some(high) if target > source => &mut **high,
             _ => &mut *low,

@@ -41,7 +41,7 @@ impl Keys {
         upper(self.hash(
             client,
             key.virtual_addr,
-            u64::from(key.template) << 16 | u64::from(key.virtual_port),
+            u64::from(key.announced) << 17 | u64::from(key.template) << 16 | u64::from(key.virtual_port),
         ))
     }
 

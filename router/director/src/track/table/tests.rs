@@ -43,6 +43,7 @@ fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
         virtual_port: 5000,
         protocol: 6,
         template: false,
+        announced: false,
     };
     let enter = |key: RequestKey, cached: Cached| {
         let destination = Arc::clone(&destination);
@@ -50,7 +51,7 @@ fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
         connection.cached = cached;
         assert!(table.insert(connection, true, |_| ()).is_ok_and(|it| it.is_new));
     };
-    enter(RequestKey { client_port: 0, ..key }, Cached::default());
+    enter(RequestKey { client_port: 0, announced: true, ..key }, Cached::default());
     enter(key, Cached::placed(1));
     assert!(table.claim(&key, Instant::ZERO));
     assert_eq!(*lock(&cache.0), [key]);
