@@ -221,13 +221,6 @@ impl World {
     fn check_placed(&mut self, (protocol, client, virtual_addr): Key, track: &Track) -> Outcome {
         let Some(slot) = slot_of(Protocol::from_number(protocol), virtual_addr.ip()) else { return Ok(()) };
         let Some(server) = plan::server_of(track.destination.ip()) else { return Ok(()) };
-        let of_port_0 = (protocol, SocketAddr::new(client.ip(), 0), virtual_addr);
-        if self.tracks.entries.get(&of_port_0).is_some_and(|was| was.destination == track.destination)
-            && client.port() != 0
-            && SLOTS[slot].protocol == Protocol::Udp
-        {
-            return self.violates(Kind::Claimed, || format!("{client} takes over what port 0 had"));
-        }
         let weight = self.model.destination(slot, server).map(|spec| spec.weight);
         let keyed = if SLOTS[slot].marked { 0 } else { protocol };
         let stuck = if SLOTS[slot].marked {
