@@ -210,7 +210,9 @@ mod tests {
     fn the_narrowest_bound_counts() {
         let v2 = ("proc/self/cgroup", "0::/system.slice/uvs.service\n");
         let v1 = ("proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/docker/77\n0::/\n");
-        let cases: [(&str, &[(&str, &str)], u64, &str); 6] = [
+        /// Files with their text, what is free by them, and which of them says so.
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u64, &'a str);
+        let cases: [Case<'_>; 6] = [
             ("the host alone", &[MEMINFO], 4 << 30, "proc/meminfo"),
             (
                 "v2, less what is used but for caches",

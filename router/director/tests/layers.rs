@@ -1,5 +1,7 @@
 //! The layers of the crate: read from the table at the head of `lib.rs`, and held against what its modules import.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -182,7 +184,9 @@ fn what_is_wrong_is_found() {
         texts.iter().map(|(module, text)| ((*module).to_string(), (*text).to_string())).collect()
     };
     let lib = "//! | `high` | | `low` |\n//! | `low` | | |\n";
-    let cases: [(&str, &[(&str, &str)], usize, usize); 7] = [
+    /// Modules with their text, and how many arrows upwards and circles they have.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize, usize);
+    let cases: [Case<'_>; 7] = [
         ("down", &[("high/a", "use crate::low::b::C;"), ("low/b", "")], 0, 0),
         ("up", &[("high/a", ""), ("low/b", "use crate::high::a::C;")], 1, 0),
         ("up, within code", &[("high/a", ""), ("low/b", "fn f() { crate::high::a::g() }")], 1, 0),

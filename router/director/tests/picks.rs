@@ -1,5 +1,7 @@
 //! What the engine tells a scheduler, and which of its picks it takes.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
 mod common;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! Persistence templates whose destination is gone or quiesced.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -146,14 +146,32 @@ impl Director {
                 let (head, body) = text.split_once("\r\n\r\n").context("the answer is no HTTP")?;
                 let status = head.lines().next().unwrap_or_default();
                 ensure!(status.contains(" 200 "), "it answers {status:?}");
-                // A body in chunks has lengths of its own in between; none of our servers sends one unasked.
-                ensure!(
-                    !head.to_ascii_lowercase().contains("transfer-encoding: chunked"),
-                    "the body is chunked"
-                );
-                Ok(body.to_owned())
+                match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+                    true => unchunked(body),
+                    false => Ok(body.to_owned()),
+                }
             })?
             .with_context(|| format!("cannot get {path} of the director"))
+    }
+}
+
+/// A body without the lengths of its chunks (RFC 9112, 7.1).
+///
+/// # Errors
+/// It ends before its last chunk, which is empty, or a length is none.
+fn unchunked(mut body: &str) -> Result<String> {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").context("the body ends in the middle")?;
+        let length = length.split(';').next().unwrap_or_default().trim();
+        let length = usize::from_str_radix(length, 16)
+            .with_context(|| format!("{length:?} is no length of a chunk"))?;
+        if length == 0 {
+            return Ok(whole);
+        }
+        let chunk = rest.get(..length).context("the body ends in the middle of a chunk")?;
+        whole.push_str(chunk);
+        body = rest[length..].strip_prefix("\r\n").context("a chunk is longer than it says")?;
     }
 }
 
@@ -212,5 +230,19 @@ impl Decapsulator {
     /// The process, to signal it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_make_a_body_and_half_of_one_is_refused() {
+        assert_eq!(unchunked("3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\n\r\n").unwrap(), "abc0123456789");
+        assert_eq!(unchunked("0\r\n\r\n").unwrap(), "");
+        for cut in ["", "3\r\nab", "3\r\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "x\r\nabc\r\n0\r\n\r\n"] {
+            assert!(unchunked(cut).is_err(), "{cut:?}");
+        }
     }
 }

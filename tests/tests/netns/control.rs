@@ -86,7 +86,7 @@ fn strangers_are_refused_and_the_group_is_let_in() {
     let own = folder.path().join("own.wasm");
     let shipped = uvs_plugin::SHIPPED.iter().find(|(name, _)| *name == "sh").unwrap().1;
     fs::write(&own, shipped).unwrap();
-    let said = member(&["sched", "load", &stage.topology.service.to_string(), own.to_str().unwrap()]);
+    let said = member(&["sched", "load", &format!("tcp/{}", stage.topology.service), own.to_str().unwrap()]);
     assert!(said.code == Some(0) && said.out.contains(own.to_str().unwrap()), "{said:?}");
     // Somebody has opened the file to all: the director looks for itself.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();

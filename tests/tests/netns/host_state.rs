@@ -74,7 +74,8 @@ fn what_others_take_away_is_set_up_again() {
         let net = || lab.director.net();
         works(&lab, &mut talk, "at first");
         assert!(is(&running, "c0", "up") && is(&running, "r0", "up"), "{mode}");
-        let mut acts: Vec<(&str, Box<dyn Fn() + '_>)> = vec![
+        type Act<'a> = (&'a str, Box<dyn Fn() + 'a>);
+        let mut acts: Vec<Act<'_>> = vec![
             ("a TAP is deleted, and the other interface goes on", Box::new(|| net().delete("r0").unwrap())),
             ("both are", Box::new(|| ["c0", "r0"].iter().for_each(|name| net().delete(name).unwrap()))),
             ("a TAP is down", Box::new(|| net().down("c0").unwrap())),

@@ -93,8 +93,8 @@ fn render(wit: &str) -> Result<String> {
     let mut page = format!(
         "<!-- Made by `cargo xtask docs` from {WIT}: change that, not this. -->\n\
          # The scheduler contract: `{}`\n\n\
-         What passes between uvs and a scheduler, in the words of [{WIT}](../{WIT}). [Write a scheduler in ten\n\
-         minutes](write-a-scheduler.md) is the way in.\n",
+         What passes between uvs and a scheduler, in the words of [{WIT}](../{WIT}).\n\
+         [Write a scheduler in ten minutes](write-a-scheduler.md) is the way in.\n",
         package.name
     );
     let mut told = std::collections::HashSet::new();

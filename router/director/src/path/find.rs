@@ -16,6 +16,7 @@ use crate::base::frame::Frame;
 use crate::base::spec::Protocol;
 use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
+use crate::choose::schedule::Placement;
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::net::talks::Talk;
@@ -143,33 +144,55 @@ fn admit<'a>(
             }
         }
         let placed = find_place(scene, lane, frame, packet, protocol);
-        if core::mem::take(&mut replaces) {
-            retire(scene, &key, (packet, frame.bytes()), protocol);
+        let retired = if replaces { retire(scene, &key, (packet, frame.bytes()), protocol) } else { None };
+        let found = match placed {
+            Ok(Some(placed)) => begin(scene, key, placed, packet, protocol).map(Some),
+            Ok(None) => Ok(None),
+            Err(reason) => Err(reason),
+        };
+        // As in the kernel, both count for a moment: what reaches its upper threshold by that is overloaded.
+        if let Some(retired) = retired {
+            retired.release();
         }
-        let Some((placement, one_packet)) = placed? else { return Ok(None) };
-        if one_packet {
-            let connection = placement.connection(key, scene.now);
-            connection.destination.tally.count_connection();
-            connection.destination.tally.count_in_alone(u64::from(packet.total_len));
-            connection.release_control();
-            return Ok(Some(Found::Target(Target::of(&connection))));
-        }
-        note_hairpin(scene, &key, &placement.destination);
-        let Inserted { shard, id, .. } = enter(scene, key, placement)?;
-        return Ok(Some(Found::Request(Entry { shard, id }, protocol)));
+        return found;
     }
     Err(DropReason::ConnectionLimit)
 }
 
-/// Ends a connection whose place a new one takes, unless another worker has done so.
-#[inline(never)]
-fn retire(scene: &Scene<'_>, key: &RequestKey, (packet, ip): (&Packet, &[u8]), protocol: Protocol) {
-    let mut shard = scene.shard(key.protocol, key.client, key.client_port);
-    let Some(id) = shard.request(key) else { return };
-    let meeting = meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now);
-    if matches!(meeting, Meeting::Replace | Meeting::Leave) {
-        scene.tables.table.remove(&mut shard, id).release();
+/// Enters a connection whose place was found, or counts the one packet that is all of it.
+#[inline(always)]
+fn begin<'a>(
+    scene: &Scene<'a>,
+    key: RequestKey,
+    (placement, one_packet): (Placement, bool),
+    packet: &Packet,
+    protocol: Protocol,
+) -> Result<Found<'a>, DropReason> {
+    if one_packet {
+        let connection = placement.connection(key, scene.now);
+        connection.destination.tally.count_connection();
+        connection.destination.tally.count_in_alone(u64::from(packet.total_len));
+        connection.release_control();
+        return Ok(Found::Target(Target::of(&connection)));
     }
+    note_hairpin(scene, &key, &placement.destination);
+    let Inserted { shard, id, .. } = enter(scene, key, placement)?;
+    Ok(Found::Request(Entry { shard, id }, protocol))
+}
+
+/// Takes out a connection whose place a new one takes, unless another worker has done so. Its destination still counts
+/// it: [`Connection::release`] follows.
+#[inline(never)]
+fn retire(
+    scene: &Scene<'_>,
+    key: &RequestKey,
+    (packet, ip): (&Packet, &[u8]),
+    protocol: Protocol,
+) -> Option<Connection> {
+    let mut shard = scene.shard(key.protocol, key.client, key.client_port);
+    let id = shard.request(key)?;
+    let meeting = meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now);
+    matches!(meeting, Meeting::Replace | Meeting::Leave).then(|| scene.tables.table.remove(&mut shard, id))
 }
 
 /// Whether the service that a packet asks for has a destination for something new.

@@ -172,6 +172,7 @@ impl Shard {
     }
 
     /// Inserts an entry; gives it back as the error when there is no room for it.
+    #[allow(clippy::result_large_err, reason = "the entry goes back to where it came from, and rarely")]
     pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Result<EntryId, Connection> {
         let deadline = connection.expires_at;
         let (request, reply) = hashes(keys, &connection);
