@@ -143,11 +143,12 @@ impl Lab {
             Side::Client => PortId(0),
             Side::Rs => PortId(1),
         };
+        let mut came = None;
         if let Some(wires) = &mut self.wires {
             let passed = wires.pass(side, bytes, self.now);
             self.director.catch_up(self.now, &mut self.outbox);
             match passed {
-                Passed::Came => {}
+                Passed::Came(bytes) => came = Some(bytes),
                 Passed::Flew(side, bytes) => {
                     let mut sent = vec![(side, bytes)];
                     sent.extend(self.drain());
@@ -156,7 +157,7 @@ impl Lab {
                 Passed::Lost => return Vec::new(),
             }
         }
-        let mut frame = Frame::from_bytes(bytes);
+        let mut frame = Frame::from_bytes(came.as_deref().unwrap_or(bytes));
         let verdict = self.director.handle(port, &mut frame, self.now, &mut self.outbox);
         let mut sent = Vec::new();
         if let Verdict::Transmit(port) = verdict {

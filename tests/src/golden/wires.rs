@@ -10,8 +10,8 @@ use super::scenario::Side;
 /// What became of a frame on its way to the director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// It came to the director.
-    Came,
+    /// It came to the director, as these bytes: a cache may have put a ticket into it.
+    Came(Vec<u8>),
     /// It was forwarded before it came there: over which wire, and as what.
     Flew(Side, Vec<u8>),
     /// Nobody has seen it again.

@@ -153,7 +153,7 @@ impl Wires for Attached {
         let Links { stations, taps, stop } = &*self.links;
         if bytes.get(..6) != Some(&DIRECTOR[side].0) {
             // The programs leave it, or a part of it, to the host.
-            return Passed::Came;
+            return Passed::Came(bytes.to_vec());
         }
         stations[side].queues()[0].send(&Frame::from_bytes(bytes)).unwrap();
         let deadline = std::time::Instant::now() + SOON;
@@ -176,13 +176,21 @@ impl Wires for Attached {
                 }
             }
             while taps[side].queues()[0].receive(&mut frame).unwrap() {
-                if frame.bytes() == bytes {
-                    return Passed::Came;
+                if without_ticket(frame.bytes()) == bytes {
+                    return Passed::Came(frame.bytes().to_vec());
                 }
             }
             poller.wait(Some(Duration::from_millis(20))).unwrap();
         }
         Passed::Lost
+    }
+}
+
+/// A frame without the tag (802.1ad) in which the program numbers what the director has to handle first.
+fn without_ticket(frame: &[u8]) -> Vec<u8> {
+    match frame.get(12..14) {
+        Some([0x88, 0xa8]) => [&frame[..12], &frame[16..]].concat(),
+        _ => frame.to_vec(),
     }
 }
 
