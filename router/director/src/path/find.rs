@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use uvs_wire::{Packet, icmp, rewrite, sctp, tcp};
 
 use crate::base::frame::Frame;
-use crate::base::spec::Protocol;
+use crate::base::spec::{Protocol, Transit};
 use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::choose::schedule::Placement;
@@ -27,7 +27,7 @@ use crate::path::node::refuse;
 use crate::path::related;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
-use crate::path::transit::may_pass;
+use crate::path::transit::{is_back_to_host, may_pass};
 use crate::scene::Scene;
 use crate::scene::snapshot::Snapshot;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
@@ -257,7 +257,7 @@ fn reply<'a>(
         }
     }
     drop(shard);
-    unknown_reply(scene, lane, frame, packet, protocol)?;
+    unknown_reply(scene, lane, frame, packet, protocol, &hop)?;
     Ok(Found::Nothing(hop))
 }
 
@@ -270,6 +270,7 @@ fn unknown_reply(
     frame: &Frame,
     packet: &Packet,
     protocol: Protocol,
+    hop: &Hop,
 ) -> Result<(), DropReason> {
     let options = &scene.snapshot.options;
     let tables = scene.tables;
@@ -294,7 +295,9 @@ fn unknown_reply(
         report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
         return Err(DropReason::NoConnection);
     }
-    if options.compat_ipvs {
+    // Whoever asks real servers directly, by a router of theirs, hears them directly.
+    let is_router = options.transit == Transit::Any || is_back_to_host(scene, hop);
+    if options.compat_ipvs || is_router {
         return Ok(());
     }
     let talk = Talk::from_server(frame.bytes(), packet);

@@ -31,7 +31,7 @@ pub(crate) fn may_pass(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop)
         Transit::None => return false,
         Transit::Servers => {}
     }
-    if hop.port == scene.port && snapshot.network.mac(hop.port).is_none() {
+    if is_back_to_host(scene, hop) {
         return true;
     }
     let to_server = tables.servers.are_around(packet.dst);
@@ -46,6 +46,11 @@ pub(crate) fn may_pass(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop)
             || is_about_talk(scene, ip, packet);
     }
     hop.addr != packet.dst && tables.servers.has(hop.addr)
+}
+
+/// Whether a packet goes back into the TUN device that it came from: the host's kernel is the router there.
+pub(crate) fn is_back_to_host(scene: &Scene<'_>, hop: &Hop) -> bool {
+    hop.port == scene.port && scene.snapshot.network.mac(hop.port).is_none()
 }
 
 /// Whether it is an ICMP error about what a real server has said.
