@@ -93,7 +93,7 @@ fn the_director_answers_as_the_kernel_did() {
         .collect();
     let schedulers = schedulers();
     let files = scenarios_under(&golden).expect("the recordings");
-    assert!(files.len() >= 138, "only {} recordings", files.len());
+    assert!(files.len() >= 142, "only {} recordings", files.len());
 
     let mut wrong = Vec::new();
     for file in files {
