@@ -42,11 +42,11 @@ impl core::error::Error for SegmentError {}
 ///
 /// ```
 /// # use uvs_wire::{Packet, segment::Segments};
-/// # let GSO packet = [0x45, 0, 0, 34, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+/// # let long = [0x45, 0, 0, 34, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
 /// #     0, 7, 0, 9, 0, 14, 0, 0, b'u', b'v', b's', b'u', b'v', b's'];
-/// let packet = Packet::parse(&GSO packet).expect("a UDP packet");
+/// let packet = Packet::parse(&long).expect("a UDP packet");
 /// let mut buffer = [0; 1500];
-/// let mut segments = Segments::new(&GSO packet, &packet, 3).expect("a GSO packet");
+/// let mut segments = Segments::new(&long, &packet, 3).expect("a GSO packet");
 /// assert_eq!(segments.count(), 2);
 /// while let Some(length) = segments.write_next(&mut buffer) {
 ///     assert!(buffer[..length].ends_with(b"uvs"));
