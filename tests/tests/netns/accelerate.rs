@@ -48,8 +48,8 @@ fn a_stream_passes_by_the_director_and_is_counted() {
         let service = stage.topology.service;
         // The first connection may be the one that asks for MAC addresses.
         stage.client().run(|| Talk::open(service).unwrap().say(b"hello").unwrap()).unwrap();
-        // A direction opens when nothing of it is left in userspace, or after a second: of a machine that is busy enough
-        // a stream may be over by then, and so it is tried again.
+        // A direction opens when nothing of it is left in userspace, or after a second: on a machine that is busy
+        // enough a stream may be over by then, and so it is tried again.
         let mut tries = 0;
         let (seen, flown) = loop {
             let before = (received(stage.director()), passed(stage.director()));
