@@ -4,34 +4,21 @@
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
-extern crate alloc;
-
-use alloc::string::String;
-
-use uvs_sdk::{Destination, Destinations, Entry, Flags, Flow, Host, Scheduler, SlowStart, Tournament};
+use uvs_sdk::{Destination, Entry, Ranked, Ranking, SlowStart};
 
 /// Weighted least connection.
-#[derive(Debug, Default)]
-pub struct Wlc(Tournament);
-
-impl Scheduler for Wlc {
-    fn init(_: &str, options: &str) -> Result<Self, String> {
-        Flags::parse("wlc", options).map(|_| Self::default())
-    }
-
-    fn update(&mut self, table: &Destinations) {
-        self.0.rebuild(table, rule);
-    }
-
-    fn schedule(&mut self, _: &Flow, table: &Destinations, _: &mut dyn Host) -> Option<u32> {
-        self.0.refresh(table, rule);
-        self.0.winner()
-    }
-}
+pub type Wlc = Ranked<WeightedLeastConnection>;
 
 /// What is compared is overhead by weight.
-fn rule(destination: &Destination) -> Option<Entry> {
-    destination.is_eligible().then(|| Entry { load: destination.overhead(), weight: destination.weight })
+#[derive(Debug, Default)]
+pub struct WeightedLeastConnection;
+
+impl Ranking for WeightedLeastConnection {
+    const NAME: &'static str = "wlc";
+
+    fn entry(destination: &Destination) -> Option<Entry> {
+        destination.is_eligible().then(|| Entry { load: destination.overhead(), weight: destination.weight })
+    }
 }
 
 uvs_sdk::export!(SlowStart<Wlc>);
