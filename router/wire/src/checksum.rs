@@ -116,8 +116,12 @@ impl Edit {
         if old.is_v4() && new.is_v4() {
             return self.bits(old.v4_bits(), new.v4_bits());
         }
-        let (old, new) = (old.octets(), new.octets());
-        self.edit_bytes(&old, &new)
+        // As below, with all ones for the complement of each of the four pairs of words.
+        let words = |addr: Address| {
+            let (hi, lo) = addr.halves();
+            (hi >> 32) + (hi & 0xffff_ffff) + (lo >> 32) + (lo & 0xffff_ffff)
+        };
+        Self(self.0 + 4 * 0xffff_ffff - words(old) + words(new))
     }
 
     /// Two words changed. 65536 is 1 in this arithmetic, so they may be added as one number.

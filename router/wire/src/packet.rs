@@ -62,7 +62,35 @@ struct Transport {
 /// A chain longer than this is refused: no honest sender needs it, and each link costs time.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
+/// Whether an IPv6 header is one that another one follows.
+#[inline]
+const fn is_extension(kind: u8) -> bool {
+    matches!(
+        kind,
+        ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS | ipv6::FRAGMENT | ipv6::AUTHENTICATION
+    )
+}
+
 impl Packet {
+    /// Of nothing yet: room to [`read`](Self::read) into.
+    pub const EMPTY: Self = Self {
+        src: Address::from_halves(0, 0),
+        dst: Address::from_halves(0, 0),
+        protocol: 0,
+        ttl: 0,
+        tos: 0,
+        header_len: 0,
+        total_len: 0,
+        src_port: 0,
+        dst_port: 0,
+        tcp_flags: 0,
+        fragment_offset: 0,
+        more_fragments: false,
+        dont_fragment: false,
+        id: 0,
+        fragment_header: 0,
+    };
+
     /// Parses an IPv4 or IPv6 packet; `ip` starts at the IP header and may go on behind the packet, as
     /// Ethernet padding does.
     ///
@@ -75,7 +103,18 @@ impl Packet {
     /// (RFC 2675) and an IPv4-mapped address in an IPv6 header are malformed.
     #[inline]
     pub fn parse(ip: &[u8]) -> Result<Self, ParseError> {
-        Self::parse_as::<false>(ip)
+        let mut packet = Self::EMPTY;
+        packet.read_as::<false>(ip)?;
+        Ok(packet)
+    }
+
+    /// The same in place: nothing is copied on its way to the caller.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); then it holds nothing of use.
+    #[inline]
+    pub fn read(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+        self.read_as::<false>(ip)
     }
 
     /// Parses the packet that an ICMP error quotes, which is usually cut off.
@@ -86,21 +125,23 @@ impl Packet {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn parse_quoted(ip: &[u8]) -> Result<Self, ParseError> {
-        Self::parse_as::<true>(ip)
+        let mut packet = Self::EMPTY;
+        packet.read_as::<true>(ip)?;
+        Ok(packet)
     }
 
     #[inline]
-    fn parse_as<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+    fn read_as<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         match ip.first() {
-            Some(first) if first >> 4 == 4 => Self::parse_v4::<QUOTED>(ip),
-            Some(first) if first >> 4 == 6 => Self::parse_v6::<QUOTED>(ip),
+            Some(first) if first >> 4 == 4 => self.read_v4::<QUOTED>(ip),
+            Some(first) if first >> 4 == 6 => self.read_v6::<QUOTED>(ip),
             Some(_) => Err(ParseError::Malformed),
             None => Err(ParseError::Truncated),
         }
     }
 
     #[inline]
-    fn parse_v4<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+    fn read_v4<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let Some(header) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
             return Err(ParseError::Truncated);
         };
@@ -113,40 +154,24 @@ impl Packet {
             return Err(ParseError::Truncated);
         }
         let fragment = get16(header, 6);
-        let fragment_offset = (fragment & 0x1fff) << 3;
-        let more_fragments = fragment & 0x2000 != 0;
+        self.src = Address::from_v4_bits(get32(header, 12));
+        self.dst = Address::from_v4_bits(get32(header, 16));
+        self.protocol = header[9];
+        self.ttl = header[8];
+        self.tos = header[1];
+        self.header_len = u16::from(header[0] & 0xf) * 4;
+        self.total_len = u32::from(get16(header, 2));
+        self.fragment_offset = (fragment & 0x1fff) << 3;
+        self.more_fragments = fragment & 0x2000 != 0;
+        self.dont_fragment = fragment & 0x4000 != 0;
+        self.id = u32::from(get16(header, 4));
+        self.fragment_header = 0;
         let payload = &ip[header_len..total_len.min(ip.len())];
-        let protocol = header[9];
-        if usize::from(fragment_offset) + total_len - header_len > 0xffff {
-            return Err(ParseError::Malformed);
-        }
-        let transport = if fragment_offset == 0 {
-            let claimed = total_len - header_len;
-            parse_transport::<QUOTED>(payload, claimed, protocol, protocol::ICMP, more_fragments)?
-        } else {
-            Transport::default()
-        };
-        Ok(Self {
-            src: Address::from_v4_bits(get32(header, 12)),
-            dst: Address::from_v4_bits(get32(header, 16)),
-            protocol,
-            ttl: header[8],
-            tos: header[1],
-            header_len: u16::from(header[0] & 0xf) * 4,
-            total_len: u32::from(get16(header, 2)),
-            src_port: transport.src_port,
-            dst_port: transport.dst_port,
-            tcp_flags: transport.tcp_flags,
-            fragment_offset,
-            more_fragments,
-            dont_fragment: fragment & 0x4000 != 0,
-            id: u32::from(get16(header, 4)),
-            fragment_header: 0,
-        })
+        self.read_transport::<QUOTED>(payload, total_len - header_len, header[9], protocol::ICMP)
     }
 
     #[inline]
-    fn parse_v6<const QUOTED: bool>(ip: &[u8]) -> Result<Self, ParseError> {
+    fn read_v6<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let Some(header) = ip.first_chunk::<{ ipv6::HEADER_LEN }>() else {
             return Err(ParseError::Truncated);
         };
@@ -161,35 +186,106 @@ impl Packet {
             return Err(ParseError::Malformed);
         }
         let bytes = &ip[..total_len.min(ip.len())];
-        let chain = Chain::walk(bytes, header[6])?;
-        let payload = &bytes[usize::from(chain.end)..];
-        if usize::from(chain.fragment_offset) + total_len - usize::from(chain.end) > 0xffff {
+        self.src = src;
+        self.dst = dst;
+        self.protocol = header[ipv6::at::NEXT_HEADER];
+        self.ttl = header[ipv6::at::HOP_LIMIT];
+        self.tos = header[0] << 4 | header[1] >> 4;
+        self.header_len = 40;
+        self.total_len = 40 + u32::from(payload_len);
+        self.fragment_offset = 0;
+        self.more_fragments = false;
+        self.dont_fragment = true;
+        self.id = 0;
+        self.fragment_header = 0;
+        if is_extension(self.protocol) {
+            self.walk_extensions(bytes)?;
+        }
+        let header_len = usize::from(self.header_len);
+        let (payload, claimed) = (&bytes[header_len..], total_len - header_len);
+        self.read_transport::<QUOTED>(payload, claimed, self.protocol, protocol::ICMPV6)
+    }
+
+    /// Walks from the fixed header of IPv6 to the upper protocol, or to the data of a later fragment (RFC 8200, 4).
+    #[inline(never)]
+    fn walk_extensions(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
+        for position in 0..=MAX_EXTENSION_HEADERS {
+            let kind = self.protocol;
+            match kind {
+                // Only directly behind the fixed header (RFC 8200, 4.1).
+                ipv6::HOP_BY_HOP if position > 0 => return Err(ParseError::Malformed),
+                ipv6::FRAGMENT if self.fragment_header != 0 => return Err(ParseError::Malformed),
+                kind if !is_extension(kind) => return Ok(()),
+                _ => {}
+            }
+            let Some(header) = bytes.get(usize::from(self.header_len)..).and_then(<[u8]>::first_chunk::<8>)
+            else {
+                return Err(ParseError::Truncated);
+            };
+            let length = match kind {
+                ipv6::FRAGMENT => 8,
+                // Without even a sequence number it is none (RFC 4302, 2).
+                ipv6::AUTHENTICATION if header[1] == 0 => return Err(ParseError::Malformed),
+                ipv6::AUTHENTICATION => (u16::from(header[1]) + 2) * 4,
+                _ => (u16::from(header[1]) + 1) * 8,
+            };
+            if bytes.len() < usize::from(self.header_len + length) {
+                return Err(ParseError::Truncated);
+            }
+            if kind == ipv6::FRAGMENT {
+                let field = get16(header, 2);
+                self.fragment_header = self.header_len;
+                self.fragment_offset = field & 0xfff8;
+                self.more_fragments = field & 1 == 1;
+                self.id = get32(header, 4);
+            }
+            self.protocol = header[0];
+            self.header_len += length;
+            if self.fragment_offset != 0 {
+                return Ok(());
+            }
+        }
+        Err(ParseError::Malformed)
+    }
+
+    /// Reads ports and flags, and checks what the engine and the edits rely on. `payload` is what is there of the
+    /// `claimed` bytes: all of them, unless the packet is quoted.
+    #[inline]
+    fn read_transport<const QUOTED: bool>(
+        &mut self,
+        payload: &[u8],
+        claimed: usize,
+        protocol: u8,
+        icmp: u8,
+    ) -> Result<(), ParseError> {
+        if !QUOTED
+            && protocol == protocol::TCP
+            && self.fragment_offset == 0
+            && !self.more_fragments
+            && let Some(header) = payload.first_chunk::<TCP_HEADER_LEN>()
+        {
+            self.src_port = get16(header, 0);
+            self.dst_port = get16(header, 2);
+            self.tcp_flags = header[13];
+            let offset = usize::from(header[12] >> 4) * 4;
+            return if (TCP_HEADER_LEN..=payload.len()).contains(&offset) {
+                Ok(())
+            } else {
+                Err(ParseError::Malformed)
+            };
+        }
+        if usize::from(self.fragment_offset) + claimed > 0xffff {
             return Err(ParseError::Malformed);
         }
-        let transport = if chain.fragment_offset == 0 {
-            let claimed = total_len - usize::from(chain.end);
-            let Chain { protocol, more_fragments, .. } = chain;
-            parse_transport::<QUOTED>(payload, claimed, protocol, protocol::ICMPV6, more_fragments)?
+        let transport = if self.fragment_offset == 0 {
+            parse_transport::<QUOTED>(payload, claimed, protocol, icmp, self.more_fragments)?
         } else {
             Transport::default()
         };
-        Ok(Self {
-            src,
-            dst,
-            protocol: chain.protocol,
-            ttl: header[7],
-            tos: header[0] << 4 | header[1] >> 4,
-            header_len: chain.end,
-            total_len: 40 + u32::from(payload_len),
-            src_port: transport.src_port,
-            dst_port: transport.dst_port,
-            tcp_flags: transport.tcp_flags,
-            fragment_offset: chain.fragment_offset,
-            more_fragments: chain.more_fragments,
-            dont_fragment: true,
-            id: chain.id,
-            fragment_header: chain.fragment_header,
-        })
+        self.src_port = transport.src_port;
+        self.dst_port = transport.dst_port;
+        self.tcp_flags = transport.tcp_flags;
+        Ok(())
     }
 
     /// Whether this is IPv4.
@@ -262,9 +358,8 @@ impl Packet {
     }
 }
 
-/// Reads ports and flags, and checks what the engine and the edits rely on. `payload` is what is there of the
-/// `claimed` bytes: all of them, unless the packet is quoted.
-#[inline]
+/// What [`Packet::read_transport`] reads of all but whole TCP packets.
+#[inline(never)]
 fn parse_transport<const QUOTED: bool>(
     payload: &[u8],
     claimed: usize,
@@ -315,68 +410,6 @@ fn parse_transport<const QUOTED: bool>(
         _ => true,
     };
     if sane { Ok(transport) } else { Err(ParseError::Malformed) }
-}
-
-/// What the extension headers of an IPv6 packet say (RFC 8200, 4).
-struct Chain {
-    protocol: u8,
-    end: u16,
-    fragment_header: u16,
-    fragment_offset: u16,
-    more_fragments: bool,
-    id: u32,
-}
-
-impl Chain {
-    /// Walks from the fixed header to the upper protocol, or to the data of a later fragment.
-    #[inline]
-    fn walk(bytes: &[u8], next_header: u8) -> Result<Self, ParseError> {
-        let mut chain = Self {
-            protocol: next_header,
-            end: 40,
-            fragment_header: 0,
-            fragment_offset: 0,
-            more_fragments: false,
-            id: 0,
-        };
-        for position in 0..=MAX_EXTENSION_HEADERS {
-            let kind = chain.protocol;
-            match kind {
-                // Only directly behind the fixed header (RFC 8200, 4.1).
-                ipv6::HOP_BY_HOP if position > 0 => return Err(ParseError::Malformed),
-                ipv6::FRAGMENT if chain.fragment_header != 0 => return Err(ParseError::Malformed),
-                ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => {}
-                ipv6::FRAGMENT | ipv6::AUTHENTICATION => {}
-                _ => return Ok(chain),
-            }
-            let Some(header) = bytes.get(usize::from(chain.end)..).and_then(<[u8]>::first_chunk::<8>) else {
-                return Err(ParseError::Truncated);
-            };
-            let length = match kind {
-                ipv6::FRAGMENT => 8,
-                // Without even a sequence number it is none (RFC 4302, 2).
-                ipv6::AUTHENTICATION if header[1] == 0 => return Err(ParseError::Malformed),
-                ipv6::AUTHENTICATION => (u16::from(header[1]) + 2) * 4,
-                _ => (u16::from(header[1]) + 1) * 8,
-            };
-            if bytes.len() < usize::from(chain.end + length) {
-                return Err(ParseError::Truncated);
-            }
-            if kind == ipv6::FRAGMENT {
-                let field = get16(header, 2);
-                chain.fragment_header = chain.end;
-                chain.fragment_offset = field & 0xfff8;
-                chain.more_fragments = field & 1 == 1;
-                chain.id = get32(header, 4);
-            }
-            chain.protocol = header[0];
-            chain.end += length;
-            if chain.fragment_offset != 0 {
-                return Ok(chain);
-            }
-        }
-        Err(ParseError::Malformed)
-    }
 }
 
 #[cfg(test)]

@@ -36,8 +36,13 @@ enum End {
 }
 
 /// Rewrites the source address, and the source port if the packet has ports.
-#[inline]
+#[inline(always)]
 pub fn source(ip: &mut [u8], packet: &mut Packet, addr: Address, port: u16, sum: L4Sum) {
+    if sum == L4Sum::Complete && rewrite_plain(ip, packet, End::Source, addr, port) {
+        packet.src = addr;
+        packet.src_port = port;
+        return;
+    }
     rewrite(ip, packet, End::Source, addr, port, sum);
     packet.src = addr;
     if packet.has_ports() {
@@ -46,8 +51,13 @@ pub fn source(ip: &mut [u8], packet: &mut Packet, addr: Address, port: u16, sum:
 }
 
 /// Rewrites the destination address, and the destination port if the packet has ports.
-#[inline]
+#[inline(always)]
 pub fn destination(ip: &mut [u8], packet: &mut Packet, addr: Address, port: u16, sum: L4Sum) {
+    if sum == L4Sum::Complete && rewrite_plain(ip, packet, End::Destination, addr, port) {
+        packet.dst = addr;
+        packet.dst_port = port;
+        return;
+    }
     rewrite(ip, packet, End::Destination, addr, port, sum);
     packet.dst = addr;
     if packet.has_ports() {
@@ -55,7 +65,45 @@ pub fn destination(ip: &mut [u8], packet: &mut Packet, addr: Address, port: u16,
     }
 }
 
-#[inline]
+/// What [`rewrite`] does, to what nearly all packets are: whole TCP with a complete checksum, and neither options nor
+/// extension headers in front, so that all fields stand where they always do. False, and nothing done: it is another.
+#[inline(always)]
+fn rewrite_plain(ip: &mut [u8], packet: &Packet, end: End, addr: Address, port: u16) -> bool {
+    const V4: usize = ipv4::HEADER_LEN;
+    const V6: usize = ipv6::HEADER_LEN;
+    const TCP: usize = tcp::HEADER_LEN;
+    if packet.protocol != tcp::PROTOCOL || packet.is_fragment() || addr.is_v4() != packet.is_v4() {
+        return false;
+    }
+    let is_source = end == End::Source;
+    let (old, old_port) =
+        if is_source { (packet.src, packet.src_port) } else { (packet.dst, packet.dst_port) };
+    let edit = Edit::new().address(old, addr);
+    let port_at = if is_source { 0 } else { 2 };
+    if usize::from(packet.header_len) == V4
+        && let Some(bytes) = ip.first_chunk_mut::<{ V4 + TCP }>()
+    {
+        let at = if is_source { ipv4::at::SRC } else { ipv4::at::DST };
+        bytes[at..at + 4].copy_from_slice(&addr.v4_octets());
+        apply(bytes, ipv4::at::CHECKSUM, edit, L4Sum::Complete);
+        put16(bytes, V4 + port_at, port);
+        apply(bytes, V4 + tcp::at::CHECKSUM, edit.word(old_port, port), L4Sum::Complete);
+        return true;
+    }
+    if usize::from(packet.header_len) == V6
+        && !addr.is_v4()
+        && let Some(bytes) = ip.first_chunk_mut::<{ V6 + TCP }>()
+    {
+        let at = if is_source { ipv6::at::SRC } else { ipv6::at::DST };
+        bytes[at..at + 16].copy_from_slice(&addr.octets());
+        put16(bytes, V6 + port_at, port);
+        apply(bytes, V6 + tcp::at::CHECKSUM, edit.word(old_port, port), L4Sum::Complete);
+        return true;
+    }
+    false
+}
+
+#[inline(never)]
 fn rewrite(ip: &mut [u8], packet: &Packet, end: End, addr: Address, port: u16, sum: L4Sum) {
     let address = put_address(ip, packet, end, addr);
     let start = usize::from(packet.header_len);
@@ -134,10 +182,11 @@ fn apply(bytes: &mut [u8], at: usize, edit: Edit, sum: L4Sum) {
 pub fn decrement_ttl(ip: &mut [u8], packet: &mut Packet) {
     let ttl = packet.ttl.saturating_sub(1);
     if packet.is_v4() {
-        let old = get16(ip, ipv4::at::TTL);
-        ip[ipv4::at::TTL] = ttl;
-        let edit = Edit::new().word(old, get16(ip, ipv4::at::TTL));
-        apply(ip, ipv4::at::CHECKSUM, edit, L4Sum::Complete);
+        let header = ip.first_chunk_mut::<{ ipv4::HEADER_LEN }>().expect("an IPv4 packet has a header");
+        let old = get16(header, ipv4::at::TTL);
+        header[ipv4::at::TTL] = ttl;
+        let edit = Edit::new().word(old, get16(header, ipv4::at::TTL));
+        apply(header, ipv4::at::CHECKSUM, edit, L4Sum::Complete);
     } else {
         ip[ipv6::at::HOP_LIMIT] = ttl;
     }
