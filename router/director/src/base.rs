@@ -4,6 +4,7 @@ pub(crate) mod cut;
 pub(crate) mod drops;
 pub(crate) mod frame;
 pub(crate) mod ids;
+pub mod local;
 pub(crate) mod lock;
 pub mod scheduler;
 pub mod spec;

@@ -1,0 +1,116 @@
+//! The handle that sockets are made with, and the task that keeps them going.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use uvs_director::Instant;
+use uvs_director::local::{SocketSpec, Transport, Way};
+
+use crate::core::{Core, Key, Usage};
+use crate::error::Error;
+use crate::link::Link;
+use crate::stack::Buffers;
+
+/// Makes sockets. Clones are the same host.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    link: Arc<dyn Link>,
+    state: Mutex<State>,
+    /// Packets came, or something is due earlier than the driver knew.
+    work: Notify,
+}
+
+struct State {
+    core: Core,
+    /// When the driver wakes by itself.
+    armed: Option<Instant>,
+}
+
+/// Keeps the sockets going: takes in what comes, and runs their timers.
+pub struct Driver {
+    host: Host,
+}
+
+impl Host {
+    /// A host on that link, whose sockets' buffers take at most `memory` bytes together, and what keeps it going.
+    pub fn new(link: Arc<dyn Link>, memory: usize) -> (Self, Driver) {
+        let core = Core::new(Arc::clone(&link), memory, RandomState::new().hash_one("host"));
+        let state = Mutex::new(State { core, armed: None });
+        let host = Self { shared: Arc::new(Shared { link, state, work: Notify::new() }) };
+        (host.clone(), Driver { host })
+    }
+
+    /// Packets came. For whoever puts them where the link takes them out, on any thread.
+    pub fn wake(&self) {
+        self.shared.work.notify_one();
+    }
+
+    /// How much is in use.
+    pub fn usage(&self) -> Usage {
+        self.state().core.usage()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn open(
+        &self,
+        transport: Transport,
+        peer: SocketAddr,
+        way: Way,
+        buffers: Buffers,
+    ) -> Result<Key, Error> {
+        let spec = SocketSpec { transport, remote: peer.ip(), remote_port: peer.port(), way };
+        self.with(|core, now| core.open(&spec, buffers, now))
+    }
+
+    /// Does something to the sockets; what they have to do earlier then, they do.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
+        let now = self.shared.link.now();
+        let mut state = self.state();
+        let result = act(&mut state.core, now);
+        let due = state.core.poll_at();
+        let is_late = due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed));
+        drop(state);
+        if is_late {
+            self.wake();
+        }
+        result
+    }
+}
+
+impl Driver {
+    /// Runs for as long as the task lives. Never ends by itself.
+    pub async fn run(self) {
+        let shared = &self.host.shared;
+        loop {
+            let now = shared.link.now();
+            let (more, due) = {
+                let mut state = self.host.state();
+                let more = state.core.poll(now);
+                state.armed = state.core.poll_at();
+                (more, state.armed)
+            };
+            if more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match due {
+                Some(due) => {
+                    tokio::select! {
+                        () = shared.work.notified() => {}
+                        () = tokio::time::sleep(due.since(now)) => {}
+                    }
+                }
+                None => shared.work.notified().await,
+            }
+        }
+    }
+}
