@@ -1,9 +1,16 @@
 //! Health checks of destinations.
 //!
 //! ```text
-//!   net   what probes are made over: TCP, UDP and pings to a target (trait Network; System: the host's own sockets)
+//!   core     when to probe and what a result means, in virtual time; weight: one slot for each writer
+//!   spec     what is to be checked; outcome: what came of a probe; text: what servers say, made fit to be shown
+//!   net      what probes are made over: TCP, UDP and pings to a target (trait Network; System: the host's own sockets)
 //! ```
 
 #![forbid(unsafe_code)]
 
+pub mod core;
 pub mod net;
+pub mod outcome;
+pub mod spec;
+pub mod text;
+pub mod weight;

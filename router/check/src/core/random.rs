@@ -1,0 +1,27 @@
+//! SplitMix64: enough to spread probes in time.
+
+use uvs_director::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From zero to below `max`.
+    pub(crate) fn below(&mut self, max: Duration) -> Duration {
+        let nanos = (max.as_nanos() * u128::from(self.next())) >> 64;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// `duration`, longer or shorter by up to `percent`.
+    pub(crate) fn around(&mut self, duration: Duration, percent: u8) -> Duration {
+        let range = duration.saturating_mul(u32::from(percent)) / 100;
+        duration.saturating_sub(range) + self.below(range.saturating_mul(2))
+    }
+}

@@ -1,0 +1,240 @@
+//! What the core keeps: services, destinations, checks and probes, each in a list and known by its index.
+
+use core::net::SocketAddr;
+use std::sync::Arc;
+
+use uvs_director::spec::ServiceKey;
+use uvs_director::{Duration, Instant};
+
+use super::damping::Damping;
+use super::event::State;
+use super::streak::{Health, Streak};
+use crate::spec::{CheckPlan, Kind, Passive, Policy, ProbeSpec, Quorum, Unmade};
+use crate::weight::{Share, Slots};
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) key: ServiceKey,
+    pub(crate) quorum: Quorum,
+    pub(crate) policy: Policy,
+    /// Its destinations, in the order of the plan.
+    pub(crate) destinations: Vec<usize>,
+    /// Whether it has its quorum; `None` until that is known.
+    pub(crate) held: Option<bool>,
+    /// Whether the backups serve.
+    pub(crate) backup: bool,
+    /// When that was looked at last.
+    pub(crate) settled: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) addr: SocketAddr,
+    pub(crate) service: usize,
+    pub(crate) backup: bool,
+    pub(crate) checks: Vec<usize>,
+    pub(crate) slots: Slots,
+    pub(crate) damping: Damping,
+    /// Whether all of its checks are up, as far as is known.
+    pub(crate) up: bool,
+    /// Until when it is held out of service for its flaps.
+    pub(crate) held_until: Option<Instant>,
+    /// Whether it counts for the quorum: up and not held.
+    pub(crate) in_service: bool,
+    /// When that changed last.
+    pub(crate) since: Instant,
+    /// How often it went out of service.
+    pub(crate) flaps: u64,
+    /// When its slow start began.
+    pub(crate) slow_start: Option<Instant>,
+    /// Whether a check was down since it was last in service: to come back from that is a recovery.
+    pub(crate) was_down: bool,
+    /// What the director was last told, if anything.
+    pub(crate) told: Option<u32>,
+    /// What its service knew of it when it was last settled.
+    pub(crate) settled: Option<(bool, bool, bool, Slots)>,
+    /// Of its timer.
+    pub(crate) stamp: u64,
+}
+
+/// How often a check came to which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Successes.
+    pub passed: u64,
+    /// Failures.
+    pub failed: u64,
+    /// Probes that could not be made.
+    pub unmade: u64,
+    /// Probes without a result in time.
+    pub overdue: u64,
+}
+
+/// The last result of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// When it came.
+    pub at: Instant,
+    /// How long the probe took.
+    pub took: Duration,
+    /// What it found, fit to be shown.
+    pub text: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) name: Arc<str>,
+    pub(crate) destination: usize,
+    pub(crate) probe: usize,
+    pub(crate) rise: u32,
+    pub(crate) fall: u32,
+    pub(crate) unmade: Unmade,
+    /// What it counts for until its first result.
+    pub(crate) presumed: bool,
+    pub(crate) streak: Streak,
+    /// Why its probe cannot be made, if it cannot.
+    pub(crate) cannot: Option<String>,
+    /// When its state changed last.
+    pub(crate) since: Instant,
+    pub(crate) last: Option<Last>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) flaps: u64,
+    /// The weight that it says, where it says one.
+    pub(crate) script: Option<Share>,
+    /// When the server's certificate expires, in seconds since 1970.
+    pub(crate) expires: Option<i64>,
+    /// Of passive checks.
+    pub(crate) inhibition: Inhibition,
+}
+
+/// How a passive check keeps its destination out of service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inhibition {
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// How long the last one was to be; zero: there was none.
+    pub(crate) length: Duration,
+    /// Until when nothing is tried.
+    pub(crate) until: Instant,
+    /// When the last one ended.
+    pub(crate) ended: Instant,
+}
+
+impl Inhibition {
+    /// The next one: twice as long as the last one if that is not over for long.
+    pub(crate) fn begin(&mut self, spec: &Passive, again: bool, now: Instant) {
+        let soon = again || (!self.length.is_zero() && now.since(self.ended) < self.length * 2);
+        let length = if soon { self.length * 2 } else { spec.inhibit };
+        self.length = length.clamp(spec.inhibit, spec.inhibit_max.max(spec.inhibit));
+        self.until = now + self.length;
+        self.failures = 0;
+    }
+}
+
+impl Check {
+    pub(crate) fn new(
+        plan: &CheckPlan,
+        destination: usize,
+        probe: usize,
+        presumed: bool,
+        now: Instant,
+    ) -> Self {
+        let mut streak = Streak::default();
+        if matches!(plan.probe.kind, Kind::Passive(_)) {
+            streak.decide(Health::Up);
+        }
+        Self {
+            name: Arc::clone(&plan.name),
+            destination,
+            probe,
+            rise: plan.rise.max(1),
+            fall: plan.fall.max(1),
+            unmade: plan.unmade,
+            presumed,
+            streak,
+            cannot: None,
+            since: now,
+            last: None,
+            outcomes: Outcomes::default(),
+            flaps: 0,
+            script: None,
+            expires: None,
+            inhibition: Inhibition::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        if self.cannot.is_some() { State::Unmade } else { self.streak.health().into() }
+    }
+
+    /// Whether its destination may serve, as far as it goes.
+    pub(crate) fn serves(&self, kind: &Kind) -> bool {
+        if self.cannot.is_some() && self.unmade == Unmade::Down {
+            return false;
+        }
+        match self.streak.health() {
+            Health::Up => true,
+            Health::Down => false,
+            // An agent that has said nothing keeps nobody from anything.
+            Health::Unchecked => self.presumed || matches!(kind, Kind::Agent { .. }),
+        }
+    }
+
+    /// Whether the next result may change its mind, so that it is wanted soon.
+    pub(crate) fn in_transition(&self) -> bool {
+        self.streak.against() > 0 || (self.streak.health() == Health::Unchecked && self.cannot.is_none())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Probe {
+    pub(crate) spec: Arc<ProbeSpec>,
+    /// Who is told of its results.
+    pub(crate) checks: Vec<usize>,
+    /// What it is doing.
+    pub(crate) phase: Phase,
+    /// Of its timer.
+    pub(crate) stamp: u64,
+    /// When it was started last.
+    pub(crate) started: Option<Instant>,
+    /// How often in a row it could not be made.
+    pub(crate) unmade: u32,
+    /// By how much its last start was late.
+    pub(crate) late: Duration,
+}
+
+/// What a probe is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing, and nobody wants it to.
+    Idle,
+    /// It waits for this moment.
+    Due(Instant),
+    /// It is due since then, and waits for a place among those that run.
+    Waiting(Instant),
+    /// It runs, under this number, and has to be over by then.
+    Running(u64, Instant),
+}
+
+impl Probe {
+    pub(crate) fn new(spec: Arc<ProbeSpec>) -> Self {
+        Self {
+            spec,
+            checks: Vec::new(),
+            phase: Phase::Idle,
+            stamp: 0,
+            started: None,
+            unmade: 0,
+            late: Duration::ZERO,
+        }
+    }
+
+    /// Whether it is a process on this host, of which fewer may run.
+    pub(crate) fn is_process(&self) -> bool {
+        match &self.spec.kind {
+            Kind::Exec(_) => true,
+            Kind::Passive(passive) => matches!(*passive.confirm, Kind::Exec(_)),
+            _ => false,
+        }
+    }
+}

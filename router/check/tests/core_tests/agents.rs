@@ -1,0 +1,119 @@
+//! What servers say of their weight, and what the data path sees.
+
+use crate::*;
+use uvs_check::spec::{Exec, Passive};
+use uvs_check::weight::{Admin, Share, Writer};
+
+fn says(world: &mut World, host: u16, says: Says) {
+    world.answers(host, Answer::Says(says));
+    world.run(SECOND * 2);
+}
+
+fn agent() -> World {
+    let agent = check_of("agent", probe(Kind::Agent { send: Vec::new() }, 2));
+    let mut world = World::new(plan([service(80, vec![destination(1, vec![tcp(1), agent])])]));
+    world.answers(2, Answer::Fail);
+    world.run(SECOND * 2);
+    world
+}
+
+#[test]
+fn an_agent_that_is_not_reached_changes_nothing() {
+    let mut world = agent();
+    assert_eq!(world.weight(80, 1), 10);
+    says(&mut world, 2, Says { share: Some(Share::Percent(50)), ..Says::default() });
+    assert_eq!(world.weight(80, 1), 5);
+    world.answers(2, Answer::Fail);
+    world.run(SECOND * 10);
+    assert_eq!(world.weight(80, 1), 5);
+    says(&mut world, 2, Says::default());
+    assert_eq!(world.weight(80, 1), 5, "nor does one that does not mention it");
+    says(&mut world, 2, Says { share: Some(Share::Percent(100)), ..Says::default() });
+    assert_eq!(world.weight(80, 1), 10);
+}
+
+#[test]
+fn an_agent_says_down_at_once_and_up_only_for_itself() {
+    let mut world = agent();
+    says(&mut world, 2, Says { up: Some(false), ..Says::default() });
+    assert_eq!(world.weight(80, 1), 0);
+    world.answers(2, Answer::Fail);
+    world.run(SECOND * 5);
+    assert_eq!(world.weight(80, 1), 0, "an agent that dies after it said so leaves it down");
+    world.answers(1, Answer::Fail);
+    says(&mut world, 2, Says { up: Some(true), ..Says::default() });
+    world.run(SECOND * 5);
+    assert_eq!(world.weight(80, 1), 0, "up does not override a check that fails");
+    world.answers(1, Answer::Pass);
+    world.run(SECOND * 3);
+    assert_eq!(world.weight(80, 1), 10);
+}
+
+#[test]
+fn an_agent_drains_and_takes_it_back_and_is_asked_while_in_maintenance() {
+    let mut world = agent();
+    let admin = |admin| Says { admin: Some(admin), ..Says::default() };
+    for state in [Admin::Drain, Admin::Maint] {
+        says(&mut world, 2, admin(state));
+        assert_eq!(world.weight(80, 1), 0);
+        says(&mut world, 2, admin(Admin::Ready));
+        world.run(SECOND * 2);
+        assert_eq!(world.weight(80, 1), 10, "after {state}");
+    }
+    says(&mut world, 2, admin(Admin::Drain));
+    world.apply(plan([plain(1)]));
+    world.run(SECOND);
+    assert_eq!(world.weight(80, 1), 10, "what an agent said goes with it");
+}
+
+#[test]
+fn a_program_says_a_weight_and_takes_it_back_with_its_next_result() {
+    let exec = Exec { command: vec!["/bin/judge".into()], dynamic: true, environment: Vec::new() };
+    let check = check_of("exec", probe(Kind::Exec(exec.into()), 1));
+    let mut world = World::new(plan([service(80, vec![destination(1, vec![check])])]));
+    world.run(SECOND);
+    assert_eq!(world.weight(80, 1), 10);
+    says(&mut world, 1, Says { share: Some(Share::Weight(3)), ..Says::default() });
+    assert_eq!(world.weight(80, 1), 3);
+    let view = world.core.view();
+    assert_eq!(view[0].destinations[0].by, Writer::Script);
+    // One failure, as of a timeout, is not enough to go down; the weight it had said does not grow, and does not stay.
+    world.answers(1, Answer::Fail);
+    world.run(SECOND);
+    assert_eq!(world.weight(80, 1), 10);
+    world.answers(1, Answer::Pass);
+    world.run(SECOND);
+    assert_eq!(world.weight(80, 1), 10);
+}
+
+#[test]
+fn what_the_data_path_sees_inhibits_for_a_bounded_time_that_ends_with_a_probe() {
+    let passive = Passive {
+        failures: 3,
+        inhibit: SECOND * 5,
+        inhibit_max: SECOND * 40,
+        confirm: Box::new(Kind::Tcp(Talk::default())),
+    };
+    let check = check_of("passive", probe(Kind::Passive(passive), 1));
+    let mut world = World::new(plan([service(80, vec![destination(1, vec![check])])]));
+    world.run(SECOND * 10);
+    assert_eq!(world.weight(80, 1), 10);
+    assert_eq!(world.probed, [], "while all is well nothing is probed");
+    let index = world.core.find(&key(80), addr(1)).unwrap();
+    for answered in [false, false, true, false, false] {
+        world.core.observe(index, answered, world.now);
+    }
+    world.run(SECOND);
+    assert_eq!(world.weight(80, 1), 10, "an answer in between begins anew");
+    world.core.observe(index, false, world.now);
+    world.answers(1, Answer::Fail);
+    let began = world.now;
+    world.run(Duration::ZERO);
+    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Down, 0));
+    world.run(SECOND * 200);
+    let tries: Vec<u64> = world.probed.iter().map(|(at, _)| at.since(began).as_secs()).collect();
+    assert_eq!(tries, [5, 15, 35, 75, 115, 155, 195], "5, 10, 20, 40 and then 40 s");
+    world.answers(1, Answer::Pass);
+    world.run(SECOND * 40);
+    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Up, 10));
+}
