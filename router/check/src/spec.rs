@@ -50,12 +50,8 @@ pub enum Kind {
     Tcp(Talk),
     /// HTTP or HTTPS.
     Http(Box<Http>),
-    /// The standard health service of gRPC (grpc.health.v1).
-    Grpc(Grpc),
     /// A datagram, and maybe its answer.
     Udp(Talk),
-    /// A question to a name server.
-    Dns(Dns),
     /// An ICMP echo.
     Ping(Echo),
     /// A program.
@@ -83,9 +79,7 @@ impl Kind {
                     "http"
                 }
             }
-            Self::Grpc(_) => "grpc",
             Self::Udp(_) => "udp",
-            Self::Dns(_) => "dns",
             Self::Ping(_) => "ping",
             Self::Exec(_) => "exec",
             Self::Agent { .. } => "agent",
@@ -156,30 +150,6 @@ pub struct Tls {
     pub verify: bool,
     /// A PEM file with the authorities that are trusted; `None`: those of the system.
     pub ca: Option<PathBuf>,
-}
-
-/// A question to the health service of gRPC.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Grpc {
-    /// The name of the service that is asked about; empty: the server as a whole.
-    pub service: String,
-    /// The `:authority`; `None`: address and port.
-    pub host: Option<String>,
-    /// Over TLS, and how.
-    pub tls: Option<Tls>,
-}
-
-/// A question to a name server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Dns {
-    /// The name that is asked for.
-    pub name: String,
-    /// The type of record, such as A.
-    pub record: String,
-    /// Over TCP in place of UDP.
-    pub tcp: bool,
-    /// Whether an answer without records, or that there is no such name, is a failure.
-    pub answers: bool,
 }
 
 /// A program that judges: exit status 0 is a success, 1 a failure (MISC_CHECK of keepalived).
