@@ -98,10 +98,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     // Dropped, it takes the device, and the addresses on it, away.
     let device = open_device(&args.device)?;
     let_any_source_in(&args.device)?;
-    hold_vips(&runtime, &args)?;
+    hold_vips(&runtime, &args, Turn::First)?;
     // The last: with it packets come in.
     let program = attach(&runtime, &args)?;
-    drop(runtime);
     let tunnels = match sockets {
         Err(error) if program.is_some() && lacks_right(&error) => {
             tracing::warn!("fragments and odd packets are refused: {error}");
@@ -119,7 +118,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         args.device
     );
     let queue = device.queues().first().context("a device has at least one queue")?;
-    let mut counters = receive::pump(&tunnels, &signals, queue, &args.vip, || is_there(&device))?;
+    let look = || {
+        is_there(&device)?;
+        // Others may take an address away, and without it this host answers nothing.
+        hold_vips(&runtime, &args, Turn::Again)
+    };
+    let mut counters = receive::pump(&tunnels, &signals, queue, &args.vip, look)?;
     let by_program = program.as_ref().map(Decapsulator::counters).unwrap_or_default();
     counters.decapsulated += by_program.packets;
     counters.congested += by_program.congested;
@@ -210,15 +214,30 @@ fn let_any_source_in(device: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives the device those VIPs that this host does not have yet.
-fn hold_vips(runtime: &tokio::runtime::Runtime, args: &Args) -> Result<()> {
+/// When the VIPs are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Again,
+}
+
+/// Gives the device those VIPs that this host does not have.
+fn hold_vips(runtime: &tokio::runtime::Runtime, args: &Args, turn: Turn) -> Result<()> {
     runtime.block_on(async {
         let net = Net::new()?;
         let here = net.addresses().await?;
         for &vip in &args.vip {
             if !here.iter().any(|(_, prefix)| prefix.addr() == vip) {
                 net.add_address(&args.device, Prefix::host(vip)).await?;
-                tracing::info!(%vip, device = args.device, "added the VIP");
+                match turn {
+                    Turn::First => tracing::info!(%vip, device = args.device, "added the VIP"),
+                    Turn::Again => {
+                        tracing::warn!(%vip, device = args.device, "the VIP was removed from this host: added it again");
+                    }
+                }
+            }
+            if turn == Turn::Again {
+                continue;
             }
             // Over IPv6 a host answers for the addresses of the link that is asked, and of no other.
             let on_our_segment = vip.is_ipv4()

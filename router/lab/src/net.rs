@@ -119,6 +119,14 @@ impl Net<'_> {
         self.call(async |net| net.add_address(name, address).await)
     }
 
+    /// Takes an address from an interface.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has no such address.
+    pub fn remove_address(self, name: &str, address: Prefix) -> Result<()> {
+        self.call(async |net| net.remove_address(net.link_index(name).await?, address).await)
+    }
+
     /// Adds a route by way of `via`.
     ///
     /// # Errors

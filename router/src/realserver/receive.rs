@@ -19,7 +19,7 @@ use super::inner::{self, Drop, behind_ipv4, left_to_the_receiver};
 
 /// Packets taken from a socket before the others and signals are looked at again.
 const BUDGET: usize = 256;
-/// How often it is looked whether the device is there.
+/// How often it is looked whether device and VIPs are there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes that may wait in a socket; the kernel drops, and counts, what comes beyond.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -153,7 +153,7 @@ impl Tunnel {
     }
 }
 
-/// Unpacks until a signal comes. Asks once a second whether all `is_there` that it needs.
+/// Unpacks until a signal comes. Once a second `look` sees that what it needs is there.
 ///
 /// # Errors
 /// A socket fails for good, or something is not there any more.
@@ -162,7 +162,7 @@ pub(super) fn pump(
     signals: &SignalFd,
     queue: &Queue,
     vips: &[IpAddr],
-    is_there: impl Fn() -> Result<()>,
+    look: impl Fn() -> Result<()>,
 ) -> Result<Counters> {
     // Signals come as readable events, so the handle is never pulled.
     let stop = StopHandle::new()?;
@@ -176,7 +176,7 @@ pub(super) fn pump(
     loop {
         poller.wait(Some(LOOK_EVERY))?;
         if looked.elapsed() >= LOOK_EVERY {
-            is_there()?;
+            look()?;
             looked = Instant::now();
         }
         if signals.read_signal().context("cannot read signals")?.is_some() {

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use uvs_director::spec::Prefix;
 use uvs_lab::capture::Capture;
 use uvs_lab::director::Decapsulator;
 use uvs_lab::net::{End, connect};
@@ -322,4 +323,23 @@ fn without_its_device_it_ends_so_that_it_is_started_again() {
     let status = process.wait(PATIENCE).unwrap();
     assert!(!status.success(), "{status}");
     assert!(process.log().contains("uvs-rs0 is gone"), "{}", process.log());
+}
+
+#[test]
+fn a_vip_that_is_taken_away_is_added_again() {
+    let Some(_turn) = turn() else { return };
+    let network = Network::new();
+    let process = network.decapsulate(&uvs(), &[]);
+    let holds = |vip: IpAddr| {
+        network.server.net().addresses().unwrap().iter().any(|(_, prefix)| prefix.addr() == vip)
+    };
+    for vip in [IpAddr::from(VIP), IpAddr::from(VIP_V6)] {
+        network.server.net().remove_address("uvs-rs0", Prefix::host(vip)).unwrap();
+        assert!(!holds(vip), "{vip}");
+        eventually("the VIP is back", || holds(vip).then_some(()));
+    }
+    let _running = network.direct();
+    network.exercise(1 << 20);
+    let said = end(process);
+    assert_eq!(said.matches("added it again").count(), 2, "{said}");
 }
