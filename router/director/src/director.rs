@@ -11,6 +11,7 @@ mod control;
 mod error;
 mod flows;
 pub(crate) mod inspect;
+mod local;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 pub(crate) mod conflicts;
 pub(crate) mod error_limit;
 pub(crate) mod lane;
+pub(crate) mod local;
 pub(crate) mod memo;
 pub(crate) mod messages;
 pub(crate) mod neighbor;

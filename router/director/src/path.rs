@@ -16,6 +16,8 @@ pub(crate) mod find;
 pub(crate) mod gather;
 pub(crate) mod icmp;
 pub(crate) mod ip_options;
+pub(crate) mod local_in;
+pub(crate) mod local_out;
 pub(crate) mod marks;
 pub(crate) mod node;
 pub(crate) mod output;

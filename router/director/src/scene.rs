@@ -19,6 +19,7 @@ use crate::flow_cache::Passed;
 use crate::flows::Flows;
 use crate::net::conflicts::Conflicts;
 use crate::net::error_limit::ErrorLimit;
+use crate::net::local::Local;
 use crate::net::neighbor::Neighbors;
 use crate::net::path_mtu::PathMtus;
 use crate::net::reassembly::Reassembly;
@@ -48,6 +49,8 @@ pub(crate) struct Tables {
     /// New connections by NAT between stations of one subnet.
     pub(crate) hairpins: AtomicU64,
     pub(crate) talks: Talks,
+    /// The director's own sockets.
+    pub(crate) local: Local,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
     /// Where packets pass by.
@@ -72,6 +75,7 @@ impl Tables {
             servers: Servers::default(),
             hairpins: AtomicU64::new(0),
             talks: Talks::new(&limits, seed),
+            local: Local::default(),
             next_ip_id: AtomicU32::new(seed as u32),
             flows: None,
         }

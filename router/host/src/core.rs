@@ -82,7 +82,7 @@ impl Core {
         let key = (spec.transport, binding.port);
         let seed = self.random();
         let stack = Stack::new(spec, binding, buffers, seed, now, &*self.link);
-        self.memory += stack.memory;
+        self.memory += buffers.total();
         self.stacks.insert(key, stack);
         self.run(key, now);
         Ok(key)
@@ -92,7 +92,7 @@ impl Core {
     pub fn close(&mut self, key: Key, now: Instant) {
         let Some(mut stack) = self.stacks.remove(&key) else { return };
         stack.reset(&mut self.frame, &*self.link, now);
-        self.memory -= stack.memory;
+        self.memory -= stack.buffers.total();
         self.link.close(key.0, key.1);
     }
 

@@ -1,7 +1,6 @@
 //! Ping: ICMP echo of either family.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 use smoltcp::phy::ChecksumCapabilities;
@@ -9,11 +8,11 @@ use smoltcp::socket::icmp;
 use smoltcp::wire::{
     Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpAddress,
 };
-use uvs_director::local::{Transport, Way};
+use uvs_director::local::Transport;
 
 use crate::core::Key;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Peer};
 use crate::stack::{Buffers, Stack};
 
 /// Length of the header of an echo message.
@@ -26,12 +25,13 @@ pub struct Ping {
 }
 
 impl Host {
-    /// A socket that pings `peer` that way; by direct routing or through a tunnel the VIP at a destination.
+    /// A socket that pings `peer`, whose port says nothing; by direct routing or through a tunnel the VIP at a
+    /// destination.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn ping(&self, peer: IpAddr, way: Way, buffers: Buffers) -> Result<Ping, Error> {
-        let key = self.open(Transport::Echo, SocketAddr::new(peer, 0), way, buffers)?;
+    pub fn ping(&self, peer: Peer, may_fragment: bool, buffers: Buffers) -> Result<Ping, Error> {
+        let key = self.open(Transport::Echo, peer, may_fragment, buffers)?;
         Ok(Ping { host: self.clone(), key })
     }
 }

@@ -1,7 +1,7 @@
 //! The handle that sockets are made with, and the task that keeps them going.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,6 +12,24 @@ use crate::core::{Core, Key, Usage};
 use crate::error::Error;
 use crate::link::Link;
 use crate::stack::Buffers;
+
+/// Whom a socket speaks to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Whom: the VIP, if it goes by way of a destination.
+    pub addr: SocketAddr,
+    /// Which way.
+    pub way: Way,
+    /// The address of the director that it speaks from; `None`: the one that routes say.
+    pub source: Option<IpAddr>,
+}
+
+impl Peer {
+    /// Straight to that address.
+    pub const fn direct(addr: SocketAddr) -> Self {
+        Self { addr, way: Way::Direct, source: None }
+    }
+}
 
 /// Makes sockets. Clones are the same host.
 #[derive(Clone)]
@@ -63,11 +81,12 @@ impl Host {
     pub(crate) fn open(
         &self,
         transport: Transport,
-        peer: SocketAddr,
-        way: Way,
+        Peer { addr, way, source }: Peer,
+        may_fragment: bool,
         buffers: Buffers,
     ) -> Result<Key, Error> {
-        let spec = SocketSpec { transport, remote: peer.ip(), remote_port: peer.port(), way };
+        let spec =
+            SocketSpec { transport, remote: addr.ip(), remote_port: addr.port(), way, source, may_fragment };
         self.with(|core, now| core.open(&spec, buffers, now))
     }
 

@@ -31,7 +31,7 @@ mod udp;
 pub use crate::core::{Core, Key, Usage};
 pub use echo::Ping;
 pub use error::Error;
-pub use host::{Driver, Host};
+pub use host::{Driver, Host, Peer};
 pub use link::Link;
 pub use stack::{Buffers, Stack};
 pub use tcp::TcpStream;

@@ -15,8 +15,8 @@ use crate::link::Link;
 
 /// No path takes less (RFC 791), nor does IPv6 (RFC 8200).
 const SMALLEST_MTU: [u32; 2] = [68, 1280];
-/// smoltcp takes no larger device.
-const LARGEST_MTU: u32 = 9216;
+/// No packet is longer.
+const LARGEST_MTU: u32 = 65_535;
 /// Datagrams that wait to be received, of one socket.
 const DATAGRAMS: usize = 8;
 
@@ -61,8 +61,7 @@ pub struct Stack {
     mtu: u32,
     /// When it wants to run next.
     pub(crate) due: Option<Instant>,
-    /// What its buffers take.
-    pub(crate) memory: usize,
+    pub(crate) buffers: Buffers,
     /// What was found out last about packets that do not arrive.
     failure: Option<Error>,
     /// It sends nothing any more.
@@ -92,7 +91,8 @@ impl Stack {
         link: &dyn Link,
     ) -> Self {
         let (local, remote) = (IpAddress::from(binding.addr), IpAddress::from(spec.remote));
-        let mtu = bounded(binding.mtu, spec.remote.is_ipv6());
+        let mtu = if spec.may_fragment { u32::from(u16::MAX) } else { binding.mtu };
+        let mtu = bounded(mtu, spec.remote.is_ipv6());
         let mut interface = interface(local, mtu, seed, now, link);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = match spec.transport {
@@ -129,7 +129,7 @@ impl Stack {
             remote,
             mtu,
             due: None,
-            memory: buffers.total(),
+            buffers,
             failure: None,
             is_dead: false,
             over_since: None,
@@ -151,10 +151,10 @@ impl Stack {
         self.remote
     }
 
-    /// What fits into one packet behind an IP header and `header` bytes more.
+    /// What fits into its buffer, and into one packet behind an IP header and `header` bytes more.
     pub(crate) fn room(&self, header: usize) -> usize {
         let ip = if self.binding.addr.is_ipv4() { 20 } else { 40 };
-        (self.mtu as usize).saturating_sub(ip + header)
+        (self.mtu as usize).saturating_sub(ip + header).min(self.buffers.send)
     }
 
     /// Lets it receive that packet, if there is one, send what it has to say, and look at its timers.
@@ -189,6 +189,7 @@ impl Stack {
             },
             // There is too much at the moment: as if it had been lost on the way.
             DropReason::NeighborQueueFull | DropReason::NeighborLimit => {}
+            DropReason::Unreachable => self.give_up(Error::Failed(Failure::NoNeighbor)),
             other => self.give_up(Error::Dropped(other)),
         }
     }

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use smoltcp::socket::tcp::{RecvError, State};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use uvs_director::local::{Transport, Way};
+use uvs_director::local::Transport;
 
 use crate::core::Key;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Peer};
 use crate::stack::{Buffers, Stack};
 
 /// A connection of the director's own. Dropped before both sides have ended it, it is reset.
@@ -28,12 +28,12 @@ impl Host {
     ///
     /// # Errors
     /// The connection was refused, cannot be made, or a router says that it leads nowhere.
-    pub async fn connect(&self, peer: SocketAddr, way: Way, buffers: Buffers) -> Result<TcpStream, Error> {
-        let key = self.open(Transport::Tcp, peer, way, buffers)?;
+    pub async fn connect(&self, peer: Peer, buffers: Buffers) -> Result<TcpStream, Error> {
+        let key = self.open(Transport::Tcp, peer, false, buffers)?;
         let local = self.with(|core, _| core.stack(key).map(|stack| stack.binding));
-        let local = local.map_or(peer, |binding| SocketAddr::new(binding.addr, binding.port));
+        let local = local.map_or(peer.addr, |binding| SocketAddr::new(binding.addr, binding.port));
         // From here on it is closed with the stream.
-        let stream = TcpStream { host: self.clone(), key, local, peer };
+        let stream = TcpStream { host: self.clone(), key, local, peer: peer.addr };
         poll_fn(|cx| stream.poll_connected(cx)).await?;
         Ok(stream)
     }

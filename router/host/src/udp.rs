@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 
 use smoltcp::socket::udp;
 use smoltcp::wire::IpEndpoint;
-use uvs_director::local::{Transport, Way};
+use uvs_director::local::Transport;
 
 use crate::core::Key;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Peer};
 use crate::stack::{Buffers, Stack};
 
 /// Length of a UDP header.
@@ -28,9 +28,9 @@ impl Host {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn udp(&self, peer: SocketAddr, way: Way, buffers: Buffers) -> Result<UdpSocket, Error> {
-        let key = self.open(Transport::Udp, peer, way, buffers)?;
-        Ok(UdpSocket { host: self.clone(), key, peer })
+    pub fn udp(&self, peer: Peer, buffers: Buffers) -> Result<UdpSocket, Error> {
+        let key = self.open(Transport::Udp, peer, true, buffers)?;
+        Ok(UdpSocket { host: self.clone(), key, peer: peer.addr })
     }
 }
 
@@ -44,10 +44,10 @@ impl UdpSocket {
         })
     }
 
-    /// Sends a datagram. What is there on the way that does not take more is lost, as datagrams are.
+    /// Sends a datagram, in fragments if need be.
     ///
     /// # Errors
-    /// It does not fit into one packet; or it is known by now that nothing arrives.
+    /// It does not fit into the socket's buffer; or it is known by now that nothing arrives.
     pub fn send(&self, bytes: &[u8]) -> Result<(), Error> {
         let port = self.peer.port();
         self.with(|stack| {

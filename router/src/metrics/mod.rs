@@ -175,6 +175,23 @@ fn totals(page: &mut Page, status: &Status) {
         "New connections by NAT between stations of one subnet, whose answers pass the director by.",
     )
     .sample(&[], status.hairpins);
+    let local = &status.local;
+    page.family("uvs_host_sockets", Kind::Gauge, "Sockets of the director's own that are open, for checks.")
+        .sample(&[], local.sockets);
+    let mut family = page.family(
+        "uvs_host_packets_total",
+        Kind::Counter,
+        "Packets of the director's own sockets. in: to them, out: from them.",
+    );
+    family.sample(&[("direction", "in")], local.in_packets);
+    family.sample(&[("direction", "out")], local.out_packets);
+    let mut family = page.family(
+        "uvs_host_bytes_total",
+        Kind::Counter,
+        "Bytes of the director's own sockets, IP headers included. in: to them, out: from them.",
+    );
+    family.sample(&[("direction", "in")], local.in_bytes);
+    family.sample(&[("direction", "out")], local.out_bytes);
 }
 
 /// Which counter a family shows: of clients' packets, destinations' packets...

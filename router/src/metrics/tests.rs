@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use uvs_director::PortId;
 use uvs_director::spec::{DestinationSpec, Protocol, SchedulerSpec, ServiceSpec};
-use uvs_director::view::{AddressConflict, Rates};
+use uvs_director::view::{AddressConflict, LocalView, Rates};
 use uvs_plugin::{By, ModuleStatus, TrialStatus, Work};
 
 use super::*;
@@ -46,6 +46,7 @@ fn busy() -> Snapshot {
             neighbors: 7,
             neighbors_evicted: 13,
             hairpins: 14,
+            local: LocalView { sockets: 15, in_packets: 16, out_bytes: 17, ..LocalView::default() },
             evicted: vec![("half_open", 11), ("template", 0)],
             entries_dropped: 12,
             ..Status::default()
@@ -171,6 +172,9 @@ fn every_figure_is_on_the_page() {
         "uvs_neighbors 7",
         "uvs_neighbors_evicted_total 13",
         "uvs_hairpin_connections_total 14",
+        "uvs_host_sockets 15",
+        r#"uvs_host_packets_total{direction="in"} 16"#,
+        r#"uvs_host_bytes_total{direction="out"} 17"#,
         r#"uvs_entries_removed_total{cause="evicted",class="half_open"} 11"#,
         r#"uvs_entries_removed_total{cause="evicted",class="template"} 0"#,
         r#"uvs_entries_removed_total{cause="drop_entry",class="any"} 12"#,

@@ -51,6 +51,10 @@ pub struct SocketSpec {
     pub remote_port: u16,
     /// Which way.
     pub way: Way,
+    /// The address of the director that it speaks from; `None`: the one that routes say.
+    pub source: Option<IpAddr>,
+    /// What is longer than the link takes leaves in fragments.
+    pub may_fragment: bool,
 }
 
 /// What a socket was given.
@@ -89,7 +93,7 @@ pub enum OpenError {
     #[error("the director has no ports of its own to speak from")]
     NoPorts,
     /// All of them are in use.
-    #[error("all {0} ports that the director may speak from are in use")]
+    #[error("all {0} ports that the director may speak from are in use, or belong to services")]
     PortsInUse(usize),
     /// Nothing leads there.
     #[error("no route to {0}")]
@@ -97,6 +101,9 @@ pub enum OpenError {
     /// It is the director itself.
     #[error("{0} is an address of the director itself")]
     OwnAddress(IpAddr),
+    /// It is to speak from an address that is not the director's.
+    #[error("{0} is no address of the director")]
+    NotOurs(IpAddr),
     /// There is no address of that family, other than the VIP, to speak from.
     #[error("the director has no address to speak to {0} from")]
     NoAddress(IpAddr),

@@ -98,6 +98,8 @@ drop_reasons! {
     IcmpRateLimited => "icmp_rate_limited",
     /// The frame would leave through an interface of a kind it cannot (DR out of a layer 3 device).
     WrongLink => "wrong_link",
+    /// For a socket of the director's own, of which too many packets wait.
+    LocalQueueFull => "local_queue_full",
     /// ARP or ND that is not about an address of ours.
     ArpIgnored => "arp_ignored",
 }

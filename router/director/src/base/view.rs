@@ -116,6 +116,23 @@ pub struct NeighborView {
     pub mac: Option<crate::base::spec::MacAddr>,
 }
 
+/// The director as a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalView {
+    /// Sockets that are open.
+    pub sockets: usize,
+    /// How many of one transport there can be; 0 when it is none.
+    pub sockets_max: usize,
+    /// Packets that came for them, and their bytes.
+    pub in_packets: u64,
+    /// See above.
+    pub in_bytes: u64,
+    /// Packets that they sent, and their bytes, headers of tunnels not counted.
+    pub out_packets: u64,
+    /// See above.
+    pub out_bytes: u64,
+}
+
 /// Everything that metrics report about the engine as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -142,6 +159,8 @@ pub struct Status {
     pub neighbors: usize,
     /// Entries of it that made room for others at its limit, so far.
     pub neighbors_evicted: u64,
+    /// The director's own sockets.
+    pub local: LocalView,
     /// Stations that claimed an address of the director's.
     pub conflicts: Vec<AddressConflict>,
 }

@@ -17,8 +17,9 @@ use crate::path::discovery::{arp_input, discovery_input, is_discovery};
 use crate::path::gather::gather;
 use crate::path::icmp::is_icmp;
 use crate::path::ip_options::{self, Options};
+use crate::path::local_in::from_own_address;
 use crate::path::marks::mark_of;
-use crate::path::node::{icmp_to_us, refuse};
+use crate::path::node::{icmp_to_us, to_host};
 use crate::path::report::{Report, report};
 use crate::scene::Scene;
 
@@ -60,7 +61,7 @@ pub(crate) fn classify(
         || packet.dst.is_loopback()
         || packet.dst.is_unspecified()
     {
-        return Err(Verdict::Drop(DropReason::Martian));
+        return Err(from_own_address(scene, lane, frame, packet, is_group));
     }
     if !network.admits(packet.src, scene.port) {
         return Err(Verdict::Drop(DropReason::SpoofedSource));
@@ -170,6 +171,6 @@ fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet)
     }
     match Protocol::from_number(packet.protocol) {
         Some(protocol) => Ok(Class::Request(protocol)),
-        None => Err(refuse(scene, lane, frame, packet)),
+        None => Err(to_host(scene, lane, frame, packet)),
     }
 }

@@ -23,7 +23,7 @@ use crate::net::talks::Talk;
 use crate::path::begin::{enter, find_place, note_hairpin};
 use crate::path::classify::Class;
 use crate::path::icmp::is_icmp;
-use crate::path::node::refuse;
+use crate::path::node::{refuse, to_host};
 use crate::path::related;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
@@ -96,13 +96,13 @@ fn request<'a>(
     protocol: Protocol,
 ) -> Result<Found<'a>, Verdict> {
     if !scene.snapshot.services.balance(packet) {
-        return Err(refuse(scene, lane, frame, packet));
+        return Err(to_host(scene, lane, frame, packet));
     }
     match admit(scene, lane, frame, packet, protocol) {
         Ok(Some(found)) => Ok(found),
         // A marked packet may be on its way to anybody.
         Ok(None) if !scene.snapshot.network.is_local(packet.dst) => transit(scene, lane, frame, packet),
-        Ok(None) => Err(refuse(scene, lane, frame, packet)),
+        Ok(None) => Err(to_host(scene, lane, frame, packet)),
         Err(reason) => Err(Verdict::Drop(reason)),
     }
 }

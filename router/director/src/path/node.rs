@@ -8,6 +8,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::path::icmp::is_icmp;
 use crate::path::ip_options::{self, Echo};
+use crate::path::local_in;
 use crate::path::output::{originate, output};
 use crate::path::report::{Report, report};
 use crate::path::target::Target;
@@ -35,7 +36,8 @@ pub(crate) fn icmp_to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, 
         return Verdict::Drop(DropReason::BadChecksum);
     }
     if !icmp::reply_echo_in_place(frame.bytes_mut(), packet) {
-        return Verdict::Drop(DropReason::NotHandled);
+        let mut packet = *packet;
+        return local_in::receive(scene, frame, &mut packet).unwrap_or(Verdict::Drop(DropReason::NotHandled));
     }
     frame.fragments = None;
     if ip_options::present(packet) {
@@ -65,6 +67,13 @@ pub(crate) fn deliver_here(
         return Verdict::Drop(DropReason::NotHandled);
     }
     refuse_as(scene, lane, frame, packet, Answered::Connection)
+}
+
+/// A packet to us that no service takes: one for a socket of the director's own, or it is refused.
+#[cold]
+pub(crate) fn to_host(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet) -> Verdict {
+    let mut copy = *packet;
+    local_in::receive(scene, frame, &mut copy).unwrap_or_else(|| refuse(scene, lane, frame, packet))
 }
 
 /// A packet to us that belongs to nobody: a reset for TCP (RFC 9293 section 3.5.2), port unreachable for UDP,

@@ -14,9 +14,9 @@ use crate::base::frame::Frame;
 use crate::base::spec::Forwarding;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
-use crate::path::begin;
 use crate::path::target::Target;
 use crate::path::tunnel::{quoted_tunnel, relay_about_tunnel};
+use crate::path::{begin, local_in};
 use crate::scene::Scene;
 use crate::track::connection::{ReplyKey, RequestKey};
 
@@ -29,8 +29,20 @@ fn is_followed(packet: &Packet, message: &[u8]) -> bool {
 /// An ICMP error to an address of ours: where it goes, quoting what went there.
 ///
 /// # Errors
-/// It is about nothing we know, or the client was told.
+/// It is about nothing we know, or who had sent that was told.
 pub(crate) fn to_request(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &Packet,
+) -> Result<Target, Verdict> {
+    about_connection(scene, lane, frame, packet).map_err(|verdict| match verdict {
+        Verdict::Drop(DropReason::IcmpUnrelated) => local_in::error(scene, frame, packet).unwrap_or(verdict),
+        other => other,
+    })
+}
+
+fn about_connection(
     scene: &Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,

@@ -149,6 +149,15 @@ pub(crate) fn encapsulate(
     Ok(hop)
 }
 
+/// The longest packet that fits into that tunnel, as [`encapsulate`] sees it.
+pub(crate) fn room_in_tunnel(scene: &Scene<'_>, to: Address, hop: &Hop, tunnel: Tunnel, is_v4: bool) -> u32 {
+    let mtu = scene.tables.path_mtus.of(to, hop.mtu, scene.now);
+    let outer = if to.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let overhead = u32::try_from(outer + shim_len(tunnel, false)).expect("headers are short");
+    let room = mtu.saturating_sub(overhead);
+    if is_v4 || scene.snapshot.options.compat_ipvs { room } else { room.max(SMALLEST_MTU_V6) }
+}
+
 /// Puts the headers of the tunnel in front of a GSO packet, once for all its packets: whoever cuts it gives them to
 /// each (see [`Frame::cut`]), with lengths and checksums of its own.
 fn encapsulate_whole(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, way: Way) -> Result<(), Verdict> {
@@ -233,12 +242,8 @@ fn encapsulate_one(
     Ok(())
 }
 
-/// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the
-/// destination of a connection.
-pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> Option<Tunnelled> {
-    if !scene.snapshot.network.is_local(outer.src) || outer.fragment_offset != 0 {
-        return None;
-    }
+/// The packet in a tunnel packet that an ICMP error quotes, and where it starts.
+pub(crate) fn unwrap_quote(quote: &[u8], outer: &Packet) -> Option<(usize, Packet)> {
     let start = usize::from(outer.header_len);
     let (protocol, shim) = match outer.protocol {
         ipv4::PROTOCOL_IPIP | ipv6::PROTOCOL_IPV6 => (outer.protocol, 0),
@@ -258,6 +263,17 @@ pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> 
     if protocol_of(&inner) != protocol {
         return None;
     }
+    Some((offset, inner))
+}
+
+/// Whether `outer`, which an ICMP error quotes as `quote`, is a packet that we put into a tunnel to the
+/// destination of a connection.
+pub(crate) fn quoted_tunnel(scene: &Scene<'_>, quote: &[u8], outer: &Packet) -> Option<Tunnelled> {
+    if !scene.snapshot.network.is_local(outer.src) || outer.fragment_offset != 0 {
+        return None;
+    }
+    let (offset, inner) = unwrap_quote(quote, outer)?;
+    let shim = offset - usize::from(outer.header_len);
     let key = RequestKey::of(&inner);
     let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
     let connection = shard.get(shard.request(&key)?);

@@ -4,6 +4,7 @@ use uvs_wire::Packet;
 
 use crate::net::lane::Lane;
 use crate::net::neighbor::Waiting;
+use crate::path::local_in;
 use crate::path::report::{Report, report, report_quoted};
 use crate::path::translate;
 use crate::path::tunnel::{Tunnelled, quoted_tunnel};
@@ -15,6 +16,9 @@ pub(crate) fn report_unreachable(scene: &Scene<'_>, lane: &mut Lane, waiting: Wa
     let Ok(mut packet) = Packet::parse(frame.bytes()) else { return };
     if let Some((addr, port)) = asked_for {
         translate::back(&mut frame, &mut packet, addr, port);
+    }
+    if local_in::unreachable(scene, frame.bytes(), &packet) {
+        return;
     }
     // What we had put into a tunnel comes from us: who sent what is inside is told.
     if let Some(Tunnelled { offset, inner, .. }) = quoted_tunnel(scene, frame.bytes(), &packet) {

@@ -13,7 +13,14 @@ use crate::stack::Buffers;
 
 fn to(peer: &str, remote_port: u16) -> SocketSpec {
     let remote: IpAddr = peer.parse().unwrap();
-    SocketSpec { transport: Transport::Tcp, remote, remote_port, way: Way::Direct }
+    SocketSpec {
+        transport: Transport::Tcp,
+        remote,
+        remote_port,
+        way: Way::Direct,
+        source: None,
+        may_fragment: false,
+    }
 }
 
 /// Sends `len` bytes to the echo server, reads them back, ends both directions; how long that took.
