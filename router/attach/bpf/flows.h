@@ -68,6 +68,7 @@ enum mark {
 	FINISHED = 2,		/* one with FIN has passed */
 	RESET = 4,		/* one with RST */
 	SHUT = 8,		/* packets are on their way through the director: the next must not overtake them */
+	PASSED = 16,		/* a packet has passed */
 };
 
 /* Where the packet does not need the address, it is the destination's all the same: for the director that comes next. */

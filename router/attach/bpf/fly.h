@@ -17,6 +17,7 @@ struct packet {
 	__u8 checksummed;	/* has an L4 checksum */
 	__u8 train;		/* several packets in one */
 	__u8 fragment;		/* the first of several */
+	__u8 special;		/* the director handles it, whatever its flow says */
 };
 
 struct tcp {
@@ -60,7 +61,7 @@ static __always_inline int reach(struct __sk_buff *skb, __u32 length)
 }
 
 /* Reads ports, flags and lengths. `l4` is followed by at least 20 bytes of a TCP packet, 8 of UDP. */
-static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, struct packet *packet, __be16 *source,
+static __always_inline void read_l4(const struct __sk_buff *skb, const void *l4, struct packet *packet, __be16 *source,
 				   __be16 *destination)
 {
 	__u32 network = packet->header - ETH_HLEN, header, length;
@@ -73,9 +74,8 @@ static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, 
 		packet->flags = tcp->flags;
 		packet->checksummed = 1;
 		header = (tcp->offset >> 4) * 4;
-		/* One of these every packet has that means anything. */
-		if (header < sizeof(*tcp) || !(tcp->flags & (TCP_ACK | TCP_FIN | TCP_RST)))
-			return 0;
+		/* One of these flags every packet has that means anything. */
+		packet->special |= header < sizeof(*tcp) || !(tcp->flags & (TCP_ACK | TCP_FIN | TCP_RST));
 	} else {
 		const struct udp *udp = l4;
 
@@ -86,14 +86,11 @@ static __always_inline int read_l4(const struct __sk_buff *skb, const void *l4, 
 		header = sizeof(*udp);
 		length = bpf_ntohs(udp->length);
 		/* Of the whole datagram, and of all of those in one: that of a fragment says nothing here. */
-		if (length < header || (!packet->fragment && network + length > packet->length))
-			return 0;
+		packet->special |= length < header || (!packet->fragment && network + length > packet->length);
 	}
-	if (packet->length < network + header || packet->length + ETH_HLEN > skb->len)
-		return 0;
+	packet->special |= packet->fragment || packet->length < network + header || packet->length + ETH_HLEN > skb->len;
 	packet->train = skb->gso_size != 0;
 	packet->wire = skb->gso_size ? network + header + skb->gso_size : packet->length;
-	return 1;
 }
 
 /* Whether the director has to know of a packet. */
@@ -145,6 +142,9 @@ static __always_inline void tell(struct event *event, struct flow *flow, const s
 		__sync_fetch_and_or(&flow->marks, FINISHED);
 	if (packet->flags & TCP_RST)
 		__sync_fetch_and_or(&flow->marks, RESET);
+	/* Of the first one there is always something to tell. */
+	if (!(flow->marks & PASSED))
+		__sync_fetch_and_or(&flow->marks, PASSED);
 }
 
 /* As many as `gates` has room for. */
@@ -188,12 +188,72 @@ static __always_inline int miss(struct __sk_buff *skb, struct flow *flow, int wh
 			__sync_fetch_and_or(&flow->marks, SHUT);
 	}
 	next = ((old >> 16) + 1) << 16 | (segments & 0xffff);
-	/* Another CPU has one, too: who of both is last, nobody knows, and no ticket says so. */
-	if (__sync_val_compare_and_swap(&flow->ticket, old, next) != old)
+	/* Another CPU has one, too: who of both is last, nobody knows. Both have an old ticket then, which opens nothing. */
+	if (__sync_val_compare_and_swap(&flow->ticket, old, next) != old) {
 		__sync_fetch_and_add(&flow->ticket, 1 << 16);
-	else
-		bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), next >> 16);
+		next = old;
+	}
+	bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), next >> 16);
 	return MISS;
+}
+
+/*
+ * Sends a packet to the director whose headers are not those of one that passes: options, extension headers, a fragment. None
+ * behind it may overtake it if its flow is in the cache.
+ */
+static __always_inline int detour4(struct __sk_buff *skb, const struct iphdr *ip)
+{
+	const __u32 length = (*(__u8 *)ip & 0xf) * 4;
+	struct key4 key = { .source = ip->saddr, .destination = ip->daddr, .protocol = ip->protocol };
+	struct flow4 *found;
+	__be16 ports[2];
+
+	if (*(__u8 *)ip >> 4 != 4 || length < sizeof(*ip) || ip->frag_off & bpf_htons(0x1fff))
+		return MISS;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + length, ports, sizeof(ports)))
+		return MISS;
+	key.source_port = ports[0];
+	key.destination_port = ports[1];
+	found = bpf_map_lookup_elem(&flows4, &key);
+	return found ? miss(skb, &found->flow, 1) : MISS;
+}
+
+/* Extension headers that are looked behind. */
+#define EXTENSIONS 4
+
+static __always_inline int detour6(struct __sk_buff *skb, const struct ipv6hdr *ip)
+{
+	struct {
+		__u8 next;
+		__u8 length;
+		__be16 offset;
+	} header;
+	__u32 at = ETH_HLEN + sizeof(*ip), i;
+	struct flow6 *found;
+	struct key6 key;
+	__be16 ports[2];
+	__u8 next = ip->nexthdr;
+
+	__builtin_memcpy(key.source, &ip->saddr, 16);
+	__builtin_memcpy(key.destination, &ip->daddr, 16);
+	for (i = 0; i < EXTENSIONS && next != IPPROTO_TCP && next != IPPROTO_UDP; i++) {
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_FRAGMENT && next != IPPROTO_DSTOPTS)
+			return MISS;
+		if (bpf_skb_load_bytes(skb, at, &header, sizeof(header)))
+			return MISS;
+		/* Only the first fragment has ports. */
+		if (next == IPPROTO_FRAGMENT && header.offset & bpf_htons(0xfff8))
+			return MISS;
+		at += next == IPPROTO_FRAGMENT ? 8 : (header.length + 1) * 8;
+		next = header.next;
+	}
+	if ((next != IPPROTO_TCP && next != IPPROTO_UDP) || bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+		return MISS;
+	key.source_port = ports[0];
+	key.destination_port = ports[1];
+	key.protocol = next;
+	found = bpf_map_lookup_elem(&flows6, &key);
+	return found ? miss(skb, &found->flow, 1) : MISS;
 }
 
 /* Whether a flow holds, and for this packet; then the way that it takes. */
@@ -203,7 +263,7 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 	const __u32 *generation = bpf_map_lookup_elem(&destinations, &index);
 	struct way *way;
 
-	if (packet->fragment || !generation || *generation != flow->generation)
+	if (packet->special || !generation || *generation != flow->generation)
 		return 0;
 	index = flow->way & 0xffff;
 	way = bpf_map_lookup_elem(&ways, &index);
@@ -405,6 +465,8 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	ip = (void *)(ethernet + 1);
 	if ((void *)(ip + 1) + sizeof(struct udp) > (void *)(long)skb->data_end)
 		return MISS;
+	if (*(__u8 *)ip != 0x45)
+		return detour4(skb, ip);
 	packet.protocol = ip->protocol;
 	if (packet.protocol == IPPROTO_TCP) {
 		if (!reach(skb, headers + sizeof(struct tcp)))
@@ -416,9 +478,10 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	} else if (packet.protocol != IPPROTO_UDP) {
 		return MISS;
 	}
-	/* No options, nothing but the first of fragments, something left to live for, and a right checksum. */
-	if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x1fff) || ip->ttl <= 1 || sum_of(ip) != 0xffff)
+	/* Later fragments have no ports; what has a wrong checksum is dropped. */
+	if (ip->frag_off & bpf_htons(0x1fff) || sum_of(ip) != 0xffff)
 		return MISS;
+	packet.special = ip->ttl <= 1;
 	packet.fragment = !!(ip->frag_off & bpf_htons(0x2000));
 	packet.length = bpf_ntohs(ip->tot_len);
 	packet.tos = ip->tos;
@@ -427,8 +490,7 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	key.source = ip->saddr;
 	key.destination = ip->daddr;
 	key.protocol = packet.protocol;
-	if (!read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port))
-		return MISS;
+	read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port);
 	found = bpf_map_lookup_elem(&flows4, &key);
 	if (!found)
 		return MISS;
@@ -507,18 +569,18 @@ static __always_inline int fly6(struct __sk_buff *skb)
 		if ((void *)(ip + 1) + sizeof(struct tcp) > (void *)(long)skb->data_end)
 			return MISS;
 	} else if (packet.protocol != IPPROTO_UDP) {
-		return MISS;
+		return *(__u8 *)ip >> 4 == 6 ? detour6(skb, ip) : MISS;
 	}
-	if (*(__u8 *)ip >> 4 != 6 || ip->hop_limit <= 1)
+	if (*(__u8 *)ip >> 4 != 6)
 		return MISS;
+	packet.special = ip->hop_limit <= 1;
 	packet.length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	packet.tos = bpf_ntohl(*(__be32 *)ip) >> 20;
 	packet.ttl = ip->hop_limit - 1;
 	__builtin_memcpy(key.source, &ip->saddr, 16);
 	__builtin_memcpy(key.destination, &ip->daddr, 16);
 	key.protocol = packet.protocol;
-	if (!read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port))
-		return MISS;
+	read_l4(skb, ip + 1, &packet, &key.source_port, &key.destination_port);
 	found = bpf_map_lookup_elem(&flows6, &key);
 	if (!found)
 		return MISS;

@@ -129,6 +129,15 @@ pub struct Passed {
     pub is_whole: bool,
 }
 
+/// What a cache knows of one direction of a connection; nothing, if it does not hold it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// A packet has passed since it was placed.
+    pub has_passed: bool,
+    /// Those that come now are left to the director, as some before are on their way there.
+    pub is_shut: bool,
+}
+
 /// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table
 /// locked: they do not call the director, and take microseconds.
 pub trait FlowCache: Send + Sync {
@@ -139,8 +148,15 @@ pub trait FlowCache: Send + Sync {
     /// See [`NotPlaced`]; nothing of it is in the cache then, or only what was withdrawn before.
     fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced>;
 
+    /// Leaves packets of a connection to the director until all before are through, and makes an event of the first
+    /// that passes then, as if it were placed anew.
+    fn shut(&self, request: &FlowKey, reply: Option<&FlowKey>);
+
     /// Forgets a connection, if it knows it.
     fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>);
+
+    /// What has become of one direction.
+    fn progress(&self, key: &FlowKey) -> Progress;
 
     /// When the last packet passed, to within 20 ms; of either direction.
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant>;

@@ -22,7 +22,7 @@ use crate::base::time::{Duration, Instant};
 use crate::base::verdict::Verdict;
 use crate::flow_cache::{FlowCache, FlowKey, Passed};
 use crate::track::bypass::Bypass;
-use crate::track::cached::Cached;
+use crate::track::cached::{Cached, EPOCHS};
 use crate::track::connection::{Connection, RequestKey};
 use crate::track::table::{EntryId, Shard};
 use crate::track::tcp::TcpState;
@@ -33,7 +33,8 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 /// What the director keeps about its cache.
 pub(crate) struct Flows {
     pub(crate) cache: Arc<dyn FlowCache>,
-    /// 1 to 127, around and around: a connection of 127 changes ago is not placed anew, and passes the director.
+    /// 1 to [`EPOCHS`], around and around: a connection of so many changes ago is not placed anew, and passes the
+    /// director.
     pub(crate) epoch: AtomicU8,
     /// Until when the cache is not asked again, in nanoseconds: for any connection, for embryonic ones.
     full_until: [AtomicU64; 2],
@@ -81,7 +82,7 @@ impl Flows {
 
     /// What was placed, of one destination or at all, holds no more.
     pub(crate) fn withdraw(&self, destination: Option<u32>) {
-        let next = |epoch| Some(if epoch == 127 { 1 } else { epoch + 1 });
+        let next = |epoch| Some(if epoch == EPOCHS { 1 } else { epoch + 1 });
         // First the epoch: see the head of this file.
         let _ = self.epoch.fetch_update(AcqRel, Acquire, next);
         self.cache.withdraw(destination);
@@ -119,6 +120,32 @@ impl Flows {
         }
     }
 
+    /// A packet of a direction that was placed open has come to the director, although none should be on its way.
+    /// `is_numbered`: the cache gave it a ticket.
+    ///
+    /// One without came before the connection was placed, a repeated SYN, say, and waited; one with a ticket has shut
+    /// the direction, if it is of this connection and not of one before between the same ends. Whatever has waited
+    /// while others passed is too late; while none did, none does before it has left.
+    #[cold]
+    pub(crate) fn is_overtaken(
+        &self,
+        connection: &mut Connection,
+        is_reply: bool,
+        is_numbered: bool,
+    ) -> bool {
+        let (request, reply) = keys(connection);
+        let key = if is_reply { reply } else { Some(request) };
+        let progress = key.map(|key| self.cache.progress(&key)).unwrap_or_default();
+        if is_numbered && progress.is_shut {
+            connection.cached.close(is_reply);
+            return false;
+        }
+        if !progress.has_passed {
+            self.cache.shut(&request, reply.as_ref());
+        }
+        progress.has_passed
+    }
+
     /// What the cache has to do with a connection whose state has moved.
     pub(crate) fn settle(&self, shard: &mut Shard, id: EntryId, now: Instant) {
         let connection = shard.get_mut(id);
@@ -132,9 +159,9 @@ impl Flows {
         if state.is_over() {
             lock(&self.closing).push_back((now, connection.request));
         } else if is_watched(state) {
-            // Its next packet comes here, and places it so that the one after is told of.
-            self.remove(connection);
-            connection.cached = Cached::NO;
+            // The cache is to tell of its next packet again.
+            let (request, reply) = keys(connection);
+            self.cache.shut(&request, reply.as_ref());
         }
     }
 }

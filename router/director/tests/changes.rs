@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use common::*;
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Way};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Progress, Way};
 use uvs_director::spec::*;
 use uvs_director::{ApplyError, Instant};
 
@@ -20,7 +20,11 @@ impl FlowCache for Withdrawn {
     fn place(&self, _: &Flow<'_>) -> Result<(), NotPlaced> {
         Ok(())
     }
+    fn shut(&self, _: &FlowKey, _: Option<&FlowKey>) {}
     fn remove(&self, _: &FlowKey, _: Option<&FlowKey>) {}
+    fn progress(&self, _: &FlowKey) -> Progress {
+        Progress::default()
+    }
     fn last_seen(&self, _: &FlowKey, _: Option<&FlowKey>) -> Option<Instant> {
         None
     }

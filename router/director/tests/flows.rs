@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
 use uvs_director::flow_cache::{
-    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Way,
+    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Progress, Way,
 };
 use uvs_director::spec::*;
-use uvs_director::{Duration, Frame, Instant, Outbox};
+use uvs_director::{DropReason, Duration, Frame, Instant, Outbox};
 
 /// A cache that keeps what it is told, and tells what the test puts in.
 #[derive(Default)]
@@ -28,6 +28,7 @@ struct Inner {
     seen: Option<Instant>,
     withdrawn: Vec<Option<u32>>,
     through: Vec<Passed>,
+    progress: Progress,
     answer: Option<NotPlaced>,
     tended: Vec<Option<MacAddr>>,
 }
@@ -53,8 +54,19 @@ impl FlowCache for Fake {
         Ok(())
     }
 
+    fn shut(&self, request: &FlowKey, _: Option<&FlowKey>) {
+        if let Some((request, reply, _)) = self.inner().placed.get_mut(request) {
+            request.waits = true;
+            reply.iter_mut().for_each(|reply| reply.waits = true);
+        }
+    }
+
     fn remove(&self, request: &FlowKey, _: Option<&FlowKey>) {
         self.inner().placed.remove(request);
+    }
+
+    fn progress(&self, _: &FlowKey) -> Progress {
+        self.inner().progress
     }
 
     fn last_seen(&self, request: &FlowKey, _: Option<&FlowKey>) -> Option<Instant> {
@@ -215,8 +227,10 @@ fn a_handshake_that_stays_open_comes_back_to_the_director() {
     bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
     // The kernel's table leaves the state where it was, and the cache tells of one segment only.
     passed(&bench, &fake, false, RST, Duration::from_millis(1));
-    assert_eq!((state(&bench), fake.len()), ("SYN_RECV", 0));
-    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    let waits = || fake.inner().placed[&key(CLIENT_AT, SERVICE)].0.waits;
+    assert_eq!((state(&bench), waits()), ("SYN_RECV", true));
+    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "A", b""), 1));
     assert_eq!((state(&bench), fake.len()), ("ESTABLISHED", 1));
 }
 
@@ -255,10 +269,13 @@ fn a_change_withdraws_and_the_next_packet_places_anew() {
     let (bench, fake) = bench();
     let service = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
     bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
-    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "A", b""), 1));
     assert_eq!(fake.inner().times, 1, "once is enough");
     fake.inner().withdrawn.clear();
     let spec = DestinationSpec::new("192.168.10.11:8080".parse().unwrap(), Forwarding::Nat);
+    bench.apply(Change::EditDestination(service, DestinationSpec { weight: 5, upper_threshold: 9, ..spec }));
+    assert_eq!(fake.inner().withdrawn, [], "flows go on as they are");
     let edit = Change::EditDestination(service, DestinationSpec { weight: 0, ..spec });
     let remove = Change::RemoveDestination(service, "192.168.10.11:8080".parse().unwrap());
     let add = Change::AddDestination(service, spec);
@@ -444,6 +461,39 @@ fn a_direction_of_which_packets_may_be_here_waits() {
     assert_eq!(waits(of), (true, false), "the next datagrams may be here already");
 }
 
+#[test]
+fn what_waited_while_later_packets_passed_is_not_sent_on() {
+    let (request, answer) = (tcp(CLIENT_AT, SERVICE, "S", b""), tcp((RS1, 8080), CLIENT_AT, "FA", b""));
+    let [passed, shut, both] = [(true, false), (false, true), (true, true)]
+        .map(|(has_passed, is_shut)| Progress { has_passed, is_shut });
+    // What came with a ticket came after the connection was placed, and has shut the direction, or was of one before.
+    for (port, late, ticket, progress, sent, waits) in [
+        (CLIENT_SIDE, &request, None, Progress::default(), true, true),
+        (CLIENT_SIDE, &request, None, passed, false, false),
+        (CLIENT_SIDE, &request, None, both, false, false),
+        (CLIENT_SIDE, &request, Some(7), both, true, false),
+        (CLIENT_SIDE, &request, Some(7), shut, true, false),
+        (CLIENT_SIDE, &request, Some(7), passed, false, false),
+        (SERVER_SIDE, &answer, None, Progress::default(), true, true),
+        (SERVER_SIDE, &answer, None, passed, false, false),
+        (SERVER_SIDE, &answer, Some(7), passed, false, false),
+        (SERVER_SIDE, &answer, Some(7), both, true, false),
+    ] {
+        let (bench, fake) = bench();
+        bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+        fake.inner().progress = progress;
+        let late = ticket.map_or(late.clone(), |ticket| numbered(late, ticket));
+        if sent {
+            bench.pass(port, &late);
+        } else {
+            bench.refused(port, &late, DropReason::Overtaken);
+        }
+        let placed = fake.inner().placed.get(&key(CLIENT_AT, SERVICE)).copied();
+        assert_eq!(placed.map(|(request, ..)| request.waits), Some(waits), "{ticket:?} {progress:?}");
+    }
+}
+
 /// An ICMP error from the way to a real server about the tunnel packet in `frame`.
 fn too_big(frame: &[u8], mtu: u32) -> Vec<u8> {
     let (router, own) =
@@ -493,10 +543,14 @@ fn a_full_cache_is_asked_again_when_room_was_made_and_by_those_it_still_takes() 
     bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
     assert_eq!(fake.inner().times, 3, "now that is full, too");
     fake.inner().answer = None;
-    // The handshake comes back to the director: it leaves the cache.
+    // A connection that is over makes room for the next one between the same ends.
+    passed(&bench, &fake, false, ACK, Duration::from_millis(1));
     passed(&bench, &fake, false, RST, Duration::from_millis(1));
-    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
+    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "S", b""), 1));
     assert_eq!(fake.inner().times, 4);
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));
+    assert_eq!(fake.inner().times, 5);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_director::flow_cache::{
-    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Passed, Tally, Way,
+    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Passed, Progress, Tally, Way,
 };
 use uvs_director::spec::MacAddr;
 use uvs_director::view::Counters;
@@ -47,6 +47,8 @@ struct Placed {
     addr: Address,
     seen: Instant,
     watched: bool,
+    /// A packet has passed.
+    passed: bool,
     /// Packets are on their way through the director: those that come meanwhile go there, too, with a ticket.
     shut: bool,
     ticket: u16,
@@ -233,6 +235,7 @@ impl Inner {
                 addr: flow.addr,
                 seen: self.now,
                 watched: true,
+                passed: false,
                 shut: leg.waits,
                 ticket,
                 shut_at: self.now,
@@ -260,15 +263,10 @@ impl Inner {
         let mut packet = Packet::parse(ip).ok()?;
         let plain = if packet.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
         let flags = packet.tcp_flags;
-        let means_something = match packet.protocol {
-            tcp::PROTOCOL => flags & (tcp::ACK | tcp::FIN | tcp::RST) != 0,
-            udp::PROTOCOL => true,
-            _ => false,
-        };
-        if !means_something
-            || usize::from(packet.header_len) != plain
-            || packet.is_fragment()
-            || packet.ttl <= 1
+        let means_something =
+            packet.protocol != tcp::PROTOCOL || flags & (tcp::ACK | tcp::FIN | tcp::RST) != 0;
+        if !matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL)
+            || packet.is_fragment() && !packet.is_first_fragment()
             || packet.is_v4() && !ipv4::header_checksum_ok(ip)
         {
             return None;
@@ -287,6 +285,10 @@ impl Inner {
         };
         let is_reply = matches!(flow.act, Act::NewSource(..));
         let passes = self.holds(&flow)
+            && means_something
+            && packet.ttl > 1
+            && usize::from(packet.header_len) == plain
+            && !packet.is_fragment()
             && hop.open
             && packet.total_len as usize + outer <= hop.way.mtu as usize
             && (flags & tcp::SYN == 0 || is_reply && flags & tcp::ACK != 0);
@@ -306,7 +308,7 @@ impl Inner {
         if told && flags & tcp::SYN == 0 {
             entry.watched = false;
         }
-        (entry.seen, entry.shut) = (now, false);
+        (entry.seen, entry.shut, entry.passed) = (now, false, true);
         self.next_hops[flow.way].seen = now;
         self.passed += 1;
         if let Some((_, counters)) = self.tallies.get_mut(&flow.destination) {
@@ -367,12 +369,28 @@ impl FlowCache for Cache {
         placed
     }
 
+    fn shut(&self, request: &FlowKey, reply: Option<&FlowKey>) {
+        let inner = &mut *self.inner();
+        for key in std::iter::once(request).chain(reply) {
+            let now = inner.now;
+            if let Some(flow) = inner.flows.get_mut(&key_of(key)) {
+                (flow.watched, flow.shut, flow.shut_at) = (true, true, now);
+                flow.ticket = flow.ticket.wrapping_add(0x8000);
+            }
+        }
+    }
+
     fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>) {
         let inner = &mut *self.inner();
         for key in std::iter::once(request).chain(reply) {
             inner.flows.remove(&key_of(key));
         }
         inner.refusals.clear();
+    }
+
+    fn progress(&self, key: &FlowKey) -> Progress {
+        let flow = self.inner().flows.get(&key_of(key)).copied();
+        flow.map_or_else(Progress::default, |flow| Progress { has_passed: flow.passed, is_shut: flow.shut })
     }
 
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use uvs_attach::{Attachments, Cache, CachePlan, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Way};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Progress, Way};
 use uvs_director::spec::MacAddr;
 use uvs_director::{Frame, Instant, PortId};
 use uvs_lab::Host;
@@ -58,8 +58,16 @@ impl FlowCache for Timeless {
         Ok(())
     }
 
+    fn shut(&self, request: &FlowKey, reply: Option<&FlowKey>) {
+        self.inner.shut(request, reply);
+    }
+
     fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>) {
         self.inner.remove(request, reply);
+    }
+
+    fn progress(&self, key: &FlowKey) -> Progress {
+        self.inner.progress(key)
     }
 
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant> {

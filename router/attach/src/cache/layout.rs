@@ -1,7 +1,7 @@
 //! Bytes of the maps of the flow cache, as `bpf/flows.h` lays them out: numbers as the machine has them, addresses and
 //! ports as the network does.
 
-use uvs_director::flow_cache::{Act, FlowKey};
+use uvs_director::flow_cache::{Act, FlowKey, Progress};
 use uvs_director::spec::MacAddr;
 use uvs_wire::Address;
 
@@ -116,11 +116,12 @@ pub(super) const AS_IS: u8 = 3;
 pub(super) const IN_IPV4: u8 = 4;
 pub(super) const IN_IPV6: u8 = 5;
 
-/// Where a value has the tick of the last packet, marks, the last ticket, port, what becomes of packets, and the
-/// address.
+/// Where a value has the tick of the last packet, marks, the last ticket, the tick since when it is shut, port, what
+/// becomes of packets, and the address.
 const SEEN: usize = 12;
 const MARKS: usize = 16;
 const TICKET: usize = 24;
+const SHUT_AT: usize = 28;
 const PORT: usize = 32;
 const ACT: usize = 34;
 const ADDRESS: usize = 36;
@@ -129,6 +130,7 @@ const WATCH: u32 = 1;
 const FINISHED: u32 = 2;
 const RESET: u32 = 4;
 const SHUT: u32 = 8;
+const PASSED: u32 = 16;
 /// `GATES`.
 pub(super) const GATES: u32 = 1 << 16;
 /// `WHOLE`.
@@ -195,6 +197,26 @@ pub(super) fn seen(value: &[u8]) -> u32 {
 /// The last ticket, of a value.
 pub(super) fn ticket(value: &[u8]) -> u16 {
     (word_at(value, TICKET) >> 16).try_into().expect("sixteen bits")
+}
+
+/// The same flow, shut: of which packets with tickets may be on their way.
+pub(super) fn shut<const N: usize>(mut value: [u8; N], tick: u32) -> [u8; N] {
+    let (marks, ticket) = (word_at(&value, MARKS) | WATCH | SHUT, next_ticket(ticket(&value)));
+    value[MARKS..MARKS + 4].copy_from_slice(&marks.to_ne_bytes());
+    value[TICKET..TICKET + 4].copy_from_slice(&ticket.to_ne_bytes());
+    value[SHUT_AT..SHUT_AT + 4].copy_from_slice(&tick.to_ne_bytes());
+    value
+}
+
+/// A last ticket that is none of those around another one.
+fn next_ticket(ticket: u16) -> u32 {
+    u32::from(ticket.wrapping_add(0x8000)) << 16
+}
+
+/// Whether a packet has passed, and whether the flow is shut, of a value.
+pub(super) fn progress(value: &[u8]) -> Progress {
+    let marks = word_at(value, MARKS);
+    Progress { has_passed: marks & PASSED != 0, is_shut: marks & SHUT != 0 }
 }
 
 /// What an entry says to a director that finds it.

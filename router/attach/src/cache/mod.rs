@@ -24,7 +24,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::time::{ClockId, clock_gettime};
 use uvs_director::flow_cache::{
-    Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Way,
+    Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Progress, Way,
 };
 use uvs_director::spec::MacAddr;
 use uvs_director::{Instant, PortId};
@@ -43,6 +43,8 @@ const DESTINATIONS: u32 = 4096;
 const EVENTS: u32 = 1 << 20;
 /// Of `bpf(2)`: the key must not be there.
 const NOT_THERE: u64 = 1;
+/// It must be.
+const THERE: u64 = 2;
 
 /// How large a flow cache is, and whose time it tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,15 @@ impl<K: aya::Pod, V: aya::Pod> Flows<K, V> {
                 map.insert(key, value, 0).map_err(|_| NotPlaced::Full)
             }
             Err(_) => Err(NotPlaced::Full),
+        }
+    }
+
+    /// Changes what is known of a flow, if anything is.
+    fn change(&self, key: &K, anew: impl FnOnce(V) -> V) {
+        let mut map = lock(&self.map);
+        if let Ok(value) = map.get(key, 0) {
+            // One that is not there any more is as good.
+            let _ = map.insert(key, anew(value), THERE);
         }
     }
 
@@ -353,11 +364,29 @@ impl FlowCache for Cache {
         placed
     }
 
+    fn shut(&self, request: &FlowKey, reply: Option<&FlowKey>) {
+        let tick = self.tick();
+        for key in std::iter::once(request).chain(reply) {
+            match layout::key(key) {
+                Key::V4(key) => self.flows4.change(&key, |value| layout::shut(value, tick)),
+                Key::V6(key) => self.flows6.change(&key, |value| layout::shut(value, tick)),
+            }
+        }
+    }
+
     fn remove(&self, request: &FlowKey, reply: Option<&FlowKey>) {
         self.remove_one(request);
         if let Some(reply) = reply {
             self.remove_one(reply);
         }
+    }
+
+    fn progress(&self, key: &FlowKey) -> Progress {
+        let progress = match layout::key(key) {
+            Key::V4(key) => self.flows4.get(&key).map(|value| layout::progress(&value)),
+            Key::V6(key) => self.flows6.get(&key).map(|value| layout::progress(&value)),
+        };
+        progress.unwrap_or_default()
     }
 
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant> {

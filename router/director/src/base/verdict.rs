@@ -90,6 +90,9 @@ drop_reasons! {
     Fragment => "fragment",
     /// Too many fragments wait, or they waited too long.
     FragmentLimit => "fragment_limit",
+    /// Later ones of its connection have left in the flow cache: it is a repeated SYN, or what is left of a connection
+    /// between the same ends before.
+    Overtaken => "overtaken",
     /// `drop_packet` sheds load.
     Shed => "shed",
     /// An ICMP error about nothing we know.

@@ -308,11 +308,14 @@ impl Director {
         let service = self.service(key)?;
         check_destination(&service, &spec)?;
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
-        let before = destination.forwarding();
+        let (before, weight) = (destination.forwarding(), destination.weight());
         destination.edit(spec, self.compat_ipvs());
         self.tables.reals.edited(key, &destination, before);
         service.refresh();
-        self.tables.withdraw_flows(Some(destination.id));
+        // Flows go on as they are, whatever weight and thresholds say; a datagram to one that drains comes here.
+        if destination.forwarding() != before || weight > 0 && destination.weight() == 0 {
+            self.tables.withdraw_flows(Some(destination.id));
+        }
         Ok(())
     }
 

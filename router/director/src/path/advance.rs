@@ -4,7 +4,7 @@ use uvs_wire::{Address, Packet, tcp};
 
 use crate::base::frame::Frame;
 use crate::base::spec::Protocol;
-use crate::base::verdict::Verdict;
+use crate::base::verdict::{DropReason, Verdict};
 use crate::choose::ftp::{self, Context};
 use crate::net::network::Hop;
 use crate::path::find::{Entry, Found};
@@ -14,6 +14,7 @@ use crate::scene::snapshot::Snapshot;
 use crate::track::class::USED;
 use crate::track::response;
 use crate::track::state::advance as move_state;
+use crate::track::table::{EntryId, Shard};
 use crate::track::tcp::{Seen, TcpState};
 
 /// What becomes of a packet.
@@ -50,6 +51,7 @@ fn request(
     Entry { mut shard, id }: Entry<'_>,
     protocol: Protocol,
 ) -> Result<Act, Verdict> {
+    check_order(scene, frame, &mut shard, id, false)?;
     let lane = shard.number();
     let connection = shard.get_mut(id);
     connection.destination.count_in(lane, u64::from(packet.total_len));
@@ -75,6 +77,7 @@ fn request(
         let connection = shard.get(id);
         target.uncached = flows.wants(connection, scene.now);
         target.is_first = connection.in_packets == 1
+            && scene.ticket.is_none()
             && (protocol != Protocol::Tcp || packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
     }
     drop(shard);
@@ -93,6 +96,7 @@ fn reply(
     protocol: Protocol,
     hop: Hop,
 ) -> Result<Act, Verdict> {
+    check_order(scene, frame, &mut shard, id, true)?;
     let lane = shard.number();
     let connection = shard.get_mut(id);
     connection.destination.count_out(lane, u64::from(packet.total_len));
@@ -111,6 +115,30 @@ fn reply(
         ftp::reply(&helper(scene), frame, packet, was).map_err(Verdict::Drop)?;
     }
     Ok(Act::Translate { addr, port, hop })
+}
+
+/// Of a direction that was placed in the flow cache open: a packet that those which passed there have overtaken is not
+/// sent on, and before one that they have not none passes. (Of fragments only the first is known to the cache: what was
+/// gathered goes on as it is.)
+#[inline(always)]
+fn check_order(
+    scene: &Scene<'_>,
+    frame: &Frame,
+    shard: &mut Shard,
+    id: EntryId,
+    is_reply: bool,
+) -> Result<(), Verdict> {
+    let connection = shard.get_mut(id);
+    match &scene.tables.flows {
+        Some(flows)
+            if connection.cached.is_open(is_reply)
+                && frame.fragments.is_none()
+                && flows.is_overtaken(connection, is_reply, scene.ticket.is_some()) =>
+        {
+            Err(Verdict::Drop(DropReason::Overtaken))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the FTP helper works with.

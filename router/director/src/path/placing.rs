@@ -60,8 +60,9 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, i
         tally: &connection.destination.tally,
         is_embryonic: connection.is_embryonic(),
     };
+    let open = [!request.waits, reply.is_some_and(|reply| !reply.waits)];
     match flows.cache.place(&flow) {
-        Ok(()) if flows.epoch.load(Acquire) == epoch => connection.cached = Cached::placed(epoch),
+        Ok(()) if flows.epoch.load(Acquire) == epoch => connection.cached = Cached::placed(epoch, open),
         Ok(()) => flows.remove(connection),
         Err(NotPlaced::Elsewhere) => flows.refuse(connection, epoch),
         Err(NotPlaced::Full) => flows.note_full(flow.is_embryonic, scene.now),

@@ -52,7 +52,7 @@ fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
         assert!(table.insert(connection, true, |_| ()).is_ok_and(|it| it.is_new));
     };
     enter(RequestKey { client_port: 0, announced: true, ..key }, Cached::default());
-    enter(key, Cached::placed(1));
+    enter(key, Cached::placed(1, [true; 2]));
     assert!(table.claim(&key, Instant::ZERO));
     assert_eq!(*lock(&cache.0), [key]);
     assert_eq!((table.len(), destination.references()), (1, 1));
