@@ -100,6 +100,18 @@ impl Address {
         Ipv6Addr::from_bits((self.hi as u128) << 64 | self.lo as u128)
     }
 
+    /// Told at a glance to be an address that a host may have anywhere: 1.0.0.0 to 223.255.255.255 but for 127.0.0.0/8,
+    /// and of IPv6 0:0:0:1:: to feff:...; false for all that has a meaning of its own, and for the reserved rest.
+    #[inline]
+    pub const fn is_ordinary(self) -> bool {
+        if self.is_v4() {
+            let first = self.v4_bits() >> 24;
+            first.wrapping_sub(1) < 223 && first != 127
+        } else {
+            self.hi.wrapping_sub(1) < (0xff00 << 48) - 1
+        }
+    }
+
     /// 224.0.0.0/4 or ff00::/8.
     #[inline]
     pub const fn is_multicast(self) -> bool {
@@ -207,6 +219,34 @@ mod tests {
         }
         assert_eq!(Address::default().to_string(), "::");
         assert_eq!(core::mem::size_of::<Address>(), 16);
+    }
+
+    #[test]
+    fn an_ordinary_address_has_no_meaning_of_its_own() {
+        for (text, is) in [
+            ("0.255.255.255", false),
+            ("1.0.0.0", true),
+            ("126.255.255.255", true),
+            ("127.0.0.0", false),
+            ("128.0.0.0", true),
+            ("223.255.255.255", true),
+            ("224.0.0.0", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("0:0:0:1::", true),
+            ("fe80::1", true),
+            ("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", true),
+            ("ff00::", false),
+        ] {
+            let address = Address::from(text.parse::<IpAddr>().unwrap());
+            assert_eq!(address.is_ordinary(), is, "{text}");
+            let has_meaning = address.is_multicast()
+                || address.is_unspecified()
+                || address.is_loopback()
+                || address.is_broadcast();
+            assert!(!is || !has_meaning, "{text}");
+        }
     }
 
     #[test]

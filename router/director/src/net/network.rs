@@ -1,16 +1,19 @@
 //! Interfaces, addresses and routes: where the director is, and which way a packet leaves.
 
+mod owners;
 mod ranges;
+mod sources;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
-use std::collections::{HashMap, HashSet};
 
 use uvs_wire::Address;
 
 use crate::base::ids::PortId;
-use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec, SourceCheck};
+use crate::base::spec::{InterfaceSpec, Link, MacAddr, Prefix, RouteSpec};
+use owners::{Known, Owners};
 use ranges::Ranges;
 pub(crate) use ranges::Span;
+use sources::Sources;
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub(crate) struct Network {
     given: Vec<RouteSpec>,
     /// The largest packet that a link takes, by port, as far as it was told.
     link_mtus: Vec<u32>,
-    /// Longest prefix first; all but those to addresses of ours alone, which are in `local`.
+    /// Longest prefix first; all but those to addresses of ours alone, which are in `owners`.
     routes: Vec<Route>,
     /// Which route leads to an address, where there are more than a few.
     ranges: Option<Ranges>,
@@ -53,23 +56,9 @@ pub(crate) struct Network {
     subnets: Vec<(Span, PortId)>,
     /// By port: what sources may come in there.
     sources: Vec<Sources>,
-    local: HashMap<Address, PortId, foldhash::fast::FixedState>,
+    owners: Owners,
     /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
     link_local: Vec<Vec<Address>>,
-    broadcasts: HashSet<Address, foldhash::fast::FixedState>,
-    /// Which addresses may be in `local` or `broadcasts`: most packets ask about others, and are told so at once.
-    known: Filter,
-}
-
-/// What sources are believed on an interface.
-#[derive(Debug)]
-enum Sources {
-    /// All.
-    All,
-    /// All but those in these subnets, which are connected to other interfaces; unless a longer one is connected here.
-    AllBut(Vec<Span>),
-    /// Those that the way back to leads through it.
-    Routed,
 }
 
 /// What an address is to the director.
@@ -80,39 +69,6 @@ pub(crate) enum Owner {
     /// All hosts of a link.
     Broadcast,
     Other,
-}
-
-/// A set that may say yes wrongly, but never no. With a thousand addresses in it, it does so for a fifth of the others.
-#[derive(Clone, Copy, Debug)]
-struct Filter([u64; 64]);
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self([0; 64])
-    }
-}
-
-impl Filter {
-    /// Where an address has its bit. No hash of note: what collides costs a look-up, and no more.
-    #[inline]
-    fn place(addr: Address) -> (usize, u64) {
-        let (hi, lo) = addr.halves();
-        let spread = (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[allow(clippy::cast_possible_truncation, reason = "six bits")]
-        let word = (spread >> 58) as usize;
-        (word, 1 << (spread >> 52 & 63))
-    }
-
-    fn insert(&mut self, addr: Address) {
-        let (word, bit) = Self::place(addr);
-        self.0[word] |= bit;
-    }
-
-    #[inline]
-    fn may_contain(&self, addr: Address) -> bool {
-        let (word, bit) = Self::place(addr);
-        self.0[word] & bit != 0
-    }
 }
 
 /// So many routes are gone through one by one.
@@ -138,23 +94,27 @@ impl Network {
     pub(crate) fn new(mut interfaces: Vec<InterfaceSpec>, routes: &[RouteSpec]) -> Result<Self, String> {
         interfaces.sort_by_key(|interface| interface.port);
         let mut network = Self::default();
+        network.owners.insert(Ipv4Addr::BROADCAST.into(), Known::Broadcast);
         for (index, interface) in interfaces.iter().enumerate() {
             if usize::from(interface.port.0) != index {
                 return Err(format!("interface {}: ports are numbered from 0 without gaps", interface.name));
             }
-            network.link_local.push(link_local_addresses(interface));
+            let link_local = link_local_addresses(interface);
+            for addr in &link_local {
+                network.owners.insert(*addr, Known::LinkLocal);
+            }
+            network.link_local.push(link_local);
             for prefix in &interface.addresses {
                 // Neither unique nor reachable from elsewhere: link-local addresses have no route.
                 if Address::from(prefix.addr()).is_v6_link_local() {
                     continue;
                 }
-                if network.local.insert(prefix.addr().into(), interface.port).is_some() {
+                let before = network.owners.insert(prefix.addr().into(), Known::Local(interface.port));
+                if let Some(Known::Local(_)) = before {
                     return Err(format!("address {} is given to two interfaces", prefix.addr()));
                 }
-                network.known.insert(prefix.addr().into());
                 if let Some(broadcast) = prefix.broadcast() {
-                    network.broadcasts.insert(broadcast.into());
-                    network.known.insert(broadcast.into());
+                    network.owners.insert(broadcast.into(), Known::Broadcast);
                 }
                 if !is_host(prefix) {
                     let route = Route::new(*prefix, None, interface);
@@ -245,8 +205,7 @@ impl Network {
 
     /// Addresses that are the director's own here and were not there.
     pub(crate) fn new_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Address, PortId)> + 'a {
-        let own = self.local.iter().map(|(addr, port)| (*addr, *port));
-        own.filter(|(addr, port)| before.local.get(addr) != Some(port))
+        self.owners.local().filter(|(addr, port)| before.local(*addr) != Some(*port))
     }
 
     pub(crate) fn interface(&self, port: PortId) -> Option<&InterfaceSpec> {
@@ -262,8 +221,18 @@ impl Network {
     }
 
     /// Whether the director owns the address: its own ones and VIPs, but for link-local ones.
+    #[inline]
     pub(crate) fn is_local(&self, addr: Address) -> bool {
-        self.known.may_contain(addr) && self.local.contains_key(&addr)
+        self.local(addr).is_some()
+    }
+
+    /// The interface that an address of the director's own was given to; none of link-local ones.
+    #[inline]
+    fn local(&self, addr: Address) -> Option<PortId> {
+        match self.owners.find(addr)? {
+            Known::Local(port) => Some(port),
+            Known::LinkLocal | Known::Broadcast => None,
+        }
     }
 
     /// Whether the director owns the address on that interface.
@@ -271,24 +240,18 @@ impl Network {
         if addr.is_v6_link_local() {
             return self.link_local(port).contains(&addr);
         }
-        self.local.get(&addr) == Some(&port)
+        self.local(addr) == Some(port)
     }
 
     /// What an address means in a packet on that link.
     #[inline]
     pub(crate) fn owner(&self, addr: Address, port: PortId) -> Owner {
-        if self.known.may_contain(addr) {
-            if self.local.contains_key(&addr) {
-                return Owner::Local;
-            }
-            if self.broadcasts.contains(&addr) {
-                return Owner::Broadcast;
-            }
-        }
-        match addr.is_v4() {
-            true if addr.is_broadcast() => Owner::Broadcast,
-            false if addr.is_v6_link_local() && self.is_local_on(addr, port) => Owner::Local,
-            _ => Owner::Other,
+        match self.owners.find(addr) {
+            None => Owner::Other,
+            Some(Known::Local(_)) => Owner::Local,
+            Some(Known::Broadcast) => Owner::Broadcast,
+            Some(Known::LinkLocal) if self.is_local_on(addr, port) => Owner::Local,
+            Some(Known::LinkLocal) => Owner::Other,
         }
     }
 
@@ -339,18 +302,18 @@ impl Network {
     pub(crate) fn admits(&self, source: Address, port: PortId) -> bool {
         match self.sources.get(usize::from(port.0)) {
             None | Some(Sources::All) => true,
-            Some(Sources::AllBut(others)) => {
-                !others.iter().any(|subnet| subnet.contains(source)) || self.is_connected(source, port)
-            }
+            Some(Sources::AllBut(others)) => !others.contain(source) || self.is_connected(source, port),
             Some(Sources::Routed) => self.is_routed(source, port),
         }
     }
 
     #[cold]
+    #[inline(never)]
     fn is_connected(&self, addr: Address, port: PortId) -> bool {
         self.subnet(addr).is_some_and(|subnet| self.subnets.contains(&(subnet, port)))
     }
 
+    #[inline(never)]
     fn is_routed(&self, source: Address, port: PortId) -> bool {
         source.is_v6_link_local() || self.route(source).is_some_and(|hop| hop.port == port)
     }
@@ -370,9 +333,7 @@ impl Network {
         if to.is_v6_link_local() {
             return None;
         }
-        if self.known.may_contain(to)
-            && let Some(&port) = self.local.get(&to)
-        {
+        if let Some(port) = self.local(to) {
             let mtu = self.mtu(port);
             let source = self.source_for(port, to);
             return Some(Hop { port, addr: to, mtu, source, essential: false, local: true });
@@ -432,19 +393,6 @@ fn is_host(prefix: &Prefix) -> bool {
     prefix.prefix_len() == if prefix.addr().is_ipv4() { 32 } else { 128 }
 }
 
-impl Sources {
-    fn of(interface: &InterfaceSpec, subnets: &[(Span, PortId)]) -> Self {
-        match interface.source_check {
-            SourceCheck::Off => Self::All,
-            SourceCheck::Loose => {
-                let others = subnets.iter().filter(|(_, port)| *port != interface.port);
-                Self::AllBut(others.map(|(subnet, _)| *subnet).collect())
-            }
-            SourceCheck::Strict => Self::Routed,
-        }
-    }
-}
-
 impl Route {
     fn new(to: Prefix, via: Option<Address>, interface: &InterfaceSpec) -> Self {
         let len = u32::from(to.prefix_len()) + if to.addr().is_ipv4() { 96 } else { 0 };
@@ -462,6 +410,9 @@ impl Route {
 /// Whether no host can have the address as its source.
 #[inline]
 pub(crate) fn is_impossible_source(addr: Address) -> bool {
+    if addr.is_ordinary() {
+        return false;
+    }
     if addr.is_v4() {
         let [first, ..] = addr.v4_octets();
         // 0.0.0.0/8, "this network" (RFC 1122 section 3.2.1.3).
@@ -475,6 +426,7 @@ mod tests {
     use core::net::IpAddr;
 
     use super::*;
+    use crate::base::spec::SourceCheck;
 
     fn interface(port: u16, addresses: &[&str]) -> InterfaceSpec {
         InterfaceSpec {

@@ -34,6 +34,11 @@ impl Span {
         self.holds(u128::from(hi) << 64 | u128::from(lo))
     }
 
+    /// Whether all its addresses are of IPv4.
+    pub(super) fn is_v4(&self) -> bool {
+        self.first >> 32 == 0xffff && self.last >> 32 == 0xffff
+    }
+
     /// How many addresses it has, less one.
     pub(super) const fn size(&self) -> u128 {
         self.last - self.first
