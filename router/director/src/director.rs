@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 pub use error::ApplyError;
+use uvs_wire::Packet;
 
 use crate::base::frame::Frame;
 use crate::base::ids::PortId;
@@ -32,6 +33,7 @@ use crate::path::classify::classify;
 use crate::path::emit::emit;
 use crate::path::find::find;
 use crate::path::gather::expire_fragments;
+use crate::path::heading::Heading;
 use crate::path::route::route;
 use crate::path::unreachable::report_unreachable;
 use crate::scene::outbox::Outbox;
@@ -124,10 +126,12 @@ impl Director {
 }
 
 /// The way of one frame. How it ends: at the last stage, or before.
+#[inline(always)]
 fn walk(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Verdict, Verdict> {
-    let (mut packet, class) = classify(scene, lane, frame)?;
-    let found = find(scene, lane, frame, &mut packet, class)?;
-    let act = advance(scene, frame, &mut packet, found)?;
-    let leaving = route(scene, lane, frame, &mut packet, act)?;
-    Ok(emit(scene, lane, frame, &packet, &leaving))
+    let (mut packet, mut heading) = (Packet::EMPTY, Heading::UNKNOWN);
+    let class = classify(scene, lane, frame, &mut packet)?;
+    let found = find(scene, lane, frame, &mut packet, &mut heading, class)?;
+    let act = advance(scene, frame, &mut packet, &mut heading, found)?;
+    route(scene, lane, frame, &mut packet, &mut heading, act)?;
+    Ok(emit(scene, lane, frame, &packet, &heading))
 }

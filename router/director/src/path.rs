@@ -1,7 +1,8 @@
-//! The way of a frame, stage by stage, from what came in to what goes out. Each stage hands the next one what it found:
+//! The way of a frame, stage by stage, from what came in to what goes out. Each stage hands the next one what it found,
+//! and says in the [`Heading`](heading::Heading) where the packet goes:
 //!
 //! ```text
-//!   classify --Class--> find --Found--> advance --Act--> route --Leaving--> emit --> Verdict
+//!   classify --Class--> find --Found--> advance --Act--> route ---> emit --> Verdict
 //! ```
 //! A stage ends the walk with the verdict as its error, so that [`handle`](crate::Director::handle) is one line a
 //! stage.
@@ -14,6 +15,7 @@ pub(crate) mod discovery;
 pub(crate) mod emit;
 pub(crate) mod find;
 pub(crate) mod gather;
+pub(crate) mod heading;
 pub(crate) mod icmp;
 pub(crate) mod ip_options;
 pub(crate) mod local_in;

@@ -85,8 +85,14 @@ impl Tables {
     /// it.
     #[inline]
     pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
-        let connection = shard.get_mut(id);
-        if connection.expires_at <= now && connection.cached.is_placed() {
+        if shard.get(id).expires_at <= now {
+            self.refresh_late(shard.get_mut(id));
+        }
+    }
+
+    #[cold]
+    fn refresh_late(&self, connection: &mut Connection) {
+        if connection.cached.is_placed() {
             connection.take_over(self.deadline(connection));
         }
     }

@@ -294,6 +294,13 @@ impl Packet {
         self.src.is_v4()
     }
 
+    /// Whether more stands in front of the transport header than the fixed header: IPv4 options or IPv6 extension
+    /// headers.
+    #[inline]
+    pub const fn has_options(&self) -> bool {
+        self.header_len as usize > if self.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
+    }
+
     /// Whether this is one of several fragments. (An IPv6 *atomic* fragment, RFC 6946, is whole.)
     #[inline]
     pub const fn is_fragment(&self) -> bool {

@@ -40,7 +40,14 @@ pub struct Offload {
 }
 
 impl Offload {
+    /// Whether no offset of it means anything: it is of a plain frame, as nearly all are.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        u16::from(self.needs_checksum) | u16::from(self.gso_type) | self.inner_start == 0
+    }
+
     /// Moves the offsets when `n` bytes come or go in front.
+    #[inline(never)]
     fn shift(&mut self, n: usize, by: impl Fn(u16, u16) -> u16) {
         let n = u16::try_from(n).expect("headers are shorter than 64 KiB");
         if self.needs_checksum {
@@ -172,7 +179,9 @@ impl Frame {
     pub fn strip_front(&mut self, n: usize) {
         assert!(n <= self.len(), "more bytes stripped than there are");
         self.start += n;
-        self.offload.shift(n, u16::wrapping_sub);
+        if !self.offload.is_plain() {
+            self.offload.shift(n, u16::wrapping_sub);
+        }
     }
 
     /// Takes the tag of an Ethernet frame out, if it has one of 802.1ad, and returns what it says. The kernel, which
@@ -202,7 +211,9 @@ impl Frame {
         match self.start.checked_sub(n) {
             Some(start) => {
                 self.start = start;
-                self.offload.shift(n, u16::wrapping_add);
+                if !self.offload.is_plain() {
+                    self.offload.shift(n, u16::wrapping_add);
+                }
                 true
             }
             None => false,

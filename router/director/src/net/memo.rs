@@ -43,20 +43,22 @@ impl Memo {
 
     /// The way to a destination.
     #[inline]
-    pub(crate) fn route(&mut self, network: &Network, to: Address) -> Option<Hop> {
+    pub(crate) fn route(&mut self, network: &Network, to: Address) -> Option<&Hop> {
         let place = Self::place(PortId(0), to);
-        match self.routes.get(place) {
-            Some(Some((known, hop))) if *known == to => Some(*hop),
-            _ => self.find_route(network, to),
+        let is_known = matches!(self.routes.get(place), Some(Some((known, _))) if *known == to);
+        if !is_known {
+            self.find_route(network, to, place)?;
         }
+        self.routes.get(place)?.as_ref().map(|(_, hop)| hop)
     }
 
     #[cold]
-    fn find_route(&mut self, network: &Network, to: Address) -> Option<Hop> {
+    #[inline(never)]
+    fn find_route(&mut self, network: &Network, to: Address, place: usize) -> Option<()> {
         let hop = Hop { essential: true, ..network.route(to)? };
         self.routes.resize(PLACES, None);
-        self.routes[Self::place(PortId(0), to)] = Some((to, hop));
-        Some(hop)
+        self.routes[place] = Some((to, hop));
+        Some(())
     }
 
     #[inline]

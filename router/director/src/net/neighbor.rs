@@ -194,6 +194,7 @@ impl Neighbors {
 
     /// Looks a next hop up and asks for it where needed. If it is not known, the frame, if there is one, waits.
     /// `essential`: it is a destination or a router, and goes last when the table is full.
+    #[inline(always)]
     pub(crate) fn resolve(
         &self,
         network: &Network,
@@ -207,6 +208,20 @@ impl Neighbors {
         if let Some(mac) = out.memo.neighbor(key.0, key.1, version, now) {
             return Resolved::Known(mac);
         }
+        self.look_up(network, key, (essential, version), now, out, frame)
+    }
+
+    /// The same of one that is not remembered.
+    #[inline(never)]
+    fn look_up(
+        &self,
+        network: &Network,
+        key: Key,
+        (essential, version): (bool, u64),
+        now: Instant,
+        out: &mut Lane,
+        frame: impl FnOnce() -> Option<Waiting>,
+    ) -> Resolved {
         let class = if essential { Class::Essential } else { Class::Used };
         if let Some((mac, until)) = self.fresh(key, class, now) {
             out.memo.remember(key, mac, version, until, now);

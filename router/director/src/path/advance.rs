@@ -6,8 +6,8 @@ use crate::base::frame::Frame;
 use crate::base::spec::Protocol;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::choose::ftp::{self, Context};
-use crate::net::network::Hop;
 use crate::path::find::{Entry, Found};
+use crate::path::heading::Heading;
 use crate::path::target::Target;
 use crate::scene::Scene;
 use crate::scene::snapshot::Snapshot;
@@ -20,11 +20,11 @@ use crate::track::tcp::{Seen, TcpState};
 /// What becomes of a packet.
 pub(crate) enum Act {
     /// A request goes to its destination.
-    Forward(Target),
-    /// A destination's reply gets the virtual address as its source, and goes to that hop.
-    Translate { addr: Address, port: u16, hop: Hop },
-    /// It goes to that hop as it is.
-    Pass(Hop),
+    Forward,
+    /// A destination's reply gets the virtual address as its source, and goes on.
+    Translate { addr: Address, port: u16 },
+    /// It goes on as it is.
+    Pass,
 }
 
 /// Moves the connection that was found by this packet.
@@ -33,13 +33,14 @@ pub(crate) fn advance(
     scene: &Scene<'_>,
     frame: &mut Frame,
     packet: &mut Packet,
+    heading: &mut Heading,
     found: Found<'_>,
 ) -> Result<Act, Verdict> {
     match found {
-        Found::Request(entry, protocol) => request(scene, frame, packet, entry, protocol),
-        Found::Reply(entry, protocol, hop) => reply(scene, frame, packet, entry, protocol, hop),
-        Found::Target(target) => Ok(Act::Forward(target)),
-        Found::Nothing(hop) => Ok(Act::Pass(hop)),
+        Found::Request(entry) => request(scene, frame, packet, heading, entry),
+        Found::Reply(entry) => reply(scene, frame, packet, entry),
+        Found::Target => Ok(Act::Forward),
+        Found::Nothing => Ok(Act::Pass),
     }
 }
 
@@ -48,8 +49,8 @@ fn request(
     scene: &Scene<'_>,
     frame: &mut Frame,
     packet: &Packet,
-    Entry { mut shard, id }: Entry<'_>,
-    protocol: Protocol,
+    heading: &mut Heading,
+    Entry { mut shard, id, protocol }: Entry<'_>,
 ) -> Result<Act, Verdict> {
     check_order(scene, frame, &mut shard, id, false)?;
     let lane = shard.number();
@@ -59,11 +60,20 @@ fn request(
     let is_used = connection.in_packets == USED;
     let seen = if connection.is_one_way() { Seen::InputOnly } else { Seen::Input };
     let rules = scene.snapshot.rules();
-    let moved = move_state(connection, rules, protocol, seen, packet, frame.bytes());
-    response::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
-    let mut target = Target::of(connection);
+    let moved = move_state(connection, rules, protocol, seen, packet, || frame.bytes());
+    if moved || connection.asked_at.is_some() {
+        response::segment(connection, scene.now, (seen, packet.tcp_flags), moved);
+    }
+    let target = &mut heading.target;
+    *target = Target::of(connection);
     let is_helped = connection.ftp.is_some();
-    shard.follow(id, moved || is_used, scene.now);
+    let nearer = connection.touch(scene.now);
+    if moved || is_used {
+        shard.settle(id);
+    }
+    if let Some(before) = nearer {
+        shard.nearer(id, before);
+    }
     if moved && !scene.snapshot.options.compat_ipvs {
         let connection = shard.get(id);
         if connection.in_packets > 1 && connection.is_embryonic() {
@@ -84,7 +94,7 @@ fn request(
     if is_helped {
         ftp::request(&helper(scene), frame, packet).map_err(Verdict::Drop)?;
     }
-    Ok(Act::Forward(target))
+    Ok(Act::Forward)
 }
 
 #[inline(always)]
@@ -92,9 +102,7 @@ fn reply(
     scene: &Scene<'_>,
     frame: &mut Frame,
     packet: &mut Packet,
-    Entry { mut shard, id }: Entry<'_>,
-    protocol: Protocol,
-    hop: Hop,
+    Entry { mut shard, id, protocol }: Entry<'_>,
 ) -> Result<Act, Verdict> {
     check_order(scene, frame, &mut shard, id, true)?;
     let lane = shard.number();
@@ -103,10 +111,18 @@ fn reply(
     let is_first = core::mem::replace(&mut connection.no_output, false);
     let helped = connection.ftp.is_some().then(|| TcpState::from_number(connection.state));
     let rules = scene.snapshot.rules();
-    let moved = move_state(connection, rules, protocol, Seen::Output, packet, frame.bytes());
-    response::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
+    let moved = move_state(connection, rules, protocol, Seen::Output, packet, || frame.bytes());
+    if moved || connection.asked_at.is_some() {
+        response::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
+    }
     let (addr, port) = (connection.request.virtual_addr, connection.request.virtual_port);
-    shard.follow(id, moved || is_first, scene.now);
+    let nearer = connection.touch(scene.now);
+    if moved || is_first {
+        shard.settle(id);
+    }
+    if let Some(before) = nearer {
+        shard.nearer(id, before);
+    }
     if let Some(flows) = scene.tables.flows.as_ref().filter(|_| moved) {
         flows.settle(&mut shard, id, scene.now);
     }
@@ -114,7 +130,7 @@ fn reply(
     if let Some(was) = helped {
         ftp::reply(&helper(scene), frame, packet, was).map_err(Verdict::Drop)?;
     }
-    Ok(Act::Translate { addr, port, hop })
+    Ok(Act::Translate { addr, port })
 }
 
 /// Of a direction that was placed in the flow cache open: a packet that those which passed there have overtaken is not

@@ -43,8 +43,11 @@ pub(crate) fn classify(
     scene: &mut Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,
-) -> Result<(Packet, Class), Verdict> {
-    let Some(interface) = scene.snapshot.network.interface(scene.port) else {
+    packet: &mut Packet,
+) -> Result<Class, Verdict> {
+    let snapshot = scene.snapshot;
+    let network = &*snapshot.network;
+    let Some(interface) = network.interface(scene.port) else {
         return Err(Verdict::Drop(DropReason::UnknownPort));
     };
     if frame.len() > FRAME_MAX {
@@ -54,35 +57,30 @@ pub(crate) fn classify(
         Link::Ethernet(mac) => strip_ethernet(scene, lane, mac, frame)?,
         Link::Ip => false,
     };
-    let mut packet = parse(scene, lane, frame)?;
-    let network = &scene.snapshot.network;
+    parse(scene, lane, frame, packet)?;
     if is_impossible_source(packet.src)
         || network.owner(packet.src, scene.port) != Owner::Other
-        || packet.dst.is_loopback()
-        || packet.dst.is_unspecified()
+        || !packet.dst.is_ordinary() && (packet.dst.is_loopback() || packet.dst.is_unspecified())
     {
-        return Err(from_own_address(scene, lane, frame, packet, is_group));
+        return Err(from_own_address(scene, lane, frame, *packet, is_group));
     }
     if !network.admits(packet.src, scene.port) {
         return Err(Verdict::Drop(DropReason::SpoofedSource));
     }
     let owner = network.owner(packet.dst, scene.port);
-    if is_group || owner == Owner::Broadcast || packet.dst.is_multicast() {
+    if is_group || owner == Owner::Broadcast || !packet.dst.is_ordinary() && packet.dst.is_multicast() {
         return Err(Verdict::Drop(DropReason::Multicast));
     }
     if packet.is_fragment() {
-        packet = gather(scene, lane, frame, packet)?;
+        *packet = gather(scene, lane, frame, *packet)?;
     }
-    let marks = &scene.snapshot.marks;
-    if !marks.is_empty() {
-        scene.mark = mark_of(marks, scene.port, scene.source_mac, &packet);
+    if !snapshot.marks.is_empty() {
+        scene.mark = mark_of(&snapshot.marks, scene.port, scene.source_mac, packet);
     }
-    let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
-    if owner == Owner::Local || scene.mark != 0 && scene.snapshot.services.has_mark(scene.mark, family) {
-        let class = to_us(scene, lane, frame, &packet)?;
-        Ok((packet, class))
+    if owner == Owner::Local || scene.mark != 0 && snapshot.services.has_mark(scene.mark, family_of(packet)) {
+        to_us(scene, lane, frame, packet)
     } else {
-        Ok((packet, Class::Transit))
+        Ok(Class::Transit)
     }
 }
 
@@ -117,8 +115,15 @@ fn strip_ethernet(
 
 /// Parses an IP packet, once for all that follows, and checks its header. Neighbour discovery ends here.
 #[inline(always)]
-fn parse(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Packet, Verdict> {
-    let packet = Packet::parse(frame.bytes()).map_err(|error| Verdict::Drop(error.into()))?;
+fn parse(
+    scene: &mut Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+) -> Result<(), Verdict> {
+    let ip = frame.bytes();
+    packet.read(ip).map_err(|error| Verdict::Drop(error.into()))?;
+    let is_sound = !packet.is_v4() || ipv4::header_checksum_ok(ip);
     frame.truncate(packet.total_len as usize);
     if let Some(ticket) = scene.ticket {
         scene.passed = Some(Passed {
@@ -132,27 +137,40 @@ fn parse(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Pa
             is_whole: frame.offload.gso_type != 0,
         });
     }
-    if packet.is_v4() && !ipv4::header_checksum_ok(frame.bytes()) {
+    if !is_sound {
         return Err(Verdict::Drop(DropReason::BadChecksum));
     }
-    match ip_options::check(frame.bytes(), &packet) {
-        Options::Fine => {}
-        Options::SourceRoute => return Err(Verdict::Drop(DropReason::SourceRoute)),
+    if packet.has_options() {
+        check_options(scene, lane, frame, packet)?;
+    }
+    if packet.protocol == icmp::PROTOCOL_V6 && is_discovery(frame.bytes(), packet) {
+        return Err(discovery_input(scene, lane, frame.bytes(), packet));
+    }
+    Ok(())
+}
+
+/// Looks through the options of IPv4.
+#[cold]
+fn check_options(scene: &Scene<'_>, lane: &mut Lane, frame: &Frame, packet: &Packet) -> Result<(), Verdict> {
+    match ip_options::check(frame.bytes(), packet) {
+        Options::Fine => Ok(()),
+        Options::SourceRoute => Err(Verdict::Drop(DropReason::SourceRoute)),
         Options::Bad(pointer) => {
-            report(scene, lane, frame.bytes(), &packet, Report::BadOption(pointer));
-            return Err(Verdict::Drop(DropReason::Malformed));
+            report(scene, lane, frame.bytes(), packet, Report::BadOption(pointer));
+            Err(Verdict::Drop(DropReason::Malformed))
         }
     }
-    if is_discovery(frame.bytes(), &packet) {
-        return Err(discovery_input(scene, lane, frame.bytes(), &packet));
-    }
-    Ok(packet)
+}
+
+fn family_of(packet: &Packet) -> Family {
+    if packet.is_v4() { Family::V4 } else { Family::V6 }
 }
 
 /// A packet to an address of ours: an ICMP error, a request, or one for the director as a host, whose answer ends it.
 #[inline(always)]
 fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet) -> Result<Class, Verdict> {
-    if !packet.is_v4()
+    if packet.has_options()
+        && !packet.is_v4()
         && let Some(field) = ipv6::waypoint_field(frame.bytes(), packet)
     {
         report(scene, lane, frame.bytes(), packet, Report::NoWaypoint { field });
@@ -162,15 +180,28 @@ fn to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet)
         // By its mark, but nobody was there to gather it.
         return Err(Verdict::Drop(DropReason::Fragment));
     }
-    ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
-    if is_icmp(packet) {
-        if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
-            return Ok(Class::Error);
-        }
-        return Err(icmp_to_us(scene, lane, frame, packet));
+    if packet.has_options() {
+        ip_options::record_route(frame.bytes_mut(), packet, packet.dst);
     }
     match Protocol::from_number(packet.protocol) {
         Some(protocol) => Ok(Class::Request(protocol)),
-        None => Err(to_host(scene, lane, frame, packet)),
+        None => other_to_us(scene, lane, frame, packet),
     }
+}
+
+/// The same of a protocol that is not balanced.
+#[cold]
+fn other_to_us(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &Packet,
+) -> Result<Class, Verdict> {
+    if !is_icmp(packet) {
+        return Err(to_host(scene, lane, frame, packet));
+    }
+    if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
+        return Ok(Class::Error);
+    }
+    Err(icmp_to_us(scene, lane, frame, packet))
 }

@@ -22,6 +22,7 @@ use crate::net::network::Hop;
 use crate::net::talks::Talk;
 use crate::path::begin::{enter, find_place, note_hairpin};
 use crate::path::classify::Class;
+use crate::path::heading::Heading;
 use crate::path::icmp::is_icmp;
 use crate::path::node::{refuse, to_host};
 use crate::path::related;
@@ -43,18 +44,20 @@ const ADMIT_ROUNDS: usize = 4;
 pub(crate) struct Entry<'a> {
     pub(crate) shard: Locked<'a>,
     pub(crate) id: EntryId,
+    pub(crate) protocol: Protocol,
 }
 
 /// What a packet belongs to.
 pub(crate) enum Found<'a> {
     /// It is a request of this connection.
-    Request(Entry<'a>, Protocol),
-    /// It is a reply on this connection, and its next hop is that.
-    Reply(Entry<'a>, Protocol, Hop),
-    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection.
-    Target(Target),
-    /// Nothing: it goes on to that hop.
-    Nothing(Hop),
+    Request(Entry<'a>),
+    /// It is a reply on this connection, and its next hop is known.
+    Reply(Entry<'a>),
+    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection. Its target
+    /// is known.
+    Target,
+    /// Nothing: it goes on to a hop that is known.
+    Nothing,
 }
 
 /// What a packet finds when it meets a connection that is there.
@@ -77,12 +80,16 @@ pub(crate) fn find<'a>(
     lane: &mut Lane,
     frame: &mut Frame,
     packet: &mut Packet,
+    heading: &mut Heading,
     class: Class,
 ) -> Result<Found<'a>, Verdict> {
     match class {
-        Class::Request(protocol) => request(scene, lane, frame, packet, protocol),
-        Class::Error => related::to_request(scene, lane, frame, packet).map(Found::Target),
-        Class::Transit => transit(scene, lane, frame, packet),
+        Class::Request(protocol) => request(scene, lane, frame, packet, heading, protocol),
+        Class::Error => {
+            heading.target = related::to_request(scene, lane, frame, packet)?;
+            Ok(Found::Target)
+        }
+        Class::Transit => transit(scene, lane, frame, packet, heading),
     }
 }
 
@@ -93,60 +100,87 @@ fn request<'a>(
     lane: &mut Lane,
     frame: &mut Frame,
     packet: &mut Packet,
+    heading: &mut Heading,
     protocol: Protocol,
 ) -> Result<Found<'a>, Verdict> {
     if !scene.snapshot.services.balance(packet) {
         return Err(to_host(scene, lane, frame, packet));
     }
-    match admit(scene, lane, frame, packet, protocol) {
+    let key = RequestKey::of(packet);
+    let mut shard = scene.shard(key.protocol, key.client, key.client_port);
+    let met = shard.request(&key).map(|id| {
+        scene.tables.refresh(&mut shard, id, scene.now);
+        (id, meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now))
+    });
+    if let Some((id, Meeting::Use)) = met {
+        return Ok(Found::Request(Entry { shard, id, protocol }));
+    }
+    match admit(scene, lane, frame, packet, heading, (key, protocol), (shard, met)) {
         Ok(Some(found)) => Ok(found),
-        // A marked packet may be on its way to anybody.
-        Ok(None) if !scene.snapshot.network.is_local(packet.dst) => transit(scene, lane, frame, packet),
-        Ok(None) => Err(to_host(scene, lane, frame, packet)),
+        Ok(None) => unwanted(scene, lane, frame, packet, heading),
         Err(reason) => Err(Verdict::Drop(reason)),
     }
 }
 
-/// Finds the connection of a request or makes it. `None`: no service wants the packet.
-#[inline(always)]
+/// A packet to an address of ours that no service wants. One with a mark may be on its way to anybody.
+#[inline(never)]
+fn unwanted<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+    heading: &mut Heading,
+) -> Result<Found<'a>, Verdict> {
+    if scene.snapshot.network.is_local(packet.dst) {
+        return Err(to_host(scene, lane, frame, packet));
+    }
+    transit(scene, lane, frame, packet, heading)
+}
+
+/// A request that finds no connection it may use: what it meets makes room, or one is made for it. `None`: no service
+/// wants the packet.
+#[inline(never)]
 fn admit<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
     frame: &Frame,
     packet: &Packet,
-    protocol: Protocol,
+    heading: &mut Heading,
+    (key, protocol): (RequestKey, Protocol),
+    (mut shard, mut met): (Locked<'a>, Option<(EntryId, Meeting)>),
 ) -> Result<Option<Found<'a>>, DropReason> {
-    let key = RequestKey::of(packet);
     let mut replaces = false;
     for _ in 0..ADMIT_ROUNDS {
-        let mut shard = scene.shard(key.protocol, key.client, key.client_port);
-        if let Some(id) = shard.request(&key) {
-            scene.tables.refresh(&mut shard, id, scene.now);
-            match meet(scene.snapshot, shard.get(id), packet, frame.bytes(), protocol, scene.now) {
-                Meeting::Leave if takes_new(scene, packet, protocol) => {
-                    drop(shard);
-                    replaces = true;
-                }
-                Meeting::Use | Meeting::Leave => {
-                    return Ok(Some(Found::Request(Entry { shard, id }, protocol)));
-                }
-                Meeting::Drop => return Err(DropReason::DestinationGone),
-                Meeting::Replace => {
-                    // As in the kernel, whose timers run later, it is there until the new one is placed.
-                    drop(shard);
-                    replaces = true;
-                }
+        match met {
+            Some((_, Meeting::Leave)) if takes_new(scene, packet, protocol) => {
+                drop(shard);
+                replaces = true;
             }
-        } else {
-            drop(shard);
-            if scene.tables.table.claim(&key, scene.now) {
-                continue;
+            Some((id, Meeting::Use | Meeting::Leave)) => {
+                return Ok(Some(Found::Request(Entry { shard, id, protocol })));
+            }
+            Some((_, Meeting::Drop)) => return Err(DropReason::DestinationGone),
+            Some((_, Meeting::Replace)) => {
+                // As in the kernel, whose timers run later, it is there until the new one is placed.
+                drop(shard);
+                replaces = true;
+            }
+            None => {
+                drop(shard);
+                if scene.tables.table.claim(&key, scene.now) {
+                    shard = scene.shard(key.protocol, key.client, key.client_port);
+                    met = shard.request(&key).map(|id| {
+                        scene.tables.refresh(&mut shard, id, scene.now);
+                        (id, meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now))
+                    });
+                    continue;
+                }
             }
         }
         let placed = find_place(scene, lane, frame, packet, protocol);
-        let retired = if replaces { retire(scene, &key, (packet, frame.bytes()), protocol) } else { None };
+        let retired = if replaces { retire(scene, &key, (packet, frame), protocol) } else { None };
         let found = match placed {
-            Ok(Some(placed)) => begin(scene, key, placed, packet, protocol).map(Some),
+            Ok(Some(placed)) => begin(scene, key, placed, packet, heading, protocol).map(Some),
             Ok(None) => Ok(None),
             Err(reason) => Err(reason),
         };
@@ -166,6 +200,7 @@ fn begin<'a>(
     key: RequestKey,
     (placement, one_packet): (Placement, bool),
     packet: &Packet,
+    heading: &mut Heading,
     protocol: Protocol,
 ) -> Result<Found<'a>, DropReason> {
     if one_packet {
@@ -173,11 +208,12 @@ fn begin<'a>(
         connection.destination.tally.count_connection();
         connection.destination.tally.count_in_alone(u64::from(packet.total_len));
         connection.release_control();
-        return Ok(Found::Target(Target::of(&connection)));
+        heading.target = Target::of(&connection);
+        return Ok(Found::Target);
     }
     note_hairpin(scene, &key, &placement.destination);
     let Inserted { shard, id, .. } = enter(scene, key, placement)?;
-    Ok(Found::Request(Entry { shard, id }, protocol))
+    Ok(Found::Request(Entry { shard, id, protocol }))
 }
 
 /// Takes out a connection whose place a new one takes, unless another worker has done so. Its destination still counts
@@ -186,12 +222,12 @@ fn begin<'a>(
 fn retire(
     scene: &Scene<'_>,
     key: &RequestKey,
-    (packet, ip): (&Packet, &[u8]),
+    (packet, frame): (&Packet, &Frame),
     protocol: Protocol,
 ) -> Option<Connection> {
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
     let id = shard.request(key)?;
-    let meeting = meet(scene.snapshot, shard.get(id), packet, ip, protocol, scene.now);
+    let meeting = meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now);
     matches!(meeting, Meeting::Replace | Meeting::Leave).then(|| scene.tables.table.remove(&mut shard, id))
 }
 
@@ -208,31 +244,33 @@ fn transit<'a>(
     lane: &mut Lane,
     frame: &mut Frame,
     packet: &mut Packet,
+    heading: &mut Heading,
 ) -> Result<Found<'a>, Verdict> {
     let Some(hop) = scene.snapshot.network.route(packet.dst) else {
         report(scene, lane, frame.bytes(), packet, Report::NetUnreachable);
         return Err(Verdict::Drop(DropReason::NoRoute));
     };
+    heading.hop = hop;
+    let hop = &heading.hop;
     check_scope(scene, lane, frame, packet, None)?;
     check_ttl(scene, lane, frame, packet)?;
     check_mtu(scene, lane, frame, packet, hop.mtu)?;
     rewrite::decrement_ttl(frame.bytes_mut(), packet);
     let is_whole = !packet.is_fragment();
-    if is_whole && is_icmp(packet) {
+    if is_whole && let Some(protocol) = Protocol::from_number(packet.protocol) {
+        if let Some(entry) = reply(scene, lane, frame, packet, protocol, hop).map_err(Verdict::Drop)? {
+            return Ok(Found::Reply(entry));
+        }
+    } else if is_whole && is_icmp(packet) {
         let is_error = icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]);
         if is_error && related::to_reply(scene, frame, packet).map_err(Verdict::Drop)? {
-            return Ok(Found::Nothing(hop));
-        }
-    } else if is_whole && let Some(protocol) = Protocol::from_number(packet.protocol) {
-        let found = reply(scene, lane, frame, packet, protocol, hop).map_err(Verdict::Drop)?;
-        if matches!(found, Found::Reply(..)) {
-            return Ok(found);
+            return Ok(Found::Nothing);
         }
     }
-    if !may_pass(scene, frame.bytes(), packet, &hop) {
+    if !may_pass(scene, frame.bytes(), packet, hop) {
         return Err(Verdict::Drop(DropReason::Transit));
     }
-    Ok(Found::Nothing(hop))
+    Ok(Found::Nothing)
 }
 
 /// A packet for somebody else that may be a destination's answer on a translated connection.
@@ -243,22 +281,22 @@ fn reply<'a>(
     frame: &Frame,
     packet: &Packet,
     protocol: Protocol,
-    hop: Hop,
-) -> Result<Found<'a>, DropReason> {
+    hop: &Hop,
+) -> Result<Option<Entry<'a>>, DropReason> {
     if !scene.snapshot.services.balance(packet) {
-        return Ok(Found::Nothing(hop));
+        return Ok(None);
     }
     let key = ReplyKey::of(packet);
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
     if let Some(id) = shard.reply(&key) {
         scene.tables.refresh(&mut shard, id, scene.now);
         if shard.get(id).expires_at > scene.now {
-            return Ok(Found::Reply(Entry { shard, id }, protocol, hop));
+            return Ok(Some(Entry { shard, id, protocol }));
         }
     }
     drop(shard);
-    unknown_reply(scene, lane, frame, packet, protocol, &hop)?;
-    Ok(Found::Nothing(hop))
+    unknown_reply(scene, lane, frame, packet, protocol, hop)?;
+    Ok(None)
 }
 
 /// A packet of no connection from where a translated destination answers: its client does not know that address. As in
@@ -321,7 +359,7 @@ fn meet(
     snapshot: &Snapshot,
     connection: &Connection,
     packet: &Packet,
-    ip: &[u8],
+    frame: &Frame,
     protocol: Protocol,
     now: Instant,
 ) -> Meeting {
@@ -333,7 +371,7 @@ fn meet(
     let starts = match protocol {
         Protocol::Tcp => packet.tcp_flags & tcp::SYN != 0,
         Protocol::Udp => false,
-        Protocol::Sctp => first_chunk(packet.transport(ip)) == Some(sctp::INIT),
+        Protocol::Sctp => first_chunk(packet.transport(frame.bytes())) == Some(sctp::INIT),
     };
     if starts {
         let drained = destination.weight() == 0;

@@ -23,9 +23,8 @@ const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// Whether a packet has any, which nearly none does.
-#[inline]
 pub(crate) fn present(packet: &Packet) -> bool {
-    usize::from(packet.header_len) > ipv4::HEADER_LEN && packet.is_v4()
+    packet.is_v4() && packet.has_options()
 }
 
 /// Looks through the options.
@@ -73,6 +72,7 @@ pub(crate) fn check(ip: &[u8], packet: &Packet) -> Options {
 }
 
 /// Records `addr` in the first record-route option that has room left; the header checksum follows.
+#[cold]
 pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
     let len = usize::from(packet.header_len);
     let (Some(addr), true) = (addr.to_v4(), len > ipv4::HEADER_LEN) else { return };

@@ -17,7 +17,8 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::path::advance::Act;
-use crate::path::emit::{Leaving, emit};
+use crate::path::emit::emit;
+use crate::path::heading::Heading;
 use crate::path::local_in::own_port;
 use crate::path::route::route;
 use crate::path::target::Target;
@@ -155,10 +156,11 @@ pub(crate) fn send(
     tables.local.count_out(frame.len());
     // It comes in nowhere; what is said about the way in is that of the way out.
     let scene = Scene::new(tables, snapshot, hop.port, now);
-    let leaving = match socket.via {
+    let mut heading = Heading { hop, ..Heading::UNKNOWN };
+    match socket.via {
         Some((addr, port, forwarding)) => {
-            let target = Target { addr, port, forwarding, uncached: false, is_first: false };
-            route(&scene, lane, frame, &mut packet, Act::Forward(target))?
+            heading.target = Target { addr, port, forwarding, uncached: false, is_first: false };
+            route(&scene, lane, frame, &mut packet, &mut heading, Act::Forward)?;
         }
         None => {
             let is_too_long = frame.len() > hop.mtu as usize;
@@ -166,8 +168,7 @@ pub(crate) fn send(
             if is_too_long && !is_cut {
                 return Err(Verdict::Drop(DropReason::FragmentationNeeded));
             }
-            Leaving::to(hop)
         }
-    };
-    Ok(emit(&scene, lane, frame, &packet, &leaving))
+    }
+    Ok(emit(&scene, lane, frame, &packet, &heading))
 }

@@ -170,7 +170,7 @@ fn see_answer(scene: &Scene<'_>, request: &Packet, answer: &[u8]) {
     let connection = shard.get_mut(id);
     connection.destination.count_out(number, u64::from(packet.total_len));
     connection.no_output = false;
-    let moved = advance(connection, scene.snapshot.rules(), protocol, Seen::Output, &packet, answer);
+    let moved = advance(connection, scene.snapshot.rules(), protocol, Seen::Output, &packet, || answer);
     response::segment(connection, scene.now, (Seen::Output, packet.tcp_flags), moved);
     shard.follow(id, moved, scene.now);
 }

@@ -18,12 +18,13 @@ const SMALLEST_MTU_V6: u32 = 1280;
 
 /// Hands an IP packet to its next hop, in fragments where it does not fit. `asked_for`: what a translated
 /// request had asked for.
+#[inline(always)]
 pub(crate) fn output(
     scene: &Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<(Address, u16)>,
+    asked_for: Option<&(Address, u16)>,
 ) -> Verdict {
     if frame.offload.gso_type == 0 {
         if leaves_in_fragments(frame, hop) {
@@ -36,7 +37,7 @@ pub(crate) fn output(
     let wait = || {
         let mut copy = Frame::from_bytes(frame.bytes());
         copy.offload = frame.offload;
-        Some(Waiting { frame: copy, asked_for })
+        Some(Waiting { frame: copy, asked_for: asked_for.copied() })
     };
     let (network, to) = (&scene.snapshot.network, (hop.port, hop.addr));
     match scene.tables.neighbors.resolve(network, to, hop.essential, scene.now, lane, wait) {
@@ -53,6 +54,18 @@ pub(crate) fn output(
     }
 }
 
+/// The same of what is not the packet at hand, but made of it or about it.
+#[inline(never)]
+fn output_other(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    hop: &Hop,
+    asked_for: Option<&(Address, u16)>,
+) -> Verdict {
+    output(scene, lane, frame, hop, asked_for)
+}
+
 /// Counts frames that waited for a neighbour and had to make room.
 fn count_lost(scene: &Scene<'_>, lost: Lost) {
     scene.tables.drops.add(DropReason::NeighborQueueFull, lost.queue_full);
@@ -67,14 +80,14 @@ fn output_cut(
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<(Address, u16)>,
+    asked_for: Option<&(Address, u16)>,
 ) -> Verdict {
     // One datagram, to be cut by IP.
     if frame.offload.gso_type & !vnet::GSO_ECN == vnet::GSO_UDP {
         frame.offload.gso_type = vnet::GSO_NONE;
-        return output(scene, lane, frame, hop, asked_for);
+        return output_other(scene, lane, frame, hop, asked_for);
     }
-    output_each(lane, frame, |lane, packet| output(scene, lane, packet, hop, asked_for))
+    output_each(lane, frame, |lane, packet| output_other(scene, lane, packet, hop, asked_for))
 }
 
 /// Cuts a GSO packet, and sends what it makes as `each` says. The first that is dropped ends it.
@@ -97,7 +110,7 @@ pub(crate) fn output_each(
 
 /// Sends a packet of the director's own.
 pub(crate) fn originate(scene: &Scene<'_>, lane: &mut Lane, mut frame: Frame, hop: &Hop) {
-    let verdict = output(scene, lane, &mut frame, hop, None);
+    let verdict = output_other(scene, lane, &mut frame, hop, None);
     // Nobody waits for it, and why it cannot leave is counted for the packet that it answers.
     let _ = lane.follow(verdict, frame);
 }
@@ -108,7 +121,7 @@ fn output_fragments(
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<(Address, u16)>,
+    asked_for: Option<&(Address, u16)>,
 ) -> Verdict {
     let Ok(packet) = Packet::parse(frame.bytes()) else { return Verdict::Drop(DropReason::Malformed) };
     frame.complete_checksum();
@@ -134,7 +147,7 @@ fn output_fragments(
         return Verdict::Drop(DropReason::FragmentationNeeded);
     }
     for mut fragment in fragments {
-        let verdict = output(scene, lane, &mut fragment, hop, asked_for);
+        let verdict = output_other(scene, lane, &mut fragment, hop, asked_for);
         if let Err(reason) = lane.follow(verdict, fragment) {
             return Verdict::Drop(reason);
         }

@@ -150,8 +150,7 @@ pub(crate) fn check_ttl(
     if packet.ttl > 1 {
         return Ok(());
     }
-    report(scene, lane, frame.bytes(), packet, Report::TtlExceeded);
-    Err(Verdict::Drop(DropReason::TtlExceeded))
+    Err(refuse(scene, lane, frame, packet, (Report::TtlExceeded, DropReason::TtlExceeded)))
 }
 
 /// Refuses to forward a packet from a link-local source to another link (RFC 4291, 2.5.6). `out`: the link it
@@ -167,13 +166,28 @@ pub(crate) fn check_scope(
     if !packet.src.is_v6_link_local() || out == Some(scene.port) {
         return Ok(());
     }
-    report(scene, lane, frame.bytes(), packet, Report::BeyondScope);
-    Err(Verdict::Drop(DropReason::NoRoute))
+    Err(refuse(scene, lane, frame, packet, (Report::BeyondScope, DropReason::NoRoute)))
 }
 
 /// Refuses a packet that must not be fragmented and does not fit into `mtu`, with fragmentation needed.
 #[inline]
 pub(crate) fn check_mtu(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    mtu: u32,
+) -> Result<(), Verdict> {
+    // Of nearly all packets this is all there is to it.
+    if frame.fragments.is_none() && packet.total_len <= mtu {
+        return Ok(());
+    }
+    check_large(scene, lane, frame, packet, mtu)
+}
+
+/// The same of a GSO packet, of one that came in as fragments, and of what does not fit.
+#[inline(never)]
+fn check_large(
     scene: &Scene<'_>,
     lane: &mut Lane,
     frame: &Frame,
@@ -188,8 +202,20 @@ pub(crate) fn check_mtu(
     if len <= mtu || packet.is_v4() && !packet.dont_fragment {
         return Ok(());
     }
-    report(scene, lane, frame.bytes(), packet, Report::TooBig(mtu));
-    Err(Verdict::Drop(DropReason::FragmentationNeeded))
+    Err(refuse(scene, lane, frame, packet, (Report::TooBig(mtu), DropReason::FragmentationNeeded)))
+}
+
+/// Drops a packet and tells its sender why.
+#[cold]
+fn refuse(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &Frame,
+    packet: &Packet,
+    (why, reason): (Report, DropReason),
+) -> Verdict {
+    report(scene, lane, frame.bytes(), packet, why);
+    Verdict::Drop(reason)
 }
 
 impl Report {

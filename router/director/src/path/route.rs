@@ -14,32 +14,36 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::path::advance::Act;
-use crate::path::emit::Leaving;
+use crate::path::heading::Heading;
 use crate::path::ip_options;
 use crate::path::node::deliver_here;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
-use crate::path::target::Target;
 use crate::path::translate;
 use crate::path::tunnel::encapsulate;
 use crate::scene::Scene;
 
 /// Finds the way out and makes the packet what it leaves as.
+///
+/// # Errors
+/// It goes no further: it was dropped, or delivered here.
 #[inline(always)]
 pub(crate) fn route(
     scene: &Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,
     packet: &mut Packet,
+    heading: &mut Heading,
     act: Act,
-) -> Result<Leaving, Verdict> {
+) -> Result<(), Verdict> {
     match act {
-        Act::Forward(target) => forward(scene, lane, frame, packet, target),
-        Act::Translate { addr, port, hop } => {
-            translate::source(frame, packet, addr, port);
-            Ok(pass(scene, frame, packet, hop))
-        }
-        Act::Pass(hop) => Ok(pass(scene, frame, packet, hop)),
+        Act::Forward => return forward(scene, lane, frame, packet, heading),
+        Act::Translate { addr, port } => translate::source(frame, packet, addr, port),
+        Act::Pass => {}
     }
+    if packet.has_options() {
+        record_route(scene, frame, packet, &heading.hop);
+    }
+    Ok(())
 }
 
 /// A request goes to its destination.
@@ -49,51 +53,46 @@ fn forward(
     lane: &mut Lane,
     frame: &mut Frame,
     packet: &mut Packet,
-    target: Target,
-) -> Result<Leaving, Verdict> {
+    heading: &mut Heading,
+) -> Result<(), Verdict> {
     let network = &scene.snapshot.network;
-    let hop = match lane.memo.route(network, target.addr) {
-        Some(hop) if !hop.local => hop,
+    let Heading { target, hop, asked_for } = heading;
+    match lane.memo.route(network, target.addr) {
+        Some(known) if !known.local => *hop = *known,
         None if !target.addr.is_loopback() => {
             report(scene, lane, frame.bytes(), packet, Report::HostUnreachable);
             return Err(Verdict::Drop(DropReason::NoRoute));
         }
-        _ => return Err(deliver_here(scene, lane, frame, packet, target)),
-    };
+        _ => return Err(deliver_here(scene, lane, frame, packet, *target)),
+    }
     check_scope(scene, lane, frame, packet, Some(hop.port))?;
     check_ttl(scene, lane, frame, packet)?;
     rewrite::decrement_ttl(frame.bytes_mut(), packet);
-    let uncached = target.uncached.then_some(target.is_first);
     match target.forwarding {
         Forwarding::Nat => {
             check_mtu(scene, lane, frame, packet, hop.mtu)?;
-            let asked_for = Some((packet.dst, packet.dst_port));
+            *asked_for = Some((packet.dst, packet.dst_port));
             translate::destination(frame, packet, target.addr, target.port);
-            Ok(Leaving { hop, asked_for, uncached })
         }
         Forwarding::Direct => {
             if network.interface(hop.port).is_none_or(|interface| interface.link == Link::Ip) {
                 return Err(Verdict::Drop(DropReason::WrongLink));
             }
             check_mtu(scene, lane, frame, packet, hop.mtu)?;
-            Ok(Leaving { hop, asked_for: None, uncached })
         }
         Forwarding::Tunnel(tunnel) => {
-            let hop = encapsulate(scene, lane, frame, packet, target.addr, hop, tunnel)?;
-            Ok(Leaving { hop, asked_for: None, uncached })
+            *hop = encapsulate(scene, lane, frame, packet, target.addr, *hop, tunnel)?;
         }
     }
+    Ok(())
 }
 
 /// A packet goes through: it records, if it asks for that, the address we have on that way: the VIP if it was
 /// translated.
-#[inline(always)]
-fn pass(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, hop: Hop) -> Leaving {
-    if ip_options::present(packet) {
-        let own = Some(packet.src).filter(|src| scene.snapshot.network.is_local(*src));
-        if let Some(own) = own.or(hop.source) {
-            ip_options::record_route(frame.bytes_mut(), packet, own);
-        }
+#[cold]
+fn record_route(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, hop: &Hop) {
+    let own = Some(packet.src).filter(|src| scene.snapshot.network.is_local(*src));
+    if let Some(own) = own.or(hop.source) {
+        ip_options::record_route(frame.bytes_mut(), packet, own);
     }
-    Leaving::to(hop)
 }

@@ -18,6 +18,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// No target yet.
+    pub(crate) const fn none(nowhere: Address) -> Self {
+        Self { addr: nowhere, port: 0, forwarding: Forwarding::Nat, uncached: false, is_first: false }
+    }
+
     #[inline]
     pub(crate) fn of(connection: &Connection) -> Self {
         Self {

@@ -7,19 +7,23 @@ use crate::base::frame::Frame;
 use crate::base::spec::Protocol;
 
 /// Makes a request one to its destination.
-#[inline]
+#[inline(always)]
 pub(crate) fn destination(frame: &mut Frame, packet: &mut Packet, addr: Address, port: u16) {
     let sum = sum_of(frame, packet);
     rewrite::destination(frame.bytes_mut(), packet, addr, port, sum);
-    add_missing_checksum(frame, packet);
+    if packet.protocol == Protocol::Udp.number() {
+        add_missing_checksum(frame, packet);
+    }
 }
 
 /// Makes a destination's reply one from the virtual address.
-#[inline]
+#[inline(always)]
 pub(crate) fn source(frame: &mut Frame, packet: &mut Packet, addr: Address, port: u16) {
     let sum = sum_of(frame, packet);
     rewrite::source(frame.bytes_mut(), packet, addr, port, sum);
-    add_missing_checksum(frame, packet);
+    if packet.protocol == Protocol::Udp.number() {
+        add_missing_checksum(frame, packet);
+    }
 }
 
 /// Makes a translated request what it was when its client sent it.
@@ -40,14 +44,10 @@ fn sum_of(frame: &Frame, packet: &Packet) -> L4Sum {
 }
 
 /// Computes the checksum of a translated UDP packet that came without one, as the recorded kernel does.
-#[inline]
+#[inline(never)]
 fn add_missing_checksum(frame: &mut Frame, packet: &Packet) {
     let at = usize::from(packet.header_len) + 6;
-    if packet.protocol != Protocol::Udp.number()
-        || !packet.has_ports()
-        || frame.offload.needs_checksum
-        || frame.bytes()[at..at + 2] != [0, 0]
-    {
+    if !packet.has_ports() || frame.offload.needs_checksum || frame.bytes()[at..at + 2] != [0, 0] {
         return;
     }
     let sum = match packet.transport_sum(frame.bytes()).finish() {

@@ -313,6 +313,15 @@ impl Connection {
             }
     }
 
+    /// Moves the deadline to a timeout after `now`. Returns the one before if it has come nearer, which the wheel has to
+    /// know: see [`Shard::nearer`](crate::track::table::Shard::nearer).
+    #[inline]
+    pub(crate) fn touch(&mut self, now: Instant) -> Option<Instant> {
+        let deadline = now + self.timeout;
+        let before = core::mem::replace(&mut self.expires_at, deadline);
+        (deadline < before).then_some(before)
+    }
+
     /// Moves the deadline to where packets that passed in the flow cache put it.
     pub(crate) fn take_over(&mut self, deadline: Instant) {
         if self.went_on(deadline) {

@@ -38,15 +38,8 @@ enum Sight {
 /// A packet of a connection passed at `at`, here or in the flow cache: where, and with which TCP flags. `moved`: its
 /// state is another now; its deadline has not moved yet. Costs two comparisons where nothing moved and nobody is waited
 /// for.
-#[inline]
-pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
-    if moved || connection.asked_at.is_some() {
-        look(connection, at, (seen, flags), moved);
-    }
-}
-
 #[cold]
-fn look(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
+pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
     if connection.asked_at.is_some() {
         answer(connection, at, Sight::Segment(seen, flags));
     }

@@ -57,49 +57,61 @@ impl Default for Timers {
     }
 }
 
-/// Moves the state of a connection by one packet and sets the timeout that follows from it. `ip` holds the packet.
-/// Returns whether the state is another now.
-pub(crate) fn advance(
+/// Moves the state of a connection by one packet and sets the timeout that follows from it. `ip` gives the packet's
+/// bytes. Returns whether the state is another now.
+#[inline(always)]
+pub(crate) fn advance<'a>(
     connection: &mut Connection,
     rules: Rules<'_>,
     protocol: Protocol,
     seen: Seen,
     packet: &Packet,
-    ip: &[u8],
+    ip: impl FnOnce() -> &'a [u8],
 ) -> bool {
     match protocol {
         Protocol::Tcp => advance_tcp(connection, rules, seen, packet.tcp_flags),
-        Protocol::Sctp => {
-            let Some(event) = SctpEvent::of(packet.transport(ip)) else { return false };
-            let state = SctpState::from_number(connection.state);
-            let next = state.next(seen, event);
-            if next != state {
-                recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
-                if next == SctpState::Established {
-                    assure(connection);
-                }
-                connection.state = next.number();
-            }
-            connection.timeout = next.timeout().into();
-            next != state
-        }
+        Protocol::Sctp => advance_sctp(connection, seen, packet.transport(ip())),
         Protocol::Udp => advance_udp(connection, rules, seen),
     }
 }
 
-/// The same for a TCP segment with these flags.
-pub(crate) fn advance_tcp(connection: &mut Connection, rules: Rules<'_>, seen: Seen, flags: u8) -> bool {
-    let state = TcpState::from_number(connection.state);
-    let next = state.next(seen, TcpEvent::of(flags), rules.secure_tcp);
+/// The same for an SCTP packet.
+#[inline(never)]
+fn advance_sctp(connection: &mut Connection, seen: Seen, packet: &[u8]) -> bool {
+    let Some(event) = SctpEvent::of(packet) else { return false };
+    let state = SctpState::from_number(connection.state);
+    let next = state.next(seen, event);
     if next != state {
         recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
-        if next == TcpState::Established {
+        if next == SctpState::Established {
             assure(connection);
         }
         connection.state = next.number();
     }
-    connection.timeout = rules.timers.tcp(next);
+    connection.timeout = next.timeout().into();
     next != state
+}
+
+/// The same for a TCP segment with these flags.
+#[inline]
+pub(crate) fn advance_tcp(connection: &mut Connection, rules: Rules<'_>, seen: Seen, flags: u8) -> bool {
+    let state = TcpState::from_number(connection.state);
+    let next = state.next(seen, TcpEvent::of(flags), rules.secure_tcp);
+    connection.timeout = rules.timers.tcp(next);
+    if next == state {
+        return false;
+    }
+    enter_tcp(connection, next);
+    true
+}
+
+#[inline(never)]
+fn enter_tcp(connection: &mut Connection, next: TcpState) {
+    recount(connection, if next.is_active() { Counted::Active } else { Counted::Inactive });
+    if next == TcpState::Established {
+        assure(connection);
+    }
+    connection.state = next.number();
 }
 
 /// The same for a datagram.

@@ -94,13 +94,17 @@ impl Shard {
     /// Moves the deadline to a timeout after `now`.
     #[inline]
     pub(crate) fn touch(&mut self, id: EntryId, now: Instant) {
-        let connection = self.slab.get_mut(id.0);
-        let deadline = now + connection.timeout;
-        let before = core::mem::replace(&mut connection.expires_at, deadline);
-        if deadline < before {
-            self.wheel.nearer(&mut self.slab, id.0, before, deadline);
-            self.due.fetch_min(deadline.as_nanos(), Relaxed);
+        if let Some(before) = self.slab.get_mut(id.0).touch(now) {
+            self.nearer(id, before);
         }
+    }
+
+    /// The deadline of an entry has come nearer than the one before.
+    #[inline(never)]
+    pub(crate) fn nearer(&mut self, id: EntryId, before: Instant) {
+        let deadline = self.slab.get(id.0).expires_at;
+        self.wheel.nearer(&mut self.slab, id.0, before, deadline);
+        self.due.fetch_min(deadline.as_nanos(), Relaxed);
     }
 
     /// What follows a packet: the deadline moves, and where the state did (`moved`), [`Self::settle`].
@@ -113,7 +117,7 @@ impl Shard {
     }
 
     /// Counts the entry as its state says, and puts it into the queue of its class.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn settle(&mut self, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
         let (before, now) = connection.retally();
