@@ -28,7 +28,7 @@ use crate::net::talks::Talks;
 use crate::scene::snapshot::{Published, Snapshot};
 use crate::track::bypass::Bypass;
 use crate::track::connection::Connection;
-use crate::track::table::{EntryId, Full, Inserted, Locked, Shard, Table};
+use crate::track::table::{Full, Inserted, Locked, Table};
 
 /// What all workers share and frames change, each part behind locks or atomics of its own.
 pub(crate) struct Tables {
@@ -81,20 +81,19 @@ impl Tables {
         }
     }
 
-    /// Moves the deadline of a connection that seems to be over to where the packets that passed in the flow cache put
-    /// it.
+    /// Whether the time of a connection is up. The deadline of one that seems to be over moves to where the packets
+    /// that passed in the flow cache put it.
     #[inline]
-    pub(crate) fn refresh(&self, shard: &mut Shard, id: EntryId, now: Instant) {
-        if shard.get(id).expires_at <= now {
-            self.refresh_late(shard.get_mut(id));
-        }
+    pub(crate) fn has_expired(&self, connection: &mut Connection, now: Instant) -> bool {
+        connection.expires_at <= now && self.has_expired_everywhere(connection, now)
     }
 
     #[cold]
-    fn refresh_late(&self, connection: &mut Connection) {
+    fn has_expired_everywhere(&self, connection: &mut Connection, now: Instant) -> bool {
         if connection.cached.is_placed() {
             connection.take_over(self.deadline(connection));
         }
+        connection.expires_at <= now
     }
 
     /// When the time of a connection is up: a timeout after its last packet, wherever that passed. The only place that

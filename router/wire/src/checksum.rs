@@ -111,7 +111,7 @@ impl Edit {
     }
 
     /// An address changed: 4 bytes of difference if both are IPv4, else 16.
-    #[inline]
+    #[inline(always)]
     pub fn address(self, old: Address, new: Address) -> Self {
         if old.is_v4() && new.is_v4() {
             return self.bits(old.v4_bits(), new.v4_bits());

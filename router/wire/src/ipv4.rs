@@ -223,7 +223,9 @@ impl Ipv4Repr {
     ///
     /// # Panics
     /// If the buffer is shorter, or the packet longer than 65535 bytes.
+    #[inline]
     pub fn emit(&self, buffer: &mut [u8]) {
+        let buffer = buffer.first_chunk_mut::<HEADER_LEN>().expect("there is room for the header");
         buffer[0] = 0x45;
         buffer[1] = self.tos;
         put16(buffer, at::TOTAL_LEN, length16(HEADER_LEN + usize::from(self.payload_len)));
@@ -233,7 +235,9 @@ impl Ipv4Repr {
         buffer[9] = self.protocol;
         buffer[at::SRC..at::DST].copy_from_slice(&self.src.octets());
         buffer[at::DST..HEADER_LEN].copy_from_slice(&self.dst.octets());
-        fill_checksum(buffer);
+        put16(buffer, at::CHECKSUM, 0);
+        let checksum = Sum::new().add_bytes(buffer).finish();
+        put16(buffer, at::CHECKSUM, checksum);
     }
 }
 

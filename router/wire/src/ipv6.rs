@@ -142,7 +142,9 @@ impl Ipv6Repr {
     ///
     /// # Panics
     /// If the buffer is shorter.
+    #[inline]
     pub fn emit(&self, buffer: &mut [u8]) {
+        let buffer = buffer.first_chunk_mut::<HEADER_LEN>().expect("there is room for the header");
         put32(buffer, 0, 6 << 28 | u32::from(self.traffic_class) << 20);
         put16(buffer, at::PAYLOAD_LEN, self.payload_len);
         buffer[at::NEXT_HEADER] = self.next_header;

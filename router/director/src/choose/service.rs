@@ -9,7 +9,6 @@
 //! A connection holds its destination, so one that is removed lives on, unavailable, until its last
 //! connection is gone; adding it again brings it back with its counters (the kernel's destination trash).
 
-use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 use std::collections::HashMap;
@@ -30,7 +29,7 @@ struct Picker {
     scheduler: Box<dyn Scheduler>,
     /// The last `update`, by position.
     told: Vec<Arc<Destination>>,
-    positions: HashMap<u32, u32>,
+    positions: HashMap<u32, u32, FixedState>,
     ids: Vec<u32>,
     loads: Vec<(u32, Load)>,
     events: Vec<Event>,
@@ -101,7 +100,7 @@ impl Service {
             picker: Mutex::new(Picker {
                 scheduler,
                 told: Vec::new(),
-                positions: HashMap::new(),
+                positions: HashMap::default(),
                 ids: Vec::new(),
                 loads: Vec::new(),
                 events: Vec::new(),
@@ -228,8 +227,15 @@ impl Default for Services {
 }
 
 fn part_of(key: &ServiceKey) -> usize {
-    // The map in a part goes by the lowest and the uppermost bits.
-    (FixedState::default().hash_one(key) >> 32) as usize % PARTS
+    // No hash of note, and none that the map in a part goes by: who chooses the keys configures the director.
+    let bits = match key {
+        ServiceKey::Address { addr, .. } => {
+            let (hi, lo) = Address::from(addr.ip()).halves();
+            hi ^ lo ^ u64::from(addr.port()) << 40
+        }
+        ServiceKey::Mark { mark, .. } => u64::from(*mark),
+    };
+    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % PARTS
 }
 
 /// FTP's control and data ports.

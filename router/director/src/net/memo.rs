@@ -71,7 +71,7 @@ impl Memo {
     }
 
     /// The MAC address of a neighbour that was sent to a moment ago. `version`: of the neighbour table now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn neighbor(
         &self,
         port: PortId,

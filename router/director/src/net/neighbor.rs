@@ -526,7 +526,7 @@ impl Neighbors {
 }
 
 /// Puts an Ethernet header in front of an IP packet. False when there is no room for it.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_ethernet(frame: &mut Frame, to: MacAddr, from: MacAddr) -> bool {
     let ethertype = match frame.bytes().first().map(|byte| byte >> 4) {
         Some(6) => ethernet::ETHERTYPE_IPV6,

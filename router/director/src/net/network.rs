@@ -298,7 +298,7 @@ impl Network {
     }
 
     /// Whether a packet from `source` is believed to come in on that link.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admits(&self, source: Address, port: PortId) -> bool {
         match self.sources.get(usize::from(port.0)) {
             None | Some(Sources::All) => true,

@@ -49,10 +49,12 @@ impl PathMtus {
     }
 
     /// The MTU to `to` for a packet that is sent now through a link with `link_mtu`.
+    #[inline]
     pub(crate) fn of(&self, to: Address, link_mtu: u32, now: Instant) -> u32 {
-        if self.count.load(Relaxed) == 0 {
-            return link_mtu;
-        }
+        if self.count.load(Relaxed) == 0 { link_mtu } else { self.learned(to, link_mtu, now) }
+    }
+
+    fn learned(&self, to: Address, link_mtu: u32, now: Instant) -> u32 {
         let mut entries = lock(&self.entries);
         match entries.get_mut(&to) {
             Some(entry) if entry.until > now => {

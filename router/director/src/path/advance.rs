@@ -77,7 +77,7 @@ fn request(
     if moved && !scene.snapshot.options.compat_ipvs {
         let connection = shard.get(id);
         if connection.in_packets > 1 && connection.is_embryonic() {
-            shard.answer_first(id);
+            scene.tables.table.answer_first(&mut shard, id);
         }
     }
     if let Some(flows) = &scene.tables.flows {

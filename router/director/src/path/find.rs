@@ -9,12 +9,12 @@
 //! The shard of the entry stays locked: the next stage moves the connection under the same lock.
 
 use core::sync::atomic::Ordering::Relaxed;
+use std::sync::MutexGuard;
 
 use uvs_wire::{Packet, icmp, rewrite, sctp, tcp};
 
 use crate::base::frame::Frame;
 use crate::base::spec::{Protocol, Transit};
-use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::choose::schedule::Placement;
 use crate::net::lane::Lane;
@@ -30,10 +30,9 @@ use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
 use crate::path::transit::{is_back_to_host, may_pass};
 use crate::scene::Scene;
-use crate::scene::snapshot::Snapshot;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::sctp::{SctpState, first_chunk};
-use crate::track::table::{EntryId, Inserted, Locked};
+use crate::track::table::{EntryId, Inserted, Locked, Shard};
 use crate::track::tcp::TcpState;
 
 /// How often a packet looks for its connection. The second time finds the one that the first has claimed, unless other
@@ -42,7 +41,7 @@ const ADMIT_ROUNDS: usize = 4;
 
 /// An entry of the connection table, with its shard locked.
 pub(crate) struct Entry<'a> {
-    pub(crate) shard: Locked<'a>,
+    pub(crate) shard: MutexGuard<'a, Shard>,
     pub(crate) id: EntryId,
     pub(crate) protocol: Protocol,
 }
@@ -53,8 +52,8 @@ pub(crate) enum Found<'a> {
     Request(Entry<'a>),
     /// It is a reply on this connection, and its next hop is known.
     Reply(Entry<'a>),
-    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection. Its target
-    /// is known.
+    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection. Its
+    /// target is known.
     Target,
     /// Nothing: it goes on to a hop that is known.
     Nothing,
@@ -108,12 +107,10 @@ fn request<'a>(
     }
     let key = RequestKey::of(packet);
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
-    let met = shard.request(&key).map(|id| {
-        scene.tables.refresh(&mut shard, id, scene.now);
-        (id, meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now))
-    });
+    let found = shard.request(&key);
+    let met = found.map(|id| (id, meet(scene, shard.get_mut(id), packet, frame, protocol)));
     if let Some((id, Meeting::Use)) = met {
-        return Ok(Found::Request(Entry { shard, id, protocol }));
+        return Ok(Found::Request(Entry { shard: shard.into_shard(), id, protocol }));
     }
     match admit(scene, lane, frame, packet, heading, (key, protocol), (shard, met)) {
         Ok(Some(found)) => Ok(found),
@@ -157,7 +154,7 @@ fn admit<'a>(
                 replaces = true;
             }
             Some((id, Meeting::Use | Meeting::Leave)) => {
-                return Ok(Some(Found::Request(Entry { shard, id, protocol })));
+                return Ok(Some(Found::Request(Entry { shard: shard.into_shard(), id, protocol })));
             }
             Some((_, Meeting::Drop)) => return Err(DropReason::DestinationGone),
             Some((_, Meeting::Replace)) => {
@@ -169,10 +166,8 @@ fn admit<'a>(
                 drop(shard);
                 if scene.tables.table.claim(&key, scene.now) {
                     shard = scene.shard(key.protocol, key.client, key.client_port);
-                    met = shard.request(&key).map(|id| {
-                        scene.tables.refresh(&mut shard, id, scene.now);
-                        (id, meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now))
-                    });
+                    let found = shard.request(&key);
+                    met = found.map(|id| (id, meet(scene, shard.get_mut(id), packet, frame, protocol)));
                     continue;
                 }
             }
@@ -213,7 +208,7 @@ fn begin<'a>(
     }
     note_hairpin(scene, &key, &placement.destination);
     let Inserted { shard, id, .. } = enter(scene, key, placement)?;
-    Ok(Found::Request(Entry { shard, id, protocol }))
+    Ok(Found::Request(Entry { shard: shard.into_shard(), id, protocol }))
 }
 
 /// Takes out a connection whose place a new one takes, unless another worker has done so. Its destination still counts
@@ -227,7 +222,7 @@ fn retire(
 ) -> Option<Connection> {
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
     let id = shard.request(key)?;
-    let meeting = meet(scene.snapshot, shard.get(id), packet, frame, protocol, scene.now);
+    let meeting = meet(scene, shard.get_mut(id), packet, frame, protocol);
     matches!(meeting, Meeting::Replace | Meeting::Leave).then(|| scene.tables.table.remove(&mut shard, id))
 }
 
@@ -288,11 +283,10 @@ fn reply<'a>(
     }
     let key = ReplyKey::of(packet);
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
-    if let Some(id) = shard.reply(&key) {
-        scene.tables.refresh(&mut shard, id, scene.now);
-        if shard.get(id).expires_at > scene.now {
-            return Ok(Some(Entry { shard, id, protocol }));
-        }
+    if let Some(id) = shard.reply(&key)
+        && !scene.tables.has_expired(shard.get_mut(id), scene.now)
+    {
+        return Ok(Some(Entry { shard: shard.into_shard(), id, protocol }));
     }
     drop(shard);
     unknown_reply(scene, lane, frame, packet, protocol, hop)?;
@@ -356,17 +350,16 @@ fn unknown_reply(
 /// What becomes of a connection that a request meets.
 #[inline(always)]
 fn meet(
-    snapshot: &Snapshot,
-    connection: &Connection,
+    scene: &Scene<'_>,
+    connection: &mut Connection,
     packet: &Packet,
     frame: &Frame,
     protocol: Protocol,
-    now: Instant,
 ) -> Meeting {
-    if connection.expires_at <= now {
+    if scene.tables.has_expired(connection, scene.now) {
         return Meeting::Replace;
     }
-    let options = &snapshot.options;
+    let options = &scene.snapshot.options;
     let destination = &connection.destination;
     let starts = match protocol {
         Protocol::Tcp => packet.tcp_flags & tcp::SYN != 0,

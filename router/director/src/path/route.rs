@@ -81,7 +81,7 @@ fn forward(
             check_mtu(scene, lane, frame, packet, hop.mtu)?;
         }
         Forwarding::Tunnel(tunnel) => {
-            *hop = encapsulate(scene, lane, frame, packet, target.addr, *hop, tunnel)?;
+            encapsulate(scene, lane, frame, packet, target.addr, hop, tunnel)?;
         }
     }
     Ok(())

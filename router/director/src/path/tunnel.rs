@@ -36,16 +36,15 @@ const SMALLEST_MTU_V6: u32 = 1280;
 const SOURCE_PORTS: core::ops::RangeInclusive<u16> = 32768..=60999;
 
 /// One way into a tunnel.
-#[derive(Clone, Copy)]
-struct Way {
+struct Way<'a> {
     tunnel: Tunnel,
     src: Address,
     dst: Address,
-    hop: Hop,
+    hop: &'a Hop,
 }
 
-impl Way {
-    fn outer_len(self) -> usize {
+impl Way<'_> {
+    fn outer_len(&self) -> usize {
         if self.dst.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
     }
 }
@@ -101,7 +100,7 @@ fn source_port(packet: &Packet) -> u16 {
     SOURCE_PORTS.start() + u16::try_from(offset).expect("less than the number of ports")
 }
 
-/// Puts a packet into another one to the destination, to go to that hop then.
+/// Puts a packet into another one to the destination, to go to that hop then, whose MTU becomes that of the path.
 ///
 /// # Errors
 /// It was dropped, or it was a GSO packet whose packets have left one by one.
@@ -111,14 +110,14 @@ pub(crate) fn encapsulate(
     frame: &mut Frame,
     packet: &Packet,
     to: Address,
-    hop: Hop,
+    hop: &mut Hop,
     tunnel: Tunnel,
-) -> Result<Hop, Verdict> {
+) -> Result<(), Verdict> {
     let Some(src) = hop.source else {
         return Err(Verdict::Drop(DropReason::NoRoute));
     };
-    let hop = Hop { mtu: scene.tables.path_mtus.of(to, hop.mtu, scene.now), ..hop };
-    let way = Way { tunnel, src, dst: to, hop };
+    hop.mtu = scene.tables.path_mtus.of(to, hop.mtu, scene.now);
+    let way = &Way { tunnel, src, dst: to, hop };
     let options = &scene.snapshot.options;
     let remote = remote_checksum(tunnel, frame, packet);
     let overhead = way.outer_len() + shim_len(tunnel, remote.is_some());
@@ -146,7 +145,7 @@ pub(crate) fn encapsulate(
         }
         _ => return Err(encapsulate_each(scene, lane, frame, way)),
     }
-    Ok(hop)
+    Ok(())
 }
 
 /// The longest packet that fits into that tunnel, as [`encapsulate`] sees it.
@@ -160,7 +159,12 @@ pub(crate) fn room_in_tunnel(scene: &Scene<'_>, to: Address, hop: &Hop, tunnel: 
 
 /// Puts the headers of the tunnel in front of a GSO packet, once for all its packets: whoever cuts it gives them to
 /// each (see [`Frame::cut`]), with lengths and checksums of its own.
-fn encapsulate_whole(scene: &Scene<'_>, frame: &mut Frame, packet: &Packet, way: Way) -> Result<(), Verdict> {
+fn encapsulate_whole(
+    scene: &Scene<'_>,
+    frame: &mut Frame,
+    packet: &Packet,
+    way: &Way<'_>,
+) -> Result<(), Verdict> {
     let count = u32::try_from(frame.packets()).unwrap_or(u32::MAX);
     let (outer_len, shim_len) = (way.outer_len(), shim_len(way.tunnel, false));
     if !frame.grow_front(outer_len + shim_len) {
@@ -188,23 +192,24 @@ fn outer_dont_fragment(scene: &Scene<'_>, packet: &Packet) -> bool {
 }
 
 /// The packets of a GSO packet, one by one: where they have to go in fragments, and where they are in a tunnel already.
-fn encapsulate_each(scene: &Scene<'_>, lane: &mut Lane, frame: &Frame, way: Way) -> Verdict {
+fn encapsulate_each(scene: &Scene<'_>, lane: &mut Lane, frame: &Frame, way: &Way<'_>) -> Verdict {
     output_each(lane, frame, |lane, segment| {
         let Ok(packet) = Packet::parse(segment.bytes()) else {
             return Verdict::Drop(DropReason::Malformed);
         };
         match encapsulate_one(scene, segment, &packet, way, None) {
-            Ok(()) => output(scene, lane, segment, &way.hop, None),
+            Ok(()) => output(scene, lane, segment, way.hop, None),
             Err(verdict) => verdict,
         }
     })
 }
 
+#[inline(always)]
 fn encapsulate_one(
     scene: &Scene<'_>,
     frame: &mut Frame,
     packet: &Packet,
-    way: Way,
+    way: &Way<'_>,
     remote: Option<(u16, u16)>,
 ) -> Result<(), Verdict> {
     if remote.is_some() {
@@ -384,10 +389,11 @@ fn has_checksum(tunnel: Tunnel) -> bool {
 }
 
 /// Writes the outer IP header: protocol and length of what follows, id (IPv4; its lower half) and "don't fragment".
+#[inline]
 fn emit_outer(
     bytes: &mut [u8],
     packet: &Packet,
-    way: Way,
+    way: &Way<'_>,
     (protocol, payload_len): (u8, u16),
     (id, dont_fragment): (u32, bool),
 ) {
@@ -414,7 +420,8 @@ fn emit_outer(
 
 /// Writes what stands between the outer IP header and the packet, which `bytes` ends with, and returns the protocol
 /// number for the outer header.
-fn emit_shim(bytes: &mut [u8], packet: &Packet, way: Way, remote: Option<(u16, u16)>) -> u8 {
+#[inline]
+fn emit_shim(bytes: &mut [u8], packet: &Packet, way: &Way<'_>, remote: Option<(u16, u16)>) -> u8 {
     match way.tunnel {
         Tunnel::Ipip => protocol_of(packet),
         Tunnel::Gue { port, checksum } => {

@@ -313,8 +313,8 @@ impl Connection {
             }
     }
 
-    /// Moves the deadline to a timeout after `now`. Returns the one before if it has come nearer, which the wheel has to
-    /// know: see [`Shard::nearer`](crate::track::table::Shard::nearer).
+    /// Moves the deadline to a timeout after `now`. Returns the one before if it has come nearer, which the wheel has
+    /// to know: see [`Shard::nearer`](crate::track::table::Shard::nearer).
     #[inline]
     pub(crate) fn touch(&mut self, now: Instant) -> Option<Instant> {
         let deadline = now + self.timeout;

@@ -38,7 +38,7 @@ use crate::base::time::{Duration, Instant};
 use crate::track::bypass::Bypass;
 use crate::track::class::Class;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
-use keys::{Keys, shard_of};
+use keys::{Hashes, Keys, shard_of};
 use shard::Lens;
 pub(crate) use shard::{EntryId, Shard};
 
@@ -69,7 +69,7 @@ impl DerefMut for Locked<'_> {
     }
 }
 
-impl Locked<'_> {
+impl<'a> Locked<'a> {
     /// The entry that a request of that client belongs to.
     #[inline]
     pub(crate) fn request(&self, key: &RequestKey) -> Option<EntryId> {
@@ -82,21 +82,18 @@ impl Locked<'_> {
         self.shard.find_reply(self.keys.reply(self.client, key), key)
     }
 
+    /// The shard alone, which is all that an entry that was found needs.
+    #[inline]
+    pub(crate) fn into_shard(self) -> MutexGuard<'a, Shard> {
+        self.shard
+    }
+
     /// Whether replies of that entry are found to be its own: with the same destination for two addresses that a client
     /// asked for from one port, the newest entry has them. True where there are none.
     pub(crate) fn answers(&self, id: EntryId) -> bool {
         let connection = self.shard.get(id);
         !connection.translates_replies()
             || self.reply(&connection.reply_key()).is_none_or(|found| found == id)
-    }
-
-    /// The connection has begun again: from now on it is the newest of those whose replies look alike.
-    pub(crate) fn answer_first(&mut self, id: EntryId) {
-        let connection = self.shard.get(id);
-        if connection.translates_replies() {
-            let hash = self.keys.reply(self.client, &connection.reply_key());
-            self.shard.answer_first(hash, id);
-        }
     }
 
     /// Takes a template out of the index, so that no packet finds it. It stays in the table until its time is up.
@@ -198,6 +195,14 @@ impl Table {
         self.locked(self.keys.client(protocol, client, client_port))
     }
 
+    /// The connection has begun again: from now on it is the newest of those whose replies look alike. `shard` must be
+    /// the entry's, locked through this table.
+    pub(crate) fn answer_first(&self, shard: &mut Shard, id: EntryId) {
+        if let Some(hash) = Hashes::of(&self.keys, shard.get(id)).reply {
+            shard.answer_first(hash, id);
+        }
+    }
+
     /// The hash of a request's client, and its own.
     pub(crate) fn hash_request(&self, key: &RequestKey) -> (u64, u32) {
         let client = self.keys.client(key.protocol, key.client, key.client_port);
@@ -225,8 +230,9 @@ impl Table {
         mut removed: impl FnMut(Connection),
     ) -> Result<Inserted<'_>, Full> {
         let request = connection.request;
-        let mut shard = self.shard(request.protocol, request.client, request.client_port);
-        if let Some(id) = shard.request(&request) {
+        let hashes = Hashes::of(&self.keys, &connection);
+        let mut shard = self.locked(hashes.client);
+        if let Some(id) = shard.find_request(hashes.request, &request) {
             connection.release_control();
             return Ok(Inserted { shard, id, is_new: false });
         }
@@ -236,7 +242,7 @@ impl Table {
             if evicted.is_none() {
                 drop(shard);
                 evicted = self.make_room_elsewhere(service);
-                shard = self.shard(request.protocol, request.client, request.client_port);
+                shard = self.locked(hashes.client);
             }
             let Some(evicted) = evicted else {
                 self.len.fetch_sub(1, Relaxed);
@@ -244,17 +250,17 @@ impl Table {
                 return Err(Full);
             };
             removed(evicted);
-            if let Some(id) = shard.request(&request) {
+            if let Some(id) = shard.find_request(hashes.request, &request) {
                 self.len.fetch_sub(1, Relaxed);
                 connection.release_control();
                 return Ok(Inserted { shard, id, is_new: false });
             }
         }
-        if let Some(older) = self.outdo(&mut shard, &connection, ends_older) {
+        if let Some(older) = self.outdo(&mut shard, &connection, &hashes, ends_older) {
             removed(older);
         }
         connection.destination.attach(connection.counted);
-        match shard.insert(&self.keys, connection) {
+        match shard.insert(&hashes, connection) {
             Ok(id) => {
                 self.open.fetch_add(usize::from(request.announced), Relaxed);
                 Ok(Inserted { shard, id, is_new: true })
@@ -270,12 +276,14 @@ impl Table {
     /// Replies that an older connection shares with a new one (a destination of two services, a client that uses its
     /// port again) are the new one's from now on. The older one is taken out where it is over and `ends`; else it
     /// leaves the flow cache, which would go on to translate them.
-    fn outdo(&self, shard: &mut Shard, newer: &Connection, ends: bool) -> Option<Connection> {
-        if !newer.translates_replies() {
-            return None;
-        }
-        let key = newer.reply_key();
-        let id = shard.find_reply(self.hash_reply(&key).1, &key)?;
+    fn outdo(
+        &self,
+        shard: &mut Shard,
+        newer: &Connection,
+        hashes: &Hashes,
+        ends: bool,
+    ) -> Option<Connection> {
+        let id = shard.find_reply(hashes.reply?, &newer.reply_key())?;
         if ends && shard.get(id).is_over() {
             return Some(self.remove(shard, id));
         }
@@ -401,9 +409,10 @@ impl Table {
         // Another worker may have placed the packet before this one meanwhile; the entry that was announced wins.
         let placed = to.find_request(to_hash, key).map(|id| self.take(to, id));
         // One that is over stays here, as in the kernel: its time is up soon.
-        let older = self.outdo(to, &connection, false);
+        let hashes = Hashes::of(&self.keys, &connection);
+        let older = self.outdo(to, &connection, &hashes, false);
         debug_assert!(older.is_none(), "nothing was to be taken out");
-        let refused = to.insert(&self.keys, connection).err();
+        let refused = to.insert(&hashes, connection).err();
         self.open.fetch_sub(1, Relaxed);
         let claimed = refused.is_none();
         for gone in placed.into_iter().chain(refused) {

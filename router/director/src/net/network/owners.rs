@@ -1,5 +1,5 @@
-//! Which addresses are the director's own, or those of all hosts of a link: a table that is built with each network, and
-//! answers in a few instructions, mostly that an address is neither.
+//! Which addresses are the director's own, or those of all hosts of a link: a table that is built with each network,
+//! and answers in a few instructions, mostly that an address is neither.
 //!
 //! ```text
 //!   address --spread--> bit of the filter --0--> neither

@@ -7,7 +7,7 @@ use foldhash::fast::FoldHasher;
 use uvs_wire::Address;
 
 use crate::base::ids::SHARDS;
-use crate::track::connection::{ReplyKey, RequestKey};
+use crate::track::connection::{Connection, ReplyKey, RequestKey};
 
 /// What keys the hashes, so that no remote can choose collisions.
 pub(super) struct Keys {
@@ -48,6 +48,26 @@ impl Keys {
     #[inline]
     pub(super) fn reply(&self, client: u64, key: &ReplyKey) -> u32 {
         upper(self.hash(client, key.destination, u64::from(key.destination_port)))
+    }
+}
+
+/// The hashes of an entry.
+pub(super) struct Hashes {
+    /// Of its client: chooses the shard.
+    pub(super) client: u64,
+    /// In the index of requests.
+    pub(super) request: u32,
+    /// In that of replies, if it translates them.
+    pub(super) reply: Option<u32>,
+}
+
+impl Hashes {
+    #[inline]
+    pub(super) fn of(keys: &Keys, connection: &Connection) -> Self {
+        let request = &connection.request;
+        let client = keys.client(request.protocol, request.client, request.client_port);
+        let reply = connection.translates_replies().then(|| keys.reply(client, &connection.reply_key()));
+        Self { client, request: keys.request(client, request), reply }
     }
 }
 

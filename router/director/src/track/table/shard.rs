@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::index::Index;
-use super::keys::Keys;
+use super::keys::{Hashes, Keys};
 use super::queue::Queue;
 use super::slab::Slab;
 use crate::base::time::Instant;
@@ -168,30 +168,25 @@ impl Shard {
     }
 
     pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
-        let (request, _) = hashes(keys, self.slab.get(id.0));
-        if let Some(request) = request {
-            self.requests.remove(request, id.0);
+        let connection = self.slab.get_mut(id.0);
+        if !core::mem::replace(&mut connection.is_invalid, true) {
+            self.requests.remove(Hashes::of(keys, connection).request, id.0);
         }
-        self.slab.get_mut(id.0).is_invalid = true;
     }
 
     /// Inserts an entry; gives it back as the error when there is no room for it.
     #[allow(clippy::result_large_err, reason = "the entry goes back to where it came from, and rarely")]
-    pub(super) fn insert(&mut self, keys: &Keys, connection: Connection) -> Result<EntryId, Connection> {
+    pub(super) fn insert(&mut self, hashes: &Hashes, connection: Connection) -> Result<EntryId, Connection> {
+        debug_assert!(!connection.is_invalid, "it is to be found");
         let deadline = connection.expires_at;
-        let (request, reply) = hashes(keys, &connection);
         let index = self.slab.insert(connection);
-        if let Some(request) = request
-            && !self.requests.insert(request, index)
-        {
+        if !self.requests.insert(hashes.request, index) {
             return Err(self.slab.remove(index));
         }
-        if let Some(reply) = reply
+        if let Some(reply) = hashes.reply
             && !self.replies.insert(reply, index)
         {
-            if let Some(request) = request {
-                self.requests.remove(request, index);
-            }
+            self.requests.remove(hashes.request, index);
             return Err(self.slab.remove(index));
         }
         self.wheel.arm(&mut self.slab, index, deadline);
@@ -215,11 +210,11 @@ impl Shard {
         if tallied != Tallied::default() {
             self.states[tallied.index()] -= 1;
         }
-        let (request, reply) = hashes(keys, &connection);
-        if let Some(request) = request {
-            self.requests.remove(request, id.0);
+        let hashes = Hashes::of(keys, &connection);
+        if !connection.is_invalid {
+            self.requests.remove(hashes.request, id.0);
         }
-        if let Some(reply) = reply {
+        if let Some(reply) = hashes.reply {
             self.replies.remove(reply, id.0);
         }
         connection
@@ -255,12 +250,4 @@ impl Shard {
     pub(super) fn capacity(&self) -> u32 {
         self.slab.capacity()
     }
-}
-
-/// What the indexes know an entry by: that of requests, unless it is a template that is invalid, and that of replies.
-fn hashes(keys: &Keys, connection: &Connection) -> (Option<u32>, Option<u32>) {
-    let request = &connection.request;
-    let client = keys.client(request.protocol, request.client, request.client_port);
-    let reply = connection.translates_replies().then(|| keys.reply(client, &connection.reply_key()));
-    ((!connection.is_invalid).then(|| keys.request(client, request)), reply)
 }

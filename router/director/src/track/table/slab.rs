@@ -59,10 +59,10 @@ impl Slab {
             self.grow();
         }
         let index = self.free;
-        match core::mem::replace(self.slot_mut(index), Slot::Used(connection)) {
-            Slot::Free { next } => self.free = next,
-            Slot::Used(_) => unreachable!("the free list holds free slots"),
-        }
+        let slot = self.slot_mut(index);
+        let Slot::Free { next } = *slot else { unreachable!("the free list holds free slots") };
+        *slot = Slot::Used(connection);
+        self.free = next;
         index
     }
 
