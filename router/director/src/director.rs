@@ -135,3 +135,6 @@ fn walk(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Ver
     route(scene, lane, frame, &mut packet, &mut heading, act)?;
     Ok(emit(scene, lane, frame, &packet, &heading))
 }
+
+#[cfg(test)]
+mod tests;

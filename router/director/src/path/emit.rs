@@ -26,7 +26,7 @@ pub(crate) fn emit(
     {
         let asked_for = heading.asked_for.unwrap_or((packet.dst, packet.dst_port));
         let key = RequestKey::between((packet.src, packet.src_port), asked_for, packet.protocol);
-        place_flow(scene, lane, &key, heading.target.is_first);
+        place_flow(scene, lane, &key, &heading.target);
     }
     verdict
 }

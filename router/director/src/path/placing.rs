@@ -9,31 +9,23 @@ use crate::flow_cache::{Act, Flow, FlowKey, Leg, NotPlaced, Way};
 use crate::net::lane::Lane;
 use crate::net::neighbor::Resolved;
 use crate::net::network::Hop;
+use crate::path::target::Target;
 use crate::scene::Scene;
 use crate::track::bypass::Bypass;
 use crate::track::cached::Cached;
 use crate::track::connection::RequestKey;
 
-/// Places a connection whose request has just been forwarded.
+/// Places a connection whose request has just been forwarded to that target. Its shard is locked once more, now that it
+/// is known how packets of both directions leave: meanwhile another worker may have changed or placed it.
 #[cold]
-pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, is_first: bool) {
+pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, target: &Target) {
     let Some(flows) = &scene.tables.flows else { return };
     let epoch = flows.epoch.load(Acquire);
     // What is decided by an older state might outlive its withdrawal.
     if !scene.tables.snapshot.is_current(scene.snapshot) {
         return;
     }
-    let found = {
-        let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
-        shard
-            .request(key)
-            .map(|id| shard.get(id))
-            .filter(|connection| flows.wants(connection, scene.now))
-            .map(|connection| {
-                (connection.destination_addr, connection.destination_port, connection.forwarding_now())
-            })
-    };
-    let Some((addr, port, forwarding)) = found else { return };
+    let Target { addr, port, forwarding, is_first, .. } = *target;
     let legs = legs_of(scene, lane, key, (addr, port), (forwarding, is_first));
     let mut shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
     let Some(id) = shard.request(key) else { return };
