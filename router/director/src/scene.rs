@@ -143,6 +143,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Enters a connection into the table, and lets go of those that make room for it.
+    #[inline(always)]
     pub(crate) fn insert(&self, connection: Connection) -> Result<Inserted<'a>, Full> {
         // In the kernel an older connection that is over stays until its time is up, and only does not answer.
         let ends_older = !self.snapshot.options.compat_ipvs;

@@ -42,6 +42,7 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// The connection that goes there.
+    #[inline(always)]
     pub(crate) fn connection(self, key: RequestKey, now: Instant) -> Connection {
         Connection::new(key, self.destination, self.port, self.control, now)
     }

@@ -269,13 +269,11 @@ impl Network {
     /// Whether two addresses are in one subnet of an Ethernet interface: what they say to each other does not pass
     /// here.
     pub(crate) fn share_subnet(&self, port: PortId, one: Address, other: Address) -> bool {
-        let (one, other) = (one.to_ip(), other.to_ip());
-        self.interface(port).filter(|interface| matches!(interface.link, Link::Ethernet(_))).is_some_and(
-            |interface| {
-                let holds_both = |prefix: &Prefix| prefix.contains(one) && prefix.contains(other);
-                interface.addresses.iter().any(|prefix| !is_host(prefix) && holds_both(prefix))
-            },
-        )
+        let is_v4 = one.is_v4();
+        let holds_both =
+            |subnet: &Span| subnet.is_v4() == is_v4 && subnet.contains(one) && subnet.contains(other);
+        self.mac(port).is_some()
+            && self.subnets.iter().any(|(subnet, link)| *link == port && holds_both(subnet))
     }
 
     /// All addresses that neighbours on that link may ask for.

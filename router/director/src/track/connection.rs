@@ -189,6 +189,7 @@ pub(crate) const UDP_ANSWERED: u8 = 1;
 
 impl Connection {
     /// A connection that begins: in no state yet, and for a moment only until its first packet sets one.
+    #[inline(always)]
     pub(crate) fn new(
         request: RequestKey,
         destination: Arc<Destination>,

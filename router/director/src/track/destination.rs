@@ -122,12 +122,18 @@ impl Destination {
     }
 
     pub(crate) fn spec(&self) -> DestinationSpec {
-        *self.spec.read().unwrap_or_else(PoisonError::into_inner)
+        self.with_spec(|spec| *spec)
+    }
+
+    /// Reads one thing of the spec without copying the rest.
+    #[inline]
+    fn with_spec<T>(&self, read: impl FnOnce(&DestinationSpec) -> T) -> T {
+        read(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The forwarding method of new connections.
     pub(crate) fn forwarding(&self) -> Forwarding {
-        self.spec().forwarding
+        self.with_spec(|spec| spec.forwarding)
     }
 
     /// The header that packets of a connection by tunnel get. The method is the connection's for life, but the kind of
@@ -226,7 +232,7 @@ impl Destination {
     pub(crate) fn attach(&self, counted: Counted) {
         self.counter(counted).fetch_add(1, Relaxed);
         self.shared.entries.fetch_add(1, Relaxed);
-        let upper = self.spec().upper_threshold;
+        let upper = self.with_spec(|spec| spec.upper_threshold);
         if upper != 0 && self.total() >= u64::from(upper) {
             self.overloaded.store(true, Relaxed);
         }
@@ -238,8 +244,7 @@ impl Destination {
         let before = self.counter(counted).fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "more connections left than came");
         self.shared.entries.fetch_sub(1, Relaxed);
-        let spec = self.spec();
-        let clear = match (spec.lower_threshold, spec.upper_threshold) {
+        let clear = match self.with_spec(|spec| (spec.lower_threshold, spec.upper_threshold)) {
             (0, 0) => true,
             (0, upper) => self.total() * 4 < u64::from(upper) * 3,
             (lower, _) => self.total() < u64::from(lower),

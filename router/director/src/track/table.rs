@@ -223,6 +223,7 @@ impl Table {
     /// Inserts an entry, unless another worker was faster: then that one stays, and `connection` lets go of what it
     /// hangs on, as it does where there is no room. `removed` sees the entry that had to make room for it, if any, and,
     /// where `ends_older`, a connection that is over and whose replies would look the same.
+    #[inline]
     pub(crate) fn insert(
         &self,
         connection: Connection,

@@ -175,6 +175,7 @@ impl Shard {
     }
 
     /// Inserts an entry; gives it back as the error when there is no room for it.
+    #[inline(always)]
     #[allow(clippy::result_large_err, reason = "the entry goes back to where it came from, and rarely")]
     pub(super) fn insert(&mut self, hashes: &Hashes, connection: Connection) -> Result<EntryId, Connection> {
         debug_assert!(!connection.is_invalid, "it is to be found");

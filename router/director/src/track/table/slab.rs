@@ -44,16 +44,20 @@ impl Slab {
         &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
+    #[cold]
     fn grow(&mut self) {
         let first = u32::try_from(self.chunks.len() * CHUNK).expect("the connection limit is below 2^32");
         let slot = |next: u32| Slot::Free { next };
-        let mut chunk: Vec<Slot> = (first + 1..).take(CHUNK - 1).map(slot).collect();
+        // Of its size from the start, so that it is written once and not moved.
+        let mut chunk = Vec::with_capacity(CHUNK);
+        chunk.extend((first + 1..).take(CHUNK - 1).map(slot));
         chunk.push(slot(self.free));
         let chunk = chunk.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("it has that many"));
         self.chunks.push(chunk);
         self.free = first;
     }
 
+    #[inline(always)]
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
         if self.free == END {
             self.grow();
