@@ -9,7 +9,7 @@ use uvs_director::spec::{Change, InterfaceSpec, ServiceKey};
 use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
-use crate::{control, diff, file, marks, modules, network, scheduler, service, settings, workers};
+use crate::{control, diff, file, local, marks, modules, network, scheduler, service, settings, workers};
 
 impl Config {
     /// Reads and checks a file, or what comes out of a pipe; at most 16 MiB. Relative paths in it are relative to its
@@ -68,6 +68,7 @@ impl Config {
         let workers = workers::workers(&root);
         let flow_pin = settings::flow_pin(&root);
         let host_record = settings::host_record(&root);
+        let local = local::local(&root);
         let modules = modules::modules(&root);
         let mut network = network::Network::read(&root, options.compat_ipvs);
         let neighbors = network.neighbors(&root, limits);
@@ -88,6 +89,7 @@ impl Config {
             unset,
             flow_pin,
             host_record,
+            local,
             timeouts,
             options,
             workers,

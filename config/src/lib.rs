@@ -53,6 +53,7 @@ mod control;
 mod destination;
 mod diff;
 mod file;
+mod local;
 mod marks;
 mod model;
 mod modules;
@@ -69,7 +70,7 @@ mod workers;
 pub use control::{Control, Socket, parse_socket};
 pub use model::{
     Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
-    Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
+    Local, Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use problem::{Location, Problem, Problems, Severity};
@@ -77,11 +78,13 @@ pub use problem::{Location, Problem, Problems, Severity};
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
-    use crate::{control, destination, marks, network, read, scheduler, service, settings, tunnel, workers};
+    use crate::{
+        control, destination, local, marks, network, read, scheduler, service, settings, tunnel, workers,
+    };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 19] = [
+        let tables: [(&str, Keys); 20] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
@@ -91,6 +94,7 @@ mod tests {
             ("[workers]", workers::WORKERS),
             ("[flow_cache]", settings::FLOW_CACHE),
             ("[host]", settings::HOST),
+            ("[local]", local::LOCAL),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),
             ("`host` is", network::HOST),

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use uvs_director::local::LocalLimits;
 use uvs_director::spec::{
     DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec, ServiceSpec,
     Timeouts,
@@ -52,6 +53,8 @@ pub struct Config {
     pub flow_pin: Option<PathBuf>,
     /// Where it is noted what is done to the host, for the next start to undo if this process is killed.
     pub host_record: Folder,
+    /// The director as a host.
+    pub local: Local,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
     /// Behaviour, by the kernel's names.
@@ -74,6 +77,21 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
     pub warnings: Vec<Problem>,
+}
+
+/// How the sockets of the director's own are bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The ports that they have, and the packets that wait for them.
+    pub limits: LocalLimits,
+    /// What their buffers may take together.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { limits: LocalLimits::default(), buffer_bytes: 128 << 20 }
+    }
 }
 
 /// Which limits the file does not set, among those that take memory: they hold their defaults, and may be lowered to

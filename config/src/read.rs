@@ -21,6 +21,7 @@ pub(crate) const ROOT: &[&str] = &[
     "workers",
     "flow_cache",
     "host",
+    "local",
     "modules",
     "interface",
     "route",

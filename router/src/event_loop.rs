@@ -21,7 +21,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedSender;
 use uvs_device::{Device, Poller, StopHandle};
-use uvs_director::{Director, Frame, Outbox, PortId, Verdict};
+use uvs_director::{Director, DropReason, Frame, Outbox, PortId, Verdict};
 use uvs_wire::arp::ArpRepr;
 use uvs_wire::ethernet;
 
@@ -59,15 +59,16 @@ pub struct DataPlane {
     pub workers: uvs_config::Workers,
     /// By port.
     pub devices: Devices,
-    /// The counts; one lane for each worker, one for the timer, one for the keeper of the host and one for the control
-    /// thread, as [`lanes`] makes them.
+    /// The counts; one lane for each worker, one for the timer, one for the director's own sockets, one for the keeper
+    /// of the host and one for the control thread, as [`lanes`] makes them.
     pub lanes: Arc<[Lane]>,
 }
 
-/// The lanes for these devices: one for each queue, one for the timer, one for the keeper, one for the control thread.
+/// The lanes for these devices: one for each queue, one for the timer, one for the director's own sockets, one for the
+/// keeper, one for the control thread.
 pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
     let workers: usize = devices.iter().map(|device| device.queues().len()).sum();
-    (0..workers + 3).map(|_| Lane::new(devices.len())).collect()
+    (0..workers + 4).map(|_| Lane::new(devices.len())).collect()
 }
 
 /// A thread of the data plane ended.
@@ -401,6 +402,32 @@ fn flush(devices: &[Arc<Device>], lane: &Lane, queue: usize, out: &mut Outbox) {
 }
 
 impl DataPlane {
+    /// Sends a packet of one of the director's own sockets, which count in a lane of their own. `out`: kept from packet
+    /// to packet.
+    ///
+    /// # Errors
+    /// Why it goes no further.
+    pub fn send_local(
+        &self,
+        packet: &mut Frame,
+        now: uvs_director::Instant,
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
+        let Some(lane) = self.lanes.len().checked_sub(3).and_then(|at| self.lanes.get(at)) else {
+            return Err(DropReason::NotHandled);
+        };
+        let (_, devices) = self.devices.current();
+        let verdict = self.director.send_local(packet, now, out);
+        if let Verdict::Transmit(port) = verdict {
+            transmit(&devices, lane, 0, port, packet);
+        }
+        flush(&devices, lane, 0, out);
+        match verdict {
+            Verdict::Drop(reason) => Err(reason),
+            Verdict::Transmit(_) | Verdict::Consume => Ok(()),
+        }
+    }
+
     /// Tells the links who we are. For the control thread: it counts in the last lane.
     pub fn announce(&self) {
         self.announce_in(1);

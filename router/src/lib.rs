@@ -4,6 +4,7 @@
 //!   cli --> check --> run --> setup       devices, bridges, routes; undone in the end
 //!            |         |----> keeper      a thread that keeps the host as setup made it
 //!            |         |----> event_loop  threads: device -> Director -> device
+//!            |         |----> local       a thread: the director as a host, which probes are made from
 //!            |         |----> http        /metrics, /services, /connections
 //!            |         |----> control     the socket of `uvs adm` and `uvs status` (client)
 //!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
@@ -22,6 +23,7 @@ pub mod devices;
 pub mod event_loop;
 pub mod http;
 pub mod keeper;
+pub mod local;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
@@ -67,6 +69,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
+        Command::Probe(arguments) => client::probe::run(&arguments),
         Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),

@@ -14,6 +14,7 @@ use crate::accelerate::Missing;
 use crate::clock::Clock;
 use crate::http::Pages;
 use crate::keeper::Health;
+use crate::local::Local;
 use crate::metrics::{self, Reloads, SchedulerSample};
 use crate::traffic::{self, Lane};
 use crate::version::Build;
@@ -43,6 +44,8 @@ pub struct Live {
     pub cache: Option<Arc<Cache>>,
     /// Interfaces that should have one if it can be had, and have none.
     pub unaccelerated: Vec<Missing>,
+    /// The director as a host.
+    pub local: Local,
     /// What the data plane counts.
     pub lanes: Arc<[Lane]>,
     /// When the process started, in seconds since 1970.

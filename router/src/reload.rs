@@ -142,6 +142,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.host_record != wanted.host_record {
         refusals.push(refuse("[host]"));
     }
+    if running.local != wanted.local {
+        refusals.push(refuse("[local]"));
+    }
     if running.workers != wanted.workers {
         refusals.push(refuse("[workers]"));
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -40,7 +40,7 @@ use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
 use crate::pages::{self, Live};
 use crate::reload::Outcome;
-use crate::{check, control, http, logging, notify, reload, setup};
+use crate::{check, control, http, local, logging, notify, reload, setup};
 
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
@@ -154,7 +154,10 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
             return Err(error);
         }
     };
-    let mut director = Director::new(config.limits, random_seed(), schedulers.clone());
+    let work = Arc::new(Notify::new());
+    let woken = Arc::clone(&work);
+    let director = Director::new(config.limits, random_seed(), schedulers.clone());
+    let mut director = director.with_local(config.local.limits.clone(), move || woken.notify_one());
     if let Some(cache) = &attached.cache {
         director = director.with_flow_cache(Arc::clone(cache) as Arc<dyn FlowCache>);
     }
@@ -166,7 +169,8 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
         devices: Devices::new(devices),
     };
     let doors = Doors { listener, socket };
-    let served = serve(&arguments.config, config, schedulers, plane, &keeper, attached, doors, signals).await;
+    let served =
+        serve(&arguments.config, config, schedulers, (plane, work), &keeper, attached, doors, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
     match (served, keeper.undo().await) {
         (served, Ok(())) => served,
@@ -196,7 +200,7 @@ async fn serve(
     file: &Path,
     config: Config,
     schedulers: Arc<Schedulers>,
-    plane: DataPlane,
+    (plane, work): (DataPlane, Arc<Notify>),
     keeper: &Keeper,
     Attached { cache, links, missing }: Attached,
     Doors { listener, socket }: Doors,
@@ -212,6 +216,8 @@ async fn serve(
             info!(found = orphans.len(), adopted, "flows of an earlier director taken over");
         }
     }
+    let plane = Arc::new(plane);
+    let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,
@@ -223,13 +229,13 @@ async fn serve(
         health: Health::default(),
         cache,
         unaccelerated: missing,
+        local,
         lanes: Arc::clone(&plane.lanes),
         started: pages::unix_time(),
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
     });
     plane.announce();
-    let plane = Arc::new(plane);
     let (sender, ended) = mpsc::unbounded_channel();
     let workers = Workers::start(&plane, &sender)?;
     let (fatal, failed) = mpsc::unbounded_channel();
@@ -257,6 +263,7 @@ async fn serve(
         server.abort();
     }
     keeper.let_go().await;
+    local_thread.stop();
     let stopped = workers.stop();
     // With this last handle the devices are closed, unless a worker is stuck: then the end of the process does it.
     drop(plane);

@@ -32,6 +32,33 @@ error: number of queues 0 is out of range
 "#,
         ),
         (
+            "no range of ports",
+            added("[local]\nports = '50000'"),
+            r#"
+error: "50000" is no range of ports
+  where: edge.toml:19, local
+  fix:   write ports as in "49152-65535"
+"#,
+        ),
+        (
+            "an empty range of ports",
+            added("[local]\nports = '50001-50000'"),
+            r#"
+error: the range of ports "50001-50000" is empty
+  where: edge.toml:19, local
+  fix:   write ports as in "49152-65535"
+"#,
+        ),
+        (
+            "ports of services",
+            added("[local]\nports = '80-50000'"),
+            r#"
+error: port 80 is below 1024: those ports are services'
+  where: edge.toml:19, local
+  fix:   write ports as in "49152-65535"
+"#,
+        ),
+        (
             "too long a spin",
             added("[workers]\nbusy_poll_us = 10001"),
             r#"

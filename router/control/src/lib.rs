@@ -15,6 +15,7 @@ pub mod base64;
 mod client;
 mod line;
 mod message;
+pub mod probe;
 pub mod sched;
 pub mod status;
 

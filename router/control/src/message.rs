@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, sched, status};
+use crate::{VERSION, adm, probe, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Request {
     Status(status::Request),
     /// The schedulers of services: what they do, and other modules for them.
     Sched(sched::Request),
+    /// A check made now.
+    Probe(probe::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -26,6 +28,8 @@ pub enum Answer {
     Status(Box<status::Answer>),
     /// To [`Request::Sched`].
     Sched(sched::Answer),
+    /// To [`Request::Probe`].
+    Probe(probe::Answer),
 }
 
 /// Why there is no answer.
@@ -218,7 +222,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`",
+                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`",
                 "an unknown request",
             ),
             (

@@ -24,19 +24,17 @@ pub struct Ping {
     key: Key,
 }
 
-impl Host {
+impl Ping {
     /// A socket that pings `peer`, whose port says nothing; by direct routing or through a tunnel the VIP at a
     /// destination.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn ping(&self, peer: Peer, may_fragment: bool, buffers: Buffers) -> Result<Ping, Error> {
-        let key = self.open(Transport::Echo, peer, may_fragment, buffers)?;
-        Ok(Ping { host: self.clone(), key })
+    pub fn open(host: &Host, peer: Peer, may_fragment: bool, buffers: Buffers) -> Result<Self, Error> {
+        let key = host.open(Transport::Echo, peer, may_fragment, buffers)?;
+        Ok(Self { host: host.clone(), key })
     }
-}
 
-impl Ping {
     fn with<R>(&self, act: impl FnOnce(&mut Stack) -> R) -> R {
         self.host.with(|core, now| {
             let stack = core.stack(self.key).expect("it is there for as long as its owner is");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uvs_director::Instant;
 use uvs_director::local::{SocketSpec, Transport, Way};
+use uvs_director::spec::ServiceKey;
 
 use crate::core::{Core, Key, Usage};
 use crate::error::Error;
@@ -41,7 +42,7 @@ struct Shared {
     link: Arc<dyn Link>,
     state: Mutex<State>,
     /// Packets came, or something is due earlier than the driver knew.
-    work: Notify,
+    work: Arc<Notify>,
 }
 
 struct State {
@@ -57,16 +58,17 @@ pub struct Driver {
 
 impl Host {
     /// A host on that link, whose sockets' buffers take at most `memory` bytes together, and what keeps it going.
-    pub fn new(link: Arc<dyn Link>, memory: usize) -> (Self, Driver) {
+    /// `work` is notified when packets come that the link has not had before.
+    pub fn new(link: Arc<dyn Link>, memory: usize, work: Arc<Notify>) -> (Self, Driver) {
         let core = Core::new(Arc::clone(&link), memory, RandomState::new().hash_one("host"));
         let state = Mutex::new(State { core, armed: None });
-        let host = Self { shared: Arc::new(Shared { link, state, work: Notify::new() }) };
+        let host = Self { shared: Arc::new(Shared { link, state, work }) };
         (host.clone(), Driver { host })
     }
 
-    /// Packets came. For whoever puts them where the link takes them out, on any thread.
-    pub fn wake(&self) {
-        self.shared.work.notify_one();
+    /// The way to a destination of a service. `None`: there is none.
+    pub(crate) fn way_to(&self, service: ServiceKey, destination: SocketAddr) -> Option<Way> {
+        self.shared.link.way_to(service, destination)
     }
 
     /// How much is in use.
@@ -99,7 +101,7 @@ impl Host {
         let is_late = due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed));
         drop(state);
         if is_late {
-            self.wake();
+            self.shared.work.notify_one();
         }
         result
     }

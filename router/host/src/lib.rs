@@ -1,7 +1,7 @@
 //! The director as a host: TCP, UDP and ping from its own addresses, through the engine, as tokio streams.
 //!
 //! ```text
-//!   TcpStream, UdpSocket, ping          what checks hold              (tcp, udp, echo)
+//!   TcpStream, UdpSocket, Ping          what checks hold              (tcp, udp, echo; network: uvs-check's Network)
 //!        |  ^
 //!   Host (handle), Driver (task)        wakes when packets or deadlines come      (host)
 //!        |  ^
@@ -24,6 +24,7 @@ mod echo;
 mod error;
 mod host;
 mod link;
+mod network;
 mod stack;
 mod tcp;
 mod udp;

@@ -23,18 +23,16 @@ pub struct UdpSocket {
     peer: SocketAddr,
 }
 
-impl Host {
-    /// A socket that speaks to `peer` that way.
+impl UdpSocket {
+    /// A socket that speaks to `peer`.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn udp(&self, peer: Peer, buffers: Buffers) -> Result<UdpSocket, Error> {
-        let key = self.open(Transport::Udp, peer, true, buffers)?;
-        Ok(UdpSocket { host: self.clone(), key, peer: peer.addr })
+    pub fn open(host: &Host, peer: Peer, buffers: Buffers) -> Result<Self, Error> {
+        let key = host.open(Transport::Udp, peer, true, buffers)?;
+        Ok(Self { host: host.clone(), key, peer: peer.addr })
     }
-}
 
-impl UdpSocket {
     fn with<R>(&self, act: impl FnOnce(&mut Stack) -> R) -> R {
         self.host.with(|core, now| {
             let stack = core.stack(self.key).expect("it is there for as long as its owner is");

@@ -10,6 +10,7 @@
 
 pub(crate) mod adm;
 mod peer;
+mod probe;
 mod rights;
 mod sched;
 mod server;
@@ -71,6 +72,8 @@ impl Handle {
                 let (live, peer) = (Arc::clone(&self.live), *peer);
                 blocking(move || sched::answer(&request, &live, &peer)).await?.map(Answer::Sched)
             }
+            // It waits for the network and for nothing else; it is over at its timeout.
+            Request::Probe(request) => probe::answer(request, &self.live).await.map(Answer::Probe),
             change @ Request::Adm(_) => self.in_turn(change, peer).await,
         }
     }
@@ -96,7 +99,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
             Ok((answer, announce)) => (Ok(Answer::Adm(answer)), announce),
             Err(error) => (Err(error), false),
         },
-        Request::Status(_) | Request::Sched(_) => {
+        Request::Status(_) | Request::Sched(_) | Request::Probe(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }
     };

@@ -42,6 +42,7 @@ mod overload;
 mod packet;
 mod path_mtu;
 mod peer;
+mod probe;
 mod removal;
 mod sdk;
 mod stage;

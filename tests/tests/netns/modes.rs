@@ -25,6 +25,7 @@ use uvs_wire::{Packet, gue, ipv4};
 
 use crate::attach::without_bridge;
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
+use crate::probe;
 use crate::stage::{Running, SOON, eventually, turn, uvs};
 
 /// What is sent each way where GSO packets pass, and where single packets do.
@@ -214,7 +215,8 @@ fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
     };
     let _decapsulator = Decapsulator::start(&decapsulator, &uvs()).unwrap();
     let running = Running::start(&network.director, &network.config(keys));
-    for (vip, port, method, _) in network.services("") {
+    let tunnel_to = if network.tap { "10.0.0.11" } else { "10.1.0.11" };
+    for (vip, port, method, to) in network.services(tunnel_to) {
         let listen = match (port, vip.is_ipv4()) {
             (NAT, true) => "192.168.10.12:8080".parse().unwrap(),
             (NAT, false) => "[fd01::12]:8080".parse().unwrap(),
@@ -224,6 +226,11 @@ fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
         let peer = Peer::start(host, listen);
         let service = SocketAddr::from((vip, port));
         let what = format!("{method} {service}, {keys:?}");
+        let via = SocketAddr::new(
+            to.parse::<SocketAddr>().map_or_else(|_| to.parse().unwrap(), |to| to.ip()),
+            listen.port(),
+        );
+        probe::passes(&running, service, via, (port == NAT).then_some(listen));
         let streamed = network.client.run(|| stream_both_ways(service, 7, bulk, || ())).unwrap();
         streamed.unwrap_or_else(|error| panic!("{what}: {error:#}"));
         let compared = eventually("the real server has compared all", || {

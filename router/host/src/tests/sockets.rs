@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use uvs_director::local::{Failure, Transport};
 use uvs_director::{DropReason, Instant};
 use uvs_wire::{Packet, tcp};
 
 use super::wire::{Faults, PEER4, PEER6, Wire};
+use crate::echo::Ping;
 use crate::error::Error;
 use crate::host::{Host, Peer};
 use crate::stack::Buffers;
+use crate::udp::UdpSocket;
 
 fn at(peer: &str, port: u16) -> SocketAddr {
     SocketAddr::new(peer.parse::<IpAddr>().unwrap(), port)
@@ -29,16 +32,17 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Host, Arc<Wire>) -> F) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let wire = Arc::new(Wire::new(Faults::default(), 1));
-        let (host, driver) = Host::new(Arc::clone(&wire) as _, 1 << 20);
+        let work = Arc::new(Notify::new());
+        let (host, driver) = Host::new(Arc::clone(&wire) as _, 1 << 20, Arc::clone(&work));
         tokio::spawn(driver.run());
-        let (clock, woken) = (Arc::clone(&wire), host.clone());
+        let clock = Arc::clone(&wire);
         tokio::spawn(async move {
             let start = tokio::time::Instant::now();
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let now = Instant::from_secs(1) + start.elapsed();
                 while clock.advance(now) < now {}
-                woken.wake();
+                work.notify_one();
             }
         });
         timeout(Duration::from_secs(20), test(host, wire)).await.expect("it ends");
@@ -105,7 +109,6 @@ fn what_does_not_come_about_says_why() {
             let fails = async {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 wire.fail(Transport::Tcp, failure);
-                host.wake();
             };
             assert_eq!(tokio::join!(connect(), fails).0.err(), Some(Error::Failed(failure)));
         }
@@ -113,7 +116,6 @@ fn what_does_not_come_about_says_why() {
         // What stands goes on, and knows.
         let mut stream = host.connect(to(PEER4, 80), BUFFERS).await.unwrap();
         wire.fail(Transport::Tcp, Failure::HostUnreachable);
-        host.wake();
         stream.write_all(b"hello").await.unwrap();
         let mut heard = [0; 5];
         stream.read_exact(&mut heard).await.unwrap();
@@ -137,7 +139,6 @@ fn segments_shrink_to_what_the_way_takes() {
         assert!(wire.sent().iter().all(|packet| packet.len() <= 600));
         // And by a router.
         wire.fail(Transport::Tcp, Failure::TooBig { mtu: 300 });
-        host.wake();
         tokio::time::sleep(Duration::from_millis(5)).await;
         let before = wire.sent().len();
         stream.write_all(&said).await.unwrap();
@@ -150,7 +151,7 @@ fn segments_shrink_to_what_the_way_takes() {
 fn datagrams_go_and_come() {
     run(|host, wire| async move {
         for peer in [PEER4, PEER6] {
-            let socket = host.udp(to(peer, 53), BUFFERS).unwrap();
+            let socket = UdpSocket::open(&host, to(peer, 53), BUFFERS).unwrap();
             socket.send(b"who?").unwrap();
             let mut heard = [0; 100];
             assert_eq!(socket.receive(&mut heard).await.unwrap(), 4);
@@ -161,7 +162,6 @@ fn datagrams_go_and_come() {
             let fails = async {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 wire.fail(Transport::Udp, Failure::PortUnreachable);
-                host.wake();
             };
             let (received, ()) = tokio::join!(socket.receive(&mut heard), fails);
             assert_eq!(received.err(), Some(Error::Failed(Failure::PortUnreachable)));
@@ -175,7 +175,7 @@ fn datagrams_go_and_come() {
 fn pings_come_back() {
     run(|host, wire| async move {
         for peer in [PEER4, PEER6] {
-            let ping = host.ping(to(peer, 0), false, BUFFERS).unwrap();
+            let ping = Ping::open(&host, to(peer, 0), false, BUFFERS).unwrap();
             for number in 1..4 {
                 ping.send(number, b"abcdefgh").unwrap();
                 assert_eq!(ping.receive().await.unwrap(), (number, b"abcdefgh".to_vec()));
@@ -194,4 +194,33 @@ fn sockets_and_the_driver_may_be_on_any_thread() {
     on_any_thread::<crate::tcp::TcpStream>();
     on_any_thread::<crate::udp::UdpSocket>();
     on_any_thread::<crate::echo::Ping>();
+}
+
+#[test]
+fn checks_are_made_over_it() {
+    use uvs_check::net::{self, Echo, Local, Network, Remote, Target};
+    run(|host, wire| async move {
+        for peer in [PEER4, PEER6] {
+            let target = |port| Target::direct(at(peer, port));
+            let mut stream = host.tcp(&target(80)).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            let mut heard = [0; 5];
+            stream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"hello");
+            assert_eq!(host.tcp(&target(4444)).await.err(), Some(net::Failure::Remote(Remote::Refused)));
+            let mut socket = host.udp(&target(53)).await.unwrap();
+            socket.send(b"who?").await.unwrap();
+            assert_eq!(socket.receive(&mut heard).await.unwrap(), 4);
+            let echo = Echo { payload: 1000, do_not_fragment: true };
+            host.ping(&target(0), echo).await.unwrap();
+            let too_large = Echo { payload: 1500, do_not_fragment: true };
+            let error = host.ping(&target(0), too_large).await.err();
+            assert_eq!(error, Some(net::Failure::Local(Local::TooLarge)));
+            let other = if peer == PEER4 { PEER6 } else { PEER4 };
+            let source = Some(other.parse().unwrap());
+            let error = host.tcp(&Target { source, ..target(80) }).await.err();
+            assert!(matches!(error, Some(net::Failure::Local(Local::Family { .. }))), "{error:?}");
+        }
+        assert_eq!(wire.open_sockets(), 0, "all of them were dropped");
+    });
 }

@@ -2,7 +2,7 @@
 //! and nothing said) and UDP (port 53: what comes goes back), and answers pings. Every address of a family is its own.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -10,7 +10,8 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
-use uvs_director::local::{Binding, Failure, OpenError, Received, SocketSpec, Transport};
+use uvs_director::local::{Binding, Failure, OpenError, Received, SocketSpec, Transport, Way};
+use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::{DropReason, Duration, Frame, Instant};
 
 use crate::link::Link;
@@ -274,6 +275,11 @@ impl Link for Wire {
     fn mtu(&self, transport: Transport, port: u16, _: Instant) -> Option<u32> {
         let inside = self.inside();
         inside.open.contains(&(transport, port)).then_some(inside.mtu)
+    }
+
+    fn way_to(&self, _: ServiceKey, destination: SocketAddr) -> Option<Way> {
+        let forwarding = Forwarding::Nat;
+        Some(Way::Destination { addr: destination.ip(), port: destination.port(), forwarding })
     }
 
     fn send(&self, packet: &mut Frame, now: Instant) -> Result<(), DropReason> {
