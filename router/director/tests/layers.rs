@@ -214,3 +214,57 @@ fn what_is_wrong_is_found() {
         assert_eq!(circles(&imports).len(), in_circles, "{what}: {imports:?}");
     }
 }
+
+/// The stages of a frame's walk, in order. Each is a function of the name of its module.
+const STAGES: [&str; 5] = ["classify", "find", "advance", "route", "emit"];
+
+/// Stages that lead back to themselves or to an earlier one, over whatever modules of `path`. A stage may name the
+/// types of another one; who names its function calls it.
+fn returns(modules: &BTreeMap<String, String>) -> Vec<String> {
+    let called = |module: &str, from: &str| {
+        let text = modules.get(from).map_or(String::new(), |text| code(text));
+        paths_behind(&text, "crate::").iter().any(|path| {
+            let mut names = path.split("::");
+            // The module alone may be named to call any function of it.
+            (names.next(), names.next()) == (Some("path"), Some(module))
+                && names.next().is_none_or(|name| name.starts_with(|c: char| c.is_lowercase()))
+        })
+    };
+    let names: Vec<&str> = modules.keys().filter_map(|module| module.strip_prefix("path/")).collect();
+    let mut found = Vec::new();
+    for (at, stage) in STAGES.iter().enumerate() {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![*stage]);
+        while let Some(module) = next.pop() {
+            for name in names.iter().copied().filter(|name| called(name, &format!("path/{module}"))) {
+                if STAGES[..=at].contains(&name) {
+                    found.push(format!("{stage} leads to {name} by {module}"));
+                } else if seen.insert(name) {
+                    next.push(name);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_stage_leads_back_to_an_earlier_one() {
+    let modules = sources();
+    for stage in STAGES {
+        let text = modules.get(&format!("path/{stage}")).unwrap();
+        assert!(text.contains(&format!("pub(crate) fn {stage}")), "{stage} is no stage");
+    }
+    assert_eq!(returns(&modules), [""; 0]);
+}
+
+#[test]
+fn a_way_back_is_found() {
+    let back = |texts: &[(&str, &str)]| {
+        returns(&texts.iter().map(|(name, text)| (format!("path/{name}"), (*text).to_string())).collect())
+    };
+    assert_eq!(back(&[("route", "use crate::path::find::Found;"), ("find", "")]), [""; 0], "a type");
+    assert_eq!(back(&[("find", "use crate::path::route::route;"), ("route", "")]), [""; 0], "forwards");
+    let by_another =
+        [("route", "use crate::path::side::go;"), ("side", "use crate::path::find::{Found, find};")];
+    assert_eq!(back(&[&by_another[..], &[("find", "")]].concat()), ["route leads to find by side"]);
+}
