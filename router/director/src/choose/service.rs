@@ -229,10 +229,7 @@ impl Default for Services {
 fn part_of(key: &ServiceKey) -> usize {
     // No hash of note, and none that the map in a part goes by: who chooses the keys configures the director.
     let bits = match key {
-        ServiceKey::Address { addr, .. } => {
-            let (hi, lo) = Address::from(addr.ip()).halves();
-            hi ^ lo ^ u64::from(addr.port()) << 40
-        }
+        ServiceKey::Address { addr, .. } => Address::from(addr.ip()).spread() ^ u64::from(addr.port()),
         ServiceKey::Mark { mark, .. } => u64::from(*mark),
     };
     (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % PARTS

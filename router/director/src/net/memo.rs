@@ -63,8 +63,8 @@ impl Memo {
 
     #[inline]
     fn place(port: PortId, addr: Address) -> usize {
-        let (hi, lo) = addr.halves();
-        let spread = (hi ^ lo ^ u64::from(port.0) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The ports of one address lie side by side.
+        let spread = addr.spread().wrapping_add(u64::from(port.0) << (u64::BITS - PLACES.trailing_zeros()));
         #[allow(clippy::cast_possible_truncation, reason = "six bits")]
         let place = (spread >> (u64::BITS - PLACES.trailing_zeros())) as usize;
         place

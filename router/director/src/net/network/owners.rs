@@ -38,14 +38,6 @@ impl Default for Owners {
     }
 }
 
-/// No hash of note: who chooses these addresses configures the director, and what collides with them costs a look at
-/// the next place.
-#[inline]
-fn spread(addr: Address) -> u64 {
-    let (hi, lo) = addr.halves();
-    (hi ^ lo).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "six bits")]
 fn bit(spread: u64) -> (usize, u64) {
@@ -61,7 +53,7 @@ impl Owners {
     /// Where an address is, or the empty place where it would be.
     fn place(&self, addr: Address) -> usize {
         let mask = self.places.len() - 1;
-        let mut at = self.home(spread(addr)) & mask;
+        let mut at = self.home(addr.spread()) & mask;
         while self.places[at].is_some_and(|(known, _)| known != addr) {
             at = (at + 1) & mask;
         }
@@ -84,7 +76,7 @@ impl Owners {
             self.places[at] = Some((addr, known));
         }
         self.used += usize::from(before.is_none());
-        let (word, bit) = bit(spread(addr));
+        let (word, bit) = bit(addr.spread());
         self.filter[word] |= bit;
         before
     }
@@ -92,7 +84,7 @@ impl Owners {
     /// What an address is known as.
     #[inline]
     pub(super) fn find(&self, addr: Address) -> Option<Known> {
-        let spread = spread(addr);
+        let spread = addr.spread();
         let (word, bit) = bit(spread);
         if self.filter[word] & bit == 0 {
             return None;
@@ -145,6 +137,34 @@ mod tests {
                 prop_assert_eq!(owners.find(addr(*it)), want.get(&addr(*it)).copied().map(Known::Local));
             }
             prop_assert_eq!(owners.local().collect::<HashMap<_, _>>(), want);
+        }
+    }
+
+    /// As people number hosts: what is asked for is not searched for.
+    #[test]
+    fn however_addresses_are_numbered_a_search_is_short() {
+        const NET: u64 = 0x2001_0db8 << 32;
+        type Numbering = (&'static str, fn(u64) -> Address);
+        let numberings: [Numbering; 6] = [
+            ("IPv4, one by one", |n| Address::from_halves(0, 0xffff_0a00_0000 + n)),
+            ("IPv4, one a /24", |n| Address::from_halves(0, 0xffff_0a00_0001 + (n << 8))),
+            ("one by one", |n| Address::from_halves(NET, n)),
+            ("one a /64", |n| Address::from_halves(NET + n, 1)),
+            ("2001:db8:0:N::N", |n| Address::from_halves(NET + n, n)),
+            ("2001:db8:0:N:N::", |n| Address::from_halves(NET + n, n << 48)),
+        ];
+        for (numbering, addr) in numberings {
+            let mut owners = Owners::default();
+            for n in 0..4000 {
+                owners.insert(addr(n), Known::Local(PortId(0)));
+            }
+            let mask = owners.places.len() - 1;
+            let run = |n| {
+                let home = owners.home(addr(n).spread());
+                (0..).take_while(|step| owners.places[(home + step) & mask].is_some()).count()
+            };
+            let longest = (0..4000).map(run).max();
+            assert!(longest < Some(40), "{numbering}: a run of {longest:?}");
         }
     }
 
