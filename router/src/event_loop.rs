@@ -208,6 +208,50 @@ struct Worker {
     lane: usize,
 }
 
+/// What one round of reading gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Received {
+    frames: usize,
+    /// Those that were lost: too long, or with a broken virtio header.
+    rejected: usize,
+    /// There are no more right now.
+    is_drained: bool,
+}
+
+/// Reads frames into `frames` as `next` gives them, until they are full or none is left; no more than a batch of them
+/// is rejected in one round, so that whoever sends nothing else does not keep a worker here.
+///
+/// # Errors
+/// The device is out of service.
+fn receive_round(
+    frames: &mut [Frame],
+    lane: &Lane,
+    port: PortId,
+    mut next: impl FnMut(&mut Frame) -> io::Result<bool>,
+) -> io::Result<Received> {
+    let mut round = Received::default();
+    while round.rejected < BATCH
+        && let Some(frame) = frames.get_mut(round.frames)
+    {
+        match next(frame) {
+            Ok(true) => {
+                lane.received(port, frame.len(), frame.packets());
+                round.frames += 1;
+            }
+            Ok(false) => {
+                round.is_drained = true;
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                lane.receive_failed(port, IoFailure::Rejected);
+                round.rejected += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(round)
+}
+
 /// Why a worker stopped serving a device.
 enum Served {
     /// The director stops.
@@ -296,7 +340,8 @@ impl Worker {
         }
     }
 
-    /// Handles what is there, up to the bound, and returns how many frames that were.
+    /// Handles what is there, up to the bound, and returns how many frames that were, rejected ones included: fewer
+    /// than the bound if there are no more.
     ///
     /// # Errors
     /// The device is out of service.
@@ -311,12 +356,13 @@ impl Worker {
         }
         // One by one they are written while they are in the innermost cache; with a large table that matters less.
         let group = if prefetch::AVAILABLE && plane.director.wants_ahead() { GROUP } else { 1 };
-        let mut handled = 0;
-        while handled < BATCH {
+        let queue = &device.queues()[self.queue];
+        let mut taken = 0;
+        while taken < BATCH {
             let frames = &mut frames[..group];
-            let count = self.receive(device, frames, lane)?;
-            let received = &mut frames[..count];
-            if count > 1 {
+            let round = receive_round(frames, lane, self.port, |frame| queue.receive(frame))?;
+            let received = &mut frames[..round.frames];
+            if received.len() > 1 {
                 self.look_ahead(received, out);
             }
             for frame in received {
@@ -327,34 +373,14 @@ impl Worker {
                     flush(devices, lane, self.queue, out);
                 }
             }
-            handled += count;
-            if count < group {
+            taken += round.frames + round.rejected;
+            if round.is_drained {
                 plane.director.sent(out);
-                return Ok(handled.min(BATCH - 1));
+                return Ok(taken.min(BATCH - 1));
             }
         }
         plane.director.sent(out);
         Ok(BATCH)
-    }
-
-    /// Reads frames into the first of `frames`, and returns into how many: fewer than all if there are no more.
-    fn receive(&self, device: &Device, frames: &mut [Frame], lane: &Lane) -> io::Result<usize> {
-        let queue = &device.queues()[self.queue];
-        for (count, frame) in frames.iter_mut().enumerate() {
-            loop {
-                match queue.receive(frame) {
-                    Ok(true) => lane.received(self.port, frame.len(), frame.packets()),
-                    Ok(false) => return Ok(count),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        lane.receive_failed(self.port, IoFailure::Rejected);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-                break;
-            }
-        }
-        Ok(frames.len())
     }
 
     /// Has the memory fetched that these frames will need.
@@ -522,6 +548,29 @@ mod tests {
         for other in [&bytes[..], &bytes[..12]] {
             assert!(probe_of(Frame::from_bytes(other)).is_none(), "no ARP");
         }
+    }
+
+    #[test]
+    fn a_stream_of_broken_frames_ends_a_round_as_others_do() {
+        let lane = Lane::new(1);
+        let mut frames: [Frame; GROUP] = std::array::from_fn(|_| Frame::new());
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, "no frame");
+        let mut round = |next: &mut dyn FnMut(&mut Frame) -> io::Result<bool>| {
+            receive_round(&mut frames, &lane, PortId(0), next).unwrap()
+        };
+        assert_eq!(
+            round(&mut |_| Err(broken())),
+            Received { frames: 0, rejected: BATCH, is_drained: false },
+            "there is no end to them"
+        );
+        let mut some = [Ok(true), Err(broken()), Ok(true), Ok(false)].into_iter();
+        assert_eq!(
+            round(&mut |_| some.next().unwrap()),
+            Received { frames: 2, rejected: 1, is_drained: true }
+        );
+        assert_eq!(round(&mut |_| Ok(true)), Received { frames: GROUP, rejected: 0, is_drained: false });
+        let gone = receive_round(&mut frames, &lane, PortId(0), |_| Err(io::Error::from_raw_os_error(77)));
+        assert_eq!(gone.unwrap_err().raw_os_error(), Some(77));
     }
 
     #[test]
