@@ -32,6 +32,7 @@ struct port {
 	struct mac director;	/* the director's address */
 	struct mac host;	/* the link's own */
 	__u32 cached;		/* whether what comes in over the link may be in the flow cache */
+	__u32 to_peer;		/* the link is a veth, and what it would send its peer gets at once */
 };
 
 /* By the index of the TAP and by that of the link. */
@@ -144,17 +145,19 @@ int tap_ingress(struct __sk_buff *skb)
 {
 	const struct port *port = port_of(skb);
 	struct ethernet header;
-	__u32 link;
+	__u32 link, to_peer;
 
 	/* The host's stack behind the TAP has no use for it. */
 	if (!port || !read_header(skb, &header))
 		return TC_ACT_SHOT;
 	link = port->link;
+	to_peer = port->to_peer;
 	if (same(&header.to, &port->host))
 		return bpf_redirect(link, BPF_F_INGRESS);
 	if (is_group(&header.to))
 		bpf_clone_redirect(skb, link, BPF_F_INGRESS);
-	return bpf_redirect(link, 0);
+	/* What waits in a queue of this CPU could be overtaken by packets of its flow that pass on another one. */
+	return to_peer ? bpf_redirect_peer(link, 0) : bpf_redirect(link, 0);
 }
 
 /* In the kernel's words. It calls no helper that is for programs under the GPL alone. */

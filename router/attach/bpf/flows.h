@@ -118,6 +118,7 @@ struct event {
 /* What is said of the cache as a whole. */
 struct census {
 	__u64 untold;		/* misses because the ring was full */
+	__u64 dropped;		/* packets that the kernel did not let be rewritten */
 };
 
 /*

@@ -147,6 +147,17 @@ static __always_inline void tell(struct event *event, struct flow *flow, const s
 		__sync_fetch_and_or(&flow->marks, PASSED);
 }
 
+/* Drops a packet that cannot be sent on, nor be brought back to what it was. */
+static __always_inline int drop(void)
+{
+	__u32 all = 0;
+	struct census *census = bpf_map_lookup_elem(&censuses, &all);
+
+	if (census)
+		census->dropped++;
+	return TC_ACT_SHOT;
+}
+
 /* As many as `gates` has room for. */
 #define GATES 65536
 
@@ -428,7 +439,7 @@ static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, stru
 	}
 	tell(event, flow, packet);
 	if (done < 0)
-		return TC_ACT_SHOT;
+		return drop();
 	count(flow, way, packet);
 	return leave(way);
 }
@@ -532,10 +543,10 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	}
 	seal(ip);
 	if (bpf_l4_csum_replace(skb, sum_offset(&packet), old_addr, new_addr, BPF_F_PSEUDO_HDR | sum_flags(&packet) | 4))
-		return TC_ACT_SHOT;
+		return drop();
 	if (old_port != new_port &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
-		return TC_ACT_SHOT;
+		return drop();
 	return leave(way);
 }
 
@@ -620,13 +631,13 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	}
 	difference = bpf_csum_diff(old_addr, 16, new_addr, 16, 0);
 	if (difference < 0)
-		return TC_ACT_SHOT;
+		return drop();
 	if (bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | CSUM_IPV6 | sum_flags(&packet)) &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | sum_flags(&packet)))
-		return TC_ACT_SHOT;
+		return drop();
 	if (old_port != new_port &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
-		return TC_ACT_SHOT;
+		return drop();
 	return leave(way);
 }
 

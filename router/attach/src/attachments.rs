@@ -205,14 +205,15 @@ impl Held {
     /// The same if the programs are still in their places.
     fn renewed(self, programs: &mut Programs, link: &LinkState) -> Option<Self> {
         let hooks = programs.renew(self.hooks)?;
-        let mut port = self.port;
+        let mut port = Port { to_peer: leads_to_peer(link), ..self.port };
         if let Some(host) = link.mac.filter(|host| *host != port.host && *host != port.director) {
             port.host = host;
-            programs.set_port(&port).ok()?;
             info!(link = link.name, %host, "the link has another MAC address");
         }
-        let link = link_of(&port, link);
-        Some(Self { port, link, hooks, ..self })
+        if port != self.port {
+            programs.set_port(&port).ok()?;
+        }
+        Some(Self { port, link: link_of(&port), hooks, ..self })
     }
 }
 
@@ -226,16 +227,22 @@ impl Programs {
             Err(_) if link.is_veth || link.promiscuity > 0 => None,
             Err(cause) => return Err(AttachError::Filtered { link: pair.link.clone(), cause }),
         };
-        let port = Port { tap, link: link.index, director: pair.mac, host, cached: pair.cached };
+        let to_peer = leads_to_peer(link);
+        let port = Port { tap, link: link.index, director: pair.mac, host, cached: pair.cached, to_peer };
         let refused = |refusal| AttachError::refused(pair, refusal);
         self.set_port(&port).map_err(refused)?;
         let hooks = self.attach(&pair.device, &pair.link).map_err(refused)?;
-        Ok(Held { port, link: link_of(&port, link), hooks, _membership: membership })
+        Ok(Held { port, link: link_of(&port), hooks, _membership: membership })
     }
 }
 
-fn link_of(port: &Port, state: &LinkState) -> Link {
-    Link { index: port.link, host: port.host, to_peer: state.is_veth && state.peer_is_elsewhere }
+fn link_of(port: &Port) -> Link {
+    Link { index: port.link, host: port.host, to_peer: port.to_peer }
+}
+
+/// Whether what leaves by the link comes to a namespace at once, without a queue.
+fn leads_to_peer(state: &LinkState) -> bool {
+    state.is_veth && state.peer_is_elsewhere
 }
 
 /// The link's own address, if it is one that frames can be exchanged with.

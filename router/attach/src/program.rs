@@ -34,7 +34,7 @@ enum Device {
 }
 
 /// Bytes of `struct port`.
-const PORT_LEN: usize = 24;
+const PORT_LEN: usize = 28;
 
 /// What the programs know of one interface of the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(crate) struct Port {
     pub(crate) host: MacAddr,
     /// Whether what comes in over the link may be in the flow cache.
     pub(crate) cached: bool,
+    /// The link is a veth, and its other end is in another namespace.
+    pub(crate) to_peer: bool,
 }
 
 impl Port {
@@ -59,7 +61,8 @@ impl Port {
         bytes[4..8].copy_from_slice(&self.link.to_ne_bytes());
         bytes[8..14].copy_from_slice(&self.director.0);
         bytes[14..20].copy_from_slice(&self.host.0);
-        bytes[20..].copy_from_slice(&u32::from(self.cached).to_ne_bytes());
+        bytes[20..24].copy_from_slice(&u32::from(self.cached).to_ne_bytes());
+        bytes[24..].copy_from_slice(&u32::from(self.to_peer).to_ne_bytes());
         bytes
     }
 }
@@ -237,11 +240,12 @@ mod tests {
             director: MacAddr([2, 0, 0, 0, 0, 1]),
             host: MacAddr([2, 0, 0, 0, 0, 9]),
             cached: true,
+            to_peer: false,
         };
         let mut want = Vec::from(0x0102_0304_u32.to_ne_bytes());
         want.extend(5_u32.to_ne_bytes());
         want.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9]);
-        want.extend(1_u32.to_ne_bytes());
+        want.extend([1_u32, 0].map(u32::to_ne_bytes).concat());
         assert_eq!(port.bytes()[..], want);
     }
 }

@@ -98,7 +98,10 @@ impl Director {
             u64::MAX => None,
             nanos => Some(Instant::from_nanos(nanos)),
         };
-        let Tables { table, neighbors, reassembly, defence, .. } = &self.tables;
+        let Tables { table, neighbors, reassembly, defence, flows, .. } = &self.tables;
+        if flows.as_ref().is_some_and(|flows| flows.is_tending()) {
+            return Some(Instant::ZERO);
+        }
         let due =
             [table.next_due(), neighbors.next_due(), reassembly.next_due(), estimate, defence.next_due()];
         due.into_iter().flatten().min()

@@ -100,6 +100,8 @@ pub enum NotPlaced {
     Elsewhere,
     /// There is no room now.
     Full,
+    /// Something in the cache fails, or is short of anything but room for connections.
+    Failed,
 }
 
 /// A packet that the cache let pass, and that may move the state of its connection.
@@ -136,6 +138,8 @@ pub struct Progress {
     pub has_passed: bool,
     /// Those that come now are left to the director, as some before are on their way there.
     pub is_shut: bool,
+    /// The last ticket that one of them has.
+    pub ticket: u16,
 }
 
 /// A cache of flows. Its methods are called by several workers at once, some with a part of the connection table
@@ -161,7 +165,7 @@ pub trait FlowCache: Send + Sync {
     /// When the last packet passed, to within 20 ms; of either direction.
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant>;
 
-    /// What passed since the last call, in order. Where another worker is at it, nothing.
+    /// What passed since the last call, in order. Waits for another worker that is at it.
     fn events(&self, each: &mut dyn FnMut(FlowEvent));
 
     /// Packets with tickets have left the director, in the order they came in: what waits for them may pass.
@@ -174,8 +178,9 @@ pub trait FlowCache: Send + Sync {
     /// Brings all tallies up to date.
     fn count(&self);
 
-    /// Asks for the neighbour's address of each way that is in use: `None` closes a way until another answer.
-    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>);
+    /// Asks for the neighbour's address of some ways that are in use: `None` closes a way until another answer. `from`:
+    /// 0, or what the last call returned, which is where to go on; `None`: those were the last.
+    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize>;
 }
 
 /// A connection that a cache has kept from a director that has ended.

@@ -24,11 +24,14 @@ use crate::flow_cache::{FlowCache, FlowKey, Passed};
 use crate::track::bypass::Bypass;
 use crate::track::cached::{Cached, EPOCHS};
 use crate::track::connection::{Connection, RequestKey};
-use crate::track::table::{EntryId, Shard};
+use crate::track::table::{EntryId, Shard, Spot};
 use crate::track::tcp::TcpState;
 
 /// A cache that was found full is left alone for that long, or until something is taken out.
 const BACK_OFF: Duration = Duration::from_millis(20);
+
+/// Of so many packets with tickets the first has left a worker's queue: it has no room for more.
+const TICKETS: u16 = 1024;
 
 /// What the director keeps about its cache.
 pub(crate) struct Flows {
@@ -40,11 +43,16 @@ pub(crate) struct Flows {
     full_until: [AtomicU64; 2],
     /// Connections that are over, and since when.
     pub(crate) closing: Mutex<VecDeque<(Instant, RequestKey)>>,
-    /// Whoever holds it tends.
-    pub(crate) tending: Mutex<()>,
+    /// Whoever holds it tends: where to go on.
+    pub(crate) tending: Mutex<usize>,
+    /// When there is more to tend; 0: at once.
     pub(crate) tend_at: AtomicU64,
-    /// Version of the neighbour table when they were tended last.
+    /// Version of the neighbour table when the last round began.
     pub(crate) tended: AtomicU64,
+    /// Where in the table the next connection is looked for that may leave a full cache.
+    pub(crate) hand: Mutex<Spot>,
+    /// Connections that left it so.
+    pub(crate) evicted: AtomicU64,
 }
 
 impl Flows {
@@ -57,6 +65,8 @@ impl Flows {
             tending: Mutex::default(),
             tend_at: AtomicU64::new(0),
             tended: AtomicU64::new(u64::MAX),
+            hand: Mutex::default(),
+            evicted: AtomicU64::new(0),
         }
     }
 
@@ -78,6 +88,22 @@ impl Flows {
     /// There was no room. What may never be established is refused first, and that says nothing about others.
     pub(crate) fn note_full(&self, is_embryonic: bool, now: Instant) {
         self.full_until[usize::from(is_embryonic)].store((now + BACK_OFF).as_nanos(), Relaxed);
+    }
+
+    /// When the last packet of a connection in the cache passed there.
+    pub(crate) fn last_seen(&self, connection: &Connection) -> Option<Instant> {
+        let (request, reply) = keys(connection);
+        self.cache.last_seen(&request, reply.as_ref())
+    }
+
+    /// Connections that left a full cache so far.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// There is more to tend.
+    pub(crate) fn is_tending(&self) -> bool {
+        self.tend_at.load(Relaxed) == 0
     }
 
     /// What was placed, of one destination or at all, holds no more.
@@ -121,7 +147,7 @@ impl Flows {
     }
 
     /// A packet of a direction that was placed open has come to the director, although none should be on its way.
-    /// `is_numbered`: the cache gave it a ticket.
+    /// `ticket`: what the cache gave it.
     ///
     /// One without came before the connection was placed, a repeated SYN, say, and waited; one with a ticket has shut
     /// the direction, if it is of this connection and not of one before between the same ends. Whatever has waited
@@ -131,12 +157,13 @@ impl Flows {
         &self,
         connection: &mut Connection,
         is_reply: bool,
-        is_numbered: bool,
+        ticket: Option<u16>,
     ) -> bool {
         let (request, reply) = keys(connection);
         let key = if is_reply { reply } else { Some(request) };
         let progress = key.map(|key| self.cache.progress(&key)).unwrap_or_default();
-        if is_numbered && progress.is_shut {
+        let is_recent = |ticket| progress.ticket.wrapping_sub(ticket) < TICKETS;
+        if progress.is_shut && ticket.is_some_and(is_recent) {
             connection.cached.close(is_reply);
             return false;
         }

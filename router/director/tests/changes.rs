@@ -35,7 +35,9 @@ impl FlowCache for Withdrawn {
         self.0.lock().unwrap().push(destination);
     }
     fn count(&self) {}
-    fn tend(&self, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) {}
+    fn tend(&self, _: usize, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+        None
+    }
 }
 
 fn bench() -> (Bench, Arc<Withdrawn>) {

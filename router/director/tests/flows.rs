@@ -31,6 +31,11 @@ struct Inner {
     progress: Progress,
     answer: Option<NotPlaced>,
     tended: Vec<Option<MacAddr>>,
+    /// Where each call to tend began, and how many ways there are.
+    slices: Vec<usize>,
+    ways: usize,
+    /// Connections that have room, if that is bounded.
+    room: Option<usize>,
 }
 
 impl Fake {
@@ -49,6 +54,11 @@ impl FlowCache for Fake {
         inner.times += 1;
         if let Some(why) = inner.answer {
             return Err(why);
+        }
+        if inner.room.is_some_and(|room| inner.placed.len() >= room)
+            && !inner.placed.contains_key(&flow.request.key)
+        {
+            return Err(NotPlaced::Full);
         }
         inner.placed.insert(flow.request.key, (flow.request, flow.reply, flow.is_embryonic));
         Ok(())
@@ -89,10 +99,13 @@ impl FlowCache for Fake {
 
     fn count(&self) {}
 
-    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
+    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
         let ways: Vec<Way> = self.inner().placed.values().map(|(request, ..)| request.way).collect();
         let answers = ways.iter().map(address_of).collect();
-        self.inner().tended = answers;
+        let inner = &mut *self.inner();
+        inner.tended = answers;
+        inner.slices.push(from);
+        Some(from + 64).filter(|next| *next < inner.ways)
     }
 }
 
@@ -229,7 +242,7 @@ fn a_handshake_that_stays_open_comes_back_to_the_director() {
     passed(&bench, &fake, false, RST, Duration::from_millis(1));
     let waits = || fake.inner().placed[&key(CLIENT_AT, SERVICE)].0.waits;
     assert_eq!((state(&bench), waits()), ("SYN_RECV", true));
-    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    fake.inner().progress = Progress { has_passed: true, is_shut: true, ticket: 1 };
     bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "A", b""), 1));
     assert_eq!((state(&bench), fake.len()), ("ESTABLISHED", 1));
 }
@@ -269,7 +282,7 @@ fn a_change_withdraws_and_the_next_packet_places_anew() {
     let (bench, fake) = bench();
     let service = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
     bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
-    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    fake.inner().progress = Progress { has_passed: true, is_shut: true, ticket: 1 };
     bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "A", b""), 1));
     assert_eq!(fake.inner().times, 1, "once is enough");
     fake.inner().withdrawn.clear();
@@ -462,10 +475,67 @@ fn a_direction_of_which_packets_may_be_here_waits() {
 }
 
 #[test]
+fn ways_are_tended_some_at_a_time_and_the_timer_goes_on_at_once() {
+    let (mut bench, fake) = bench();
+    fake.inner().ways = 150;
+    bench.now = bench.now + Duration::from_secs(2);
+    let mut out = Outbox::new();
+    bench.director.catch_up(bench.now, &mut out);
+    assert_eq!(fake.inner().slices, [0]);
+    assert_eq!(bench.director.poll_at(), Some(Instant::ZERO), "there are more");
+    bench.director.catch_up(bench.now, &mut out);
+    bench.director.handle_timeout(bench.now, &mut out);
+    bench.director.catch_up(bench.now, &mut out);
+    assert_eq!(fake.inner().slices, [0, 64, 128], "and then no more for a second");
+    assert_ne!(bench.director.poll_at(), Some(Instant::ZERO));
+}
+
+#[test]
+fn who_is_idle_leaves_a_full_cache_for_who_is_not() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    fake.inner().room = Some(2);
+    let open = |port: u16| {
+        bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), SERVICE, "S", b""));
+        bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), SERVICE, "A", b""));
+    };
+    let has = |port: u16| fake.inner().placed.contains_key(&key((CLIENT, port), SERVICE));
+    open(40_000);
+    open(40_001);
+    // Of those that are there a packet has just passed.
+    fake.inner().seen = Some(bench.now);
+    open(40_002);
+    bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b"x"));
+    assert_eq!((has(40_000), has(40_001), has(40_002)), (true, true, false));
+    let mut bench = bench;
+    bench.advance(Duration::from_secs(2));
+    let more = |payload| bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", payload));
+    // The first makes room, the second takes it.
+    more(b"xx");
+    assert_eq!(fake.len(), 1);
+    more(b"xxx");
+    assert_eq!((has(40_002), fake.len()), (true, 2));
+}
+
+#[test]
+fn a_connection_whose_first_packet_waited_for_a_neighbour_is_placed_with_it() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.99:8080"]);
+    let (_, sent) = bench.send(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    assert_eq!((sent.len(), fake.len()), (1, 0), "a question goes out");
+    let rip = std::net::Ipv4Addr::new(192, 168, 10, 99);
+    let answer = arp(2, (RS1_MAC, rip), (R0_MAC, std::net::Ipv4Addr::new(192, 168, 10, 1)), R0_MAC);
+    let (_, sent) = bench.send(SERVER_SIDE, &answer);
+    assert_eq!(sent.len(), 1, "the SYN leaves");
+    let (request, reply, _) = fake.inner().placed[&key(CLIENT_AT, SERVICE)];
+    assert_eq!((request.waits, reply.unwrap().waits), (false, false));
+}
+
+#[test]
 fn what_waited_while_later_packets_passed_is_not_sent_on() {
     let (request, answer) = (tcp(CLIENT_AT, SERVICE, "S", b""), tcp((RS1, 8080), CLIENT_AT, "FA", b""));
     let [passed, shut, both] = [(true, false), (false, true), (true, true)]
-        .map(|(has_passed, is_shut)| Progress { has_passed, is_shut });
+        .map(|(has_passed, is_shut)| Progress { has_passed, is_shut, ticket: 9 });
     // What came with a ticket came after the connection was placed, and has shut the direction, or was of one before.
     for (port, late, ticket, progress, sent, waits) in [
         (CLIENT_SIDE, &request, None, Progress::default(), true, true),
@@ -474,6 +544,7 @@ fn what_waited_while_later_packets_passed_is_not_sent_on() {
         (CLIENT_SIDE, &request, Some(7), both, true, false),
         (CLIENT_SIDE, &request, Some(7), shut, true, false),
         (CLIENT_SIDE, &request, Some(7), passed, false, false),
+        (CLIENT_SIDE, &request, Some(10), both, false, false),
         (SERVER_SIDE, &answer, None, Progress::default(), true, true),
         (SERVER_SIDE, &answer, None, passed, false, false),
         (SERVER_SIDE, &answer, Some(7), passed, false, false),
@@ -534,6 +605,8 @@ fn a_full_cache_is_asked_again_when_room_was_made_and_by_those_it_still_takes() 
     let open = |port: u16| bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), SERVICE, "S", b""));
     open(40_000);
     fake.inner().answer = Some(NotPlaced::Full);
+    // Nobody is idle.
+    fake.inner().seen = Some(bench.now);
     open(40_001);
     open(40_002);
     assert_eq!(fake.inner().times, 2, "one was placed, one refused, one not tried");
@@ -546,7 +619,7 @@ fn a_full_cache_is_asked_again_when_room_was_made_and_by_those_it_still_takes() 
     // A connection that is over makes room for the next one between the same ends.
     passed(&bench, &fake, false, ACK, Duration::from_millis(1));
     passed(&bench, &fake, false, RST, Duration::from_millis(1));
-    fake.inner().progress = Progress { has_passed: true, is_shut: true };
+    fake.inner().progress = Progress { has_passed: true, is_shut: true, ticket: 1 };
     bench.pass(CLIENT_SIDE, &numbered(&tcp(CLIENT_AT, SERVICE, "S", b""), 1));
     assert_eq!(fake.inner().times, 4);
     bench.pass(CLIENT_SIDE, &tcp((CLIENT, 40_002), SERVICE, "A", b""));

@@ -105,7 +105,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     interfaces(&mut page, &snapshot.interfaces);
     attached(&mut page, &snapshot.attached);
     health::health(&mut page, snapshot);
-    flow_cache(&mut page, snapshot.cache.as_ref());
+    flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()
 }
@@ -557,7 +557,7 @@ fn attached(page: &mut Page, attached: &[(String, String, bool)]) {
     }
 }
 
-fn flow_cache(page: &mut Page, status: Option<&CacheStatus>) {
+fn flow_cache(page: &mut Page, status: Option<&CacheStatus>, evicted: u64) {
     let Some(status) = status else { return };
     let gauges: [Column<CacheStatus, u64>; 3] = [
         (
@@ -570,7 +570,7 @@ fn flow_cache(page: &mut Page, status: Option<&CacheStatus>) {
         }),
         ("uvs_flow_cache_next_hops", "Next hops that the flow cache sends to.", |status| status.ways as u64),
     ];
-    let counters: [Column<CacheStatus, u64>; 4] = [
+    let counters: [Column<CacheStatus, u64>; 6] = [
         ("uvs_flow_cache_connections_total", "Connections placed in the flow cache.", |status| status.placed),
         (
             "uvs_flow_cache_refused_total",
@@ -583,6 +583,16 @@ fn flow_cache(page: &mut Page, status: Option<&CacheStatus>) {
             "Packets that passed the director because it could not be told of them otherwise.",
             |status| status.untold,
         ),
+        (
+            "uvs_flow_cache_dropped_total",
+            "Packets that the flow cache dropped: the kernel did not let them be rewritten.",
+            |status| status.dropped,
+        ),
+        (
+            "uvs_flow_cache_failed_total",
+            "Operations on the maps of the flow cache that failed: the kernel refused, or next hops or destinations are too many.",
+            |status| status.failed,
+        ),
     ];
     for (name, help, read) in gauges {
         page.family(name, Kind::Gauge, help).sample(&[], read(status));
@@ -590,6 +600,12 @@ fn flow_cache(page: &mut Page, status: Option<&CacheStatus>) {
     for (name, help, read) in counters {
         page.family(name, Kind::Counter, help).sample(&[], read(status));
     }
+    page.family(
+        "uvs_flow_cache_evicted_total",
+        Kind::Counter,
+        "Connections that left a full flow cache for others, having been idle: their packets pass the director.",
+    )
+    .sample(&[], evicted);
 }
 
 fn conflicts(page: &mut Page, snapshot: &Snapshot) {

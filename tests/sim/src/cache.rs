@@ -216,7 +216,10 @@ impl Inner {
         if self.fault == Some(Fault::Elsewhere) {
             return Err(NotPlaced::Elsewhere);
         }
-        if self.fault == Some(Fault::Full) || self.flows.len() + new > room {
+        if self.fault == Some(Fault::Full) {
+            return Err(NotPlaced::Failed);
+        }
+        if self.flows.len() + new > room {
             return Err(NotPlaced::Full);
         }
         self.tallies.entry(flow.destination).or_insert_with(|| (Arc::clone(flow.tally), Counters::default()));
@@ -354,7 +357,7 @@ impl FlowCache for Cache {
                 inner.placed += 1;
                 inner.refusals.remove(&key_of(&key));
             }
-            Err(NotPlaced::Full) => {
+            Err(NotPlaced::Full | NotPlaced::Failed) => {
                 let at = |(addr, port): (Address, u16)| SocketAddr::new(addr.to_ip(), port);
                 let ends = (at(key.source), at(key.destination));
                 let first = Refusals { ends, times: 0, since: inner.now };
@@ -375,7 +378,7 @@ impl FlowCache for Cache {
             let now = inner.now;
             if let Some(flow) = inner.flows.get_mut(&key_of(key)) {
                 (flow.watched, flow.shut, flow.shut_at) = (true, true, now);
-                flow.ticket = flow.ticket.wrapping_add(0x8000);
+                flow.ticket = flow.ticket.wrapping_add(1);
             }
         }
     }
@@ -390,7 +393,11 @@ impl FlowCache for Cache {
 
     fn progress(&self, key: &FlowKey) -> Progress {
         let flow = self.inner().flows.get(&key_of(key)).copied();
-        flow.map_or_else(Progress::default, |flow| Progress { has_passed: flow.passed, is_shut: flow.shut })
+        flow.map_or_else(Progress::default, |flow| Progress {
+            has_passed: flow.passed,
+            is_shut: flow.shut,
+            ticket: flow.ticket,
+        })
     }
 
     fn last_seen(&self, request: &FlowKey, reply: Option<&FlowKey>) -> Option<Instant> {
@@ -426,7 +433,7 @@ impl FlowCache for Cache {
         bring_tallies(&mut self.inner());
     }
 
-    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
+    fn tend(&self, _: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
         let (next_hops, now) = {
             let inner = self.inner();
             (inner.next_hops.clone(), inner.now)
@@ -440,6 +447,7 @@ impl FlowCache for Cache {
             known.open = answer.is_some();
             known.way.to = answer.unwrap_or(hop.way.to);
         }
+        None
     }
 }
 

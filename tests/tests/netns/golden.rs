@@ -93,8 +93,8 @@ impl FlowCache for Timeless {
         self.inner.count();
     }
 
-    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
-        self.inner.tend(address_of);
+    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+        self.inner.tend(from, address_of)
     }
 }
 

@@ -25,13 +25,20 @@ pub(super) struct Destinations {
     known: HashMap<u32, usize>,
     places: Vec<Option<Place>>,
     generations: Vec<u32>,
+    /// Operations on the map that failed.
+    failed: u64,
 }
 
 impl Destinations {
     pub(super) fn new(map: Array<MapData, u32>, tallies: PerCpuArray<MapData, TallyBytes>) -> Self {
         let room = map.len() as usize;
         let places = (0..room).map(|_| None).collect();
-        Self { map, tallies, known: HashMap::new(), places, generations: vec![0; room] }
+        Self { map, tallies, known: HashMap::new(), places, generations: vec![0; room], failed: 0 }
+    }
+
+    /// Operations on the map that failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// The place of a destination and its generation, in the words of a flow.
@@ -48,13 +55,13 @@ impl Destinations {
     fn settle(&mut self, id: u32, of: &Arc<Tally>) -> Result<usize, NotPlaced> {
         let is_free =
             |place: &Option<Place>| place.as_ref().is_none_or(|place| place.tally.strong_count() == 0);
-        let index = self.places.iter().position(is_free).ok_or(NotPlaced::Full)?;
+        let index = self.places.iter().position(is_free).ok_or(NotPlaced::Failed)?;
         // What still names the destination that was there is not this one's.
         self.bump(index)?;
         if let Some(gone) = &self.places[index] {
             self.known.remove(&gone.id);
         }
-        let before = self.sum(index).ok_or(NotPlaced::Full)?;
+        let before = self.sum(index).ok_or(NotPlaced::Failed)?;
         self.places[index] = Some(Place { id, tally: Arc::downgrade(of), before });
         self.known.insert(id, index);
         Ok(index)
@@ -62,7 +69,10 @@ impl Destinations {
 
     fn bump(&mut self, index: usize) -> Result<(), NotPlaced> {
         let generation = self.generations[index].wrapping_add(1);
-        self.map.set(number(index), generation, 0).map_err(|_| NotPlaced::Full)?;
+        if self.map.set(number(index), generation, 0).is_err() {
+            self.failed += 1;
+            return Err(NotPlaced::Failed);
+        }
         self.generations[index] = generation;
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(super) type WayBytes = [u8; 64];
 /// `struct tally`.
 pub(super) type TallyBytes = [u8; 32];
 /// `struct census`.
-pub(super) type CensusBytes = [u8; 8];
+pub(super) type CensusBytes = [u8; 16];
 
 /// `TICK_SHIFT`.
 const TICK_SHIFT: u32 = 24;
@@ -199,24 +199,19 @@ pub(super) fn ticket(value: &[u8]) -> u16 {
     (word_at(value, TICKET) >> 16).try_into().expect("sixteen bits")
 }
 
-/// The same flow, shut: of which packets with tickets may be on their way.
+/// The same flow, shut: no packet has the last ticket of it, and so nothing opens it but one that comes now.
 pub(super) fn shut<const N: usize>(mut value: [u8; N], tick: u32) -> [u8; N] {
-    let (marks, ticket) = (word_at(&value, MARKS) | WATCH | SHUT, next_ticket(ticket(&value)));
+    let (marks, ticket) = (word_at(&value, MARKS) | WATCH | SHUT, ticket(&value).wrapping_add(1));
     value[MARKS..MARKS + 4].copy_from_slice(&marks.to_ne_bytes());
-    value[TICKET..TICKET + 4].copy_from_slice(&ticket.to_ne_bytes());
+    value[TICKET..TICKET + 4].copy_from_slice(&(u32::from(ticket) << 16).to_ne_bytes());
     value[SHUT_AT..SHUT_AT + 4].copy_from_slice(&tick.to_ne_bytes());
     value
 }
 
-/// A last ticket that is none of those around another one.
-fn next_ticket(ticket: u16) -> u32 {
-    u32::from(ticket.wrapping_add(0x8000)) << 16
-}
-
-/// Whether a packet has passed, and whether the flow is shut, of a value.
+/// Whether a packet has passed, whether the flow is shut, and the last ticket, of a value.
 pub(super) fn progress(value: &[u8]) -> Progress {
     let marks = word_at(value, MARKS);
-    Progress { has_passed: marks & PASSED != 0, is_shut: marks & SHUT != 0 }
+    Progress { has_passed: marks & PASSED != 0, is_shut: marks & SHUT != 0, ticket: ticket(value) }
 }
 
 /// What an entry says to a director that finds it.
@@ -302,10 +297,16 @@ pub(super) fn tally(bytes: &TallyBytes) -> [u64; 4] {
     [0, 8, 16, 24].map(|at| long_at(bytes, at))
 }
 
-/// Misses because an event could not be told.
-pub(super) fn census(bytes: &CensusBytes) -> u64 {
-    long_at(bytes, 0)
+/// Misses because an event could not be told, and packets that were dropped.
+pub(super) fn census(bytes: &CensusBytes) -> [u64; 2] {
+    [0, 8].map(|at| long_at(bytes, at))
 }
+
+/// Bytes of the ring of events.
+pub(super) const EVENTS: u32 = 1 << 20;
+/// Events that the ring holds at most, each with a header of 8 bytes: who reads so many has read all that were there
+/// when it began.
+pub(super) const EVENTS_MAX: u32 = EVENTS / (48 + 8);
 
 /// `struct event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

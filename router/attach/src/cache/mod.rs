@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use uvs_director::flow_cache::{
     Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Progress, Way,
@@ -39,8 +40,6 @@ use ways::Ways;
 const WAYS: u32 = 4096;
 /// Destinations that have flows.
 const DESTINATIONS: u32 = 4096;
-/// Bytes of the ring of events: some 18,000 of them.
-const EVENTS: u32 = 1 << 20;
 /// Of `bpf(2)`: the key must not be there.
 const NOT_THERE: u64 = 1;
 /// It must be.
@@ -73,7 +72,7 @@ impl CachePlan {
             ("destinations", DESTINATIONS),
             ("tallies", DESTINATIONS),
             ("gates", layout::GATES),
-            ("events", EVENTS),
+            ("events", layout::EVENTS),
         ]
     }
 }
@@ -108,6 +107,10 @@ pub struct CacheStatus {
     pub packets: u64,
     /// Packets that came to the director because it could not be told of them in time.
     pub untold: u64,
+    /// Packets of flows that the programs dropped: the kernel did not let them be rewritten.
+    pub dropped: u64,
+    /// Operations on the maps that the kernel refused, or for which there was no room among next hops or destinations.
+    pub failed: u64,
 }
 
 /// The flows of one IP version.
@@ -131,9 +134,10 @@ impl<K: aya::Pod, V: aya::Pod> Flows<K, V> {
             }
             Err(error) if is_there(&error) => {
                 let value = map.get(key, 0).map_or(*value, |old| anew(&old));
-                map.insert(key, value, 0).map_err(|_| NotPlaced::Full)
+                map.insert(key, value, 0).map_err(|_| NotPlaced::Failed)
             }
-            Err(_) => Err(NotPlaced::Full),
+            Err(error) if is_full(&error) => Err(NotPlaced::Full),
+            Err(_) => Err(NotPlaced::Failed),
         }
     }
 
@@ -180,6 +184,11 @@ fn is_there(error: &MapError) -> bool {
     matches!(error, MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists)
 }
 
+fn is_full(error: &MapError) -> bool {
+    let full = Errno::E2BIG as i32;
+    matches!(error, MapError::SyscallError(call) if call.io_error.raw_os_error() == Some(full))
+}
+
 /// A [`FlowCache`] in the kernel.
 pub struct Cache {
     zero: u64,
@@ -195,6 +204,8 @@ pub struct Cache {
     censuses: PerCpuArray<MapData, CensusBytes>,
     placed: AtomicU64,
     refused: AtomicU64,
+    /// Operations on maps that failed.
+    failed: AtomicU64,
 }
 
 impl Cache {
@@ -218,6 +229,7 @@ impl Cache {
             censuses: take("censuses").try_into()?,
             placed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         })
     }
 
@@ -336,15 +348,27 @@ impl Cache {
 
     /// What happened so far.
     pub fn status(&self) -> CacheStatus {
-        let untold = self.censuses.get(&0, 0).map_or(0, |values| values.iter().map(layout::census).sum());
+        let (mut untold, mut dropped) = (0, 0);
+        for census in self.censuses.get(&0, 0).iter().flat_map(|values| values.iter()) {
+            let [one, other] = layout::census(census);
+            (untold, dropped) = (untold + one, dropped + other);
+        }
+        let (ways, failed) = {
+            let ways = lock(&self.ways);
+            (ways.len(), ways.failed())
+        };
+        let destinations = lock(&self.destinations);
+        let (packets, failed) = (destinations.packets(), failed + destinations.failed());
         CacheStatus {
             flows: self.flows4.len.load(Relaxed) + self.flows6.len.load(Relaxed),
             flows_max: self.flows_max,
-            ways: lock(&self.ways).len(),
+            ways,
             placed: self.placed.load(Relaxed),
             refused: self.refused.load(Relaxed),
-            packets: lock(&self.destinations).packets(),
+            packets,
             untold,
+            dropped,
+            failed: failed + self.failed.load(Relaxed),
         }
     }
 }
@@ -352,15 +376,13 @@ impl Cache {
 impl FlowCache for Cache {
     fn place(&self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
         let placed = self.try_place(flow);
-        match placed {
-            Ok(()) => {
-                self.placed.fetch_add(1, Relaxed);
-            }
-            Err(NotPlaced::Full) => {
-                self.refused.fetch_add(1, Relaxed);
-            }
-            Err(NotPlaced::Elsewhere) => {}
-        }
+        let count = match placed {
+            Ok(()) => &self.placed,
+            Err(NotPlaced::Full) => &self.refused,
+            Err(NotPlaced::Failed) => &self.failed,
+            Err(NotPlaced::Elsewhere) => return placed,
+        };
+        count.fetch_add(1, Relaxed);
         placed
     }
 
@@ -402,8 +424,10 @@ impl FlowCache for Cache {
     }
 
     fn events(&self, each: &mut dyn FnMut(FlowEvent)) {
-        let Ok(mut events) = self.events.try_lock() else { return };
-        while let Some(item) = events.next() {
+        // Who comes while another worker is at it waits: what it handles afterwards came later.
+        let mut events = lock(&self.events);
+        for _ in 0..layout::EVENTS_MAX {
+            let Some(item) = events.next() else { return };
             if let Some(Event { at, key, tcp_flags, is_reply }) = Event::read(&item) {
                 each(FlowEvent { key, is_reply, tcp_flags, at: self.instant(at) });
             }
@@ -413,8 +437,11 @@ impl FlowCache for Cache {
     fn through(&self, last: &Passed) {
         let gate = self.gate(&last.key);
         let frames = if last.is_whole { layout::WHOLE } else { last.frames };
-        // If it is not told, the flow stays shut until the next packet is through.
-        let _ = lock(&self.gates).set(gate % layout::GATES, layout::through(gate, last.ticket, frames), 0);
+        let set = lock(&self.gates).set(gate % layout::GATES, layout::through(gate, last.ticket, frames), 0);
+        if set.is_err() {
+            // The flow stays shut until the next packet is through.
+            self.failed.fetch_add(1, Relaxed);
+        }
     }
 
     fn withdraw(&self, destination: Option<u32>) {
@@ -425,7 +452,7 @@ impl FlowCache for Cache {
         lock(&self.destinations).count();
     }
 
-    fn tend(&self, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
-        lock(&self.ways).tend(self.tick(), address_of);
+    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+        lock(&self.ways).tend(from, self.tick(), address_of)
     }
 }

@@ -15,6 +15,9 @@ const IDLE_TICKS: u32 = 54_000;
 /// One that nothing took for so many (some 3 seconds) is not looked after.
 const QUIET_TICKS: u32 = 180;
 
+/// So many that are in use one call looks after: each is a read from the kernel, with all ways locked.
+const SLICE: usize = 64;
+
 /// What tells ways apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Name {
@@ -62,6 +65,8 @@ pub(super) struct Ways {
     places: Vec<Option<Place>>,
     /// Of each place, so that a flow which names one that is another's by now is a miss.
     generations: Vec<u16>,
+    /// Operations on the map that failed.
+    failed: u64,
 }
 
 impl Ways {
@@ -73,7 +78,13 @@ impl Ways {
             known: HashMap::new(),
             places: (0..room).map(|_| None).collect(),
             generations: vec![0; room],
+            failed: 0,
         }
+    }
+
+    /// Operations on the map that failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// The number of a leg's way, in the words of a flow.
@@ -85,7 +96,7 @@ impl Ways {
         let name = Name::of(leg);
         let index = match self.known.get(&name) {
             Some(index) => *index,
-            None => self.places.iter().position(Option::is_none).ok_or(NotPlaced::Full)?,
+            None => self.places.iter().position(Option::is_none).ok_or(NotPlaced::Failed)?,
         };
         let place = Place { name, to: leg.way.to, open: true, placed: tick };
         let is_as_known = matches!(&self.places[index], Some(old) if old.open && old.to == place.to);
@@ -94,7 +105,7 @@ impl Ways {
             if self.write(index, tick).is_err() {
                 // The kernel has what it had.
                 self.places[index] = before;
-                return Err(NotPlaced::Full);
+                return Err(NotPlaced::Failed);
             }
             self.known.insert(name, index);
         }
@@ -132,7 +143,9 @@ impl Ways {
             },
         };
         let index = u32::try_from(index).expect("there are less than 65536");
-        self.map.set(index, entry.bytes(), 0).map_err(|_| ())
+        let set = self.map.set(index, entry.bytes(), 0);
+        self.failed += u64::from(set.is_err());
+        set.map_err(|_| ())
     }
 
     /// An interface has that link now, or none. True: that is another than before.
@@ -153,10 +166,21 @@ impl Ways {
         true
     }
 
-    /// Asks for the address at the end of each way that is in use, and gives up those that nothing takes any more.
-    pub(super) fn tend(&mut self, tick: u32, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) {
-        for index in 0..self.places.len() {
+    /// Asks for the address at the end of each way that is in use, and gives up those that nothing takes any more: some
+    /// of them, from a number on. With which number to go on; `None`: it was the last.
+    pub(super) fn tend(
+        &mut self,
+        from: usize,
+        tick: u32,
+        address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>,
+    ) -> Option<usize> {
+        let mut looked = 0;
+        for index in from..self.places.len() {
             let Some(place) = &self.places[index] else { continue };
+            if looked == SLICE {
+                return Some(index);
+            }
+            looked += 1;
             let Ok(entry) = self.map.get(&u32::try_from(index).expect("less than 65536"), 0) else {
                 continue;
             };
@@ -181,6 +205,7 @@ impl Ways {
                 let _ = self.write(index, tick);
             }
         }
+        None
     }
 
     /// How many there are.

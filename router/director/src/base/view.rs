@@ -153,6 +153,8 @@ pub struct Status {
     /// New connections by NAT, so far, whose client and destination are in one subnet: answers pass
     /// the director by, and such connections hang.
     pub hairpins: u64,
+    /// Connections that left a full flow cache for others, having been idle.
+    pub flow_evictions: u64,
     /// Entries that `drop_entry` took out of the table so far.
     pub entries_dropped: u64,
     /// Entries of the neighbour table.

@@ -183,10 +183,11 @@ impl Director {
     /// Keeps the addresses of the neighbours that the cache sends to.
     #[cold]
     fn tend(&self, flows: &Flows, now: Instant, out: &mut Lane) {
-        let Ok(_tending) = flows.tending.try_lock() else { return };
+        let Ok(mut next) = flows.tending.try_lock() else { return };
         let snapshot = self.tables.snapshot.load();
-        flows.tended.store(self.tables.neighbors.version(), Relaxed);
-        flows.tend_at.store((now + TEND_EVERY).as_nanos(), Relaxed);
+        if *next == 0 {
+            flows.tended.store(self.tables.neighbors.version(), Relaxed);
+        }
         let mut address_of = |way: &Way| -> Option<MacAddr> {
             let key = (way.port, way.next_hop);
             match self.tables.neighbors.resolve(&snapshot.network, key, false, now, out, || None) {
@@ -194,7 +195,10 @@ impl Director {
                 Resolved::Waits(_) | Resolved::Drop(..) => None,
             }
         };
-        flows.cache.tend(&mut address_of);
+        // Some at a time, before each batch of frames, until all had their turn.
+        *next = flows.cache.tend(*next, &mut address_of).unwrap_or(0);
+        let due = if *next == 0 { (now + TEND_EVERY).as_nanos() } else { 0 };
+        flows.tend_at.store(due, Relaxed);
     }
 
     /// An interface has another link under it, or none: what was placed is placed anew where it can be.

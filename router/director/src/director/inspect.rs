@@ -116,6 +116,7 @@ impl Director {
             drops: self.tables.drops.list(),
             evicted: self.tables.table.evicted().map(|(class, count)| (class.name(), count)).collect(),
             hairpins: self.hairpins(),
+            flow_evictions: self.tables.flows.as_ref().map_or(0, |flows| flows.evictions()),
             local: self.tables.local.view(),
             entries_dropped: self.entries_dropped(),
             neighbors: self.tables.neighbors.len(),

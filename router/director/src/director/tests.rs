@@ -48,7 +48,9 @@ impl FlowCache for Taker {
     fn through(&self, _: &Passed) {}
     fn withdraw(&self, _: Option<u32>) {}
     fn count(&self) {}
-    fn tend(&self, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) {}
+    fn tend(&self, _: usize, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+        None
+    }
 }
 
 fn set_up(director: &Director, forwarding: Forwarding) {

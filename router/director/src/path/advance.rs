@@ -149,7 +149,7 @@ fn check_order(
         Some(flows)
             if connection.cached.is_open(is_reply)
                 && frame.fragments.is_none()
-                && flows.is_overtaken(connection, is_reply, scene.ticket.is_some()) =>
+                && flows.is_overtaken(connection, is_reply, scene.ticket) =>
         {
             Err(Verdict::Drop(DropReason::Overtaken))
         }

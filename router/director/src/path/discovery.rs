@@ -25,6 +25,7 @@ use crate::net::lane::Lane;
 use crate::net::messages::{advertisement, arp_frame, discovery_frame, groups_on, report_groups};
 use crate::net::neighbor::Claim;
 use crate::net::network::is_impossible_source;
+use crate::path::placing::place_released;
 use crate::scene::Scene;
 
 /// Whether the packet is a solicitation or an advertisement of a neighbour, or asks who listens to groups; well
@@ -38,6 +39,15 @@ pub(crate) fn is_discovery(ip: &[u8], packet: &Packet) -> bool {
             ip[usize::from(packet.header_len)],
             v6::NEIGHBOR_SOLICITATION | v6::NEIGHBOR_ADVERTISEMENT | mld::QUERY
         )
+}
+
+/// Takes note of a neighbour's address: frames that waited for it leave.
+fn learn(scene: &Scene<'_>, lane: &mut Lane, addr: Address, claim: Claim) {
+    let (before, key) = (lane.frames().len(), (scene.port, addr));
+    scene.tables.neighbors.learn(&scene.snapshot.network, key, claim, scene.now, lane);
+    if lane.frames().len() > before {
+        place_released(scene, lane, before);
+    }
 }
 
 /// An ARP message. Answers for our addresses and for nothing else; learns from answers to our questions and from those
@@ -65,7 +75,7 @@ pub(crate) fn arp_input(scene: &Scene<'_>, lane: &mut Lane, own: MacAddr, frame:
         // Who announces itself is believed at once, as in Linux.
         let announces = sender == target && (is_request || arp.target_mac == arp.sender_mac);
         let claim = Claim { mac: sender_mac, asks_for_us: for_us && is_request, overrides: announces };
-        scene.tables.neighbors.learn(network, (scene.port, sender), claim, scene.now, lane);
+        learn(scene, lane, sender, claim);
     }
     match arp.operation {
         Operation::Request if for_us => {
@@ -135,7 +145,7 @@ pub(crate) fn discovery_input(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], pac
             };
             if let Some(mac) = mac {
                 let claim = Claim { mac, asks_for_us: false, overrides: true };
-                scene.tables.neighbors.learn(network, (scene.port, target), claim, scene.now, lane);
+                learn(scene, lane, target, claim);
             }
             if to_us { Verdict::Consume } else { Verdict::Drop(DropReason::ArpIgnored) }
         }
@@ -186,7 +196,7 @@ fn solicited(
     let for_us = network.is_local_on(Address::v6(target), scene.port);
     if let Some(mac) = said {
         let claim = Claim { mac, asks_for_us: for_us, overrides: true };
-        scene.tables.neighbors.learn(network, (scene.port, sender), claim, scene.now, lane);
+        learn(scene, lane, sender, claim);
     }
     if !for_us {
         return Verdict::Drop(DropReason::ArpIgnored);

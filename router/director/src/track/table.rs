@@ -450,6 +450,18 @@ impl Table {
         });
     }
 
+    /// Shows entries from a spot on, up to `places` of them, filled or not, in one shard. Where to go on.
+    pub(crate) fn some_from(&self, spot: Spot, places: u32, mut each: impl FnMut(&Connection)) -> Spot {
+        let shard = lock(&self.shards[spot.shard % SHARDS].0);
+        let end = shard.capacity().min(spot.number.saturating_add(places));
+        (spot.number..end).filter_map(|number| shard.entry(number)).for_each(|id| each(shard.get(id)));
+        if end == shard.capacity() {
+            Spot { shard: (spot.shard + 1) % SHARDS, number: 0 }
+        } else {
+            Spot { number: end, ..spot }
+        }
+    }
+
     /// Connections by protocol and state; see [`Tallied`].
     pub(crate) fn states(&self) -> [usize; Tallied::COUNT] {
         let mut sums = [0; Tallied::COUNT];
@@ -465,6 +477,13 @@ impl Table {
     pub(crate) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
+}
+
+/// Somewhere in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spot {
+    shard: usize,
+    number: u32,
 }
 
 /// Goes through the numbers of a shard's entries, and lets go of the lock between slices.
