@@ -117,9 +117,7 @@ impl Flows {
     /// The packets of a connection do not pass by in this epoch.
     pub(crate) fn refuse(&self, connection: &mut Connection, epoch: u8) {
         // What was placed in an earlier one holds no more, and takes room.
-        if connection.cached.is_placed() {
-            self.remove(connection);
-        }
+        self.take_out(connection);
         connection.cached = Cached::refused(epoch);
     }
 
@@ -197,6 +195,8 @@ impl Bypass for Flows {
     /// Takes a connection out of the cache, if it is there, and has it placed anew with its next packet.
     fn take_out(&self, connection: &mut Connection) {
         if connection.cached.is_placed() {
+            // Nobody can say any more when its last packet passed.
+            connection.take_over(self.deadline(connection));
             self.remove(connection);
             connection.cached = Cached::NO;
         }

@@ -518,6 +518,26 @@ fn who_is_idle_leaves_a_full_cache_for_who_is_not() {
 }
 
 #[test]
+fn who_leaves_the_cache_has_the_time_that_its_last_packet_there_gave_it() {
+    let (mut bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    fake.inner().room = Some(1);
+    let open = |bench: &Bench, port: u16| {
+        for flags in ["S", "A"] {
+            bench.pass(CLIENT_SIDE, &tcp((CLIENT, port), SERVICE, flags, b""));
+        }
+    };
+    open(&bench, 40_000);
+    bench.advance(Duration::from_secs(100));
+    fake.inner().seen = Some(bench.now);
+    bench.advance(Duration::from_secs(2));
+    open(&bench, 40_001);
+    assert_eq!(fake.len(), 0, "the other one has made room");
+    let left = bench.connections().iter().find(|it| it.client.port() == 40_000).unwrap().expires_in;
+    assert!(left > Duration::from_secs(890), "{left:?} of 900 s, 2 s after its last packet");
+}
+
+#[test]
 fn a_connection_whose_first_packet_waited_for_a_neighbour_is_placed_with_it() {
     let (bench, fake) = bench();
     bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.99:8080"]);

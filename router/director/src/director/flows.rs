@@ -17,7 +17,6 @@ use crate::net::neighbor::Resolved;
 use crate::path::marks::marks_of_flow;
 use crate::scene::outbox::Outbox;
 use crate::track::bypass::Bypass;
-use crate::track::cached::Cached;
 use crate::track::class::USED;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::destination::{Counted, Destination};
@@ -174,8 +173,7 @@ impl Director {
             let Some(id) = shard.request(&key) else { continue };
             let connection = shard.get_mut(id);
             if connection.cached.is_placed() && TcpState::from_number(connection.state).is_over() {
-                flows.remove(connection);
-                connection.cached = Cached::NO;
+                flows.take_out(connection);
             }
         }
     }
