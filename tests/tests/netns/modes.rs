@@ -231,7 +231,10 @@ fn everything_passes(network: &Network, keys: [&str; 2], bulk: u64) -> Running {
             listen.port(),
         );
         probe::passes(&running, service, via, (port == NAT).then_some(listen));
-        let streamed = network.client.run(|| stream_both_ways(service, 7, bulk, || ())).unwrap();
+        let streamed = network
+            .client
+            .run(|| stream_both_ways(service, 7, bulk, || probe::passes_beside(&running, service, via)))
+            .unwrap();
         streamed.unwrap_or_else(|error| panic!("{what}: {error:#}"));
         let compared = eventually("the real server has compared all", || {
             Some(peer.streams()).filter(|streams| !streams.is_empty())

@@ -55,6 +55,14 @@ pub(crate) fn passes(running: &Running, vip: SocketAddr, via: SocketAddr, straig
     assert_eq!(running.metric("uvs_host_sockets", &[]), 0, "all ports were given back");
 }
 
+/// A probe that passes while the service is busy.
+pub(crate) fn passes_beside(running: &Running, vip: SocketAddr, via: SocketAddr) {
+    for kind in [Kind::Tcp, Kind::Udp] {
+        let (verdict, text) = ask(running, request(kind, vip, Some(via)));
+        assert_eq!(verdict, Verdict::Pass, "{kind:?} {vip} via {via} beside a stream: {text}");
+    }
+}
+
 fn pings(running: &Running, to: IpAddr) {
     let (verdict, text) = ask(running, request(Kind::Ping, SocketAddr::new(to, 0), None));
     assert_eq!(verdict, Verdict::Pass, "ping {to}: {text}");
