@@ -3,6 +3,7 @@
 //! ```text
 //!   core     when to probe and what a result means, in virtual time; weight: one slot for each writer
 //!   spec     what is to be checked; outcome: what came of a probe; text: what servers say, made fit to be shown
+//!   runner   drives core and probes on a thread of its own
 //!   probe    the probes themselves, each within one deadline
 //!   net      what probes are made over: TCP, UDP and pings to a target (trait Network; System: the host's own sockets)
 //! ```
@@ -13,6 +14,7 @@ pub mod core;
 pub mod net;
 pub mod outcome;
 pub mod probe;
+pub mod runner;
 pub mod spec;
 pub mod text;
 pub mod weight;

@@ -241,7 +241,11 @@ impl Core {
     pub fn edit(&mut self, destination: usize, edit: Edit, now: Instant) -> bool {
         let Some(known) = self.destinations.get_mut(destination) else { return false };
         match edit {
-            Edit::Adm(weight) => put(&mut known.slots.adm, weight, now),
+            Edit::Adm(weight) => {
+                put(&mut known.slots.adm, weight, now);
+                // Whoever set it has set it in the director as well, whatever it is to weigh.
+                (known.told, known.settled) = (None, None);
+            }
             Edit::Operator(weight) => put(&mut known.slots.operator, weight, now),
             Edit::Admin(admin) => {
                 replace(&mut known.slots.admin, admin, now);

@@ -553,6 +553,8 @@ pub enum Change {
     AddDestination(ServiceKey, DestinationSpec),
     /// Changes weight, forwarding or thresholds of a destination.
     EditDestination(ServiceKey, DestinationSpec),
+    /// Changes the weight of a destination, and nothing else of it.
+    SetWeight(ServiceKey, SocketAddr, u32),
     /// Removes a destination. Its connections follow `expire_nodest_conn`.
     RemoveDestination(ServiceKey, SocketAddr),
     /// Sets counters to zero, of one service and its destinations or of everything (`ipvsadm -Z`).

@@ -80,6 +80,11 @@ impl Director {
             }
             Change::AddDestination(key, spec) => self.add_destination(control, key, spec),
             Change::EditDestination(key, spec) => self.edit_destination(key, spec),
+            Change::SetWeight(key, addr, weight) => {
+                let service = self.service(key)?;
+                let destination = service.find(addr).ok_or(ApplyError::NoSuchDestination(key, addr))?;
+                self.edit_destination(key, DestinationSpec { weight, ..destination.spec() })
+            }
             Change::RemoveDestination(key, addr) => {
                 let service = self.service(key)?;
                 let destination = service.find(addr).ok_or(ApplyError::NoSuchDestination(key, addr))?;

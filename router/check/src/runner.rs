@@ -1,0 +1,209 @@
+//! Drives the core and the probes, on a thread of its own with a runtime of its own: what hangs here keeps nobody else.
+
+use core::net::SocketAddr;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use uvs_director::spec::ServiceKey;
+use uvs_director::{Duration, Instant};
+
+use crate::core::{Bounds, Core, Edit, Event, Order, Run, ServiceView, Start};
+use crate::net::Network;
+use crate::outcome::{Outcome, Verdict};
+use crate::probe::Prober;
+use crate::spec::Plan;
+
+/// So many results are taken before it is looked what they come to.
+const BATCH: usize = 256;
+/// Files that are read at once; more would only wait for the same disk.
+const FILES: usize = 4;
+
+/// Whoever does what checks come to. It is called on the thread of the checks, and should not keep it.
+pub trait Sink: Send + 'static {
+    /// Gives destinations these weights, in this order.
+    fn orders(&mut self, orders: &[Order]);
+
+    /// Hears of an event.
+    fn event(&mut self, event: &Event);
+}
+
+enum Command {
+    Apply(Plan),
+    Edit(ServiceKey, SocketAddr, Edit),
+    View(SyncSender<Vec<ServiceView>>),
+}
+
+/// The checks, running. They end when it is dropped.
+#[derive(Debug)]
+pub struct Runner {
+    commands: Option<UnboundedSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Runner {
+    /// Starts it, with nothing to check yet. `now` is the time that events and views are told in.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread or no runtime to be had.
+    pub fn start(
+        network: Arc<dyn Network>,
+        bounds: Bounds,
+        seed: u64,
+        now: impl Fn() -> Instant + Send + 'static,
+        sink: impl Sink,
+    ) -> io::Result<Self> {
+        let (commands, queue) = unbounded_channel();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(FILES).build()?;
+        let thread = std::thread::Builder::new().name("checks".into()).spawn(move || {
+            let driver = Driver {
+                core: Core::new(bounds, seed),
+                prober: Arc::new(Prober::new(network)),
+                tasks: JoinSet::new(),
+                runs: HashMap::new(),
+                aborts: HashMap::new(),
+                now,
+                sink,
+            };
+            runtime.block_on(driver.drive(queue));
+            // A file that is being read is not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { commands: Some(commands), thread: Some(thread) })
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // That thread ends with this, or by a failure that is in the log.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Checks what `plan` says from now on.
+    pub fn apply(&self, plan: Plan) {
+        self.send(Command::Apply(plan));
+    }
+
+    /// Says what people want of a destination; of one that is not checked it is forgotten.
+    pub fn edit(&self, service: ServiceKey, destination: SocketAddr, edit: Edit) {
+        self.send(Command::Edit(service, destination, edit));
+    }
+
+    /// What is known, or `None` when the checks do not answer within `patience`: then they are stuck, which is to be told.
+    pub fn view(&self, patience: Duration) -> Option<Vec<ServiceView>> {
+        let (sender, answer) = sync_channel(1);
+        self.send(Command::View(sender));
+        answer.recv_timeout(patience).ok()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was logged when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Driver<N, S> {
+    core: Core,
+    prober: Arc<Prober>,
+    tasks: JoinSet<Outcome>,
+    /// Which run a task makes.
+    runs: HashMap<Id, Run>,
+    aborts: HashMap<Run, AbortHandle>,
+    now: N,
+    sink: S,
+}
+
+impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
+    async fn drive(mut self, mut queue: UnboundedReceiver<Command>) {
+        let mut starts = Vec::new();
+        loop {
+            self.core.poll((self.now)(), &mut starts);
+            for start in starts.drain(..) {
+                self.spawn(start);
+            }
+            self.tell();
+            let due = self.core.next_due();
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep(due.since((self.now)())).await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = queue.recv() => match command {
+                    Some(command) => self.answer(command),
+                    None => return,
+                },
+                Some(done) = self.tasks.join_next_with_id() => {
+                    self.finish(done);
+                    for _ in 1..BATCH {
+                        let Some(done) = self.tasks.try_join_next_with_id() else { break };
+                        self.finish(done);
+                    }
+                }
+                () = wait => {}
+            }
+        }
+    }
+
+    fn spawn(&mut self, Start { run, probe }: Start) {
+        let prober = Arc::clone(&self.prober);
+        let abort = self.tasks.spawn(async move { prober.probe(&probe).await });
+        self.runs.insert(abort.id(), run);
+        self.aborts.insert(run, abort);
+    }
+
+    fn finish(&mut self, done: Result<(Id, Outcome), JoinError>) {
+        let (id, outcome) = match done {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => {
+                let verdict = Verdict::Unmade("its checker failed; see the log".into());
+                (error.id(), Outcome::plain(verdict, Duration::ZERO))
+            }
+        };
+        let Some(run) = self.runs.remove(&id) else { return };
+        self.aborts.remove(&run);
+        self.core.finish(run, outcome, (self.now)());
+    }
+
+    fn answer(&mut self, command: Command) {
+        let now = (self.now)();
+        match command {
+            Command::Apply(plan) => self.core.apply(plan, now),
+            Command::Edit(service, destination, edit) => {
+                if let Some(index) = self.core.find(&service, destination) {
+                    self.core.edit(index, edit, now);
+                }
+            }
+            // Who has asked may have given up.
+            Command::View(asker) => drop(asker.try_send(self.core.view())),
+        }
+    }
+
+    fn tell(&mut self) {
+        for run in self.core.take_cancelled() {
+            if let Some(abort) = self.aborts.remove(&run) {
+                self.runs.remove(&abort.id());
+                abort.abort();
+            }
+        }
+        for event in self.core.take_events() {
+            self.sink.event(&event);
+        }
+        let orders = self.core.take_orders();
+        if !orders.is_empty() {
+            self.sink.orders(&orders);
+        }
+    }
+}

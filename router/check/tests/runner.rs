@@ -1,0 +1,138 @@
+//! The checks as they run: real servers on the loopback, real time.
+
+use core::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time;
+
+use uvs_check::core::{Bounds, Edit, Event, Order, State, What};
+use uvs_check::net::{System, Target};
+use uvs_check::runner::{Runner, Sink};
+use uvs_check::spec::{CheckPlan, DestinationPlan, Exec, Kind, Plan, ProbeSpec, Schedule, ServicePlan, Talk};
+use uvs_check::weight::{Admin, Writer};
+use uvs_director::spec::{Protocol, ServiceKey};
+use uvs_director::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Tell {
+    orders: Sender<Order>,
+    events: Sender<Event>,
+}
+
+impl Sink for Tell {
+    fn orders(&mut self, orders: &[Order]) {
+        for order in orders {
+            let _ = self.orders.send(*order);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let _ = self.events.send(event.clone());
+    }
+}
+
+fn start() -> (Runner, Receiver<Order>, Receiver<Event>) {
+    let ((orders, ordered), (events, told)) = (channel(), channel());
+    let began = time::Instant::now();
+    let now = move || Instant::ZERO + began.elapsed();
+    let sink = Tell { orders, events };
+    let runner = Runner::start(Arc::new(System), Bounds::default(), 1, now, sink).expect("a thread");
+    (runner, ordered, told)
+}
+
+const KEY: ServiceKey = ServiceKey::Address {
+    protocol: Protocol::Tcp,
+    addr: SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 80)), 80),
+};
+
+fn plan(addr: SocketAddr, kind: Kind) -> Plan {
+    let schedule = Schedule::every(Duration::from_millis(50), Duration::from_millis(500));
+    let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
+    let check = CheckPlan { name: "it".into(), probe, rise: 2, fall: 2, unmade: Default::default() };
+    let destination = DestinationPlan { addr, weight: 7, backup: false, checks: vec![check] };
+    let (quorum, policy) = Default::default();
+    Plan { services: vec![ServicePlan { key: KEY, quorum, policy, destinations: vec![destination] }] }
+}
+
+fn wait(orders: &Receiver<Order>, weight: u32) -> Order {
+    let began = time::Instant::now();
+    loop {
+        let left = PATIENCE.saturating_sub(began.elapsed());
+        let order = orders.recv_timeout(left).unwrap_or_else(|_| panic!("weight {weight} is not ordered"));
+        if order.weight == weight {
+            return order;
+        }
+    }
+}
+
+#[test]
+fn a_server_that_dies_goes_out_of_service_and_comes_back() {
+    let (runner, orders, events) = start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    runner.apply(plan(addr, Kind::Tcp(Talk::default())));
+    assert_eq!(wait(&orders, 7).by, Writer::File);
+    drop(listener);
+    let down = wait(&orders, 0);
+    assert_eq!((down.by, down.destination), (Writer::Health, addr));
+    let view = runner.view(PATIENCE).expect("it answers");
+    let check = &view[0].destinations[0].checks[0];
+    assert_eq!(check.state, State::Down);
+    assert_eq!(check.last.as_ref().map(|last| &*last.text), Some("refused"));
+    let _again = std::net::TcpListener::bind(addr).unwrap();
+    wait(&orders, 7);
+    drop(runner);
+    let told: Vec<What> = events.into_iter().map(|event| event.what).collect();
+    assert!(
+        told.iter()
+            .any(|what| matches!(what, What::Check { to: State::Down, reason, .. } if reason == "refused"))
+    );
+}
+
+#[test]
+fn what_people_want_wins_and_a_plan_takes_all_back() {
+    let (runner, orders, _events) = start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    runner.apply(plan(addr, Kind::Tcp(Talk::default())));
+    wait(&orders, 7);
+    runner.edit(KEY, addr, Edit::Adm(Some(3)));
+    assert_eq!(wait(&orders, 3).by, Writer::Adm);
+    runner.edit(KEY, addr, Edit::Admin(Admin::Maint));
+    assert_eq!(wait(&orders, 0).by, Writer::Admin);
+    runner.edit(KEY, addr, Edit::Admin(Admin::Ready));
+    wait(&orders, 3);
+    runner.apply(plan(addr, Kind::Tcp(Talk::default())));
+    assert_eq!(wait(&orders, 7).by, Writer::File, "the file wins at a reload");
+    runner.apply(Plan::default());
+    assert_eq!(runner.view(PATIENCE).map(|view| view.len()), Some(0));
+}
+
+#[test]
+fn to_end_it_ends_what_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("pid");
+    let (runner, _orders, _events) = start();
+    let script = format!("echo $$ > {}; exec sleep 60", list.display());
+    let command = vec!["/bin/sh".into(), "-c".into(), script];
+    let exec = Exec { command, dynamic: false, environment: Vec::new() };
+    let mut plan = plan(([127, 0, 0, 1], 9).into(), Kind::Exec(exec.into()));
+    let check = &mut plan.services[0].destinations[0].checks[0];
+    Arc::make_mut(&mut check.probe).schedule.timeout = Duration::from_secs(60);
+    runner.apply(plan);
+    let began = time::Instant::now();
+    let pid = loop {
+        match std::fs::read_to_string(&list) {
+            Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
+            _ => assert!(began.elapsed() < PATIENCE, "it does not start"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    drop(runner);
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while !stat().is_empty() && !stat().contains(") Z ") {
+        assert!(began.elapsed() < PATIENCE, "{pid} lives on: {}", stat());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
