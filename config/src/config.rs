@@ -9,7 +9,9 @@ use uvs_director::spec::{Change, InterfaceSpec, ServiceKey};
 use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
-use crate::{control, diff, file, local, marks, modules, network, scheduler, service, settings, workers};
+use crate::{
+    check, control, diff, file, local, marks, modules, network, scheduler, service, settings, workers,
+};
 
 impl Config {
     /// Reads and checks a file, or what comes out of a pipe; at most 16 MiB. Relative paths in it are relative to its
@@ -74,7 +76,9 @@ impl Config {
         let neighbors = network.neighbors(&root, limits);
         let marks = marks::marks(&root, &network);
         let schedulers = scheduler::schedulers(&root);
-        let services = service::services(&root, &network, &schedulers);
+        let checks = check::checks(&root);
+        let services = service::services(&root, &network, &schedulers, &checks);
+        check::warn_of_unused(&doc, &checks, &services);
         marks::check(&doc, &marks, &services);
         network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
         let warnings = doc.finish()?;
@@ -99,6 +103,7 @@ impl Config {
             neighbors,
             schedulers,
             marks: marks.into_iter().map(|rule| rule.value).collect(),
+            checks,
             services,
             warnings,
         })

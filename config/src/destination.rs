@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use uvs_director::spec::{DestinationSpec, Family, Forwarding, Link};
 
 use crate::address::{check_host, edge_name, is_edge};
-use crate::model::Interface;
+use crate::health;
+use crate::model::{Interface, Override};
 use crate::network::Network;
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::tunnel::{Method, Way};
 
 pub(crate) const DESTINATION: Keys =
-    &["address", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold"];
+    &["address", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold", "check"];
 
 /// What destinations have to know of their service.
 #[derive(Clone, Copy)]
@@ -52,12 +53,24 @@ pub(crate) struct Destinations<'r> {
     pub(crate) way: Way,
 }
 
+/// What was read of them.
+pub(crate) struct Read {
+    /// All of them, the backups last.
+    pub(crate) destinations: Vec<DestinationSpec>,
+    pub(crate) backups: Vec<SocketAddr>,
+    pub(crate) overrides: HashMap<SocketAddr, Override>,
+}
+
 impl Destinations<'_> {
-    pub(crate) fn read(&self) -> Vec<DestinationSpec> {
+    /// Those of the service, and the backups that its health names.
+    pub(crate) fn read(&self, health: Option<&Table<'_>>) -> Read {
         let table = self.table;
         let doc = table.doc;
         let tables = table
             .tables("destination", DESTINATION, |entries| Table::peek(entries, "address").map(str::to_owned));
+        let spare = health.map_or_else(Vec::new, |health| {
+            health.tables("backup", DESTINATION, |entries| Table::peek(entries, "address").map(str::to_owned))
+        });
         if !table.has("destination") {
             doc.warn(
                 &table.at,
@@ -66,12 +79,18 @@ impl Destinations<'_> {
             );
         }
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
-        let mut destinations = Vec::new();
-        for entry in &tables {
+        let (mut destinations, mut backups, mut overrides) = (Vec::new(), Vec::new(), HashMap::new());
+        for (number, entry) in tables.iter().chain(&spare).enumerate() {
             let Some(spec) = self.destination(entry) else { continue };
             if let Some(line) = seen.insert(spec.addr, entry.at.line) {
                 let what = format!("a second destination {} of the service", spec.addr);
                 doc.error(&entry.at, what, format!("remove it or the one in line {line}"));
+            }
+            if number >= tables.len() {
+                backups.push(spec.addr);
+            }
+            if let Some(own) = health::overrides(entry) {
+                overrides.insert(spec.addr, own);
             }
             destinations.push(spec);
         }
@@ -81,7 +100,7 @@ impl Destinations<'_> {
             let fix = "use forward = \"tun\", or remove tunnel";
             doc.warn(&table.place("tunnel"), "no destination of the service is reached by a tunnel", fix);
         }
-        destinations
+        Read { destinations, backups, overrides }
     }
 
     fn destination(&self, entry: &Table<'_>) -> Option<DestinationSpec> {

@@ -48,16 +48,20 @@
 
 mod address;
 mod attach;
+mod check;
 mod config;
 mod control;
 mod destination;
 mod diff;
+mod duration;
 mod file;
+mod health;
 mod local;
 mod marks;
 mod model;
 mod modules;
 mod network;
+mod plan;
 mod problem;
 mod read;
 mod scheduler;
@@ -69,8 +73,9 @@ mod workers;
 
 pub use control::{Control, Socket, parse_socket};
 pub use model::{
-    Accelerate, Bridge, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct, Host, Interface,
-    Local, Module, NATIVE, Neighbor, OffloadWish, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
+    Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
+    Health, Host, Interface, Local, Module, NATIVE, Neighbor, OffloadWish, Override, REFUSE, SHIPPED,
+    Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use problem::{Location, Problem, Problems, Severity};
@@ -79,12 +84,13 @@ pub use problem::{Location, Problem, Problems, Severity};
 mod tests {
     use crate::read::Keys;
     use crate::{
-        control, destination, local, marks, network, read, scheduler, service, settings, tunnel, workers,
+        check, control, destination, health, local, marks, network, read, scheduler, service, settings,
+        tunnel, workers,
     };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 20] = [
+        let tables: [(&str, Keys); 23] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
@@ -102,9 +108,12 @@ mod tests {
             ("[[neighbor]]", network::NEIGHBOR),
             ("[[scheduler]]", scheduler::SCHEDULER),
             ("[[mark]]", marks::MARK),
+            ("[[check]]", check::CHECK),
             ("[[service]]", service::SERVICE),
             ("`tunnel` says", tunnel::TUNNEL),
             ("[[service.destination]]", destination::DESTINATION),
+            ("[service.health]", health::HEALTH),
+            ("`check` of a destination", health::OVERRIDE),
         ];
         let (reference, full) = (include_str!("../README.md"), include_str!("../examples/full.toml"));
         let section = |title: &str| {

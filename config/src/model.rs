@@ -1,8 +1,11 @@
 //! What a file says, as plain structs: the readers return them, and everybody else reads them.
 
 use core::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use uvs_check::spec::{Kind, Policy, Quorum, Schedule, Unmade};
 use uvs_director::local::LocalLimits;
 use uvs_director::spec::{
     DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec, ServiceSpec,
@@ -73,6 +76,8 @@ pub struct Config {
     pub schedulers: Vec<Scheduler>,
     /// Rules that give packets firewall marks; the first that matches counts.
     pub marks: Vec<MarkRule>,
+    /// Checks with their names.
+    pub checks: Vec<Check>,
     /// Virtual services.
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
@@ -281,10 +286,77 @@ pub struct Service {
     pub module: Option<Module>,
     /// What is tried beside its scheduler.
     pub trial: Option<Trial>,
-    /// In the order of the file.
+    /// In the order of the file, the backups last.
     pub destinations: Vec<DestinationSpec>,
+    /// How their health is judged; `None`: nobody asks.
+    pub health: Option<Health>,
     /// Where it stands.
     pub location: Location,
     /// Where its scheduler is named (the service itself if it names none).
     pub scheduler_location: Location,
+}
+
+/// A check with a name, as services use it.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it asks and expects. Programs have placeholders.
+    pub kind: Kind,
+    /// The port it asks; `None`: the destination's.
+    pub port: Option<u16>,
+    /// The address it asks from; `None`: one of the director's own.
+    pub source: Option<IpAddr>,
+    /// The firewall mark of what it sends.
+    pub mark: Option<u32>,
+    /// When.
+    pub schedule: Schedule,
+    /// So many successes in a row bring it up.
+    pub rise: u32,
+    /// So many failures in a row bring it down.
+    pub fall: u32,
+    /// What it is taken for while it cannot be made.
+    pub unmade: Unmade,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// How the health of a service's destinations is judged.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Its checks, as indexes into [`Config::checks`].
+    pub checks: Vec<usize>,
+    /// How much has to be in service.
+    pub quorum: Quorum,
+    /// How destinations come and go.
+    pub policy: Policy,
+    /// Which way checks go.
+    pub via: CheckVia,
+    /// Those of the service's destinations that serve only while the quorum is lost.
+    pub backups: Vec<SocketAddr>,
+    /// What destinations have otherwise than the checks say.
+    pub overrides: HashMap<SocketAddr, Override>,
+    /// Where the checks are named.
+    pub location: Location,
+}
+
+/// Which way the checks of a service go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckVia {
+    /// To the destination's own address.
+    #[default]
+    Direct,
+    /// As the packets of clients: by the destination's forwarding method, to the VIP.
+    Service,
+}
+
+/// What a destination has otherwise than its checks say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// The port.
+    pub port: Option<u16>,
+    /// The host that is asked for over HTTP.
+    pub host: Option<String>,
+    /// The path that is asked for over HTTP.
+    pub path: Option<String>,
 }

@@ -28,6 +28,7 @@ pub(crate) const ROOT: &[&str] = &[
     "neighbor",
     "scheduler",
     "mark",
+    "check",
     "service",
 ];
 
@@ -182,6 +183,11 @@ impl<'a> Table<'a> {
         Some(At { value: value.get_ref(), at })
     }
 
+    /// What stands under `key`, of whatever type.
+    pub(crate) fn value(&self, key: &str) -> Option<At<&'a DeValue<'a>>> {
+        self.get(key)
+    }
+
     /// Whether `key` stands here, or something that was meant to be it.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key) || self.misspelt.contains(&key)
@@ -203,7 +209,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn wrong_type(&self, key: &str, want: &str, found: &At<&DeValue<'_>>, fix: String) {
+    pub(crate) fn wrong_type(&self, key: &str, want: &str, found: &At<&DeValue<'_>>, fix: String) {
         let article = |word: &str| if word.starts_with(['a', 'i']) { "an" } else { "a" };
         let kind = found.value.type_str();
         self.doc.error(
@@ -388,7 +394,11 @@ impl<'a> Table<'a> {
         name: impl Fn(&'a DeTable<'a>) -> Option<String>,
     ) -> Vec<Table<'a>> {
         let Some(found) = self.get(key) else { return Vec::new() };
-        let path = if self.subject.is_empty() { key.to_owned() } else { format!("service.{key}") };
+        let path = match self.subject.as_str() {
+            "" => key.to_owned(),
+            "health" => format!("service.health.{key}"),
+            _ => format!("service.{key}"),
+        };
         let fix = || format!("write [[{path}]], with two pairs of brackets, for each");
         let Some(items) = found.value.as_array() else {
             self.wrong_type(key, "array of tables", &found, fix());

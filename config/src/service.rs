@@ -7,9 +7,10 @@ use uvs_director::Duration;
 use uvs_director::spec::{Family, Persistence, Prefix, Protocol, ServiceKey, ServiceSpec};
 
 use crate::address::{check_host, edge_name, is_edge};
-use crate::destination::{Destinations, Front};
+use crate::destination::{Destinations, Front, Read};
+use crate::health::{self, HEALTH};
 use crate::marks::{PROTOCOLS, read_mark};
-use crate::model::{Scheduler, Service};
+use crate::model::{Check, Scheduler, Service};
 use crate::network::{Network, unrouted_by_host};
 use crate::read::{At, Integer, Keys, Scalar, Table};
 use crate::scheduler;
@@ -30,6 +31,8 @@ pub(crate) const SERVICE: Keys = &[
     "forward",
     "tunnel",
     "destination",
+    "checks",
+    "health",
 ];
 
 const PROTOCOL_HINTS: &[(&str, &str)] = &[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
@@ -40,7 +43,12 @@ const PERSISTENT_DEFAULT: u64 = 300;
 const PERSISTENT_MAX: u64 = 31 * 86_400;
 
 /// All virtual services.
-pub(crate) fn services(root: &Table<'_>, network: &Network, schedulers: &[Scheduler]) -> Vec<Service> {
+pub(crate) fn services(
+    root: &Table<'_>,
+    network: &Network,
+    schedulers: &[Scheduler],
+    checks: &[Check],
+) -> Vec<Service> {
     let doc = root.doc;
     let tables = root.tables("service", SERVICE, |entries| {
         if let Some(mark) = Table::peek_integer(entries, "mark") {
@@ -57,7 +65,7 @@ pub(crate) fn services(root: &Table<'_>, network: &Network, schedulers: &[Schedu
     let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
     let mut services = Vec::new();
     for (table, address) in tables.iter().zip(addresses) {
-        let reader = ServiceReader { table, network, schedulers, vips: &vips };
+        let reader = ServiceReader { table, network, schedulers, checks, vips: &vips };
         let Some(service) = reader.read(address.as_ref()) else { continue };
         if let Some(line) = seen.insert(service.spec.key, table.at.line) {
             let what = format!("a second service {}", service.spec.key);
@@ -125,6 +133,7 @@ struct ServiceReader<'r> {
     table: &'r Table<'r>,
     network: &'r Network,
     schedulers: &'r [Scheduler],
+    checks: &'r [Check],
     /// Of all services.
     vips: &'r [IpAddr],
 }
@@ -148,13 +157,20 @@ impl ServiceReader<'_> {
         let scheduler = scheduler::of_service(table, self.schedulers);
         let trial = scheduler::trial(table, self.schedulers);
         let (network, vips) = (self.network, self.vips);
-        let destinations = Destinations { table, network, vips, front, way }.read();
+        let section = table.section("health", HEALTH);
+        let reader = Destinations { table, network, vips, front, way };
+        let Read { destinations, backups, overrides } = reader.read(section.as_ref());
+        let health = health::health(table, section.as_ref(), self.checks, backups, overrides);
+        if let (Some(health), Some(key)) = (&health, key) {
+            health::judge(table, health, self.checks, key, &destinations);
+        }
         let (scheduler, module, scheduler_location) = scheduler?;
         Some(Service {
             spec: ServiceSpec { persistence, one_packet, ..ServiceSpec::new(key?, scheduler) },
             module,
             trial,
             destinations,
+            health,
             location: table.at.clone(),
             scheduler_location,
         })

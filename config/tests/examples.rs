@@ -172,6 +172,9 @@ fn full_writes_out_the_defaults_and_resolves_its_module() {
     assert_eq!(module.fallback, "wlc");
     assert_eq!(forwardings(&config)[..2], [Forwarding::Nat, Forwarding::Direct], "own, then the service's");
     let keys: Vec<String> = config.services.iter().map(|service| service.spec.key.to_string()).collect();
-    assert_eq!(keys, ["tcp 192.168.10.100:80", "udp 10.0.0.100:53", "sctp 10.0.0.100:0", "fwmark 7"]);
+    assert_eq!(
+        keys,
+        ["tcp 192.168.10.100:80", "udp 10.0.0.100:53", "sctp 10.0.0.100:0", "tcp 10.0.0.100:80", "fwmark 7"]
+    );
     assert_eq!(service.location.context, "service udp 10.0.0.100:53");
 }

@@ -14,6 +14,7 @@
 
 pub mod accelerate;
 pub mod check;
+pub mod checks;
 pub mod cli;
 pub mod client;
 pub mod clock;

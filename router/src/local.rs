@@ -76,6 +76,7 @@ impl Link for Uplink {
 /// Makes probes from the director's own addresses. Clones are the same.
 #[derive(Clone)]
 pub struct Local {
+    network: Arc<dyn Network>,
     prober: Arc<Prober>,
     runtime: Handle,
 }
@@ -100,8 +101,9 @@ pub fn start(
     let (host, driver) = Host::new(Arc::new(uplink), buffer_bytes, work);
     let runtime =
         Builder::new_current_thread().enable_all().build().context("the host's runtime cannot be made")?;
-    let prober = Arc::new(Prober::new(Arc::new(host) as Arc<dyn Network>));
-    let local = Local { prober, runtime: runtime.handle().clone() };
+    let network = Arc::new(host) as Arc<dyn Network>;
+    let prober = Arc::new(Prober::new(Arc::clone(&network)));
+    let local = Local { network, prober, runtime: runtime.handle().clone() };
     let (stop, stopped) = oneshot::channel();
     let run = move || {
         runtime.block_on(async {
@@ -130,6 +132,11 @@ impl LocalThread {
 }
 
 impl Local {
+    /// The director's own addresses, for whoever makes probes on a thread of his own.
+    pub fn network(&self) -> Arc<dyn Network> {
+        Arc::clone(&self.network)
+    }
+
     /// Makes one probe.
     pub async fn probe(&self, spec: ProbeSpec) -> Outcome {
         let prober = Arc::clone(&self.prober);

@@ -11,6 +11,7 @@ use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
 use crate::accelerate::Missing;
+use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::http::Pages;
 use crate::keeper::Health;
@@ -48,6 +49,8 @@ pub struct Live {
     pub local: Local,
     /// What the data plane counts.
     pub lanes: Arc<[Lane]>,
+    /// Health checks.
+    pub checks: Checks,
     /// When the process started, in seconds since 1970.
     pub started: f64,
     /// Reloads that worked.
@@ -76,6 +79,7 @@ impl Live {
                 .map(|(interface, link, now)| (interface.clone(), link.clone(), now.load(Relaxed)))
                 .collect(),
             health: self.health.interfaces(),
+            checks: self.checks.view().map(|view| (self.clock.now(), view)),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),

@@ -16,6 +16,7 @@ use uvs_director::spec::Change;
 use uvs_plugin::{By, Catalogue, Schedulers};
 
 use crate::check::{self, Judged};
+use crate::checks::Weights;
 use crate::clock::Clock;
 use crate::control::adm::same_addresses;
 use crate::memory;
@@ -46,13 +47,14 @@ pub fn reload(
     director: &Director,
     schedulers: &Schedulers,
     clock: Clock,
+    weights: &Weights,
 ) -> Outcome {
     match check::load(file, schedulers) {
         Ok(mut wanted) => {
             memory::keep(running, &mut wanted.config);
             let refusals = needs_restart(running, &wanted.config);
             if refusals.is_empty() {
-                apply(running, wanted, director, schedulers, clock)
+                apply(running, wanted, director, schedulers, clock, weights)
             } else {
                 Outcome::Refused(refusals)
             }
@@ -70,9 +72,13 @@ fn apply(
     director: &Director,
     schedulers: &Schedulers,
     clock: Clock,
+    weights: &Weights,
 ) -> Outcome {
+    // Nobody changes a weight meanwhile.
+    let mut weights = weights.hold();
     let before = as_it_runs(running, director);
-    let changes = Config::diff(Some(&before), &wanted);
+    let settled = weights.settle(&wanted);
+    let changes = Config::diff(Some(&before), &settled);
     let announce =
         changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
     let done = changes.len();
@@ -84,10 +90,12 @@ fn apply(
         if let Err(error) = director.apply(change, clock.now()) {
             // The old names first: what is taken back is made by them.
             schedulers.accept(Catalogue::clone(&names_before));
-            return take_back(&before, &wanted, error.to_string(), director, clock);
+            return take_back(&before, &settled, error.to_string(), director, clock);
         }
         tracing::debug!(change = text, "applied");
     }
+    weights.settled(&settled);
+    drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
     // the service's status and in the log: the module before serves on.
     let loaded = schedulers.refresh(By::Configuration, true).into_iter().filter(|(_, it)| it.is_ok()).count();
@@ -192,6 +200,7 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
                 trial: known.and_then(|service| service.trial.clone()),
                 spec: view.spec,
                 destinations: view.destinations.iter().map(|destination| destination.spec).collect(),
+                health: known.and_then(|service| service.health.clone()),
                 location: Location::default(),
                 scheduler_location: Location::default(),
             }
@@ -273,7 +282,7 @@ mod tests {
                 + &service(83, "sh", 22)),
         );
         let wanted = check::judge(wanted, &schedulers()).unwrap();
-        match apply(&running, wanted, &director, &schedulers(), clock) {
+        match apply(&running, wanted, &director, &schedulers(), clock, &Weights::default()) {
             Outcome::Refused(reasons) => {
                 assert_eq!(reasons, ["scheduler \"sh\": it is gone"]);
             }
@@ -308,7 +317,7 @@ mod tests {
         director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, clock.now()).unwrap();
         let schedulers = check::schedulers(&Modules::default()).unwrap();
         let wanted = check::judge(running.clone(), &schedulers).unwrap();
-        match apply(&running, wanted, &director, &schedulers, clock) {
+        match apply(&running, wanted, &director, &schedulers, clock, &Weights::default()) {
             Outcome::Done { .. } => {}
             other => panic!("{other:?}"),
         }
@@ -338,7 +347,7 @@ mod tests {
         let broken = named("sh", 1500) + &service(81, "/nowhere.wasm", 22);
         for (text, why) in [(named("sh", 9000), "it needs a restart"), (broken, "a module is missing")] {
             std::fs::write(&file, text).unwrap();
-            match reload(&file, &running, &director, &schedulers, clock) {
+            match reload(&file, &running, &director, &schedulers, clock, &Weights::default()) {
                 Outcome::Refused(_) => {}
                 other => panic!("{why}: {other:?}"),
             }

@@ -31,6 +31,7 @@ use uvs_director::view::AddressConflict;
 use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
 use crate::accelerate::Attached;
+use crate::checks::{Checks, Weights};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::control::ControlSocket;
@@ -206,9 +207,12 @@ async fn serve(
     Doors { listener, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
-    for change in Config::diff(None, &config) {
+    let weights = Arc::<Weights>::default();
+    let settled = weights.hold().settle(&config);
+    for change in Config::diff(None, &settled) {
         plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
     }
+    weights.hold().settled(&settled);
     if let Some(cache) = &cache {
         let (orphans, now) = (cache.orphans(), plane.clock.now());
         let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();
@@ -218,6 +222,7 @@ async fn serve(
     }
     let plane = Arc::new(plane);
     let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
+    let checks = Checks::start(local.network(), &plane.director, weights, plane.clock, random_seed())?;
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,
@@ -231,6 +236,7 @@ async fn serve(
         unaccelerated: missing,
         local,
         lanes: Arc::clone(&plane.lanes),
+        checks,
         started: pages::unix_time(),
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
@@ -250,6 +256,7 @@ async fn serve(
         info!(socket = %socket.path().display(), "requests are taken");
         tokio::spawn(control::serve(socket, handle))
     });
+    live.checks.follow(&config);
     ready(&config);
     let events = Events { ended, failed, signals, jobs };
     let result = until_the_end(file, config, &live, &plane, events).await;
@@ -263,6 +270,7 @@ async fn serve(
         server.abort();
     }
     keeper.let_go().await;
+    live.checks.stop();
     local_thread.stop();
     let stopped = workers.stop();
     // With this last handle the devices are closed, unless a worker is stuck: then the end of the process does it.
@@ -368,8 +376,9 @@ async fn until_the_end(
                 info!(file = %file.display(), "SIGHUP: reading the configuration again");
                 let (file, config, live) = (file.to_owned(), Arc::clone(&config), Arc::clone(live));
                 work = Some(tokio::task::spawn_blocking(move || {
-                    let Live { director, schedulers, clock, .. } = &*live;
-                    Finished::Reload(reload::reload(&file, &config, director, schedulers, *clock))
+                    let Live { director, schedulers, clock, checks, .. } = &*live;
+                    let weights = &checks.weights;
+                    Finished::Reload(reload::reload(&file, &config, director, schedulers, *clock, weights))
                 }));
             }
         }
@@ -446,6 +455,7 @@ fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlan
             if announce {
                 plane.announce();
             }
+            live.checks.follow(&wanted);
             live.reloads_done.fetch_add(1, Relaxed);
             for warning in &wanted.warnings {
                 warn!("{warning}");

@@ -37,7 +37,7 @@ error: this is not TOML: duplicate key
             r#"
 error: unknown key "forwrad"
   where: edge.toml:15, service tcp 192.0.2.10:443
-  fix:   did you mean "forward"? The keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination
+  fix:   did you mean "forward"? The keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination, checks, health
 "#,
         ),
         (
@@ -46,7 +46,7 @@ error: unknown key "forwrad"
             r#"
 error: unknown key "quorum"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   remove it; the keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination
+  fix:   remove it; the keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination, checks, health
 "#,
         ),
         (
@@ -55,7 +55,7 @@ error: unknown key "quorum"
             r#"
 error: unknown key "weigth"
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.22
-  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check
 "#,
         ),
         (
@@ -64,7 +64,7 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are compat, transit, metrics, control, limits, timeouts, options, workers, flow_cache, host, local, modules, interface, route, neighbor, scheduler, mark, service
+  fix:   did you mean "timeouts"? The keys here are compat, transit, metrics, control, limits, timeouts, options, workers, flow_cache, host, local, modules, interface, route, neighbor, scheduler, mark, check, service
 "#,
         ),
         (
@@ -357,7 +357,7 @@ error: destination weight -1 is out of range
   fix:   use 0 to 2147483647 (0 quiesces the destination)
 error: unknown key "wieght"
   where: edge.toml:21, service tcp 192.0.2.10:443, destination 192.0.2.21:443
-  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check
 "#,
         ),
     ]

@@ -95,7 +95,8 @@ impl Runner {
         self.send(Command::Edit(service, destination, edit));
     }
 
-    /// What is known, or `None` when the checks do not answer within `patience`: then they are stuck, which is to be told.
+    /// What is known, or `None` when the checks do not answer within `patience`: then they are stuck, which is to be
+    /// told.
     pub fn view(&self, patience: Duration) -> Option<Vec<ServiceView>> {
         let (sender, answer) = sync_channel(1);
         self.send(Command::View(sender));

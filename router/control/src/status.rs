@@ -38,6 +38,9 @@ pub struct Answer {
     pub limits_lowered: Option<String>,
     /// Frames dropped, by reason; reasons that have not occurred are left out.
     pub drops: Vec<Drops>,
+    /// Services whose destinations are checked, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<Health>,
     /// What is wrong with the director as a whole, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
@@ -188,4 +191,81 @@ pub struct Drops {
     pub reason: String,
     /// So far.
     pub frames: u64,
+}
+
+/// A service whose destinations are checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Its name.
+    pub service: String,
+    /// Whether it has its quorum; absent until the first results have come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<bool>,
+    /// Whether its backups serve.
+    pub backup: bool,
+    /// Its destinations.
+    pub destinations: Vec<Destination>,
+}
+
+/// A destination that is checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Address and port.
+    pub destination: String,
+    /// Whether it is a backup.
+    pub backup: bool,
+    /// Whether its checks are up and it is not held out of service for its flaps.
+    pub in_service: bool,
+    /// Since when that is so, in seconds.
+    pub since_s: f64,
+    /// What it weighs.
+    pub weight: u32,
+    /// Who had the last word on that: `file`, `adm`, `operator`, `agent`, `script`, `slow start`, `health` or
+    /// `administrative state`.
+    pub weight_by: String,
+    /// `ready`, `drain` or `maint`.
+    pub admin: String,
+    /// How often it went out of service.
+    pub flaps: u64,
+    /// For how many seconds more it is held out of service for its flaps, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_s: Option<f64>,
+    /// Its checks.
+    pub checks: Vec<Check>,
+}
+
+/// A check of a destination.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// Its type and whom it asks, such as `tcp 192.0.2.21:80`.
+    pub probe: String,
+    /// `unchecked`, `up`, `down` or `cannot be made`.
+    pub state: String,
+    /// Since when, in seconds.
+    pub since_s: f64,
+    /// So many results in a row speak against that...
+    pub against: u32,
+    /// ...of so many that change it.
+    pub needed: u32,
+    /// What the last probe found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// How long ago that was, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_age_s: Option<f64>,
+    /// How long that probe took, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_s: Option<f64>,
+    /// Whether a result should long have come.
+    pub overdue: bool,
+    /// How many checks share its probe, this one included.
+    pub shared: u64,
+    /// Probes that succeeded.
+    pub passed: u64,
+    /// Probes that failed.
+    pub failed: u64,
+    /// Probes that could not be made.
+    pub unmade: u64,
 }

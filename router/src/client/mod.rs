@@ -1,6 +1,7 @@
 //! Commands that ask a running director: `uvs adm`, `uvs probe`, `uvs sched` and `uvs status`.
 
 pub mod adm;
+mod health;
 pub mod probe;
 pub mod sched;
 pub mod status;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use uvs_control::status::{Answer as Status, Flow, Interface, Losses, Request};
 use uvs_control::{Answer, Client};
 
-use super::Which;
+use super::{Which, health};
 
 /// Between the two looks that the interfaces' rates are made of.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -123,6 +123,7 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
             service.connections_per_s
         ));
     }
+    health::lines(&now.health).into_iter().for_each(&mut line);
     let trouble: Vec<_> = now
         .schedulers
         .iter()
@@ -284,6 +285,7 @@ mod tests {
             limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
             limits_lowered: Some("connections = 1000: 1 MiB left (memory.max)".into()),
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
+            health: vec![],
             notices: vec!["the network namespace edge was deleted".into()],
         };
         let text = page(&status(1_000_000), &status(2_000_000), Duration::from_millis(500));

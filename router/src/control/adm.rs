@@ -49,7 +49,11 @@ pub(super) async fn change(
             rights::check(&peer, &file, &live)?;
         }
         let before = live.director.service_set();
+        // Not while a module is compiled: the checks wait for whoever holds their weights.
+        let weights = modules(&request).is_empty().then(|| live.checks.weights.hold());
         let answer = execute(&request, &live);
+        let changed = weights.unwrap_or_else(|| live.checks.weights.hold()).changed(&live.director);
+        live.checks.set_by_adm(changed);
         log(&request, &answer, &peer);
         let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
         Ok((answer, announce))

@@ -9,6 +9,7 @@
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 pub(crate) mod adm;
+mod health;
 mod peer;
 mod probe;
 mod rights;

@@ -18,6 +18,7 @@ use crate::version::Build;
 /// The answer at this moment.
 pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
     let status = live.director.status();
+    let (health, stuck) = super::health::health(live);
     Answer {
         version: Build::current().version.to_owned(),
         pid: std::process::id(),
@@ -43,7 +44,8 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
             .filter(|(_, frames)| *frames > 0)
             .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
             .collect(),
-        notices: live.health.notices(),
+        notices: live.health.notices().into_iter().chain(stuck).collect(),
+        health,
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the director reports to Prometheus. METRICS.md lists every metric; a test holds the two together.
 
+mod checks;
 mod health;
 pub mod page;
 
 use uvs_attach::CacheStatus;
-use uvs_director::DropReason;
 use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
+use uvs_director::{DropReason, Instant};
 use uvs_plugin::Serving;
 
 use crate::keeper::InterfaceHealth;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub attached: Vec<(String, String, bool)>,
     /// How the interfaces are, in their order.
     pub health: Vec<InterfaceHealth>,
+    /// What health checks say, and when they said so; `None` while they do not answer.
+    pub checks: Option<(Instant, Vec<uvs_check::core::ServiceView>)>,
     /// The flow cache, if there is one.
     pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
@@ -105,6 +108,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     interfaces(&mut page, &snapshot.interfaces);
     attached(&mut page, &snapshot.attached);
     health::health(&mut page, snapshot);
+    checks::checks(&mut page, snapshot.checks.as_ref());
     flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()

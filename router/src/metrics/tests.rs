@@ -86,6 +86,7 @@ fn busy() -> Snapshot {
                 transmit: (10, 0),
             }],
         }],
+        checks: Some((uvs_director::Instant::from_secs(20), checked(key))),
         cache: Some(CacheStatus {
             flows: 2,
             flows_max: 8,
@@ -99,6 +100,36 @@ fn busy() -> Snapshot {
         }),
         reloads: Reloads { done: 2, failed: 1 },
     }
+}
+
+/// A destination that one check has found to be up.
+fn checked(key: ServiceKey) -> Vec<uvs_check::core::ServiceView> {
+    use std::sync::Arc;
+
+    use uvs_check::core::{Bounds, Core};
+    use uvs_check::net::Target;
+    use uvs_check::outcome::{Outcome, Verdict};
+    use uvs_check::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, Schedule, ServicePlan, Talk};
+    use uvs_director::{Duration, Instant};
+
+    let addr = "10.0.0.3:8080".parse().unwrap();
+    let schedule = Schedule::every(Duration::from_secs(2), Duration::from_secs(1));
+    let kind = Kind::Tcp(Talk::default());
+    let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
+    let check = CheckPlan { name: "web".into(), probe, rise: 2, fall: 3, unmade: Default::default() };
+    let destination = DestinationPlan { addr, weight: 5, backup: false, checks: vec![check] };
+    let (quorum, policy) = Default::default();
+    let mut core = Core::new(Bounds::default(), 1);
+    core.apply(
+        Plan { services: vec![ServicePlan { key, quorum, policy, destinations: vec![destination] }] },
+        Instant::ZERO,
+    );
+    let mut starts = Vec::new();
+    core.poll(Instant::ZERO, &mut starts);
+    let passed = Outcome::plain(Verdict::Pass("connected".into()), Duration::from_millis(500));
+    core.finish(starts[0].run, passed, Instant::from_secs(1));
+    core.poll(Instant::from_secs(1), &mut starts);
+    core.view()
 }
 
 /// A module that took over once, after one was refused, with a shadow beside it.

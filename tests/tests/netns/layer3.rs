@@ -20,7 +20,7 @@ use crate::stage::{NAT_PORT, Running, eventually, turn};
 const CLIENT: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
 
 /// As `config/examples/nat-on-tun-device.toml` has it.
-fn config() -> String {
+pub(crate) fn config() -> String {
     let service = |protocol: &str| {
         format!(
             "\n[[service]]\nprotocol = \"{protocol}\"\naddress = \"10.0.0.100:80\"\nscheduler = \"rr\"\n\
@@ -48,7 +48,17 @@ fn nat_on_a_tun_device() {
     }
 }
 
-fn nat_with_filter(filter: &str) {
+/// The hosts of the picture.
+pub(crate) struct Hosts {
+    pub(crate) client: Host,
+    pub(crate) director: Host,
+    /// rs1 and rs2.
+    pub(crate) servers: [Host; 2],
+    _switch: Host,
+}
+
+/// Connects them, with addresses and routes.
+pub(crate) fn hosts() -> Hosts {
     let [client, director, switch, one, two] =
         ["client", "director", "switch", "rs1", "rs2"].map(|name| Host::new(name).unwrap());
     let end = |host, name, segment, last| End { host, name, mac: mac(segment, last) };
@@ -72,6 +82,11 @@ fn nat_with_filter(filter: &str) {
     for host in [&one, &two] {
         host.net().add_default_route("192.168.20.1".parse().unwrap()).unwrap();
     }
+    Hosts { client, director, servers: [one, two], _switch: switch }
+}
+
+fn nat_with_filter(filter: &str) {
+    let Hosts { client, director, servers: [one, two], _switch } = hosts();
     for name in ["all", "default", "eth0", "eth1"] {
         director.set_sysctl(&format!("net.ipv4.conf.{name}.rp_filter"), filter).unwrap();
     }

@@ -22,6 +22,7 @@ mod adm;
 mod arp;
 mod attach;
 mod broken;
+mod checks;
 mod control;
 mod decapsulate;
 mod demo;

@@ -1,0 +1,180 @@
+//! `checks` and `[service.health]`, and what destinations have otherwise.
+
+use core::net::SocketAddr;
+use std::collections::HashMap;
+
+use uvs_check::spec::{Amount, Kind, Policy, Quorum};
+use uvs_director::Duration;
+use uvs_director::spec::{DestinationSpec, Forwarding, Protocol, ServiceKey};
+
+use crate::check::{PORT, http_host, http_path};
+use crate::duration::Span;
+use crate::model::{Check, CheckVia, Health, Override};
+use crate::read::{At, Integer, Keys, Scalar, Table};
+use crate::suggest::nearest;
+
+pub(crate) const HEALTH: Keys = &["quorum", "hysteresis", "backup", "start", "via", "slow_start", "damping"];
+
+pub(crate) const OVERRIDE: Keys = &["port", "host", "path"];
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SLOW_START: Span = Span { key: "slow_start", min: Duration::ZERO, max: HOUR, note: " (0 is none)" };
+const DAMPING: Span = Span { key: "damping", min: Duration::ZERO, max: HOUR, note: " (0 is none)" };
+
+/// What a service says of the health of its destinations; `None` where it says nothing.
+pub(crate) fn health(
+    table: &Table<'_>,
+    section: Option<&Table<'_>>,
+    checks: &[Check],
+    backups: Vec<SocketAddr>,
+    overrides: HashMap<SocketAddr, Override>,
+) -> Option<Health> {
+    let doc = table.doc;
+    let named = table.list("checks", "web", |name| {
+        checks.iter().position(|check| &*check.name == name).ok_or_else(|| {
+            let near = nearest(name, checks.iter().map(|check| &*check.name));
+            let near = near.map_or(String::new(), |near| format!(", perhaps {near:?}"));
+            format!("there is no check {name:?}{near}: a [[check]] with that name is needed")
+        })
+    });
+    if !table.has("checks") && section.is_none() {
+        return None;
+    }
+    let mut list: Vec<usize> = Vec::new();
+    for At { value, at } in named.unwrap_or_default() {
+        if list.contains(&value) {
+            let what = format!("check {:?} stands twice", checks[value].name);
+            doc.error(&at, what, "remove one");
+        } else {
+            list.push(value);
+        }
+    }
+    let mut health = Health {
+        checks: list,
+        quorum: Quorum::default(),
+        policy: Policy::default(),
+        via: CheckVia::Direct,
+        backups,
+        overrides,
+        location: table.place("checks"),
+    };
+    let Some(section) = section else { return Some(health) };
+    if health.checks.is_empty() && health.backups.is_empty() {
+        let what = "health without checks: nothing ever goes down";
+        doc.warn(&section.at, what, "add checks = [\"...\"] to the service, before its [service.health]");
+    }
+    if let Some(least) = amount(section, "quorum") {
+        health.quorum.least = least;
+    }
+    if let Some(hysteresis) = amount(section, "hysteresis") {
+        health.quorum.hysteresis = hysteresis;
+    }
+    let start = section.choice("start", &[("down", false), ("up", true)], &[]);
+    health.policy.start_up = start.is_some_and(|start| start.value);
+    if let Some(slow_start) = section.duration(&SLOW_START) {
+        health.policy.slow_start = slow_start.value;
+    }
+    if let Some(damping) = section.duration(&DAMPING) {
+        health.policy.damping = damping.value;
+    }
+    let words = [("direct", CheckVia::Direct), ("service", CheckVia::Service)];
+    if let Some(via) = section.choice("via", &words, &[]) {
+        health.via = via.value;
+    }
+    Some(health)
+}
+
+/// A sum of weights, or a share of all.
+fn amount(section: &Table<'_>, key: &'static str) -> Option<Amount> {
+    if let Some(Scalar::Text(_)) = section.scalar(key) {
+        let share = section.parsed(key, "50%", |text| {
+            let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<u8>().ok());
+            percent
+                .filter(|percent| *percent <= 100)
+                .ok_or_else(|| format!("{key} {text:?} is no share: 0% to 100%"))
+        });
+        return share.map(|share| Amount::Percent(share.value));
+    }
+    let note = " (a sum of weights), or a share of all weights as in \"50%\"";
+    let min = u64::from(key == "quorum");
+    let found = section.integer(&Integer { key, label: key, min, max: u64::from(u32::MAX), note })?;
+    Some(Amount::Weight(found.value))
+}
+
+/// What a destination has otherwise than the check says.
+pub(crate) fn overrides(entry: &Table<'_>) -> Option<Override> {
+    let table = entry.section("check", OVERRIDE)?;
+    let port = table.integer(&PORT).and_then(|port| u16::try_from(port.value).ok());
+    Some(Override { port, host: http_host(&table), path: http_path(&table) })
+}
+
+/// Says where a check cannot be made, or cannot see what matters.
+pub(crate) fn judge(
+    table: &Table<'_>,
+    health: &Health,
+    checks: &[Check],
+    key: ServiceKey,
+    destinations: &[DestinationSpec],
+) {
+    let doc = table.doc;
+    let used = || health.checks.iter().map(|index| &checks[*index]);
+    let protocol = match key {
+        ServiceKey::Address { protocol, .. } => Some(protocol),
+        ServiceKey::Mark { .. } => None,
+    };
+    let talks_tcp = |kind: &Kind| matches!(kind, Kind::Tcp(_) | Kind::Http(_));
+    for check in used() {
+        let needs_port =
+            matches!(check.kind, Kind::Tcp(_) | Kind::Udp(_) | Kind::Http(_) | Kind::Agent { .. });
+        let agent = matches!(check.kind, Kind::Agent { .. });
+        for destination in destinations {
+            let port = health.overrides.get(&destination.addr).and_then(|own| own.port).or(check.port);
+            if needs_port && port.is_none() && (destination.addr.port() == 0 || agent) {
+                let what =
+                    format!("check {:?} has no port to ask at destination {}", check.name, destination.addr);
+                let fix = "add port = ... to the check, or check = { port = ... } to the destination";
+                doc.error(&health.location, what, fix);
+            }
+            if let Some(source) = check.source
+                && source.is_ipv4() != destination.addr.is_ipv4()
+            {
+                let to = destination.addr.ip();
+                let what = format!("check {:?} cannot ask {to} from {source}", check.name);
+                doc.error(
+                    &health.location,
+                    what,
+                    "use a source of the destination's family, or another check",
+                );
+            }
+        }
+        if protocol == Some(Protocol::Udp) && talks_tcp(&check.kind) && check.port.is_none() {
+            let what = format!("check {:?} asks over TCP, and the service is of UDP", check.name);
+            let fix = "use type = \"udp\", or say by port = ... that a port of TCP tells of it";
+            doc.warn(&health.location, what, fix);
+        }
+    }
+    let direct = |spec: &&DestinationSpec| spec.forwarding != Forwarding::Nat;
+    if health.via == CheckVia::Direct
+        && used().any(|check| !matches!(check.kind, Kind::File(_) | Kind::Agent { .. } | Kind::Exec(_)))
+        && let Some(spec) = destinations.iter().find(direct)
+    {
+        let (how, hidden) = match spec.forwarding {
+            Forwarding::Tunnel(_) => ("a tunnel", "one that does not unpack the tunnel, or has no VIP"),
+            _ => ("direct routing", "one without the VIP on its loopback"),
+        };
+        let what = format!(
+            "the checks ask {} at its own address, and clients get there by {how}: {hidden} stays up",
+            spec.addr
+        );
+        doc.warn(&health.location, what, "add via = \"service\" to [service.health]");
+    }
+    if let Amount::Weight(least) = health.quorum.least {
+        let main = destinations.iter().filter(|spec| !health.backups.contains(&spec.addr));
+        let total: u64 = main.map(|spec| u64::from(spec.weight)).sum();
+        if least > total && total > 0 {
+            let what =
+                format!("quorum {least} is more than all destinations weigh, {total}: {total} is used");
+            doc.warn(&health.location, what, "use a smaller one, or a share as in \"50%\"");
+        }
+    }
+}

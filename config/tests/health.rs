@@ -1,0 +1,220 @@
+//! Checks and health: what is said of mistakes, and what a file comes to.
+
+use std::net::SocketAddr;
+
+use uvs_check::net::Via;
+use uvs_check::spec::{Amount, Kind, Pattern, Unmade};
+use uvs_config::Config;
+use uvs_director::Duration;
+
+const HEAD: &str = "[[interface]]
+name = 'uvs0'
+device = 'tap'
+addresses = ['192.0.2.1/24', '2001:db8::1/64']
+";
+
+fn text(check: &str, service: &str, health: &str) -> String {
+    format!(
+        "{HEAD}{check}
+[[service]]
+protocol = 'tcp'
+address = '192.0.2.10:80'
+forward = 'nat'
+{service}
+[[service.destination]]
+address = '192.0.2.21:8080'
+[[service.destination]]
+address = '192.0.2.22:8080'
+weight = 3
+check = {{ port = 9000, host = 'b.example.org', path = '/b' }}
+{health}"
+    )
+}
+
+const TCP: &str = "[[check]]\nname = 'web'\ntype = 'tcp'\n";
+const USES: &str = "checks = ['web']";
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "edge.toml").unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn mistakes_are_told_with_their_fix() {
+    let check = |lines: &str| text(&format!("{TCP}{lines}\n"), USES, "");
+    let typed = |lines: &str| text(&format!("[[check]]\nname = 'web'\n{lines}\n"), USES, "");
+    let health = |lines: &str| text(TCP, USES, &format!("[service.health]\n{lines}\n"));
+    let cases = [
+        (typed(""), "check web has no type", "add type = \"tcp\""),
+        (typed("type = 'htpp'"), "unknown type \"htpp\"", "did you mean \"http\"?"),
+        (typed("type = 'MISC_CHECK'"), "unknown type \"MISC_CHECK\"", "did you mean \"exec\"?"),
+        (text("[[check]]\ntype = 'tcp'", "", ""), "check 1 has no name", "add name"),
+        (
+            text("[[check]]\nname = 'a b'\ntype = 'tcp'", "", ""),
+            "check name \"a b\" is not one",
+            "use letters",
+        ),
+        (text(&format!("{TCP}{TCP}"), USES, ""), "a second check \"web\"", "rename it or the one in line 5"),
+        (text(TCP, "checks = ['wbe']", ""), "there is no check \"wbe\", perhaps \"web\"", ""),
+        (text(TCP, "checks = ['web', 'web']", ""), "check \"web\" stands twice", "remove one"),
+        (check("path = '/'"), "path does not go with type = \"tcp\"", "remove it; it is for http"),
+        (check("interval = '500'"), "interval \"500\" is not a duration", "as in \"500ms\""),
+        (check("interval = '1ms'"), "interval \"1ms\" is out of range", "use \"20ms\" to \"24h\""),
+        (check("interval = 0.001"), "interval \"0.001s\" is out of range", ""),
+        (check("interval = -1"), "interval \"-1s\" is not a duration", ""),
+        (check("timeout = true"), "timeout must be a duration, not a boolean", "write timeout = \"500ms\""),
+        (check("interval = 1\nfast_interval = 2"), "fast_interval is longer than the interval", ""),
+        (check("rise = 0"), "rise 0 is out of range", "use 1 to 100 successes in a row"),
+        (check("jitter = 51"), "jitter 51 is out of range", "use 0 to 50 per cent"),
+        (check("send = 'a'\nsend_hex = '00'"), "send and send_hex say the same thing twice", "remove one"),
+        (check("send_hex = '0'"), "send_hex \"0\" is not pairs of hexadecimal digits", ""),
+        (check("send_hex = 'é0'"), "is not pairs of hexadecimal digits", ""),
+        (check("expect_regex = '('"), "expect_regex \"(\" is no regular expression: unclosed group", ""),
+        (check("expect_regex = 'a{1000}{1000}'"), "it is too large once compiled", ""),
+        (check("source = '2001:db8::1'"), "check \"web\" cannot ask 192.0.2.21 from 2001:db8::1", ""),
+        (typed("type = 'http'\nstatus = ['99']"), "status \"99\" is no status from 100 to 599", ""),
+        (typed("type = 'http'\nstatus = ['299-200']"), "status \"299-200\" is no status", ""),
+        (typed("type = 'http'\npath = 'a b'"), "path \"a b\" is not one", ""),
+        (typed("type = 'http'\nhost = 'a\\r\\nb'"), "is not the name of one", ""),
+        (typed("type = 'http'\nmethod = 'get'"), "method \"get\" is none of GET", ""),
+        (typed("type = 'http'\nmethod = 'HEAD'\nexpect = 'x'"), "an answer to HEAD has no body", "use GET"),
+        (typed("type = 'exec'"), "check web has no command", "add command = [\"/usr/local/bin/judge\""),
+        (typed("type = 'exec'\ncommand = []"), "command names no program", ""),
+        (
+            typed("type = 'exec'\ncommand = ['judge']"),
+            "program \"judge\" is not an absolute path",
+            "no shell",
+        ),
+        (typed("type = 'exec'\ncommand = ['/bin/true', '{ip}']"), "{ip} in command is none of {rip}", ""),
+        (typed("type = 'file'"), "check web has no file", ""),
+        (
+            typed("type = 'agent'"),
+            "check \"web\" has no port to ask at destination 192.0.2.21:8080",
+            "add port",
+        ),
+        (health("quorum = 0"), "quorum 0 is out of range", "or a share of all weights as in \"50%\""),
+        (health("quorum = '101%'"), "quorum \"101%\" is no share", ""),
+        (health("quorun = 1"), "unknown key \"quorun\"", "did you mean \"quorum\"?"),
+        (
+            health("backup = [{ address = '192.0.2.21:8080' }]"),
+            "a second destination 192.0.2.21:8080 of the service",
+            "remove it or the one in line",
+        ),
+        (
+            health("backup = ['192.0.2.21:8080']"),
+            "an entry of backup must be",
+            "write [[service.health.backup]]",
+        ),
+    ];
+    for (text, what, fix) in cases {
+        let Err(problems) = Config::parse(&text, "edge.toml") else { panic!("this was taken:\n{text}") };
+        let told = problems.to_string();
+        assert!(told.contains(what) && told.contains(fix), "{what:?}, {fix:?} in\n{told}\n{text}");
+    }
+}
+
+#[test]
+fn a_check_that_cannot_see_what_matters_is_warned_of() {
+    let direct = |service: &str| text(TCP, service, "").replace(":8080", "").replace("forward = 'nat'", "");
+    let udp = |check: &str| {
+        text(&format!("[[check]]\nname = 'web'\n{check}\n"), USES, "")
+            .replace("protocol = 'tcp'", "protocol = 'udp'")
+    };
+    let health = |lines: &str| text(TCP, USES, &format!("[service.health]\n{lines}\n"));
+    let cases = [
+        (
+            direct("forward = 'dr'\nchecks = ['web']"),
+            "by direct routing: one without the VIP on its loopback",
+        ),
+        (direct("forward = 'tun'\nchecks = ['web']"), "by a tunnel: one that does not unpack the tunnel"),
+        (udp("type = 'tcp'"), "check \"web\" asks over TCP, and the service is of UDP"),
+        (udp("type = 'udp'"), "only by ICMP port unreachable"),
+        (text(TCP, "", ""), "no service uses check \"web\""),
+        (text(&format!("{TCP}timeout = 9\n"), USES, ""), "the timeout is longer than the interval"),
+        (udp("type = 'exec'\ncommand = ['/nowhere/judge']"), "there is no program \"/nowhere/judge\" yet"),
+        (health("quorum = 9"), "quorum 9 is more than all destinations weigh, 4"),
+        (text("", "", "[service.health]\nstart = 'up'\n"), "health without checks"),
+    ];
+    for (text, what) in cases {
+        let warnings: Vec<String> = parse(&text).warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings.iter().filter(|warning| warning.contains(what)).count(),
+            1,
+            "{what}: {warnings:?}\n{text}"
+        );
+    }
+    assert_eq!(parse(&text(TCP, USES, "")).warnings, []);
+    let seen = direct("forward = 'dr'\nchecks = ['web']") + "[service.health]\nvia = 'service'\n";
+    assert_eq!(parse(&seen).warnings, []);
+}
+
+#[test]
+fn the_smallest_form_means_what_it_says() {
+    let config = parse(&text(TCP, USES, ""));
+    let plan = config.plan();
+    assert_eq!(plan.services.len(), 1);
+    let service = &plan.services[0];
+    assert!(!service.policy.start_up);
+    assert_eq!(service.quorum.least, Amount::Weight(1));
+    let [first, second] = &service.destinations[..] else { panic!("{service:?}") };
+    assert_eq!((first.addr, first.weight, second.weight), (addr("192.0.2.21:8080"), 1, 3));
+    let check = &first.checks[0];
+    assert_eq!((&*check.name, check.rise, check.fall, check.unmade), ("web", 2, 3, Unmade::Keep));
+    assert_eq!(check.probe.target.addr(), first.addr);
+    assert_eq!(check.probe.schedule.interval, Duration::from_secs(2));
+    assert_eq!(check.probe.schedule.timeout, Duration::from_secs(1));
+    assert_eq!(second.checks[0].probe.target.addr(), addr("192.0.2.22:9000"), "a port of its own");
+    assert!(parse(&text("", "", "")).plan().services.is_empty(), "nobody asks");
+}
+
+#[test]
+fn destinations_have_their_own_port_host_and_path() {
+    let check = "[[check]]\nname = 'web'\ntype = 'http'\nhost = 'a.example.org'\nexpect_regex = '^ok'\ninterval = '500ms'\n";
+    let plan = parse(&text(check, USES, "")).plan();
+    let http = |index: usize| match &plan.services[0].destinations[index].checks[0].probe.kind {
+        Kind::Http(http) => http.clone(),
+        kind => panic!("{kind:?}"),
+    };
+    let (first, second) = (http(0), http(1));
+    assert_eq!((first.host.as_deref(), &*first.path), (Some("a.example.org"), "/"));
+    assert_eq!((second.host.as_deref(), &*second.path), (Some("b.example.org"), "/b"));
+    assert_eq!(first.body, Some(Pattern::Regex("^ok".into())));
+    assert_eq!(first.status, [200..=299]);
+    assert_eq!(plan.services[0].destinations[0].checks[0].probe.schedule.timeout, Duration::from_millis(500));
+}
+
+#[test]
+fn what_is_asked_via_the_service_asks_the_vip() {
+    let health = "[service.health]\nvia = 'service'\nbackup = [{ address = '192.0.2.99:80', weight = 2 }]\n";
+    let config = parse(&text(TCP, USES, health));
+    let service = &config.plan().services[0];
+    let target = &service.destinations[0].checks[0].probe.target;
+    assert_eq!(target.addr(), addr("192.0.2.10:80"));
+    assert!(matches!(target.via, Via::Service { destination, .. } if destination == addr("192.0.2.21:8080")));
+    let backup = &service.destinations[2];
+    assert!(backup.backup && backup.weight == 2 && backup.addr == addr("192.0.2.99:80"));
+    assert_eq!(config.services[0].destinations.len(), 3, "the engine has it, too");
+}
+
+#[test]
+fn programs_are_told_whom_they_check() {
+    let check = "[[check]]\nname = 'web'\ntype = 'exec'\ncommand = ['/bin/true', '{rip}', '{vip}:{vport}/{protocol}']\n";
+    let plan = parse(&text(check, USES, "")).plan();
+    let Kind::Exec(exec) = &plan.services[0].destinations[0].checks[0].probe.kind else { panic!("{plan:?}") };
+    assert_eq!(exec.command, ["/bin/true", "192.0.2.21", "192.0.2.10:80/tcp"]);
+    assert!(exec.environment.contains(&("UVS_RPORT".into(), "8080".into())), "{:?}", exec.environment);
+    assert!(exec.environment.contains(&("UVS_SERVICE".into(), "tcp 192.0.2.10:80".into())));
+}
+
+#[test]
+fn the_full_example_is_taken_whole() {
+    let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
+    assert_eq!(config.checks.len(), 5);
+    let plan = config.plan();
+    assert_eq!(plan.services.len(), 2);
+    let checked = plan.services.iter().flat_map(|service| &service.destinations);
+    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [2, 2, 3, 3]);
+}

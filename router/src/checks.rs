@@ -1,0 +1,201 @@
+//! Health checks in the running director: what they come to becomes weights of destinations, and lines in the log.
+//!
+//! ```text
+//!   configuration --plan--> Runner (a thread of its own) --orders--> Weights, Director::apply (SetWeight)
+//!   uvs adm -e ---edit----->                             --events--> log
+//! ```
+//! A destination that is checked weighs in the director what its checks, its agent, and people say together
+//! ([`uvs_check::weight`]); [`Weights`] is that, for whoever else changes the director: a reload gives destinations
+//! these weights, not those of the file, and `uvs adm` is noticed by them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use uvs_check::core::{Bounds, Edit, Event, Order, ServiceView, State, What};
+use uvs_check::net::Network;
+use uvs_check::runner::{Runner, Sink};
+use uvs_config::{Config, Health, Service};
+use uvs_director::Director;
+use uvs_director::spec::{Change, DestinationSpec, ServiceKey};
+
+use crate::clock::Clock;
+
+/// Whoever asks for states waits for so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What each destination that is checked weighs in the director. Whoever changes a weight there holds this meanwhile.
+#[derive(Debug, Default)]
+pub struct Weights(Mutex<HashMap<(ServiceKey, SocketAddr), u32>>);
+
+/// [`Weights`], held.
+pub(crate) struct Held<'w>(MutexGuard<'w, HashMap<(ServiceKey, SocketAddr), u32>>);
+
+impl Weights {
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Held<'_> {
+    /// The configuration with the weights that its destinations are to have in the director for now: those that are
+    /// checked already keep theirs, and those that are new begin with what their service's policy says.
+    pub(crate) fn settle(&self, wanted: &Config) -> Config {
+        let mut settled = wanted.clone();
+        for service in &mut settled.services {
+            let Service { health: Some(health), spec, destinations, .. } = service else { continue };
+            for destination in destinations {
+                let known = self.0.get(&(spec.key, destination.addr));
+                destination.weight = known.copied().unwrap_or_else(|| first(health, destination));
+            }
+        }
+        settled
+    }
+
+    /// The director has what [`Held::settle`] said.
+    pub(crate) fn settled(&mut self, settled: &Config) {
+        let checked = settled.services.iter().filter(|service| service.health.is_some());
+        *self.0 = checked
+            .flat_map(|service| service.destinations.iter().map(|spec| (service.spec.key, spec)))
+            .map(|(key, spec)| ((key, spec.addr), spec.weight))
+            .collect();
+    }
+
+    /// Those that somebody else has given another weight, and which.
+    pub(crate) fn changed(&mut self, director: &Director) -> Vec<(ServiceKey, SocketAddr, u32)> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let mut changed = Vec::new();
+        for service in director.services() {
+            for DestinationSpec { addr, weight, .. } in service.destinations.iter().map(|view| view.spec) {
+                if let Some(known) = self.0.get_mut(&(service.spec.key, addr))
+                    && *known != weight
+                {
+                    *known = weight;
+                    changed.push((service.spec.key, addr, weight));
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// What a destination weighs before its first result.
+fn first(health: &Health, destination: &DestinationSpec) -> u32 {
+    let waits = !health.policy.start_up && !health.checks.is_empty();
+    if waits || health.backups.contains(&destination.addr) { 0 } else { destination.weight }
+}
+
+/// The checks of the running director.
+pub struct Checks {
+    /// `None` once they were stopped.
+    runner: Mutex<Option<Arc<Runner>>>,
+    /// What destinations that are checked weigh.
+    pub weights: Arc<Weights>,
+}
+
+impl Checks {
+    /// Starts them over that network; there is nothing to check yet.
+    ///
+    /// # Errors
+    /// The host has no thread for them.
+    pub fn start(
+        network: Arc<dyn Network>,
+        director: &Arc<Director>,
+        weights: Arc<Weights>,
+        clock: Clock,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let doer = Doer { director: Arc::clone(director), weights: Arc::clone(&weights), clock };
+        let runner = Runner::start(network, Bounds::default(), seed, move || clock.now(), doer)?;
+        Ok(Self { runner: Mutex::new(Some(Arc::new(runner))), weights })
+    }
+
+    fn runner(&self) -> Option<Arc<Runner>> {
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks what that configuration says from now on.
+    pub fn follow(&self, config: &Config) {
+        if let Some(runner) = self.runner() {
+            runner.apply(config.plan());
+        }
+    }
+
+    /// Ends them. What they said last stays in force.
+    pub fn stop(&self) {
+        let runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(runner);
+    }
+
+    /// Notes weights that were set by `uvs adm`.
+    pub(crate) fn set_by_adm(&self, changed: Vec<(ServiceKey, SocketAddr, u32)>) {
+        let Some(runner) = self.runner() else { return };
+        for (service, destination, weight) in changed {
+            runner.edit(service, destination, Edit::Adm(Some(weight)));
+        }
+    }
+
+    /// What is known of each service that is checked; `None` while the checks are stuck.
+    pub(crate) fn view(&self) -> Option<Vec<ServiceView>> {
+        self.runner()?.view(PATIENCE)
+    }
+}
+
+/// Does what checks come to.
+struct Doer {
+    director: Arc<Director>,
+    weights: Arc<Weights>,
+    clock: Clock,
+}
+
+impl Sink for Doer {
+    fn orders(&mut self, orders: &[Order]) {
+        let mut held = self.weights.hold();
+        for Order { service, destination, weight, by, .. } in orders {
+            // What is not (or not any more) checked is none of ours: the plan that says so is on its way.
+            let Some(known) = held.0.get_mut(&(*service, *destination)) else { continue };
+            match self.director.apply(Change::SetWeight(*service, *destination, *weight), self.clock.now()) {
+                Ok(()) => {
+                    *known = *weight;
+                    info!(service = %service, destination = %destination, weight, by = %by, "weight");
+                }
+                // `uvs adm` has removed it; when it is added again, that sets a weight.
+                Err(error) => debug!(%error, "a weight cannot be set"),
+            }
+        }
+    }
+
+    fn event(&mut self, Event { service, what, .. }: &Event) {
+        match what {
+            What::Check { destination, check, from, to, reason } => match to {
+                State::Up => {
+                    info!(%service, %destination, check = &**check, from = %from, "check is up: {reason}")
+                }
+                State::Unchecked | State::Down | State::Unmade => {
+                    warn!(%service, %destination, check = &**check, from = %from, "check is {to}: {reason}");
+                }
+            },
+            What::Overdue { destination, check } => {
+                warn!(%service, %destination, check = &**check, "a check gave no result in time and was given up");
+            }
+            What::Destination { destination, in_service: true, reason } => {
+                info!(%service, %destination, "in service: {reason}");
+            }
+            What::Destination { destination, in_service: false, reason } => {
+                warn!(%service, %destination, "out of service: {reason}");
+            }
+            What::Held { destination, until } => {
+                let secs = until.since(self.clock.now()).as_secs();
+                warn!(%service, %destination, "its checks are up, but it flaps: held out of service for {secs} s");
+            }
+            What::Quorum { held: true, weight, of } => info!(%service, weight, of, "quorum regained"),
+            What::Quorum { held: false, weight, of } => warn!(%service, weight, of, "quorum lost"),
+            What::Backup { serves: true } => warn!(%service, "the backups serve"),
+            What::Backup { serves: false } => info!(%service, "the backups serve no longer"),
+        }
+    }
+}
