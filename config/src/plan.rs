@@ -22,6 +22,7 @@ impl Config {
             addr: spec.addr,
             weight: spec.weight,
             backup: health.backups.contains(&spec.addr),
+            serves: false,
             checks: health
                 .checks
                 .iter()

@@ -8,7 +8,7 @@
 //! ([`uvs_check::weight`]); [`Weights`] is that, for whoever else changes the director: a reload gives destinations
 //! these weights, not those of the file, and `uvs adm` is noticed by them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,10 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What each destination that is checked weighs in the director. Whoever changes a weight there holds this meanwhile.
 #[derive(Debug, Default)]
-pub struct Weights(Mutex<HashMap<(ServiceKey, SocketAddr), u32>>);
+pub struct Weights(Mutex<Known>);
+
+/// By service and destination.
+type Known = HashMap<(ServiceKey, SocketAddr), Weight>;
+
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    weight: u32,
+    /// Whether it served before it was checked at all.
+    served: bool,
+}
 
 /// [`Weights`], held.
-pub(crate) struct Held<'w>(MutexGuard<'w, HashMap<(ServiceKey, SocketAddr), u32>>);
+pub(crate) struct Held<'w>(MutexGuard<'w, Known>);
 
 impl Weights {
     pub(crate) fn hold(&self) -> Held<'_> {
@@ -41,26 +51,39 @@ impl Weights {
 
 impl Held<'_> {
     /// The configuration with the weights that its destinations are to have in the director for now: those that are
-    /// checked already keep theirs, and those that are new begin with what their service's policy says.
-    pub(crate) fn settle(&self, wanted: &Config) -> Config {
+    /// checked already keep theirs, those that serve in `before` without being checked go on, and those that are new
+    /// begin with what their service's policy says.
+    pub(crate) fn settle(&self, wanted: &Config, before: Option<&Config>) -> Config {
+        let served = served(before);
         let mut settled = wanted.clone();
         for service in &mut settled.services {
             let Service { health: Some(health), spec, destinations, .. } = service else { continue };
             for destination in destinations {
-                let known = self.0.get(&(spec.key, destination.addr));
-                destination.weight = known.copied().unwrap_or_else(|| first(health, destination));
+                let key = (spec.key, destination.addr);
+                destination.weight = match self.0.get(&key) {
+                    Some(known) => known.weight,
+                    None if served.contains(&key) && !health.backups.contains(&key.1) => destination.weight,
+                    None => first(health, destination),
+                };
             }
         }
         settled
     }
 
-    /// The director has what [`Held::settle`] said.
-    pub(crate) fn settled(&mut self, settled: &Config) {
+    /// The director, which had `before`, has what [`Held::settle`] said.
+    pub(crate) fn settled(&mut self, settled: &Config, before: Option<&Config>) {
+        let served = served(before);
         let checked = settled.services.iter().filter(|service| service.health.is_some());
-        *self.0 = checked
-            .flat_map(|service| service.destinations.iter().map(|spec| (service.spec.key, spec)))
-            .map(|(key, spec)| ((key, spec.addr), spec.weight))
+        let all =
+            checked.flat_map(|service| service.destinations.iter().map(|spec| (service.spec.key, spec)));
+        let known = all
+            .map(|(key, spec)| {
+                let key = (key, spec.addr);
+                let served = self.0.get(&key).map_or(served.contains(&key), |known| known.served);
+                (key, Weight { weight: spec.weight, served })
+            })
             .collect();
+        *self.0 = known;
     }
 
     /// Those that somebody else has given another weight, and which.
@@ -72,15 +95,22 @@ impl Held<'_> {
         for service in director.services() {
             for DestinationSpec { addr, weight, .. } in service.destinations.iter().map(|view| view.spec) {
                 if let Some(known) = self.0.get_mut(&(service.spec.key, addr))
-                    && *known != weight
+                    && known.weight != weight
                 {
-                    *known = weight;
+                    known.weight = weight;
                     changed.push((service.spec.key, addr, weight));
                 }
             }
         }
         changed
     }
+}
+
+/// The destinations that get connections.
+fn served(config: Option<&Config>) -> HashSet<(ServiceKey, SocketAddr)> {
+    let services = config.into_iter().flat_map(|config| &config.services);
+    let all = services.flat_map(|service| service.destinations.iter().map(|spec| (service.spec.key, spec)));
+    all.filter(|(_, spec)| spec.weight > 0).map(|(key, spec)| (key, spec.addr)).collect()
 }
 
 /// What a destination weighs before its first result.
@@ -120,9 +150,16 @@ impl Checks {
 
     /// Checks what that configuration says from now on.
     pub fn follow(&self, config: &Config) {
-        if let Some(runner) = self.runner() {
-            runner.apply(config.plan());
+        let Some(runner) = self.runner() else { return };
+        let mut plan = config.plan();
+        let held = self.weights.hold();
+        for service in &mut plan.services {
+            for destination in &mut service.destinations {
+                let known = held.0.get(&(service.key, destination.addr));
+                destination.serves = known.is_some_and(|known| known.served);
+            }
         }
+        runner.apply(plan);
     }
 
     /// Ends them. What they said last stays in force.
@@ -158,9 +195,12 @@ impl Sink for Doer {
         for Order { service, destination, weight, by, .. } in orders {
             // What is not (or not any more) checked is none of ours: the plan that says so is on its way.
             let Some(known) = held.0.get_mut(&(*service, *destination)) else { continue };
+            if known.weight == *weight {
+                continue;
+            }
             match self.director.apply(Change::SetWeight(*service, *destination, *weight), self.clock.now()) {
                 Ok(()) => {
-                    *known = *weight;
+                    known.weight = *weight;
                     info!(service = %service, destination = %destination, weight, by = %by, "weight");
                 }
                 // `uvs adm` has removed it; when it is added again, that sets a weight.

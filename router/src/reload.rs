@@ -77,7 +77,7 @@ fn apply(
     // Nobody changes a weight meanwhile.
     let mut weights = weights.hold();
     let before = as_it_runs(running, director);
-    let settled = weights.settle(&wanted);
+    let settled = weights.settle(&wanted, Some(&before));
     let changes = Config::diff(Some(&before), &settled);
     let announce =
         changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
@@ -94,7 +94,7 @@ fn apply(
         }
         tracing::debug!(change = text, "applied");
     }
-    weights.settled(&settled);
+    weights.settled(&settled, Some(&before));
     drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
     // the service's status and in the log: the module before serves on.

@@ -208,11 +208,11 @@ async fn serve(
     signals: Signals,
 ) -> anyhow::Result<()> {
     let weights = Arc::<Weights>::default();
-    let settled = weights.hold().settle(&config);
+    let settled = weights.hold().settle(&config, None);
     for change in Config::diff(None, &settled) {
         plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
     }
-    weights.hold().settled(&settled);
+    weights.hold().settled(&settled, None);
     if let Some(cache) = &cache {
         let (orphans, now) = (cache.orphans(), plane.clock.now());
         let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();

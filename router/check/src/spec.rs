@@ -295,6 +295,9 @@ pub struct DestinationPlan {
     pub weight: u32,
     /// Whether it serves only while the quorum is lost.
     pub backup: bool,
+    /// Whether it served before it was checked at all: then it goes on until a check has failed, whatever
+    /// [`Policy::start_up`] says.
+    pub serves: bool,
     /// All have to be up for it to be in service; without any it always is.
     pub checks: Vec<CheckPlan>,
 }

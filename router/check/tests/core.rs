@@ -48,7 +48,7 @@ fn tcp(host: u16) -> CheckPlan {
 }
 
 fn destination(host: u16, checks: Vec<CheckPlan>) -> DestinationPlan {
-    DestinationPlan { addr: addr(host), weight: 10, backup: false, checks }
+    DestinationPlan { addr: addr(host), weight: 10, backup: false, serves: false, checks }
 }
 
 fn service(port: u16, destinations: Vec<DestinationPlan>) -> ServicePlan {

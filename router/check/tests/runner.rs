@@ -50,7 +50,7 @@ fn plan(addr: SocketAddr, kind: Kind) -> Plan {
     let schedule = Schedule::every(Duration::from_millis(50), Duration::from_millis(500));
     let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
     let check = CheckPlan { name: "it".into(), probe, rise: 2, fall: 2, unmade: Default::default() };
-    let destination = DestinationPlan { addr, weight: 7, backup: false, checks: vec![check] };
+    let destination = DestinationPlan { addr, weight: 7, backup: false, serves: false, checks: vec![check] };
     let (quorum, policy) = Default::default();
     Plan { services: vec![ServicePlan { key: KEY, quorum, policy, destinations: vec![destination] }] }
 }

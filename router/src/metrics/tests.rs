@@ -117,7 +117,7 @@ fn checked(key: ServiceKey) -> Vec<uvs_check::core::ServiceView> {
     let kind = Kind::Tcp(Talk::default());
     let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
     let check = CheckPlan { name: "web".into(), probe, rise: 2, fall: 3, unmade: Default::default() };
-    let destination = DestinationPlan { addr, weight: 5, backup: false, checks: vec![check] };
+    let destination = DestinationPlan { addr, weight: 5, backup: false, serves: false, checks: vec![check] };
     let (quorum, policy) = Default::default();
     let mut core = Core::new(Bounds::default(), 1);
     core.apply(

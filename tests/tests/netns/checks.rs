@@ -131,6 +131,13 @@ fn reloads_forget_nothing_and_what_adm_sets_counts_while_it_is_up() {
     scene.weighs(ONE, 0);
     scene.running.reload(&crate::layer3::config());
     assert_eq!((scene.weight(ONE), scene.weight(TWO)), (1, 1));
+
+    // What serves goes on until the checks that are new to it have failed.
+    scene.running.reload(&config);
+    scene.weighs(ONE, 0);
+    let log = scene.running.get().log();
+    let told = log.rsplit_once("reloaded").map(|(_, since)| since.to_owned()).unwrap_or_default();
+    assert!(!told.contains("192.168.20.12:8080 weight=0"), "{told}");
 }
 
 #[test]

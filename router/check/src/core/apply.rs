@@ -108,7 +108,7 @@ impl Core {
         let index = self.destinations.len();
         let Service { key, policy, .. } = self.services[service];
         let known = before.destinations.remove(&(key, plan.addr));
-        let presumed = known.as_ref().map_or(policy.start_up, |known| known.up);
+        let presumed = known.as_ref().map_or(policy.start_up || plan.serves, |known| known.up);
         let checks: Vec<usize> = plan
             .checks
             .iter()

@@ -105,6 +105,20 @@ fn a_new_destination_starts_as_the_policy_says() {
 }
 
 #[test]
+fn what_served_before_it_was_checked_goes_on_until_a_check_fails() {
+    for (answer, weight) in [(Answer::Pass, 10), (Answer::Fail, 0)] {
+        let mut service = plain(1);
+        service.destinations[0].serves = true;
+        let mut world = World::new(plan([service]));
+        world.answers(1, answer);
+        assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Unchecked, 10));
+        world.run(Duration::from_millis(20));
+        assert_eq!(world.weight(80, 1), weight);
+        assert!(world.orders.iter().all(|order| order.weight == 10 || weight == 0), "{:?}", world.orders);
+    }
+}
+
+#[test]
 fn a_plan_of_ten_thousand_is_taken_in_milliseconds() {
     let mut world = World::new(plan([plain(10_000)]));
     world.run(SECOND);
