@@ -3,5 +3,6 @@
 pub(crate) mod defence;
 pub(crate) mod ftp;
 pub(crate) mod reals;
+pub(crate) mod removed;
 pub(crate) mod schedule;
 pub(crate) mod service;

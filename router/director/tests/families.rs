@@ -14,8 +14,18 @@ use uvs_director::spec::*;
 
 /// As in the kernel, whose hooks go with the last service of a family (random_210).
 #[test]
-fn a_family_without_services_is_not_balanced() {
-    let bench = lab(Limits::default(), Options::default(), 1500);
+fn under_compat_a_family_without_services_is_not_balanced() {
+    without_services(true, (RS1, 80));
+}
+
+/// Their clients never hear the servers' own addresses.
+#[test]
+fn connections_that_outlive_the_services_of_their_family_are_answered_by_the_vip() {
+    without_services(false, (VIP, 80));
+}
+
+fn without_services(compat_ipvs: bool, answers: (std::net::Ipv4Addr, u16)) {
+    let bench = lab(Limits::default(), Options { compat_ipvs, ..Options::default() }, 1500);
     let v4 = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:80"]);
     let v6 = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP6.into(), 80));
     bench.apply(Change::AddService(ServiceSpec::new(v6, SchedulerSpec::named("wlc"))));
@@ -29,7 +39,7 @@ fn a_family_without_services_is_not_balanced() {
     assert_eq!(read(&sent[0].1).to, (CLIENT.into(), 1024));
     let (port, reply) = bench.pass(SERVER_SIDE, &tcp((RS1, 80), (CLIENT, 1024), "A", b""));
     assert_eq!(port, CLIENT_SIDE);
-    assert_eq!(read(&reply).from, (RS1.into(), 80), "and routes what a server sends");
+    assert_eq!(read(&reply).from, (answers.0.into(), answers.1), "what a server sends");
     assert_eq!(bench.connections().len(), 1, "the connection lingers");
 
     bench.apply(Change::AddService(ServiceSpec::new(v4, SchedulerSpec::named("wlc"))));

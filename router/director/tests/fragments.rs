@@ -164,6 +164,24 @@ fn fragments_are_gathered_only_where_ipvs_sees_them() {
 }
 
 #[test]
+fn late_answers_of_removed_destinations_are_not_let_through_in_fragments() {
+    for (v4, options) in [(true, Options::default()), (false, Options::default()), (true, compat())] {
+        let bench = lab(Limits::default(), Options { transit: Transit::Servers, ..options }, 1500);
+        let [client, _, _, server] = addresses(v4);
+        serve(&bench, v4, Forwarding::Nat, server);
+        bench.apply(Change::Flush);
+        let list = cut(&datagram((server, 5353), (client, 4000), 1200, false), &[600]);
+        let verdicts = list.iter().map(|ip| bench.send(SERVER_SIDE, &to_director(ip)).0);
+        let want = if options.compat_ipvs {
+            [Verdict::Transmit(CLIENT_SIDE); 2]
+        } else {
+            [Verdict::Consume, Verdict::Drop(DropReason::UnknownAnswer)]
+        };
+        assert_eq!(verdicts.collect::<Vec<_>>(), want, "IPv4: {v4}");
+    }
+}
+
+#[test]
 fn a_fragmented_echo_request_is_answered() {
     let bench = Bench::new();
     let mut ip = ping(CLIENT, VIP)[14..].to_vec();

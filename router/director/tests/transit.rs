@@ -298,20 +298,113 @@ fn under_compat_unknown_answers_are_routed_as_the_kernel_does() {
 /// A destination counts as often as services have it, and as it is now.
 #[test]
 fn destinations_that_are_edited_and_shared_count_as_they_are() {
-    let bench = bench(Transit::Servers);
+    let mut bench = bench(Transit::Servers);
     let key = ServiceKey::new(Protocol::Tcp, (VIP, 80).into());
     let second = ServiceKey::new(Protocol::Tcp, (DIP, 80).into());
     let spec = |forwarding| DestinationSpec::new("192.168.10.11:80".parse().unwrap(), forwarding);
     bench.apply(Change::AddService(ServiceSpec::new(second, SchedulerSpec::named("wlc"))));
     bench.apply(Change::AddDestination(second, spec(Forwarding::Nat)));
-    let leaks = |port| {
+    let leaks = |bench: &Bench, port| {
         bench.send(SERVER_SIDE, &tcp((RS1, 80), (FAR, port), "A", b"")).0 == Verdict::Transmit(CLIENT_SIDE)
     };
-    assert!(!leaks(4000));
+    assert!(!leaks(&bench, 4000));
     bench.apply(Change::EditDestination(key, spec(Forwarding::Direct)));
-    assert!(!leaks(4001), "the other service translates");
+    assert!(!leaks(&bench, 4001), "the other service translates");
     bench.apply(Change::RemoveService(second));
-    assert!(leaks(4002), "who is reached directly answers for itself");
+    assert!(!leaks(&bench, 4002), "what it was asked by NAT may still be answered");
+    bench.advance(ANSWERS_END);
+    assert!(leaks(&bench, 4003), "who is reached directly answers for itself");
     bench.apply(Change::EditDestination(key, spec(Forwarding::Nat)));
-    assert!(!leaks(4003));
+    assert!(!leaks(&bench, 4004));
+}
+
+/// For as long answers of a destination may come after it was removed.
+const ANSWERS_END: Duration = Duration::from_secs(7440);
+
+/// Sends what a server says late, in both families of protocols, and expects it not to pass.
+fn says_late(bench: &Bench, client_port: u16) {
+    let told = bench.refused(
+        SERVER_SIDE,
+        &tcp((RS1, 80), (FAR, client_port), "A", b"late"),
+        DropReason::UnknownAnswer,
+    );
+    assert_eq!(told.len(), 1, "a reset for the server");
+    assert_ne!(told[0].1[14 + 20 + 13] & 4, 0, "RST");
+    bench.refused(SERVER_SIDE, &udp((RS1, 53), (FAR, client_port), b"late"), DropReason::UnknownAnswer);
+}
+
+#[test]
+fn late_answers_of_what_was_removed_are_not_routed_with_the_servers_address() {
+    type Removal = fn(&Bench, ServiceKey);
+    let removals: [(&str, Removal); 3] = [
+        ("destination", |bench, key| {
+            let destination =
+                bench.director.services().iter().find(|s| s.spec.key == key).unwrap().destinations[0]
+                    .spec
+                    .addr;
+            bench.apply(Change::RemoveDestination(key, destination));
+        }),
+        ("service", |bench, key| bench.apply(Change::RemoveService(key))),
+        ("all", |bench, _| bench.apply(Change::Flush)),
+    ];
+    for (what, remove) in removals {
+        let mut bench = bench(Transit::Servers);
+        let web = ServiceKey::new(Protocol::Tcp, (VIP, 80).into());
+        let names = bench.service(Protocol::Udp, Forwarding::Nat, &["192.168.10.11:53"]);
+        bench.pass(CLIENT_SIDE, &on(CLIENT_SIDE, tcp((CLIENT, 4000), (VIP, 80), "S", b"")));
+        bench.pass(CLIENT_SIDE, &on(CLIENT_SIDE, udp((CLIENT, 4000), (VIP, 53), b"?")));
+        remove(&bench, web);
+        remove(&bench, names);
+        let (_, answer) = bench.pass(SERVER_SIDE, &tcp((RS1, 80), (CLIENT, 4000), "SA", b""));
+        assert_eq!(read(&answer).from, (VIP.into(), 80), "{what}: of a connection that is still known");
+        let (_, answer) = bench.pass(SERVER_SIDE, &udp((RS1, 53), (CLIENT, 4000), b"!"));
+        assert_eq!(read(&answer).from, (VIP.into(), 53), "{what}");
+        says_late(&bench, 4001);
+        bench.advance(ANSWERS_END - Duration::from_secs(1));
+        says_late(&bench, 4000);
+        // What it begins itself is its own, from other ports as from these.
+        assert!(passes(&bench, SERVER_SIDE, tcp((RS1, 80), (FAR, 25), "S", b"")));
+        assert!(passes(&bench, SERVER_SIDE, tcp((RS1, 80), (FAR, 25), "A", b"")));
+        assert!(passes(&bench, SERVER_SIDE, tcp((RS1, 81), (FAR, 4000), "A", b"")));
+        assert!(passes(&bench, SERVER_SIDE, udp((RS1, 53), (FAR, 53), b"?")));
+        assert!(passes(&bench, SERVER_SIDE, tcp((RS2, 80), (FAR, 4000), "A", b"")));
+        bench.advance(Duration::from_secs(1));
+        assert!(
+            passes(&bench, SERVER_SIDE, tcp((RS1, 80), (FAR, 4000), "A", b"")),
+            "{what}: a host like others"
+        );
+        assert!(passes(&bench, SERVER_SIDE, udp((RS1, 53), (FAR, 4000), b"!")));
+    }
+}
+
+#[test]
+fn errors_about_what_nobody_knows_do_not_name_the_server() {
+    let bench = bench(Transit::Servers);
+    // The server, or a router before it, about a request that was translated.
+    let error = |from, client_port| {
+        let request = on(SERVER_SIDE, tcp((FAR, client_port), (RS1, 80), "S", b""));
+        on(SERVER_SIDE, error_about(from, &request))
+    };
+    bench.refused(SERVER_SIDE, &error(RS1, 4000), DropReason::UnknownAnswer);
+    bench.refused(SERVER_SIDE, &error(SPARE, 4000), DropReason::UnknownAnswer);
+    // About what it has begun itself.
+    assert!(passes(&bench, SERVER_SIDE, tcp((RS1, 80), (FAR, 25), "S", b"")));
+    assert!(passes(&bench, SERVER_SIDE, error(RS1, 25)));
+    bench.apply(Change::Flush);
+    bench.refused(SERVER_SIDE, &error(RS1, 4000), DropReason::UnknownAnswer);
+    assert!(passes(&bench, SERVER_SIDE, error(RS1, 25)));
+}
+
+#[test]
+fn errors_of_every_kind_are_told_in_the_clients_words() {
+    for kind in [3, 4, 11, 12] {
+        let bench = bench(Transit::Servers);
+        let (_, request) = bench.pass(CLIENT_SIDE, &on(CLIENT_SIDE, tcp((FAR, 4000), (VIP, 80), "S", b"")));
+        let mut ip = vec![0; 600];
+        let len = uvs_wire::icmp::emit_error_v4(&mut ip, RS1, FAR, kind, 0, 0, 7, &request[14..]);
+        let error = [&R0_MAC[..], &RS1_MAC, &[8, 0], &ip[..len]].concat();
+        let (_, told) = bench.pass(SERVER_SIDE, &error);
+        assert_eq!(told[26..30], VIP.octets(), "{kind}: from");
+        assert_eq!(told[14 + 20 + 8 + 16..][..4], VIP.octets(), "{kind}: what it is about");
+    }
 }

@@ -141,9 +141,17 @@ impl World {
             return Ok(());
         }
         self.tracks.touch(packet.protocol, (to, from), true);
-        // An older connection whose end and port a newer one has taken over gets no answers any more.
-        if newest == Some(incarnation.virtual_addr) && from != incarnation.virtual_addr {
-            let asked = incarnation.virtual_addr;
+        let asked = incarnation.virtual_addr;
+        let compat = self.model.options.compat_ipvs;
+        // An older connection whose end and port a newer one has taken over gets no answers any more; they may be
+        // taken for those of the newer one. The kernel translates nothing of a family that has no services.
+        let is_known = newest == Some(asked) && (!compat || self.model.balances(asked.ip()));
+        // What a destination of all ports says of itself looks like an answer, and so does, to it, what it said under
+        // `compat`, where unknown answers pass.
+        let slot = slot_of(Protocol::from_number(packet.protocol), asked.ip());
+        let has_port = slot.is_some_and(|slot| SLOTS[slot].port != 0);
+        let leaks = from == record.ends.0 && has_port && !self.model.was_compat;
+        if from != asked && (is_known || leaks) {
             return self
                 .violates(Kind::WrongVip, || format!("{to} asked {asked}, the answer came from {from}"));
         }

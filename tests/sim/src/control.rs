@@ -1,9 +1,9 @@
 //! Changes: what the director is told to be, and a model of what it should say it is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use uvs_director::spec::{
-    Change, DestinationSpec, MacAddr, Options, Persistence, SchedulerSpec, ServiceSpec, Timeouts,
+    Change, DestinationSpec, Family, MacAddr, Options, Persistence, SchedulerSpec, ServiceSpec, Timeouts,
 };
 use uvs_director::{ApplyError, Duration};
 
@@ -25,6 +25,8 @@ struct Service {
 pub(crate) struct Model {
     services: [Option<Service>; SLOTS.len()],
     pub(crate) options: Options,
+    /// Whether it was under `compat` at any time.
+    pub(crate) was_compat: bool,
     pub(crate) timeouts: Timeouts,
     /// Timeouts that entries may still have.
     before: Vec<Timeouts>,
@@ -36,6 +38,12 @@ impl Model {
     pub(crate) fn destination(&self, slot: usize, server: u32) -> Option<&DestinationSpec> {
         let addr = SLOTS[slot].destination(server);
         self.services[slot].as_ref()?.destinations.iter().find(|it| it.addr == addr)
+    }
+
+    /// Whether there is a service of the family of that address.
+    pub(crate) fn balances(&self, addr: IpAddr) -> bool {
+        let slots = SLOTS.iter().zip(&self.services);
+        slots.into_iter().any(|(slot, service)| service.is_some() && slot.family == Family::of(addr))
     }
 
     /// After that long without a packet no entry is left.
@@ -156,6 +164,7 @@ impl World {
                     compat_ipvs: compat != 0,
                     ..Options::default()
                 };
+                self.model.was_compat |= compat != 0;
                 self.change(Change::SetOptions(self.model.options), true)?;
             }
             Event::Timeouts { tcp, fin, udp } => {

@@ -10,6 +10,8 @@ use foldhash::fast::FixedState;
 use uvs_wire::Address;
 
 use crate::base::spec::{Forwarding, Protocol, ServiceKey, Tunnel};
+use crate::base::time::Instant;
+use crate::choose::removed::Removed;
 use crate::track::destination::Destination;
 
 /// A destination, and the transport protocol of its service; a firewall mark's takes any.
@@ -21,9 +23,10 @@ struct Real {
 /// Keyed by address and port, in the order they came.
 type ByAddress = HashMap<(Address, u16), Vec<Real>, FixedState>;
 
-/// The destinations that services have now.
+/// The destinations that services have now, and where late answers come from.
 pub(crate) struct Reals {
     by_address: RwLock<ByAddress>,
+    removed: RwLock<Removed>,
 }
 
 /// The port under which packets of that method come back. `None`: they do not.
@@ -33,6 +36,14 @@ fn port_of(destination: &Destination, forwarding: Forwarding) -> Option<u16> {
         Forwarding::Direct => None,
         Forwarding::Tunnel(Tunnel::Gue { port, .. }) => Some(port),
         Forwarding::Tunnel(Tunnel::Ipip | Tunnel::Gre { .. }) => Some(0),
+    }
+}
+
+/// The transport protocol of a service's packets; with a firewall mark any.
+fn protocol_of(service: ServiceKey) -> Option<Protocol> {
+    match service {
+        ServiceKey::Address { protocol, .. } => Some(protocol),
+        ServiceKey::Mark { .. } => None,
     }
 }
 
@@ -50,37 +61,53 @@ fn is_same_place(a: Forwarding, b: Forwarding) -> bool {
 
 impl Reals {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { by_address: RwLock::new(HashMap::with_hasher(FixedState::with_seed(seed))) }
+        Self {
+            by_address: RwLock::new(HashMap::with_hasher(FixedState::with_seed(seed))),
+            removed: RwLock::new(Removed::new(Removed::MAX, seed)),
+        }
     }
 
     /// A service has this destination from now on.
     pub(crate) fn add(&self, service: ServiceKey, destination: &Arc<Destination>) {
         let Some(port) = port_of(destination, destination.forwarding()) else { return };
-        let protocol = match service {
-            ServiceKey::Address { protocol, .. } => Some(protocol),
-            ServiceKey::Mark { .. } => None,
-        };
-        let real = Real { destination: Arc::clone(destination), protocol };
+        let real = Real { destination: Arc::clone(destination), protocol: protocol_of(service) };
         let mut by_address = self.by_address.write().unwrap_or_else(PoisonError::into_inner);
         by_address.entry((destination.addr, port)).or_default().push(real);
     }
 
     /// A destination's method was another until now.
-    pub(crate) fn edited(&self, service: ServiceKey, destination: &Arc<Destination>, before: Forwarding) {
+    pub(crate) fn edited(
+        &self,
+        service: ServiceKey,
+        destination: &Arc<Destination>,
+        before: Forwarding,
+        now: Instant,
+    ) {
         if !is_same_place(before, destination.forwarding()) {
-            self.remove_from(destination, before);
+            self.remove_from(service, destination, before, now);
             self.add(service, destination);
         }
     }
 
     /// The destination's service has it no more.
-    pub(crate) fn remove(&self, destination: &Destination) {
-        self.remove_from(destination, destination.forwarding());
+    pub(crate) fn remove(&self, service: ServiceKey, destination: &Destination, now: Instant) {
+        self.remove_from(service, destination, destination.forwarding(), now);
     }
 
-    fn remove_from(&self, destination: &Destination, forwarding: Forwarding) {
+    fn remove_from(
+        &self,
+        service: ServiceKey,
+        destination: &Destination,
+        forwarding: Forwarding,
+        now: Instant,
+    ) {
         let Some(port) = port_of(destination, forwarding) else { return };
         let key = (destination.addr, port);
+        if forwarding == Forwarding::Nat {
+            // First, so that at no time it is in neither.
+            let mut removed = self.removed.write().unwrap_or_else(PoisonError::into_inner);
+            removed.put((destination.addr, port, protocol_of(service)), now);
+        }
         let mut by_address = self.by_address.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = by_address.get_mut(&key) {
             list.retain(|real| !core::ptr::eq(Arc::as_ptr(&real.destination), destination));
@@ -88,6 +115,16 @@ impl Reals {
                 by_address.remove(&key);
             }
         }
+    }
+
+    /// Whether a destination by NAT was removed from there so lately that a packet may be an answer of it.
+    pub(crate) fn answers_late(&self, protocol: Protocol, addr: Address, port: u16, now: Instant) -> bool {
+        self.removed.read().unwrap_or_else(PoisonError::into_inner).may_answer(protocol, addr, port, now)
+    }
+
+    /// Whether some destination by NAT was removed lately.
+    pub(crate) fn has_removed(&self) -> bool {
+        !self.removed.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Whether a packet from there comes from a destination of some service, one reached by NAT: others answer
@@ -121,6 +158,8 @@ mod tests {
     use crate::base::spec::{DestinationSpec, TunnelChecksum};
     use crate::track::destination::Shared;
 
+    const NOW: Instant = Instant::from_secs(1);
+
     fn destination(id: u32, addr: &str, forwarding: Forwarding) -> Arc<Destination> {
         let spec = DestinationSpec::new(addr.parse().expect("an address"), forwarding);
         Arc::new(Destination::new(id, spec, Arc::new(Shared::new(Arc::default()))))
@@ -145,7 +184,7 @@ mod tests {
         let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
         reals.add(service(Protocol::Udp), &destination(3, "192.168.10.11:80", Forwarding::Tunnel(gue)));
         assert_eq!((reals.tunnel(addr, 6080), reals.tunnel(addr, 0)), (Some(gue), None));
-        reals.remove(&nat);
+        reals.remove(service(Protocol::Tcp), &nat, NOW);
         assert!(!reals.has_nat(Protocol::Tcp, addr, 8080));
     }
 
@@ -160,14 +199,14 @@ mod tests {
         reals.add(service(Protocol::Tcp), &second);
         assert_eq!(reals.tunnel(addr, 0), Some(Tunnel::Ipip));
         first.edit(DestinationSpec { weight: 5, ..first.spec() }, true);
-        reals.edited(service(Protocol::Tcp), &first, Forwarding::Tunnel(gre));
+        reals.edited(service(Protocol::Tcp), &first, Forwarding::Tunnel(gre), NOW);
         assert_eq!(reals.tunnel(addr, 0), Some(Tunnel::Ipip), "an edit of the weight changes nothing");
         first.edit(DestinationSpec { forwarding: Forwarding::Nat, ..first.spec() }, true);
-        reals.edited(service(Protocol::Tcp), &first, Forwarding::Tunnel(gre));
+        reals.edited(service(Protocol::Tcp), &first, Forwarding::Tunnel(gre), NOW);
         first.edit(DestinationSpec { forwarding: Forwarding::Tunnel(gre), ..first.spec() }, true);
-        reals.edited(service(Protocol::Tcp), &first, Forwarding::Nat);
+        reals.edited(service(Protocol::Tcp), &first, Forwarding::Nat, NOW);
         assert_eq!(reals.tunnel(addr, 0), Some(gre), "there and back again it came last");
-        reals.remove(&first);
+        reals.remove(service(Protocol::Tcp), &first, NOW);
         assert_eq!(reals.tunnel(addr, 0), Some(Tunnel::Ipip));
     }
 }

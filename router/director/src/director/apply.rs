@@ -79,11 +79,11 @@ impl Director {
                 Ok(())
             }
             Change::AddDestination(key, spec) => self.add_destination(control, key, spec),
-            Change::EditDestination(key, spec) => self.edit_destination(key, spec),
+            Change::EditDestination(key, spec) => self.edit_destination(key, spec, now),
             Change::SetWeight(key, addr, weight) => {
                 let service = self.service(key)?;
                 let destination = service.find(addr).ok_or(ApplyError::NoSuchDestination(key, addr))?;
-                self.edit_destination(key, DestinationSpec { weight, ..destination.spec() })
+                self.edit_destination(key, DestinationSpec { weight, ..destination.spec() }, now)
             }
             Change::RemoveDestination(key, addr) => {
                 let service = self.service(key)?;
@@ -309,13 +309,18 @@ impl Director {
         self.tables.snapshot.load().options.compat_ipvs
     }
 
-    fn edit_destination(&self, key: ServiceKey, spec: DestinationSpec) -> Result<(), ApplyError> {
+    fn edit_destination(
+        &self,
+        key: ServiceKey,
+        spec: DestinationSpec,
+        now: Instant,
+    ) -> Result<(), ApplyError> {
         let service = self.service(key)?;
         check_destination(&service, &spec)?;
         let destination = service.find(spec.addr).ok_or(ApplyError::NoSuchDestination(key, spec.addr))?;
         let (before, weight) = (destination.forwarding(), destination.weight());
         destination.edit(spec, self.compat_ipvs());
-        self.tables.reals.edited(key, &destination, before);
+        self.tables.reals.edited(key, &destination, before, now);
         service.refresh();
         // Flows go on as they are, whatever weight and thresholds say; a datagram to one that drains comes here.
         if destination.forwarding() != before || weight > 0 && destination.weight() == 0 {
@@ -327,7 +332,7 @@ impl Director {
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
         destination.set_available(false);
-        self.tables.reals.remove(&destination);
+        self.tables.reals.remove(service.key, &destination, now);
         self.tables.servers.remove(destination.addr);
         self.tables.withdraw_flows(Some(destination.id));
         service.remove(&destination);

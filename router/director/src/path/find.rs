@@ -14,7 +14,7 @@ use std::sync::MutexGuard;
 use uvs_wire::{Packet, icmp, rewrite, sctp, tcp};
 
 use crate::base::frame::Frame;
-use crate::base::spec::{Protocol, Transit};
+use crate::base::spec::Protocol;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::choose::schedule::Placement;
 use crate::net::lane::Lane;
@@ -28,7 +28,7 @@ use crate::path::node::{refuse, to_host};
 use crate::path::related;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
 use crate::path::target::Target;
-use crate::path::transit::{is_back_to_host, may_pass};
+use crate::path::transit::{may_pass, servers_are_reached};
 use crate::scene::Scene;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::sctp::{SctpState, first_chunk};
@@ -258,7 +258,7 @@ fn transit<'a>(
         }
     } else if is_whole && is_icmp(packet) {
         let is_error = icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]);
-        if is_error && related::to_reply(scene, frame, packet).map_err(Verdict::Drop)? {
+        if is_error && related::to_reply(scene, frame, packet, hop).map_err(Verdict::Drop)? {
             return Ok(Found::Nothing);
         }
     }
@@ -278,7 +278,8 @@ fn reply<'a>(
     protocol: Protocol,
     hop: &Hop,
 ) -> Result<Option<Entry<'a>>, DropReason> {
-    if !scene.snapshot.services.balance(packet) {
+    // The kernel's hooks go with the last service. Otherwise what is left of connections is still theirs.
+    if scene.snapshot.options.compat_ipvs && !scene.snapshot.services.balance(packet) {
         return Ok(None);
     }
     let key = ReplyKey::of(packet);
@@ -293,8 +294,9 @@ fn reply<'a>(
     Ok(None)
 }
 
-/// A packet of no connection from where a translated destination answers: its client does not know that address. As in
-/// the kernel it is routed as it is under `compat`, and with `nat_icmp_send` the destination is told.
+/// A packet of no connection from where a translated destination answers, or has until lately: its client does not know
+/// that address. As in the kernel it is routed as it is under `compat`, and with `nat_icmp_send` the destination is
+/// told.
 #[inline(never)]
 fn unknown_reply(
     scene: &Scene<'_>,
@@ -306,9 +308,13 @@ fn unknown_reply(
 ) -> Result<(), DropReason> {
     let options = &scene.snapshot.options;
     let tables = scene.tables;
-    if options.compat_ipvs && !options.nat_icmp_send
-        || !tables.reals.has_nat(protocol, packet.src, packet.src_port)
-    {
+    let is_server = tables.reals.has_nat(protocol, packet.src, packet.src_port);
+    let may_answer = if options.compat_ipvs {
+        options.nat_icmp_send && is_server
+    } else {
+        is_server || tables.reals.answers_late(protocol, packet.src, packet.src_port, scene.now)
+    };
+    if !may_answer {
         return Ok(());
     }
     let (is_reset, begins) = match protocol {
@@ -323,13 +329,11 @@ fn unknown_reply(
             (chunk == Some(sctp::ABORT), chunk == Some(sctp::INIT))
         }
     };
-    if options.nat_icmp_send && !is_reset {
+    if options.nat_icmp_send && is_server && !is_reset {
         report(scene, lane, frame.bytes(), packet, Report::PortUnreachable);
         return Err(DropReason::NoConnection);
     }
-    // Whoever asks real servers directly, by a router of theirs, hears them directly.
-    let is_router = options.transit == Transit::Any || is_back_to_host(scene, hop);
-    if options.compat_ipvs || is_router {
+    if options.compat_ipvs || servers_are_reached(scene, hop) {
         return Ok(());
     }
     let talk = Talk::from_server(frame.bytes(), packet);

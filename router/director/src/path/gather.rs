@@ -3,7 +3,7 @@
 use uvs_wire::{Packet, icmp, rewrite};
 
 use crate::base::frame::Frame;
-use crate::base::spec::{Family, Protocol};
+use crate::base::spec::Protocol;
 use crate::base::time::Instant;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
@@ -13,8 +13,8 @@ use crate::scene::snapshot::Snapshot;
 use crate::scene::{Scene, Tables};
 
 /// A fragment. It waits for the others where the kernel with IPVS would gather them: for us, and on their way
-/// through while there are services (of IPv4, if of a protocol that IPVS knows). The whole packet stands in
-/// `frame` then; other fragments are left as they are.
+/// through while there are services (of IPv4, if of a protocol that IPVS knows), or answers of destinations that were
+/// removed may come. The whole packet stands in `frame` then; other fragments are left as they are.
 pub(crate) fn gather(
     scene: &Scene<'_>,
     lane: &mut Lane,
@@ -23,11 +23,11 @@ pub(crate) fn gather(
 ) -> Result<Packet, Verdict> {
     let snapshot = scene.snapshot;
     if !snapshot.network.is_local_seen_from(packet.dst, scene.port) {
-        let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
         let balanced = !packet.is_v4()
             || packet.protocol == icmp::PROTOCOL_V4
             || Protocol::from_number(packet.protocol).is_some();
-        if !balanced || !snapshot.services.iter().any(|service| service.key.family() == family) {
+        let late = || !snapshot.options.compat_ipvs && scene.tables.reals.has_removed();
+        if !balanced || !snapshot.services.balance(&packet) && !late() {
             return Ok(packet);
         }
         // In the kernel IPv4 fragments are gathered later than these are looked at.

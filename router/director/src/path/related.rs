@@ -11,19 +11,27 @@ use uvs_wire::icmp::{self, v4};
 use uvs_wire::{Packet, rewrite};
 
 use crate::base::frame::Frame;
-use crate::base::spec::Forwarding;
+use crate::base::spec::{Forwarding, Options, Protocol};
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
+use crate::net::network::Hop;
+use crate::net::talks::Talk;
 use crate::path::target::Target;
+use crate::path::transit::servers_are_reached;
 use crate::path::tunnel::{quoted_tunnel, relay_about_tunnel};
 use crate::path::{begin, local_in};
 use crate::scene::Scene;
 use crate::track::connection::{ReplyKey, RequestKey};
 
-/// Whether the kernel's IPVS follows errors of this type: of ICMP only these, of ICMPv6 all.
-fn is_followed(packet: &Packet, message: &[u8]) -> bool {
+/// Whether errors of this type are followed: all but redirects. The kernel's IPVS leaves problems of IPv4 headers as
+/// they are, too.
+fn is_followed(options: &Options, packet: &Packet, message: &[u8]) -> bool {
     packet.protocol != icmp::PROTOCOL_V4
-        || matches!(message[0], v4::DESTINATION_UNREACHABLE | v4::SOURCE_QUENCH | v4::TIME_EXCEEDED)
+        || match message[0] {
+            v4::DESTINATION_UNREACHABLE | v4::SOURCE_QUENCH | v4::TIME_EXCEEDED => true,
+            v4::PARAMETER_PROBLEM => !options.compat_ipvs,
+            _ => false,
+        }
 }
 
 /// An ICMP error to an address of ours: where it goes, quoting what went there.
@@ -52,7 +60,7 @@ fn about_connection(
     let start = usize::from(packet.header_len);
     let quoted = start + icmp::HEADER_LEN;
     let message = &frame.bytes()[start..];
-    if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
+    if message.len() < icmp::HEADER_LEN || !is_followed(&scene.snapshot.options, packet, message) {
         return Err(UNRELATED);
     }
     let mut inner = Packet::parse_quoted(&frame.bytes()[quoted..]).map_err(|_| UNRELATED)?;
@@ -84,6 +92,17 @@ fn about_connection(
     Ok(target)
 }
 
+/// Whether an error is about a request to where a destination answers by NAT, or has until lately, of no connection: its
+/// client does not know that address.
+fn names_server(scene: &Scene<'_>, quoted: usize, (frame, inner): (&Frame, &Packet), hop: &Hop) -> bool {
+    let (tables, now) = (scene.tables, scene.now);
+    let Some(protocol) = Protocol::from_number(inner.protocol) else { return false };
+    (tables.reals.has_nat(protocol, inner.dst, inner.dst_port)
+        || tables.reals.answers_late(protocol, inner.dst, inner.dst_port, now))
+        && !servers_are_reached(scene, hop)
+        && !tables.talks.knows(&Talk::to_server(&frame.bytes()[quoted..], inner), now)
+}
+
 /// An ICMP error to somebody else: if it is about a request that was translated, it says so in the client's words.
 /// Returns whether it is about a request of a connection.
 ///
@@ -93,14 +112,16 @@ pub(crate) fn to_reply(
     scene: &Scene<'_>,
     frame: &mut Frame,
     packet: &mut Packet,
+    hop: &Hop,
 ) -> Result<bool, DropReason> {
-    if !scene.snapshot.services.balance(packet) {
+    let options = &scene.snapshot.options;
+    if options.compat_ipvs && !scene.snapshot.services.balance(packet) {
         return Ok(false);
     }
     let start = usize::from(packet.header_len);
     let quoted = start + icmp::HEADER_LEN;
     let message = &frame.bytes()[start..];
-    if message.len() < icmp::HEADER_LEN || !is_followed(packet, message) {
+    if message.len() < icmp::HEADER_LEN || !is_followed(&scene.snapshot.options, packet, message) {
         return Ok(false);
     }
     let inner = Packet::parse_quoted(&frame.bytes()[quoted..]).ok();
@@ -111,11 +132,15 @@ pub(crate) fn to_reply(
         let Some(id) = shard.reply(&key) else {
             // About a request that was not translated: nothing to change, but it counts.
             let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
-            let is_known = direct.is_some();
-            if let Some(connection) = direct.filter(|connection| connection.no_output_expected()) {
-                connection.destination.count_out(shard.number(), u64::from(packet.total_len));
+            if let Some(connection) = direct {
+                if connection.no_output_expected() {
+                    connection.destination.count_out(shard.number(), u64::from(packet.total_len));
+                }
+                return Ok(true);
             }
-            return Ok(is_known);
+            drop(shard);
+            let names_server = !options.compat_ipvs && names_server(scene, quoted, (frame, &inner), hop);
+            return if names_server { Err(DropReason::UnknownAnswer) } else { Ok(false) };
         };
         let connection = shard.get(id);
         if !icmp::checksum_ok(frame.bytes(), packet) {

@@ -48,8 +48,13 @@ pub(crate) fn may_pass(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop)
     hop.addr != packet.dst && tables.servers.has(hop.addr)
 }
 
+/// Whether clients may ask real servers directly, by this director or by its host: then they hear them as they are.
+pub(crate) fn servers_are_reached(scene: &Scene<'_>, hop: &Hop) -> bool {
+    scene.snapshot.options.transit == Transit::Any || is_back_to_host(scene, hop)
+}
+
 /// Whether a packet goes back into the TUN device that it came from: the host's kernel is the router there.
-pub(crate) fn is_back_to_host(scene: &Scene<'_>, hop: &Hop) -> bool {
+fn is_back_to_host(scene: &Scene<'_>, hop: &Hop) -> bool {
     hop.port == scene.port && scene.snapshot.network.mac(hop.port).is_none()
 }
 
