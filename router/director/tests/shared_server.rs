@@ -121,3 +121,29 @@ fn datagrams_are_answered_by_the_newest_connection() {
         }
     }
 }
+
+/// An index holds 336 entries that share their replies.
+#[test]
+fn a_server_of_many_services_takes_a_client_that_asks_all_of_them_from_one_port() {
+    let bench = Bench::new();
+    let services = 100..500;
+    for port in services.clone() {
+        let key = ServiceKey::new(Protocol::Tcp, std::net::SocketAddr::new(VIP.into(), port));
+        bench.apply(Change::AddService(ServiceSpec::new(key, SchedulerSpec::named("wlc"))));
+        let spec = DestinationSpec::new(SERVER.parse().unwrap(), Forwarding::Nat);
+        bench.apply(Change::AddDestination(key, spec));
+    }
+    for port in services.clone() {
+        from_client(&bench, 4000, port, "S");
+        assert_eq!(from_server(&bench, 4000, "SA"), port, "the newest is answered");
+    }
+    let left = services_of(&bench);
+    assert_eq!(left, (500 - 336..500).collect::<Vec<_>>(), "those that came first have made room");
+    let listed: u32 =
+        bench.director.services().iter().flat_map(|s| &s.destinations).map(|d| d.active + d.inactive).sum();
+    assert_eq!(listed, 336, "and are counted no more");
+}
+
+fn services_of(bench: &Bench) -> Vec<u16> {
+    services(bench).into_iter().map(|(port, _)| port).collect()
+}

@@ -261,17 +261,36 @@ impl Table {
             removed(older);
         }
         connection.destination.attach(connection.counted);
-        match shard.insert(&hashes, connection) {
-            Ok(id) => {
-                self.open.fetch_add(usize::from(request.announced), Relaxed);
-                Ok(Inserted { shard, id, is_new: true })
-            }
-            Err(refused) => {
-                refused.release();
-                self.len.fetch_sub(1, Relaxed);
-                Err(Full)
-            }
-        }
+        let id = match shard.insert(&hashes, connection) {
+            Ok(id) => id,
+            Err(refused) => match self.insert_instead(&mut shard, &hashes, refused, &mut removed) {
+                Ok(id) => id,
+                Err(refused) => {
+                    refused.release();
+                    self.len.fetch_sub(1, Relaxed);
+                    return Err(Full);
+                }
+            },
+        };
+        self.open.fetch_add(usize::from(request.announced), Relaxed);
+        Ok(Inserted { shard, id, is_new: true })
+    }
+
+    /// Inserts an entry that found no room among those of its hash. As many of them as there can be share its replies,
+    /// which the newest gets, so the one that came first goes.
+    #[cold]
+    #[allow(clippy::result_large_err, reason = "the entry goes back to where it came from, and rarely")]
+    fn insert_instead(
+        &self,
+        shard: &mut Shard,
+        hashes: &Hashes,
+        refused: Connection,
+        removed: &mut impl FnMut(Connection),
+    ) -> Result<EntryId, Connection> {
+        let outdone = hashes.reply.and_then(|reply| shard.outdone(reply, &refused.reply_key()));
+        let Some(id) = outdone else { return Err(refused) };
+        removed(self.remove(shard, id));
+        shard.insert(hashes, refused)
     }
 
     /// Replies that an older connection shares with a new one (a destination of two services, a client that uses its

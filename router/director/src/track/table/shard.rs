@@ -67,6 +67,18 @@ impl Shard {
         self.replies.find(hash, |index| self.slab.get(index).reply_key() == *key).map(EntryId)
     }
 
+    /// Of the entries that would answer for the same replies the one that came first, which the others have outdone.
+    pub(super) fn outdone(&self, hash: u32, key: &ReplyKey) -> Option<EntryId> {
+        let mut first = None;
+        self.replies.find(hash, |index| {
+            if self.slab.get(index).reply_key() == *key {
+                first = Some(EntryId(index));
+            }
+            false
+        });
+        first
+    }
+
     /// Where the search for a hash begins in memory.
     #[inline]
     pub(crate) fn home(&self, hash: u32, is_reply: bool) -> &u64 {
