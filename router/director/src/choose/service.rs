@@ -360,10 +360,15 @@ impl Trash {
         self.services.get(&key)?.values().next().map(|(destination, _)| Arc::clone(&destination.shared))
     }
 
-    /// The service is gone: what is added to another of that name starts to count anew.
-    pub(crate) fn forget_counts(&self, key: ServiceKey) {
+    /// The service is gone: what is added to another of that name starts to count anew. In the kernel, which estimates
+    /// no destinations in its trash, that is from the last estimate before their removal on.
+    pub(crate) fn forget_counts(&self, key: ServiceKey, compat_ipvs: bool) {
         for (destination, _) in self.services.get(&key).into_iter().flat_map(HashMap::values) {
-            destination.stats.zero();
+            if compat_ipvs {
+                destination.stats.zero_at_estimate();
+            } else {
+                destination.stats.zero();
+            }
         }
     }
 

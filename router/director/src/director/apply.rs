@@ -250,7 +250,7 @@ impl Director {
         let scheduler = scheduler.expect("a service that is added has one made for it");
         let shared = match control.trash.shared(spec.key) {
             Some(shared) => {
-                control.trash.forget_counts(spec.key);
+                control.trash.forget_counts(spec.key, self.compat_ipvs());
                 shared.stats.zero();
                 shared
             }

@@ -182,6 +182,13 @@ impl Stats {
         members.estimator = Estimator::default();
     }
 
+    /// As the kernel sets to zero: from what the last step of the estimator has seen on.
+    pub(crate) fn zero_at_estimate(&self) {
+        let mut members = lock(&self.members);
+        members.zero = plus(members.zero, members.estimator.last);
+        members.estimator = Estimator::default();
+    }
+
     /// One step of the rate estimator, to be called every [`Estimator::PERIOD_SECS`].
     pub(crate) fn estimate(&self) {
         let mut members = lock(&self.members);
@@ -267,5 +274,22 @@ mod tests {
         assert_eq!(one.counters().bytes_in, 1);
         all.zero();
         assert_eq!(all.counters(), Counters::default());
+    }
+
+    #[test]
+    fn the_kernel_counts_from_its_last_estimate_on() {
+        let tally = Arc::new(Tally::new());
+        let stats = Stats::of(&tally);
+        tally.count_in_alone(1);
+        stats.zero_at_estimate();
+        assert_eq!(stats.counters().bytes_in, 1, "there was no estimate yet");
+        stats.estimate();
+        tally.count_in_alone(20);
+        stats.zero_at_estimate();
+        assert_eq!(stats.counters().bytes_in, 20);
+        stats.estimate();
+        stats.zero_at_estimate();
+        tally.count_in_alone(300);
+        assert_eq!(stats.counters().bytes_in, 300);
     }
 }
