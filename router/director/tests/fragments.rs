@@ -107,6 +107,24 @@ fn a_tunnel_takes_the_whole_packet_and_is_fragmented_outside() {
     }
 }
 
+/// In GUE the first fragment would not end at a multiple of 8 any more (the recording random_5199).
+#[test]
+fn what_cannot_be_cut_as_before_leaves_as_one_fragment_of_ipv6_under_compat() {
+    let gue = Forwarding::Tunnel(Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full });
+    for (options, want) in [(compat(), Some((208, 17))), (Options::default(), None)] {
+        let bench = lab(Limits::default(), options, 1500);
+        serve(&bench, false, gue, addresses(false)[3]);
+        let sent = send_all(&bench, CLIENT_SIDE, &cut(&request(false, 100, false), &[48, 48]));
+        let [(SERVER_SIDE, frame)] = &sent[..] else { panic!("one packet: {sent:?}") };
+        let ip = &frame[14..];
+        let packet = Packet::parse(ip).unwrap();
+        assert_eq!(packet.transport_sum(ip).finish(), 0, "the outer checksum");
+        let is_fragment = packet.fragment_header != 0;
+        assert_eq!(is_fragment.then_some((ip.len(), ip[40])), want, "{}", options.compat_ipvs);
+        assert!(!packet.more_fragments && packet.fragment_offset == 0);
+    }
+}
+
 #[test]
 fn do_not_fragment_is_handed_on() {
     let bench = lab(Limits::default(), Options::default(), 1500);

@@ -191,7 +191,8 @@ pub fn split_v6(
 }
 
 /// Cuts an IPv6 packet that came in as fragments into the same ones again: pieces of `lengths` bytes of data. Where
-/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v6`] does.
+/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v6`] does. One length, that of all
+/// data, makes one fragment that is the whole packet (RFC 6946).
 ///
 /// # Errors
 /// As for [`split_v6`].
@@ -211,7 +212,8 @@ pub fn refragment_v6(
     let (next_header_at, header_len) = unfragmentable(ip);
     let data = &ip[header_len..];
     let start = header_len + ipv6::FRAGMENT_HEADER_LEN;
-    let as_before = can_cut(lengths, data.len(), mtu.saturating_sub(start));
+    let one = matches!(lengths, [one] if usize::from(*one) == data.len()) && start + data.len() <= mtu;
+    let as_before = one || can_cut(lengths, data.len(), mtu.saturating_sub(start));
     if ip.len() <= mtu && !as_before {
         each(ip);
         return Ok(1);

@@ -73,6 +73,19 @@ pub(crate) struct Fragments {
     pub(crate) dont_fragment: bool,
 }
 
+impl Fragments {
+    /// As the kernel does with IPv6: where the first would not end at a multiple of 8 any more, what fits leaves as one
+    /// fragment that is the whole packet (RFC 6946).
+    pub(crate) fn join_uneven(&mut self) {
+        let sum = self.lengths.iter().map(|&length| u32::from(length)).sum::<u32>();
+        if let ([first, _, ..], Ok(sum)) = (&self.lengths[..], u16::try_from(sum))
+            && !first.is_multiple_of(8)
+        {
+            self.lengths = vec![sum];
+        }
+    }
+}
+
 /// One frame, or a GSO packet of segments, in a buffer that is used again and again.
 ///
 /// The bytes are an Ethernet frame on a TAP device and an IP packet on a TUN device.

@@ -141,6 +141,8 @@ fn output_fragments(
     } else {
         // What is too big and not ours was refused before: this came in as fragments, or is a tunnel packet.
         let id = scene.tables.next_ip_id.fetch_add(1, Relaxed);
+        // A fragment that is the whole packet is no use to anybody; the kernel makes it.
+        let lengths = if scene.snapshot.options.compat_ipvs || lengths.len() > 1 { lengths } else { &[] };
         fragment::refragment_v6(frame.bytes(), mtu, lengths, id, &mut buffer, each)
     };
     if cut.is_err() {

@@ -231,6 +231,9 @@ fn encapsulate_one(
             if let Some(first) = fragments.lengths.first_mut() {
                 *first = first.saturating_add(u16::try_from(grown).unwrap_or(u16::MAX));
             }
+            if scene.snapshot.options.compat_ipvs && !way.dst.is_v4() {
+                fragments.join_uneven();
+            }
         }
         other => *other = None,
     }

@@ -117,6 +117,9 @@ pub fn cut(ip: &[u8], lengths: &[u16]) -> Vec<Vec<u8>> {
     let header = if ip[0] >> 4 == 4 { 20 } else { 40 };
     let rest = ip.len() - header - lengths.iter().map(|&length| usize::from(length)).sum::<usize>();
     let lengths = [lengths, &[u16::try_from(rest).unwrap()]].concat();
+    if lengths.len() == 1 {
+        return vec![ip.to_vec()];
+    }
     let (mut list, mut buffer) = (Vec::new(), vec![0; 70_000]);
     let each = |bytes: &[u8]| list.push(bytes.to_vec());
     if header == 20 {
