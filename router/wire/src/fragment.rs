@@ -191,8 +191,8 @@ pub fn split_v6(
 }
 
 /// Cuts an IPv6 packet that came in as fragments into the same ones again: pieces of `lengths` bytes of data. Where
-/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v6`] does. One length, that of all
-/// data, makes one fragment that is the whole packet (RFC 6946).
+/// these are not the packet's, or one of them does not fit, pieces are cut as [`split_v6`] does. One length, that of
+/// all data, makes one fragment that is the whole packet (RFC 6946).
 ///
 /// # Errors
 /// As for [`split_v6`].

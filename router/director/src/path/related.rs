@@ -92,8 +92,8 @@ fn about_connection(
     Ok(target)
 }
 
-/// Whether an error is about a request to where a destination answers by NAT, or has until lately, of no connection: its
-/// client does not know that address.
+/// Whether an error is about a request of no connection, to where a destination answers by NAT or has until lately:
+/// its client does not know that address.
 fn names_server(scene: &Scene<'_>, quoted: usize, (frame, inner): (&Frame, &Packet), hop: &Hop) -> bool {
     let (tables, now) = (scene.tables, scene.now);
     let Some(protocol) = Protocol::from_number(inner.protocol) else { return false };
