@@ -88,6 +88,20 @@ fn frames_wait_for_an_address_within_bounds_and_leave_in_order() {
     assert_eq!(read(&sent[0].1).macs, (RS1_MAC, R0_MAC));
 }
 
+/// A reset in the client's name for a server whose MAC address does not come: the client has sent nothing.
+#[test]
+fn nobody_is_told_of_what_the_director_made_itself() {
+    let mut bench = Bench::bare(Limits::default());
+    bench.apply(Change::SetNeighbor { port: CLIENT_SIDE, addr: CLIENT.into(), mac: MacAddr(CLIENT_MAC) });
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:80"]);
+    let unknown = tcp((RS1, 80), (CLIENT, 4000), "A", b"");
+    let asked = bench.refused(SERVER_SIDE, &unknown, DropReason::UnknownAnswer);
+    assert_eq!(asked.len(), 1, "the reset waits for the server's MAC address");
+    let sent = bench.advance(Duration::from_secs(5));
+    assert!(sent.iter().all(|(port, _)| *port == SERVER_SIDE), "{sent:?}");
+    assert_eq!(bench.dropped(DropReason::Unreachable), 1);
+}
+
 #[test]
 fn a_neighbour_that_never_answers_is_reported_to_the_client_in_its_own_words() {
     let mut bench = Bench::bare(Limits::default());

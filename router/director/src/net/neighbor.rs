@@ -56,6 +56,8 @@ pub(crate) struct Waiting {
     pub(crate) frame: Frame,
     /// Of a translated request: the address and port it had asked for.
     pub(crate) asked_for: Option<(Address, u16)>,
+    /// Whether the director made it: then nobody is told.
+    pub(crate) own: bool,
 }
 
 impl Waiting {

@@ -6,7 +6,7 @@ use crate::base::frame::Frame;
 use crate::base::verdict::Verdict;
 use crate::net::lane::Lane;
 use crate::path::heading::Heading;
-use crate::path::output::output;
+use crate::path::output::{Sender, output};
 use crate::path::placing::place_flow;
 use crate::scene::Scene;
 use crate::track::connection::RequestKey;
@@ -20,7 +20,8 @@ pub(crate) fn emit(
     packet: &Packet,
     heading: &Heading,
 ) -> Verdict {
-    let verdict = output(scene, lane, frame, &heading.hop, heading.asked_for.as_ref());
+    let sender = heading.asked_for.as_ref().map_or(Sender::Source, Sender::Translated);
+    let verdict = output(scene, lane, frame, &heading.hop, sender);
     if heading.target.uncached
         && let Verdict::Transmit(_) = verdict
     {

@@ -9,7 +9,7 @@ use crate::net::lane::Lane;
 use crate::path::icmp::is_icmp;
 use crate::path::ip_options::{self, Echo};
 use crate::path::local_in;
-use crate::path::output::{originate, output};
+use crate::path::output::{Sender, originate, output};
 use crate::path::report::{Report, report};
 use crate::path::target::Target;
 use crate::scene::Scene;
@@ -48,7 +48,7 @@ pub(crate) fn icmp_to_us(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, 
     let Some(hop) = scene.snapshot.network.route_back(packet.src, scene.port) else {
         return Verdict::Drop(DropReason::NoRoute);
     };
-    output(scene, lane, frame, &hop, None)
+    output(scene, lane, frame, &hop, Sender::Director)
 }
 
 /// A request whose destination is an address of the director's own. No server listens here, so it is refused, and its

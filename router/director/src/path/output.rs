@@ -16,28 +16,43 @@ use crate::scene::Scene;
 /// Fragments of IPv6 are not made smaller than this.
 const SMALLEST_MTU_V6: u32 = 1280;
 
-/// Hands an IP packet to its next hop, in fragments where it does not fit. `asked_for`: what a translated
-/// request had asked for.
+/// Who hears of it when a packet waits for a neighbour in vain.
+#[derive(Clone, Copy)]
+pub(crate) enum Sender<'a> {
+    /// Whom its source address names.
+    Source,
+    /// The source of a translated request, which had asked for this address and port.
+    Translated(&'a (Address, u16)),
+    /// Nobody: the director made the packet, maybe in the name of somebody else (a reset for the client).
+    Director,
+}
+
+/// Hands an IP packet to its next hop, in fragments where it does not fit.
 #[inline(always)]
 pub(crate) fn output(
     scene: &Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<&(Address, u16)>,
+    sender: Sender<'_>,
 ) -> Verdict {
     if frame.offload.gso_type == 0 {
         if leaves_in_fragments(frame, hop) {
-            return output_fragments(scene, lane, frame, hop, asked_for);
+            return output_fragments(scene, lane, frame, hop, sender);
         }
     } else if frame.len() > hop.mtu as usize && !fits_cut(frame, hop) {
-        return output_cut(scene, lane, frame, hop, asked_for);
+        return output_cut(scene, lane, frame, hop, sender);
     }
     let Some(own) = scene.snapshot.network.mac(hop.port) else { return Verdict::Transmit(hop.port) };
     let wait = || {
         let mut copy = Frame::from_bytes(frame.bytes());
         copy.offload = frame.offload;
-        Some(Waiting { frame: copy, asked_for: asked_for.copied() })
+        let (asked_for, own) = match sender {
+            Sender::Source => (None, false),
+            Sender::Translated(asked_for) => (Some(*asked_for), false),
+            Sender::Director => (None, true),
+        };
+        Some(Waiting { frame: copy, asked_for, own })
     };
     let (network, to) = (&scene.snapshot.network, (hop.port, hop.addr));
     match scene.tables.neighbors.resolve(network, to, hop.essential, scene.now, lane, wait) {
@@ -61,9 +76,9 @@ fn output_other(
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<&(Address, u16)>,
+    sender: Sender<'_>,
 ) -> Verdict {
-    output(scene, lane, frame, hop, asked_for)
+    output(scene, lane, frame, hop, sender)
 }
 
 /// Counts frames that waited for a neighbour and had to make room.
@@ -80,14 +95,14 @@ fn output_cut(
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<&(Address, u16)>,
+    sender: Sender<'_>,
 ) -> Verdict {
     // One datagram, to be cut by IP.
     if frame.offload.gso_type & !vnet::GSO_ECN == vnet::GSO_UDP {
         frame.offload.gso_type = vnet::GSO_NONE;
-        return output_other(scene, lane, frame, hop, asked_for);
+        return output_other(scene, lane, frame, hop, sender);
     }
-    output_each(lane, frame, |lane, packet| output_other(scene, lane, packet, hop, asked_for))
+    output_each(lane, frame, |lane, packet| output_other(scene, lane, packet, hop, sender))
 }
 
 /// Cuts a GSO packet, and sends what it makes as `each` says. The first that is dropped ends it.
@@ -110,7 +125,7 @@ pub(crate) fn output_each(
 
 /// Sends a packet of the director's own.
 pub(crate) fn originate(scene: &Scene<'_>, lane: &mut Lane, mut frame: Frame, hop: &Hop) {
-    let verdict = output_other(scene, lane, &mut frame, hop, None);
+    let verdict = output_other(scene, lane, &mut frame, hop, Sender::Director);
     // Nobody waits for it, and why it cannot leave is counted for the packet that it answers.
     let _ = lane.follow(verdict, frame);
 }
@@ -121,7 +136,7 @@ fn output_fragments(
     lane: &mut Lane,
     frame: &mut Frame,
     hop: &Hop,
-    asked_for: Option<&(Address, u16)>,
+    sender: Sender<'_>,
 ) -> Verdict {
     let Ok(packet) = Packet::parse(frame.bytes()) else { return Verdict::Drop(DropReason::Malformed) };
     frame.complete_checksum();
@@ -149,7 +164,7 @@ fn output_fragments(
         return Verdict::Drop(DropReason::FragmentationNeeded);
     }
     for mut fragment in fragments {
-        let verdict = output_other(scene, lane, &mut fragment, hop, asked_for);
+        let verdict = output_other(scene, lane, &mut fragment, hop, sender);
         if let Err(reason) = lane.follow(verdict, fragment) {
             return Verdict::Drop(reason);
         }

@@ -23,7 +23,7 @@ use crate::base::spec::{Forwarding, Tunnel, TunnelChecksum};
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
-use crate::path::output::{output, output_each, wire_len};
+use crate::path::output::{Sender, output, output_each, wire_len};
 use crate::path::report::{Report, check_mtu, count_report, report_quoted};
 use crate::scene::Scene;
 use crate::track::connection::RequestKey;
@@ -198,7 +198,7 @@ fn encapsulate_each(scene: &Scene<'_>, lane: &mut Lane, frame: &Frame, way: &Way
             return Verdict::Drop(DropReason::Malformed);
         };
         match encapsulate_one(scene, segment, &packet, way, None) {
-            Ok(()) => output(scene, lane, segment, way.hop, None),
+            Ok(()) => output(scene, lane, segment, way.hop, Sender::Source),
             Err(verdict) => verdict,
         }
     })

@@ -12,7 +12,10 @@ use crate::scene::Scene;
 
 /// A frame waited for a neighbour in vain: its sender hears of it, in the words of what it sent.
 pub(crate) fn report_unreachable(scene: &Scene<'_>, lane: &mut Lane, waiting: Waiting) {
-    let Waiting { mut frame, asked_for } = waiting;
+    let Waiting { mut frame, asked_for, own } = waiting;
+    if own {
+        return;
+    }
     let Ok(mut packet) = Packet::parse(frame.bytes()) else { return };
     if let Some((addr, port)) = asked_for {
         translate::back(&mut frame, &mut packet, addr, port);
