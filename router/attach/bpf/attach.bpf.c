@@ -14,9 +14,9 @@
  * needs of those to everybody (ARP, neighbour discovery, MLD) is copied. Frames with a VLAN tag belong to the host: a
  * director in a VLAN is attached to the host's device of that VLAN, on which they have none.
  *
- * What goes to the director may be in the flow cache (flows.h); it changes no other frame, so segmentation offload and
- * partial checksums pass through. What it does not take goes on to the
- * programs behind it (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), and to the host after the last.
+ * What goes to the director may be in the flow cache (flows.h); it changes no other frame, so segmentation offload
+ * and partial checksums pass through. What it does not take goes on to the programs behind it (TC_ACT_UNSPEC, which
+ * tcx calls TCX_NEXT), and to the host after the last.
  */
 #include "headers.h"
 
@@ -50,7 +50,7 @@ struct ethernet {
 };
 
 #include "flows.h"
-#include "fly.h"
+#include "forward.h"
 
 static __always_inline int same(const struct mac *a, const struct mac *b)
 {
@@ -85,8 +85,9 @@ static __always_inline int read_header(const struct __sk_buff *skb, struct ether
 }
 
 /*
- * Whether the director has a use for a frame to a group: ARP, and what IPv6 hosts tell one another on a link (neighbour
- * discovery, and MLD behind its hop-by-hop header). Of all else that is sent to groups it would only count the drops.
+ * Whether the director has a use for a frame to a group: ARP, and what IPv6 hosts tell one another on a link
+ * (neighbour discovery, and MLD behind its hop-by-hop header). Of all else that is sent to groups it would only count
+ * the drops.
  */
 static __always_inline int concerns_director(struct __sk_buff *skb, __be16 type)
 {
@@ -114,10 +115,10 @@ static __always_inline int over_link(struct __sk_buff *skb, int from_wire)
 		__u32 tap = port->tap;
 
 		if (caching && from_wire && port->cached) {
-			int flown = fly(skb, header.type);
+			int verdict = forward(skb, header.type);
 
-			if (flown != MISS)
-				return flown;
+			if (verdict != MISS)
+				return verdict;
 		}
 		return bpf_redirect(tap, 0);
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The other end of IP tunnelling (LVS-TUN) on a real server: takes the outer header off IP-in-IP packets to an address of
- * this host (the RIP) with a packet to a VIP inside, in any combination of the two families, before the host's own stack
- * looks at them.
+ * The other end of IP tunnelling (LVS-TUN) on a real server: takes the outer header off IP-in-IP packets to an
+ * address of this host (the RIP) with a packet to a VIP inside, in any combination of the two families, before the
+ * host's own stack looks at them.
  *
  *   link --> [ Ethernet | outer IP to the RIP | IP to the VIP ] --> [ Ethernet | IP to the VIP ] --> the host's stack
  *
- * A GSO packet of segments stays one. All else goes on as it came (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), also what only looks
- * strange: fragments, options, a header that is wrong. `uvs realserver` has a raw socket behind the stack for it.
+ * A GSO packet of segments stays one. All else goes on as it came (TC_ACT_UNSPEC, which tcx calls TCX_NEXT), also
+ * what only looks strange: fragments, options, a header that is wrong. `uvs realserver` has a raw socket behind the
+ * stack for it.
  */
 #include "headers.h"
 
@@ -153,7 +154,7 @@ static __always_inline int outer_v6(struct __sk_buff *skb, struct tunnel *tunnel
 	return 1;
 }
 
-/* Whether the inner packet is whole and for a VIP. Its stack will check the rest, as of one that came without a tunnel. */
+/* Whether the inner packet is whole and for a VIP. Its stack will check the rest, as of one without a tunnel. */
 static __always_inline int inner_v4(struct __sk_buff *skb, const struct tunnel *tunnel, __u32 at, __u8 *ecn)
 {
 	struct ipv4 inner;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The flow cache: packets of flows that the director has decided about are rewritten and sent on here, and do not pass
- * through its TAP.
+ * The flow cache: packets of flows that the director has decided about are rewritten and sent on here, and do not
+ * pass through its TAP.
  *
- *   link_ingress --> fly --.--> in `flows4` or `flows6`, and all as it should be: rewritten, out over the link of its way
- *                          `--> anything else: MISS, to the director, as if there were no cache
+ *   link_ingress --> forward --.--> in `flows4` or `flows6`, and all as it should be: rewritten, out to its next hop
+ *                              `--> anything else: MISS, to the director, as if there were no cache
  *
- * The director alone decides. What is in the maps it has put there (../src/cache), and a flow holds only while the numbers in
- * it are those of its destination and its way: so both can be withdrawn at once, whatever flows name them. What the director has to
- * know, it is told through a ring: each packet that may move the state of a connection. If that cannot be told, the packet is a
- * miss.
+ * The director alone decides. What is in the maps it has put there (../src/cache), and a flow holds only while the
+ * numbers in it are those of its destination and its next hop: so both can be withdrawn at once, whatever flows name
+ * them. What the director has to know is reported through a ring: each packet that may move the state of a
+ * connection. If that cannot be, the packet is a miss.
  *
- * Order is kept. A flow of which packets are on their way through the director is shut: those that come meanwhile go there, too,
- * each with a number, its ticket, in a tag of 802.1ad (no frame to the director has a tag of its own). The director says in `gates`
- * which ticket has left it, and the flow opens at the next packet if that is the last one. A packet that goes to the director
- * for any other reason shuts its flow.
+ * Order is kept. A flow of which packets are on their way through the director is shut: those that come meanwhile go
+ * there, too, each with a number, its ticket, in a tag of 802.1ad (no frame to the director has a tag of its own).
+ * The director says in `gates` which ticket has left it, and the flow opens at the next packet if that is the last
+ * one. A packet that goes to the director for any other reason shuts its flow.
  */
 
 /* Not the result of any program. */
@@ -50,7 +50,7 @@ struct key6 {
 
 /* One direction of a connection. */
 struct flow {
-	__u32 way;		/* index in `ways` and, in the upper half, the generation that is meant */
+	__u32 next_hop;		/* index in `next_hops` and, in the upper half, the generation that is meant */
 	__u32 destination;	/* index in `destinations` and `tallies` */
 	__u32 generation;	/* of the destination */
 	__u32 seen;		/* tick of the last packet; written here */
@@ -71,7 +71,7 @@ enum mark {
 	PASSED = 16,		/* a packet has passed */
 };
 
-/* Where the packet does not need the address, it is the destination's all the same: for the director that comes next. */
+/* Where the packet does not need the address, it is the destination's all the same: for the next director. */
 struct flow4 {
 	struct flow flow;
 	__be32 addr;
@@ -83,7 +83,7 @@ struct flow6 {
 };
 
 /* How frames leave: for each next hop, and each end of a tunnel. */
-struct way {
+struct next_hop {
 	__u32 link;		/* interface index; 0: closed for now */
 	__u32 generation;	/* 16 bits */
 	__u32 mtu;		/* of the link, or the tunnel's path */
@@ -117,13 +117,13 @@ struct event {
 
 /* What is said of the cache as a whole. */
 struct census {
-	__u64 untold;		/* misses because the ring was full */
+	__u64 unreported;		/* misses because the ring was full */
 	__u64 dropped;		/* packets that the kernel did not let be rewritten */
 };
 
 /*
- * What the director has sent on of a flow that is shut: `gate`, the ticket of the last packet, and in how many frames that came;
- * WHOLE if it came in one.
+ * What the director has sent on of a flow that is shut: `gate`, the ticket of the last packet, and in how many frames
+ * that came; WHOLE if it came in one.
  */
 struct gate {
 	__u64 through;		/* gate << 32 | ticket << 16 | frames */
@@ -150,8 +150,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct way);
-} ways SEC(".maps");
+	__type(value, struct next_hop);
+} next_hops SEC(".maps");
 
 /* The generation of each destination. */
 struct {

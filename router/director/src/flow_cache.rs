@@ -49,11 +49,11 @@ pub enum Act {
 
 /// How they leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct NextHop {
     /// Through this interface.
     pub port: PortId,
     /// To this neighbour,
-    pub next_hop: Address,
+    pub addr: Address,
     /// whose address is this,
     pub to: MacAddr,
     /// from this one of ours.
@@ -64,13 +64,13 @@ pub struct Way {
 
 /// One direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leg {
+pub struct Direction {
     /// Of which packets.
     pub key: FlowKey,
     /// What becomes of them.
     pub act: Act,
     /// How they leave.
-    pub way: Way,
+    pub next_hop: NextHop,
     /// Earlier packets may be on their way through the director: the cache leaves it those that come until all before
     /// are through, as [`FlowCache::through`] tells it.
     pub waits: bool,
@@ -80,9 +80,9 @@ pub struct Leg {
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<'a> {
     /// From the client.
-    pub request: Leg,
+    pub request: Direction,
     /// To the client, where answers pass the director.
-    pub reply: Option<Leg>,
+    pub reply: Option<Direction>,
     /// The destination, by a number that no other one has.
     pub destination: u32,
     /// Its address.
@@ -178,9 +178,13 @@ pub trait FlowCache: Send + Sync {
     /// Brings all tallies up to date.
     fn count(&self);
 
-    /// Asks for the neighbour's address of some ways that are in use: `None` closes a way until another answer. `from`:
-    /// 0, or what the last call returned, which is where to go on; `None`: those were the last.
-    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize>;
+    /// Asks for the MAC addresses of some next hops that are in use: `None` closes one until another answer. `from`: 0,
+    /// or what the last call returned, which is where to go on; `None`: those were the last.
+    fn refresh_next_hops(
+        &self,
+        from: usize,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
+    ) -> Option<usize>;
 }
 
 /// A connection that a cache has kept from a director that has ended.

@@ -43,12 +43,12 @@ pub(crate) struct Flows {
     full_until: [AtomicU64; 2],
     /// Connections that are over, and since when.
     pub(crate) closing: Mutex<VecDeque<(Instant, RequestKey)>>,
-    /// Whoever holds it tends: where to go on.
+    /// Whoever holds it refreshes next hops: where to go on.
     pub(crate) tending: Mutex<usize>,
-    /// When there is more to tend; 0: at once.
+    /// When next hops are refreshed again; 0: at once.
     pub(crate) tend_at: AtomicU64,
     /// Version of the neighbour table when the last round began.
-    pub(crate) tended: AtomicU64,
+    pub(crate) refreshed: AtomicU64,
     /// Where in the table the next connection is looked for that may leave a full cache.
     pub(crate) hand: Mutex<Spot>,
     /// Connections that left it so.
@@ -64,7 +64,7 @@ impl Flows {
             closing: Mutex::default(),
             tending: Mutex::default(),
             tend_at: AtomicU64::new(0),
-            tended: AtomicU64::new(u64::MAX),
+            refreshed: AtomicU64::new(u64::MAX),
             hand: Mutex::default(),
             evicted: AtomicU64::new(0),
         }
@@ -101,7 +101,7 @@ impl Flows {
         self.evicted.load(Relaxed)
     }
 
-    /// There is more to tend.
+    /// There are more next hops to refresh.
     pub(crate) fn is_tending(&self) -> bool {
         self.tend_at.load(Relaxed) == 0
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use common::*;
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Progress, Way};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NextHop, NotPlaced, Progress};
 use uvs_director::spec::*;
 use uvs_director::{ApplyError, Instant};
 
@@ -35,7 +35,7 @@ impl FlowCache for Withdrawn {
         self.0.lock().unwrap().push(destination);
     }
     fn count(&self) {}
-    fn tend(&self, _: usize, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+    fn refresh_next_hops(&self, _: usize, _: &mut dyn FnMut(&NextHop) -> Option<MacAddr>) -> Option<usize> {
         None
     }
 }
@@ -113,7 +113,7 @@ fn a_destination_is_local_as_long_as_its_address_is_the_directors() {
             assert_eq!(local(&bench, "192.168.10.11:80"), want, "by addresses alone: {addresses_only}");
             assert!(!local(&bench, "192.168.10.12:80"));
             let withdrawn = std::mem::take(&mut *cache.0.lock().unwrap());
-            assert!(!withdrawn.is_empty(), "its flows went another way");
+            assert!(!withdrawn.is_empty(), "its flows went another next_hop");
         }
     }
 }

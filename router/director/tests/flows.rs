@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
 use uvs_director::flow_cache::{
-    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Progress, Way,
+    Act, Direction, Flow, FlowCache, FlowEvent, FlowKey, Method, NextHop, NotPlaced, Orphan, Passed, Progress,
 };
 use uvs_director::spec::*;
 use uvs_director::{DropReason, Duration, Frame, Instant, Outbox};
@@ -20,8 +20,8 @@ struct Fake(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// The legs of each connection, by the key of its request.
-    placed: HashMap<FlowKey, (Leg, Option<Leg>, bool)>,
+    /// The directions of each connection, by the key of its request.
+    placed: HashMap<FlowKey, (Direction, Option<Direction>, bool)>,
     /// How often something was placed.
     times: usize,
     events: Vec<FlowEvent>,
@@ -30,10 +30,10 @@ struct Inner {
     through: Vec<Passed>,
     progress: Progress,
     answer: Option<NotPlaced>,
-    tended: Vec<Option<MacAddr>>,
-    /// Where each call to tend began, and how many ways there are.
+    refreshed: Vec<Option<MacAddr>>,
+    /// Where each call to refresh began, and how many next hops there are.
     slices: Vec<usize>,
-    ways: usize,
+    next_hops: usize,
     /// Connections that have room, if that is bounded.
     room: Option<usize>,
 }
@@ -99,13 +99,18 @@ impl FlowCache for Fake {
 
     fn count(&self) {}
 
-    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
-        let ways: Vec<Way> = self.inner().placed.values().map(|(request, ..)| request.way).collect();
-        let answers = ways.iter().map(address_of).collect();
+    fn refresh_next_hops(
+        &self,
+        from: usize,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
+    ) -> Option<usize> {
+        let next_hops: Vec<NextHop> =
+            self.inner().placed.values().map(|(request, ..)| request.next_hop).collect();
+        let answers = next_hops.iter().map(address_of).collect();
         let inner = &mut *self.inner();
-        inner.tended = answers;
+        inner.refreshed = answers;
         inner.slices.push(from);
-        Some(from + 64).filter(|next| *next < inner.ways)
+        Some(from + 64).filter(|next| *next < inner.next_hops)
     }
 }
 
@@ -171,16 +176,16 @@ fn a_connection_is_placed_before_its_first_packet_leaves() {
         let (request, reply, is_embryonic) = inner.placed[&key(CLIENT_AT, SERVICE)];
         assert!(is_embryonic);
         assert_eq!(request.act, act);
-        let way = request.way;
+        let next_hop = request.next_hop;
         assert_eq!(
-            (way.port, way.to, way.from, way.mtu),
+            (next_hop.port, next_hop.to, next_hop.from, next_hop.mtu),
             (SERVER_SIDE, MacAddr(RS1_MAC), MacAddr(R0_MAC), 1500)
         );
         assert_eq!(reply.is_some(), answers);
         if let Some(reply) = reply {
             assert_eq!(reply.key, key((RS1, 8080), CLIENT_AT));
             assert_eq!(reply.act, Act::NewSource(VIP.into_addr(), 80));
-            assert_eq!((reply.way.port, reply.way.to), (CLIENT_SIDE, MacAddr(CLIENT_MAC)));
+            assert_eq!((reply.next_hop.port, reply.next_hop.to), (CLIENT_SIDE, MacAddr(CLIENT_MAC)));
         }
     }
 }
@@ -351,7 +356,7 @@ fn neighbours_of_ways_are_looked_after() {
     let moved = MacAddr([2, 0, 0, 0, 9, 9]);
     bench.apply(Change::SetNeighbor { port: SERVER_SIDE, addr: RS1.into(), mac: moved });
     bench.director.catch_up(bench.now, &mut Outbox::new());
-    assert_eq!(fake.inner().tended, [Some(moved)]);
+    assert_eq!(fake.inner().refreshed, [Some(moved)]);
 }
 
 #[test]
@@ -477,7 +482,7 @@ fn a_direction_of_which_packets_may_be_here_waits() {
 #[test]
 fn ways_are_tended_some_at_a_time_and_the_timer_goes_on_at_once() {
     let (mut bench, fake) = bench();
-    fake.inner().ways = 150;
+    fake.inner().next_hops = 150;
     bench.now = bench.now + Duration::from_secs(2);
     let mut out = Outbox::new();
     bench.director.catch_up(bench.now, &mut out);

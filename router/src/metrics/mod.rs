@@ -572,7 +572,9 @@ fn flow_cache(page: &mut Page, status: Option<&CacheStatus>, evicted: u64) {
         ("uvs_flow_cache_flows_max", "Flows of each IP version that have room in it.", |status| {
             status.flows_max as u64
         }),
-        ("uvs_flow_cache_next_hops", "Next hops that the flow cache sends to.", |status| status.ways as u64),
+        ("uvs_flow_cache_next_hops", "Next hops that the flow cache sends to.", |status| {
+            status.next_hops as u64
+        }),
     ];
     let counters: [Column<CacheStatus, u64>; 6] = [
         ("uvs_flow_cache_connections_total", "Connections placed in the flow cache.", |status| status.placed),
@@ -583,9 +585,9 @@ fn flow_cache(page: &mut Page, status: Option<&CacheStatus>, evicted: u64) {
         ),
         ("uvs_flow_cache_packets_total", "Packets forwarded by the flow cache.", |status| status.packets),
         (
-            "uvs_flow_cache_untold_total",
+            "uvs_flow_cache_unreported_total",
             "Packets that passed the director because it could not be told of them otherwise.",
-            |status| status.untold,
+            |status| status.unreported,
         ),
         (
             "uvs_flow_cache_dropped_total",

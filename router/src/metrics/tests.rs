@@ -90,11 +90,11 @@ fn busy() -> Snapshot {
         cache: Some(CacheStatus {
             flows: 2,
             flows_max: 8,
-            ways: 2,
+            next_hops: 2,
             placed: 5,
             refused: 1,
             packets: 7,
-            untold: 0,
+            unreported: 0,
             dropped: 3,
             failed: 4,
         }),

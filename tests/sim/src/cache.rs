@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_director::flow_cache::{
-    Act, Flow, FlowCache, FlowEvent, FlowKey, Leg, NotPlaced, Passed, Progress, Tally, Way,
+    Act, Direction, Flow, FlowCache, FlowEvent, FlowKey, NextHop, NotPlaced, Passed, Progress, Tally,
 };
 use uvs_director::spec::MacAddr;
 use uvs_director::view::Counters;
@@ -41,7 +41,7 @@ fn key_of(key: &FlowKey) -> Key {
 struct Placed {
     key: FlowKey,
     act: Act,
-    way: usize,
+    next_hop: usize,
     destination: u32,
     generation: (u64, u64),
     addr: Address,
@@ -57,8 +57,8 @@ struct Placed {
 
 /// A next hop.
 #[derive(Clone, Copy, Debug)]
-struct NextHop {
-    way: Way,
+struct Known {
+    next_hop: NextHop,
     tunnel: Option<(Address, Address)>,
     open: bool,
     seen: Instant,
@@ -93,7 +93,7 @@ pub(crate) struct Refusals {
 #[derive(Default)]
 struct Inner {
     flows: BTreeMap<Key, Placed>,
-    next_hops: Vec<NextHop>,
+    next_hops: Vec<Known>,
     /// Of each destination, and of all.
     generations: BTreeMap<u32, u64>,
     generation: u64,
@@ -189,14 +189,14 @@ impl Inner {
         flow.generation == self.generation_of(flow.destination)
     }
 
-    fn way(&mut self, leg: &Leg) -> usize {
-        let tunnel = match leg.act {
+    fn next_hop(&mut self, direction: &Direction) -> usize {
+        let tunnel = match direction.act {
             Act::Tunnel { source, destination } => Some((source, destination)),
             Act::NewDestination(..) | Act::NewSource(..) | Act::AsIs => None,
         };
-        let name = |way: &Way| (way.port, way.next_hop, way.from, way.mtu);
-        let next_hop = NextHop { way: leg.way, tunnel, open: true, seen: self.now };
-        let same = |it: &NextHop| name(&it.way) == name(&leg.way) && it.tunnel == tunnel;
+        let name = |next_hop: &NextHop| (next_hop.port, next_hop.addr, next_hop.from, next_hop.mtu);
+        let next_hop = Known { next_hop: direction.next_hop, tunnel, open: true, seen: self.now };
+        let same = |it: &Known| name(&it.next_hop) == name(&direction.next_hop) && it.tunnel == tunnel;
         match self.next_hops.iter().position(same) {
             Some(index) => {
                 self.next_hops[index] = next_hop;
@@ -211,8 +211,9 @@ impl Inner {
 
     fn place(&mut self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
         let room = if flow.is_embryonic { self.limit / 4 * 3 } else { self.limit };
-        let legs: Vec<&Leg> = std::iter::once(&flow.request).chain(flow.reply.as_ref()).collect();
-        let new = legs.iter().filter(|leg| !self.flows.contains_key(&key_of(&leg.key))).count();
+        let directions: Vec<&Direction> = std::iter::once(&flow.request).chain(flow.reply.as_ref()).collect();
+        let new =
+            directions.iter().filter(|direction| !self.flows.contains_key(&key_of(&direction.key))).count();
         if self.fault == Some(Fault::Elsewhere) {
             return Err(NotPlaced::Elsewhere);
         }
@@ -223,27 +224,27 @@ impl Inner {
             return Err(NotPlaced::Full);
         }
         self.tallies.entry(flow.destination).or_insert_with(|| (Arc::clone(flow.tally), Counters::default()));
-        for leg in legs {
+        for direction in directions {
             #[allow(clippy::cast_possible_truncation, reason = "any number that was not in use a moment ago")]
             let fresh = (self.placed as u16).wrapping_mul(0x1357);
             // Packets with tickets of the old entry may still be on their way.
-            let old = self.flows.get(&key_of(&leg.key));
+            let old = self.flows.get(&key_of(&direction.key));
             let ticket = old.map_or(fresh, |old| old.ticket.wrapping_add(0x8000));
             let placed = Placed {
-                key: leg.key,
-                act: leg.act,
-                way: self.way(leg),
+                key: direction.key,
+                act: direction.act,
+                next_hop: self.next_hop(direction),
                 destination: flow.destination,
                 generation: self.generation_of(flow.destination),
                 addr: flow.addr,
                 seen: self.now,
                 watched: true,
                 passed: false,
-                shut: leg.waits,
+                shut: direction.waits,
                 ticket,
                 shut_at: self.now,
             };
-            self.flows.insert(key_of(&leg.key), placed);
+            self.flows.insert(key_of(&direction.key), placed);
         }
         Ok(())
     }
@@ -280,7 +281,7 @@ impl Inner {
             destination: (packet.dst, packet.dst_port),
         };
         let flow = *self.flows.get(&key_of(&key))?;
-        let hop = self.next_hops[flow.way];
+        let hop = self.next_hops[flow.next_hop];
         let outer = match flow.act {
             Act::Tunnel { source, .. } if source.is_v4() => ipv4::HEADER_LEN,
             Act::Tunnel { .. } => ipv6::HEADER_LEN,
@@ -293,7 +294,7 @@ impl Inner {
             && usize::from(packet.header_len) == plain
             && !packet.is_fragment()
             && hop.open
-            && packet.total_len as usize + outer <= hop.way.mtu as usize
+            && packet.total_len as usize + outer <= hop.next_hop.mtu as usize
             && (flags & tcp::SYN == 0 || is_reply && flags & tcp::ACK != 0);
         let told = flow.watched || flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0;
         let opens = self.gates.get(&key_of(&key)) == Some(&(flow.ticket, 1))
@@ -312,7 +313,7 @@ impl Inner {
             entry.watched = false;
         }
         (entry.seen, entry.shut, entry.passed) = (now, false, true);
-        self.next_hops[flow.way].seen = now;
+        self.next_hops[flow.next_hop].seen = now;
         self.passed += 1;
         if let Some((_, counters)) = self.tallies.get_mut(&flow.destination) {
             let bytes = u64::from(packet.total_len);
@@ -342,8 +343,8 @@ impl Inner {
             4 => ethernet::ETHERTYPE_IPV4,
             _ => ethernet::ETHERTYPE_IPV6,
         };
-        ethernet::write(frame, hop.way.to.0, hop.way.from.0, ether_type);
-        Some(hop.way.port)
+        ethernet::write(frame, hop.next_hop.to.0, hop.next_hop.from.0, ether_type);
+        Some(hop.next_hop.port)
     }
 }
 
@@ -433,7 +434,11 @@ impl FlowCache for Cache {
         bring_tallies(&mut self.inner());
     }
 
-    fn tend(&self, _: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+    fn refresh_next_hops(
+        &self,
+        _: usize,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
+    ) -> Option<usize> {
         let (next_hops, now) = {
             let inner = self.inner();
             (inner.next_hops.clone(), inner.now)
@@ -442,10 +447,10 @@ impl FlowCache for Cache {
             if hop.open && now.since(hop.seen).as_nanos() > u128::from(QUIET) {
                 continue;
             }
-            let answer = address_of(&hop.way);
+            let answer = address_of(&hop.next_hop);
             let known = &mut self.inner().next_hops[index];
             known.open = answer.is_some();
-            known.way.to = answer.unwrap_or(hop.way.to);
+            known.next_hop.to = answer.unwrap_or(hop.next_hop.to);
         }
         None
     }

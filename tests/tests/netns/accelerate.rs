@@ -192,7 +192,7 @@ fn maps() -> usize {
     aya::maps::loaded_maps()
         .filter_map(Result::ok)
         .filter(|map| {
-            ["flows4", "flows6", "ways", "tallies"].contains(&map.name_as_str().unwrap_or_default())
+            ["flows4", "flows6", "next_hops", "tallies"].contains(&map.name_as_str().unwrap_or_default())
         })
         .count()
 }

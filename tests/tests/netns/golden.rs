@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use uvs_attach::{Attachments, Cache, CachePlan, Pair};
 use uvs_device::{Device, DeviceSpec, Kind, Poller, StopHandle};
-use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Progress, Way};
+use uvs_director::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NextHop, NotPlaced, Progress};
 use uvs_director::spec::MacAddr;
 use uvs_director::{Frame, Instant, PortId};
 use uvs_lab::Host;
@@ -93,8 +93,12 @@ impl FlowCache for Timeless {
         self.inner.count();
     }
 
-    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
-        self.inner.tend(from, address_of)
+    fn refresh_next_hops(
+        &self,
+        from: usize,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
+    ) -> Option<usize> {
+        self.inner.refresh_next_hops(from, address_of)
     }
 }
 

@@ -15,8 +15,8 @@ pub(super) enum Key {
 /// `struct flow4`, `struct flow6`.
 pub(super) type Value4 = [u8; 40];
 pub(super) type Value6 = [u8; 52];
-/// `struct way`.
-pub(super) type WayBytes = [u8; 64];
+/// `struct next_hop`.
+pub(super) type NextHopBytes = [u8; 64];
 /// `struct tally`.
 pub(super) type TallyBytes = [u8; 32];
 /// `struct census`.
@@ -93,7 +93,7 @@ pub(super) fn key(of: &FlowKey) -> Key {
 /// What a flow's entry says beside the address.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
-    pub(super) way: u32,
+    pub(super) next_hop: u32,
     pub(super) destination: u32,
     pub(super) generation: u32,
     /// Tick of the last packet: now.
@@ -150,7 +150,7 @@ impl Entry {
             Act::Tunnel { destination, .. } => (if destination.is_v4() { IN_IPV4 } else { IN_IPV6 }, 0),
         };
         Writer::new()
-            .word(self.way)
+            .word(self.next_hop)
             .word(self.destination)
             .word(self.generation)
             .word(self.seen)
@@ -262,8 +262,8 @@ pub(super) fn flow_key(key: &[u8]) -> FlowKey {
     }
 }
 
-/// One way; `link` is 0 for one that is closed.
-pub(super) struct WayEntry {
+/// One next hop; `link` is 0 for one that is closed.
+pub(super) struct NextHopEntry {
     pub(super) link: u32,
     pub(super) generation: u16,
     pub(super) mtu: u32,
@@ -274,8 +274,8 @@ pub(super) struct WayEntry {
     pub(super) to_peer: bool,
 }
 
-impl WayEntry {
-    pub(super) fn bytes(&self) -> WayBytes {
+impl NextHopEntry {
+    pub(super) fn bytes(&self) -> NextHopBytes {
         let head = Writer::new()
             .word(self.link)
             .word(self.generation.into())
@@ -351,7 +351,7 @@ mod tests {
         let want = [&[10, 0, 0, 2, 10, 0, 0, 100, 0x12, 0x34, 0, 80][..], &6_u32.to_ne_bytes()].concat();
         assert_eq!(key(&of), Key::V4(want.try_into().unwrap()));
         let entry = Entry {
-            way: 0x0007_0003,
+            next_hop: 0x0007_0003,
             destination: 5,
             generation: 6,
             seen: 7,

@@ -3,14 +3,14 @@
 //! ```text
 //!   flows4, flows6   key of a packet > what becomes of it: numbers of its next hop and its destination, and their
 //!                    generations
-//!   ways             next hops; closed while nobody knows their address, or the link has gone
+//!   next_hops        where frames go; closed while nobody knows their address, or the link has gone
 //!   destinations     generations: a new one withdraws all flows of a destination at once
 //!   events           packets that move states, in order
 //! ```
 
 mod destinations;
 mod layout;
-mod ways;
+mod next_hops;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -25,7 +25,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use uvs_director::flow_cache::{
-    Flow, FlowCache, FlowEvent, FlowKey, Leg, Method, NotPlaced, Orphan, Passed, Progress, Way,
+    Direction, Flow, FlowCache, FlowEvent, FlowKey, Method, NextHop, NotPlaced, Orphan, Passed, Progress,
 };
 use uvs_director::spec::MacAddr;
 use uvs_director::{Instant, PortId};
@@ -33,11 +33,11 @@ use uvs_wire::Address;
 
 use destinations::Destinations;
 use layout::{CensusBytes, Entry, Event, Found, Key, Value4, Value6};
-pub(crate) use ways::Link;
-use ways::Ways;
+pub(crate) use next_hops::Link;
+use next_hops::NextHops;
 
 /// Next hops and ends of tunnels.
-const WAYS: u32 = 4096;
+const NEXT_HOPS: u32 = 4096;
 /// Destinations that have flows.
 const DESTINATIONS: u32 = 4096;
 /// Of `bpf(2)`: the key must not be there.
@@ -64,11 +64,11 @@ impl CachePlan {
 
     /// The sizes of the maps, as the loader is told.
     pub(crate) fn sizes(&self) -> [(&'static str, u32); 7] {
-        let legs = self.connections.saturating_mul(2).max(1);
+        let directions = self.connections.saturating_mul(2).max(1);
         [
-            ("flows4", legs),
-            ("flows6", legs),
-            ("ways", WAYS),
+            ("flows4", directions),
+            ("flows6", directions),
+            ("next_hops", NEXT_HOPS),
             ("destinations", DESTINATIONS),
             ("tallies", DESTINATIONS),
             ("gates", layout::GATES),
@@ -98,7 +98,7 @@ pub struct CacheStatus {
     /// How many it holds at most, of each IP version.
     pub flows_max: usize,
     /// Next hops it sends to.
-    pub ways: usize,
+    pub next_hops: usize,
     /// Connections that were placed.
     pub placed: u64,
     /// Those for which there was no room.
@@ -106,7 +106,7 @@ pub struct CacheStatus {
     /// Packets that passed in the kernel.
     pub packets: u64,
     /// Packets that came to the director because it could not be told of them in time.
-    pub untold: u64,
+    pub unreported: u64,
     /// Packets of flows that the programs dropped: the kernel did not let them be rewritten.
     pub dropped: u64,
     /// Operations on the maps that the kernel refused, or for which there was no room among next hops or destinations.
@@ -195,7 +195,7 @@ pub struct Cache {
     flows4: Flows<[u8; 16], Value4>,
     flows6: Flows<[u8; 40], Value6>,
     flows_max: usize,
-    ways: Mutex<Ways>,
+    next_hops: Mutex<NextHops>,
     destinations: Mutex<Destinations>,
     gates: Mutex<Array<MapData, u64>>,
     /// Which gate is a flow's.
@@ -218,7 +218,7 @@ impl Cache {
             flows4: Flows::new(take("flows4"))?,
             flows6: Flows::new(take("flows6"))?,
             flows_max,
-            ways: Mutex::new(Ways::new(take("ways").try_into()?)),
+            next_hops: Mutex::new(NextHops::new(take("next_hops").try_into()?)),
             destinations: Mutex::new(Destinations::new(
                 take("destinations").try_into()?,
                 take("tallies").try_into()?,
@@ -243,32 +243,32 @@ impl Cache {
 
     /// An interface of the director is attached to that link, or to none. True: that was otherwise before.
     pub(crate) fn set_link(&self, port: PortId, link: Option<Link>) -> bool {
-        lock(&self.ways).set_link(port, link, self.tick())
+        lock(&self.next_hops).set_link(port, link, self.tick())
     }
 
     fn insert(
         &self,
-        leg: &Leg,
+        direction: &Direction,
         addr: Address,
-        way: u32,
+        next_hop: u32,
         (destination, generation): (u32, u32),
     ) -> Result<(), NotPlaced> {
         #[allow(clippy::cast_possible_truncation, reason = "any number that was not in use a moment ago")]
         let ticket = (self.placed.load(Relaxed) as u16).wrapping_mul(0x1357);
         let entry = Entry {
-            way,
+            next_hop,
             destination,
             generation,
             seen: self.tick(),
-            is_shut: leg.waits,
-            gate: self.gate(&leg.key),
+            is_shut: direction.waits,
+            gate: self.gate(&direction.key),
             ticket,
-            act: leg.act,
+            act: direction.act,
             addr,
         };
         // Packets with tickets of the old entry may still be on their way.
         let anew = |old: &[u8]| Entry { ticket: layout::ticket(old).wrapping_add(0x8000), ..entry };
-        match layout::key(&leg.key) {
+        match layout::key(&direction.key) {
             Key::V4(key) => self.flows4.insert(&key, &entry.value4(), |old| anew(old).value4()),
             Key::V6(key) => self.flows6.insert(&key, &entry.value6(), |old| anew(old).value6()),
         }
@@ -295,18 +295,22 @@ impl Cache {
         }
         let tick = self.tick();
         let (request, reply) = {
-            let mut ways = lock(&self.ways);
-            let request = ways.number(&flow.request, tick)?;
-            let reply = flow.reply.as_ref().map(|leg| Ok((leg, ways.number(leg, tick)?))).transpose()?;
+            let mut next_hops = lock(&self.next_hops);
+            let request = next_hops.number(&flow.request, tick)?;
+            let reply = flow
+                .reply
+                .as_ref()
+                .map(|direction| Ok((direction, next_hops.number(direction, tick)?)))
+                .transpose()?;
             (request, reply)
         };
         let destination = lock(&self.destinations).number(flow.destination, flow.tally)?;
-        if let Some((leg, way)) = reply {
-            self.insert(leg, flow.addr, way, destination)?;
+        if let Some((direction, next_hop)) = reply {
+            self.insert(direction, flow.addr, next_hop, destination)?;
         }
         let placed = self.insert(&flow.request, flow.addr, request, destination);
-        if let (Err(_), Some((leg, _))) = (placed, reply) {
-            self.remove_one(&leg.key);
+        if let (Err(_), Some((direction, _))) = (placed, reply) {
+            self.remove_one(&direction.key);
         }
         placed
     }
@@ -348,25 +352,25 @@ impl Cache {
 
     /// What happened so far.
     pub fn status(&self) -> CacheStatus {
-        let (mut untold, mut dropped) = (0, 0);
+        let (mut unreported, mut dropped) = (0, 0);
         for census in self.censuses.get(&0, 0).iter().flat_map(|values| values.iter()) {
             let [one, other] = layout::census(census);
-            (untold, dropped) = (untold + one, dropped + other);
+            (unreported, dropped) = (unreported + one, dropped + other);
         }
-        let (ways, failed) = {
-            let ways = lock(&self.ways);
-            (ways.len(), ways.failed())
+        let (next_hops, failed) = {
+            let next_hops = lock(&self.next_hops);
+            (next_hops.len(), next_hops.failed())
         };
         let destinations = lock(&self.destinations);
         let (packets, failed) = (destinations.packets(), failed + destinations.failed());
         CacheStatus {
             flows: self.flows4.len.load(Relaxed) + self.flows6.len.load(Relaxed),
             flows_max: self.flows_max,
-            ways,
+            next_hops,
             placed: self.placed.load(Relaxed),
             refused: self.refused.load(Relaxed),
             packets,
-            untold,
+            unreported,
             dropped,
             failed: failed + self.failed.load(Relaxed),
         }
@@ -452,7 +456,11 @@ impl FlowCache for Cache {
         lock(&self.destinations).count();
     }
 
-    fn tend(&self, from: usize, address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
-        lock(&self.ways).tend(from, self.tick(), address_of)
+    fn refresh_next_hops(
+        &self,
+        from: usize,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
+    ) -> Option<usize> {
+        lock(&self.next_hops).refresh_next_hops(from, self.tick(), address_of)
     }
 }

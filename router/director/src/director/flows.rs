@@ -10,7 +10,7 @@ use crate::base::lock::lock;
 use crate::base::spec::{Forwarding, MacAddr, Protocol, Tunnel};
 use crate::base::time::{Duration, Instant};
 use crate::director::Director;
-use crate::flow_cache::{FlowCache, FlowEvent, FlowKey, Method, Orphan, Way};
+use crate::flow_cache::{FlowCache, FlowEvent, FlowKey, Method, NextHop, Orphan};
 use crate::flows::Flows;
 use crate::net::lane::Lane;
 use crate::net::neighbor::Resolved;
@@ -26,7 +26,7 @@ use crate::track::tcp::{Seen, TcpState};
 
 /// A connection that has ended leaves the cache that long after, when its last acknowledgements have passed.
 const LINGER: Duration = Duration::from_millis(20);
-/// How often neighbours of ways in use are looked after, when nothing is known to have changed.
+/// How often next hops in use are refreshed when nothing is known to have changed.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 impl Director {
@@ -46,9 +46,9 @@ impl Director {
         if let Some(flows) = &self.tables.flows {
             flows.cache.events(&mut |event| self.observe(flows, &event));
             if flows.tend_at.load(Relaxed) <= now.as_nanos()
-                || flows.tended.load(Relaxed) != self.tables.neighbors.version()
+                || flows.refreshed.load(Relaxed) != self.tables.neighbors.version()
             {
-                self.tend(flows, now, &mut out.lane);
+                self.refresh_next_hops(flows, now, &mut out.lane);
             }
         }
     }
@@ -180,21 +180,21 @@ impl Director {
 
     /// Keeps the addresses of the neighbours that the cache sends to.
     #[cold]
-    fn tend(&self, flows: &Flows, now: Instant, out: &mut Lane) {
+    fn refresh_next_hops(&self, flows: &Flows, now: Instant, out: &mut Lane) {
         let Ok(mut next) = flows.tending.try_lock() else { return };
         let snapshot = self.tables.snapshot.load();
         if *next == 0 {
-            flows.tended.store(self.tables.neighbors.version(), Relaxed);
+            flows.refreshed.store(self.tables.neighbors.version(), Relaxed);
         }
-        let mut address_of = |way: &Way| -> Option<MacAddr> {
-            let key = (way.port, way.next_hop);
+        let mut address_of = |next_hop: &NextHop| -> Option<MacAddr> {
+            let key = (next_hop.port, next_hop.addr);
             match self.tables.neighbors.resolve(&snapshot.network, key, false, now, out, || None) {
                 Resolved::Known(mac) => Some(mac),
                 Resolved::Waits(_) | Resolved::Drop(..) => None,
             }
         };
         // Some at a time, before each batch of frames, until all had their turn.
-        *next = flows.cache.tend(*next, &mut address_of).unwrap_or(0);
+        *next = flows.cache.refresh_next_hops(*next, &mut address_of).unwrap_or(0);
         let due = if *next == 0 { (now + TEND_EVERY).as_nanos() } else { 0 };
         flows.tend_at.store(due, Relaxed);
     }

@@ -18,7 +18,7 @@ use crate::base::spec::{
 use crate::base::time::Instant;
 use crate::base::verdict::Verdict;
 use crate::director::Director;
-use crate::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NotPlaced, Passed, Progress, Way};
+use crate::flow_cache::{Flow, FlowCache, FlowEvent, FlowKey, NextHop, NotPlaced, Passed, Progress};
 use crate::scene::outbox::Outbox;
 
 const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 2), 40000);
@@ -48,7 +48,7 @@ impl FlowCache for Taker {
     fn through(&self, _: &Passed) {}
     fn withdraw(&self, _: Option<u32>) {}
     fn count(&self) {}
-    fn tend(&self, _: usize, _: &mut dyn FnMut(&Way) -> Option<MacAddr>) -> Option<usize> {
+    fn refresh_next_hops(&self, _: usize, _: &mut dyn FnMut(&NextHop) -> Option<MacAddr>) -> Option<usize> {
         None
     }
 }

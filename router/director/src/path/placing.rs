@@ -8,7 +8,7 @@ use crate::base::frame::Frame;
 use crate::base::ids::{PortId, SHARDS};
 use crate::base::spec::{Forwarding, Tunnel};
 use crate::base::time::{Duration, Instant};
-use crate::flow_cache::{Act, Flow, FlowKey, Leg, NotPlaced, Way};
+use crate::flow_cache::{Act, Direction, Flow, FlowKey, NextHop, NotPlaced};
 use crate::flows::Flows;
 use crate::net::lane::Lane;
 use crate::net::neighbor::Resolved;
@@ -38,7 +38,7 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, t
         return;
     }
     let Target { addr, port, forwarding, is_first, .. } = *target;
-    let legs = legs_of(scene, lane, key, (addr, port), (forwarding, is_first));
+    let directions = directions_of(scene, lane, key, (addr, port), (forwarding, is_first));
     let mut shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
     let Some(id) = shard.request(key) else { return };
     let answers = shard.answers(id);
@@ -51,10 +51,10 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, t
     if !is_same || connection.forwarding_now() != forwarding || !flows.wants(connection, scene.now) {
         return;
     }
-    let (request, reply) = match legs {
-        Ok(legs) => legs,
-        Err(NoLegs::Yet) => return,
-        Err(NoLegs::Ever) => return flows.refuse(connection, epoch),
+    let (request, reply) = match directions {
+        Ok(directions) => directions,
+        Err(NoDirections::Yet) => return,
+        Err(NoDirections::Ever) => return flows.refuse(connection, epoch),
     };
     let flow = Flow {
         request,
@@ -143,60 +143,61 @@ fn begun_by(scene: &Scene<'_>, ip: &[u8]) -> Option<(RequestKey, Target)> {
 }
 
 /// How packets of a connection leave. `is_first`: it has seen none but the one at hand.
-fn legs_of(
+fn directions_of(
     scene: &Scene<'_>,
     lane: &mut Lane,
     key: &RequestKey,
     (addr, port): (Address, u16),
     (forwarding, is_first): (Forwarding, bool),
-) -> Result<(Leg, Option<Leg>), NoLegs> {
+) -> Result<(Direction, Option<Direction>), NoDirections> {
     let snapshot = scene.snapshot;
     let network = &snapshot.network;
     if [key.client, key.virtual_addr, addr].iter().any(|addr| addr.is_v6_link_local()) {
-        return Err(NoLegs::Ever);
+        return Err(NoDirections::Ever);
     }
-    let Some(hop) = network.route(addr) else { return Err(NoLegs::Yet) };
+    let Some(hop) = network.route(addr) else { return Err(NoDirections::Yet) };
     let hop = Hop { essential: true, ..hop };
     let (act, hop) = match forwarding {
         Forwarding::Nat => (Act::NewDestination(addr, port), hop),
         Forwarding::Direct => (Act::AsIs, hop),
         Forwarding::Tunnel(Tunnel::Ipip) if snapshot.options.pmtu_disc => {
-            let Some(source) = hop.source else { return Err(NoLegs::Ever) };
+            let Some(source) = hop.source else { return Err(NoDirections::Ever) };
             let mtu = scene.tables.path_mtus.of(addr, hop.mtu, scene.now);
             (Act::Tunnel { source, destination: addr }, Hop { mtu, ..hop })
         }
-        Forwarding::Tunnel(_) => return Err(NoLegs::Ever),
+        Forwarding::Tunnel(_) => return Err(NoDirections::Ever),
     };
-    let way = way_out(scene, lane, &hop)?;
+    let next_hop = next_hop_of(scene, lane, &hop)?;
     let client = (key.client, key.client_port);
     let asked_for = (key.virtual_addr, key.virtual_port);
     let protocol = key.protocol;
     // After the SYN of a connection its client waits for an answer.
     let waits = !(is_first && protocol == tcp::PROTOCOL);
-    let request = Leg { key: FlowKey { protocol, source: client, destination: asked_for }, act, way, waits };
+    let request =
+        Direction { key: FlowKey { protocol, source: client, destination: asked_for }, act, next_hop, waits };
     if forwarding != Forwarding::Nat {
         return Ok((request, None));
     }
-    let Some(back) = network.route(key.client) else { return Err(NoLegs::Yet) };
-    let way = way_out(scene, lane, &back)?;
+    let Some(back) = network.route(key.client) else { return Err(NoDirections::Yet) };
+    let next_hop = next_hop_of(scene, lane, &back)?;
     let key = FlowKey { protocol, source: (addr, port), destination: client };
     let act = Act::NewSource(asked_for.0, asked_for.1);
-    Ok((request, Some(Leg { key, act, way, waits: !is_first })))
+    Ok((request, Some(Direction { key, act, next_hop, waits: !is_first })))
 }
 
-fn way_out(scene: &Scene<'_>, lane: &mut Lane, hop: &Hop) -> Result<Way, NoLegs> {
+fn next_hop_of(scene: &Scene<'_>, lane: &mut Lane, hop: &Hop) -> Result<NextHop, NoDirections> {
     let network = &scene.snapshot.network;
-    let Some(from) = network.mac(hop.port) else { return Err(NoLegs::Ever) };
+    let Some(from) = network.mac(hop.port) else { return Err(NoDirections::Ever) };
     let key = (hop.port, hop.addr);
     match scene.tables.neighbors.resolve(network, key, hop.essential, scene.now, lane, || None) {
-        Resolved::Known(to) => Ok(Way { port: hop.port, next_hop: hop.addr, to, from, mtu: hop.mtu }),
-        Resolved::Waits(_) | Resolved::Drop(..) => Err(NoLegs::Yet),
+        Resolved::Known(to) => Ok(NextHop { port: hop.port, addr: hop.addr, to, from, mtu: hop.mtu }),
+        Resolved::Waits(_) | Resolved::Drop(..) => Err(NoDirections::Yet),
     }
 }
 
 /// Why nobody can say how a connection's packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoLegs {
+enum NoDirections {
     /// Not yet: a neighbour has still to be asked, or there is no route.
     Yet,
     Ever,

@@ -15,7 +15,7 @@ struct packet {
 	__u8 ttl;
 	__u8 dont_fragment;
 	__u8 checksummed;	/* has an L4 checksum */
-	__u8 train;		/* several packets in one */
+	__u8 gso;		/* several packets in one */
 	__u8 fragment;		/* the first of several */
 	__u8 special;		/* the director handles it, whatever its flow says */
 };
@@ -89,20 +89,20 @@ static __always_inline void read_l4(const struct __sk_buff *skb, const void *l4,
 		packet->special |= length < header || (!packet->fragment && network + length > packet->length);
 	}
 	packet->special |= packet->fragment || packet->length < network + header || packet->length + ETH_HLEN > skb->len;
-	packet->train = skb->gso_size != 0;
+	packet->gso = skb->gso_size != 0;
 	packet->wire = skb->gso_size ? network + header + skb->gso_size : packet->length;
 }
 
 /* Whether the director has to know of a packet. */
-static __always_inline int is_told(const struct flow *flow, const struct packet *packet)
+static __always_inline int is_reported(const struct flow *flow, const struct packet *packet)
 {
 	return (flow->marks & WATCH) || (packet->flags & (TCP_SYN | TCP_FIN | TCP_RST));
 }
 
 /* Takes room in the ring for what there is to tell of a packet. 0: there is none. */
-static __always_inline struct event *event_of(const struct flow *flow, const struct packet *packet, const __be32 *source,
-					      const __be32 *destination, __u32 words, __be16 source_port,
-					      __be16 destination_port)
+static __always_inline struct event *event_of(const struct flow *flow, const struct packet *packet,
+					      const __be32 *source, const __be32 *destination, __u32 words,
+					      __be16 source_port, __be16 destination_port)
 {
 	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	__u32 i;
@@ -112,7 +112,7 @@ static __always_inline struct event *event_of(const struct flow *flow, const str
 		struct census *census = bpf_map_lookup_elem(&censuses, &all);
 
 		if (census)
-			census->untold++;
+			census->unreported++;
 		return 0;
 	}
 	event->at = bpf_ktime_get_ns();
@@ -130,7 +130,7 @@ static __always_inline struct event *event_of(const struct flow *flow, const str
 }
 
 /* Tells the director of a packet that is about to leave, if there is anything to tell. */
-static __always_inline void tell(struct event *event, struct flow *flow, const struct packet *packet)
+static __always_inline void report(struct event *event, struct flow *flow, const struct packet *packet)
 {
 	if (!event)
 		return;
@@ -176,8 +176,10 @@ static __always_inline int opens(struct flow *flow)
 	through = gate->through;
 	if (through >> 32 != flow->gate || (__u32)through >> 16 != ticket >> 16 ||
 	    ((through & 0xffff) != WHOLE && (through & 0xffff) != (ticket & 0xffff))) {
-		/* Its packets come so fast that some are always there. Better out of order once than slow for good. The clock may be behind
-		 * that of the director, which set the tick. */
+		/*
+		 * Its packets come so fast that some are always there. Better out of order once than slow for good. The
+		 * clock may be behind that of the director, which set the tick.
+		 */
 		if ((__s32)(tick_now() - flow->shut_at) <= PATIENCE)
 			return 0;
 	}
@@ -186,8 +188,8 @@ static __always_inline int opens(struct flow *flow)
 }
 
 /*
- * Sends a packet of a flow to the director, with a ticket, so that none overtakes it. Pointers into the frame are void
- * afterwards. `why_not`: it would have to go there even if the flow were open.
+ * Sends a packet of a flow to the director, with a ticket, so that none overtakes it. Pointers into the frame are
+ * void afterwards. `why_not`: it would have to go there even if the flow were open.
  */
 static __always_inline int miss(struct __sk_buff *skb, struct flow *flow, int why_not)
 {
@@ -209,8 +211,8 @@ static __always_inline int miss(struct __sk_buff *skb, struct flow *flow, int wh
 }
 
 /*
- * Sends a packet to the director whose headers are not those of one that passes: options, extension headers, a fragment. None
- * behind it may overtake it if its flow is in the cache.
+ * Sends a packet to the director whose headers are not those of one that passes: options, extension headers, a
+ * fragment. None behind it may overtake it if its flow is in the cache.
  */
 static __always_inline int detour4(struct __sk_buff *skb, const struct iphdr *ip)
 {
@@ -267,18 +269,18 @@ static __always_inline int detour6(struct __sk_buff *skb, const struct ipv6hdr *
 	return found ? miss(skb, &found->flow, 1) : MISS;
 }
 
-/* Whether a flow holds, and for this packet; then the way that it takes. */
-static __always_inline struct way *way_of(const struct flow *flow, const struct packet *packet)
+/* Whether a flow holds, and for this packet; then its next hop. */
+static __always_inline struct next_hop *next_hop_of(const struct flow *flow, const struct packet *packet)
 {
 	__u32 index = flow->destination, wire = packet->wire;
 	const __u32 *generation = bpf_map_lookup_elem(&destinations, &index);
-	struct way *way;
+	struct next_hop *next_hop;
 
 	if (packet->special || !generation || *generation != flow->generation)
 		return 0;
-	index = flow->way & 0xffff;
-	way = bpf_map_lookup_elem(&ways, &index);
-	if (!way || !way->link || way->generation != flow->way >> 16)
+	index = flow->next_hop & 0xffff;
+	next_hop = bpf_map_lookup_elem(&next_hops, &index);
+	if (!next_hop || !next_hop->link || next_hop->generation != flow->next_hop >> 16)
 		return 0;
 	if (flow->act >= IN_IPV4) {
 		wire += flow->act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
@@ -286,10 +288,10 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 		if (packet->length + sizeof(struct ipv6hdr) > 0xffff)
 			return 0;
 		/* Who takes a tunnel's packets off a raw socket could not tell datagrams of a GSO packet apart. */
-		if (packet->train && packet->protocol == IPPROTO_UDP)
+		if (packet->gso && packet->protocol == IPPROTO_UDP)
 			return 0;
 	}
-	if (wire > way->mtu)
+	if (wire > next_hop->mtu)
 		return 0;
 	/* Translated, a packet without checksum would get one. */
 	if (flow->act <= NEW_SOURCE && !packet->checksummed)
@@ -297,18 +299,18 @@ static __always_inline struct way *way_of(const struct flow *flow, const struct 
 	/* A new connection, and a connection that may begin anew, are the director's. */
 	if ((packet->flags & TCP_SYN) && (flow->act != NEW_SOURCE || !(packet->flags & TCP_ACK)))
 		return 0;
-	return way;
+	return next_hop;
 }
 
-static __always_inline void count(struct flow *flow, struct way *way, const struct packet *packet)
+static __always_inline void count(struct flow *flow, struct next_hop *next_hop, const struct packet *packet)
 {
 	__u32 now = tick_now(), index = flow->destination, out, bytes_out;
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &index);
 
 	if (flow->seen != now)
 		flow->seen = now;
-	if (way->seen != now)
-		way->seen = now;
+	if (next_hop->seen != now)
+		next_hop->seen = now;
 	if (!tally)
 		return;
 	/* No choice of a place: without CAP_PERFMON the verifier wants to see which one it is. */
@@ -321,9 +323,9 @@ static __always_inline void count(struct flow *flow, struct way *way, const stru
 }
 
 /* Into the namespace behind a veth without its queue, as the kernel's own routing of containers does. */
-static __always_inline int leave(const struct way *way)
+static __always_inline int leave(const struct next_hop *next_hop)
 {
-	return way->to_peer ? bpf_redirect_peer(way->link, 0) : bpf_redirect(way->link, 0);
+	return next_hop->to_peer ? bpf_redirect_peer(next_hop->link, 0) : bpf_redirect(next_hop->link, 0);
 }
 
 static __always_inline __u16 fold(__u32 sum)
@@ -350,10 +352,10 @@ static __always_inline void seal(struct iphdr *ip)
 	ip->check = ~sum_of(ip);
 }
 
-static __always_inline void address(struct ethernet *header, const struct way *way)
+static __always_inline void address(struct ethernet *header, const struct next_hop *next_hop)
 {
-	header->to = way->to;
-	header->from = way->from;
+	header->to = next_hop->to;
+	header->from = next_hop->from;
 }
 
 /* Of the outer header; RFC 3168 section 9.1.1. */
@@ -365,8 +367,8 @@ static __always_inline __u8 outer_tos(__u8 tos)
 /*
  * Takes one off the TTL and puts an outer IP header in front. 0: it is as it was. -1: it is broken, and must go.
  */
-static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *way, const struct packet *packet, __u8 act,
-				       __u8 inner)
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct next_hop *next_hop,
+				       const struct packet *packet, __u8 act, __u8 inner)
 {
 	const __u32 outer = act == IN_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	const __u32 headers = ETH_HLEN + outer + (inner == IPPROTO_IPIP ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
@@ -382,7 +384,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 	header = (void *)(long)skb->data;
 	if ((void *)header + headers > (void *)(long)skb->data_end)
 		return -1;
-	address(header, way);
+	address(header, next_hop);
 	if (act == IN_IPV4) {
 		struct iphdr *ip = (void *)(header + 1);
 
@@ -396,8 +398,8 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 		ip->frag_off = packet->dont_fragment ? bpf_htons(0x4000) : 0;
 		ip->ttl = packet->ttl;
 		ip->protocol = inner;
-		ip->saddr = way->outer_source[0];
-		ip->daddr = way->outer_destination[0];
+		ip->saddr = next_hop->outer_source[0];
+		ip->daddr = next_hop->outer_destination[0];
 		seal(ip);
 		within = ip + 1;
 	} else {
@@ -408,8 +410,8 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 		ip->payload_len = bpf_htons(packet->length);
 		ip->nexthdr = inner;
 		ip->hop_limit = packet->ttl;
-		__builtin_memcpy(&ip->saddr, way->outer_source, 16);
-		__builtin_memcpy(&ip->daddr, way->outer_destination, 16);
+		__builtin_memcpy(&ip->saddr, next_hop->outer_source, 16);
+		__builtin_memcpy(&ip->daddr, next_hop->outer_destination, 16);
 		within = ip + 1;
 	}
 	if (inner == IPPROTO_IPIP) {
@@ -423,25 +425,25 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct way *
 	return 1;
 }
 
-static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, struct way *way, const struct packet *packet,
-				  struct event *event, __u8 inner)
+static __always_inline int tunnel(struct __sk_buff *skb, struct flow *flow, struct next_hop *next_hop,
+				  const struct packet *packet, struct event *event, __u8 inner)
 {
 	int done;
 
 	if (flow->act == IN_IPV4)
-		done = encapsulate(skb, way, packet, IN_IPV4, inner);
+		done = encapsulate(skb, next_hop, packet, IN_IPV4, inner);
 	else
-		done = encapsulate(skb, way, packet, IN_IPV6, inner);
+		done = encapsulate(skb, next_hop, packet, IN_IPV6, inner);
 	if (done == 0) {
 		if (event)
 			bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
 		return miss(skb, flow, 1);
 	}
-	tell(event, flow, packet);
+	report(event, flow, packet);
 	if (done < 0)
 		return drop();
-	count(flow, way, packet);
-	return leave(way);
+	count(flow, next_hop, packet);
+	return leave(next_hop);
 }
 
 /* The checksum of L4 after addresses and ports were replaced. */
@@ -456,13 +458,50 @@ static __always_inline __u64 sum_flags(const struct packet *packet)
 	return packet->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 }
 
-static __always_inline int fly4(struct __sk_buff *skb)
+/* Brings the checksum of L4 up to date after a port was replaced. */
+static __always_inline long port_sum(struct __sk_buff *skb, const struct packet *packet, __be16 old_port,
+				     __be16 new_port)
+{
+	if (old_port == new_port)
+		return 0;
+	return bpf_l4_csum_replace(skb, sum_offset(packet), old_port, new_port, sum_flags(packet) | 2);
+}
+
+/*
+ * Whether a packet may pass now: then its next hop, and in `event` what there is to report of it. 0: it goes to the
+ * director, with a ticket; pointers into the frame are void then.
+ */
+static __always_inline struct next_hop *admit(struct __sk_buff *skb, struct flow *flow, const struct packet *packet,
+					      const __be32 *source, const __be32 *destination, __u32 words,
+					      __be16 source_port, __be16 destination_port, struct event **event)
+{
+	struct next_hop *next_hop = next_hop_of(flow, packet);
+
+	if (!next_hop) {
+		miss(skb, flow, 1);
+		return 0;
+	}
+	if ((flow->marks & SHUT) && !opens(flow)) {
+		miss(skb, flow, 0);
+		return 0;
+	}
+	if (is_reported(flow, packet)) {
+		*event = event_of(flow, packet, source, destination, words, source_port, destination_port);
+		if (!*event) {
+			miss(skb, flow, 1);
+			return 0;
+		}
+	}
+	return next_hop;
+}
+
+static __always_inline int forward4(struct __sk_buff *skb)
 {
 	const __u32 headers = sizeof(struct ethernet) + sizeof(struct iphdr);
 	struct packet packet = { .header = headers };
 	struct ethernet *ethernet;
 	struct flow4 *found;
-	struct way *way;
+	struct next_hop *next_hop;
 	struct iphdr *ip;
 	struct key4 key;
 	struct event *event = 0;
@@ -505,29 +544,22 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&flows4, &key);
 	if (!found)
 		return MISS;
-	way = way_of(&found->flow, &packet);
-	if (!way)
-		return miss(skb, &found->flow, 1);
-	if ((found->flow.marks & SHUT) && !opens(&found->flow))
-		return miss(skb, &found->flow, 0);
-	if (is_told(&found->flow, &packet)) {
-		event = event_of(&found->flow, &packet, &key.source, &key.destination, 1, key.source_port,
-				 key.destination_port);
-		if (!event)
-			return miss(skb, &found->flow, 1);
-	}
+	next_hop = admit(skb, &found->flow, &packet, &key.source, &key.destination, 1, key.source_port,
+			 key.destination_port, &event);
+	if (!next_hop)
+		return MISS;
 	act = found->flow.act;
 	new_addr = found->addr;
 	new_port = found->flow.port;
 	if (act >= IN_IPV4)
-		return tunnel(skb, &found->flow, way, &packet, event, IPPROTO_IPIP);
-	tell(event, &found->flow, &packet);
-	count(&found->flow, way, &packet);
-	address(ethernet, way);
+		return tunnel(skb, &found->flow, next_hop, &packet, event, IPPROTO_IPIP);
+	report(event, &found->flow, &packet);
+	count(&found->flow, next_hop, &packet);
+	address(ethernet, next_hop);
 	ip->ttl = packet.ttl;
 	if (act == AS_IS) {
 		seal(ip);
-		return leave(way);
+		return leave(next_hop);
 	}
 	port = (void *)(ip + 1);
 	if (act == NEW_DESTINATION) {
@@ -544,20 +576,17 @@ static __always_inline int fly4(struct __sk_buff *skb)
 	seal(ip);
 	if (bpf_l4_csum_replace(skb, sum_offset(&packet), old_addr, new_addr, BPF_F_PSEUDO_HDR | sum_flags(&packet) | 4))
 		return drop();
-	if (old_port != new_port &&
-	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
-		return drop();
-	return leave(way);
+	return port_sum(skb, &packet, old_port, new_port) ? drop() : leave(next_hop);
 }
 
-static __always_inline int fly6(struct __sk_buff *skb)
+static __always_inline int forward6(struct __sk_buff *skb)
 {
 	const __u32 headers = sizeof(struct ethernet) + sizeof(struct ipv6hdr);
 	struct packet packet = { .header = headers };
 	struct ethernet *ethernet;
 	struct flow6 *found;
 	struct ipv6hdr *ip;
-	struct way *way;
+	struct next_hop *next_hop;
 	struct key6 key;
 	struct event *event = 0;
 	__be16 *port, old_port, new_port;
@@ -595,28 +624,21 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&flows6, &key);
 	if (!found)
 		return MISS;
-	way = way_of(&found->flow, &packet);
-	if (!way)
-		return miss(skb, &found->flow, 1);
-	if ((found->flow.marks & SHUT) && !opens(&found->flow))
-		return miss(skb, &found->flow, 0);
-	if (is_told(&found->flow, &packet)) {
-		event = event_of(&found->flow, &packet, key.source, key.destination, 4, key.source_port,
-				 key.destination_port);
-		if (!event)
-			return miss(skb, &found->flow, 1);
-	}
+	next_hop = admit(skb, &found->flow, &packet, key.source, key.destination, 4, key.source_port,
+			 key.destination_port, &event);
+	if (!next_hop)
+		return MISS;
 	act = found->flow.act;
 	new_port = found->flow.port;
 	__builtin_memcpy(new_addr, found->addr, 16);
 	if (act >= IN_IPV4)
-		return tunnel(skb, &found->flow, way, &packet, event, IPPROTO_IPV6);
-	tell(event, &found->flow, &packet);
-	count(&found->flow, way, &packet);
-	address(ethernet, way);
+		return tunnel(skb, &found->flow, next_hop, &packet, event, IPPROTO_IPV6);
+	report(event, &found->flow, &packet);
+	count(&found->flow, next_hop, &packet);
+	address(ethernet, next_hop);
 	ip->hop_limit = packet.ttl;
 	if (act == AS_IS)
-		return leave(way);
+		return leave(next_hop);
 	port = (void *)(ip + 1);
 	if (act == NEW_DESTINATION) {
 		__builtin_memcpy(old_addr, key.destination, 16);
@@ -635,18 +657,15 @@ static __always_inline int fly6(struct __sk_buff *skb)
 	if (bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | CSUM_IPV6 | sum_flags(&packet)) &&
 	    bpf_l4_csum_replace(skb, sum_offset(&packet), 0, difference, BPF_F_PSEUDO_HDR | sum_flags(&packet)))
 		return drop();
-	if (old_port != new_port &&
-	    bpf_l4_csum_replace(skb, sum_offset(&packet), old_port, new_port, sum_flags(&packet) | 2))
-		return drop();
-	return leave(way);
+	return port_sum(skb, &packet, old_port, new_port) ? drop() : leave(next_hop);
 }
 
 /* A frame to the director. MISS: it is the director's; nothing has changed about it, but it may have a ticket. */
-static __always_inline int fly(struct __sk_buff *skb, __be16 type)
+static __always_inline int forward(struct __sk_buff *skb, __be16 type)
 {
 	if (type == bpf_htons(ETH_P_IP))
-		return fly4(skb);
+		return forward4(skb);
 	if (type == bpf_htons(ETH_P_IPV6))
-		return fly6(skb);
+		return forward6(skb);
 	return MISS;
 }

@@ -1,41 +1,41 @@
-//! The ways in the kernel: a next hop, or an end of a tunnel, behind a number that flows name.
+//! The next hops in the kernel: each, or an end of a tunnel behind it, has a number that flows name.
 
 use std::collections::HashMap;
 
 use aya::maps::{Array, MapData};
 use uvs_director::PortId;
-use uvs_director::flow_cache::{Act, Leg, NotPlaced, Way};
+use uvs_director::flow_cache::{Act, Direction, NextHop, NotPlaced};
 use uvs_director::spec::MacAddr;
 use uvs_wire::Address;
 
-use super::layout::{WayBytes, WayEntry, seen};
+use super::layout::{NextHopBytes, NextHopEntry, seen};
 
-/// A way that nothing took for so many ticks (some 15 minutes) is given to another.
+/// The room of one that no packet took for so many ticks (some 15 minutes) is given to another.
 const IDLE_TICKS: u32 = 54_000;
 /// One that nothing took for so many (some 3 seconds) is not looked after.
 const QUIET_TICKS: u32 = 180;
 
-/// So many that are in use one call looks after: each is a read from the kernel, with all ways locked.
+/// So many that are in use one call looks after: each is a read from the kernel, with all next hops locked.
 const SLICE: usize = 64;
 
-/// What tells ways apart.
+/// What tells next hops apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Name {
     port: PortId,
-    next_hop: Address,
+    addr: Address,
     from: MacAddr,
     mtu: u32,
     tunnel: Option<(Address, Address)>,
 }
 
 impl Name {
-    fn of(leg: &Leg) -> Self {
-        let Way { port, next_hop, from, mtu, .. } = leg.way;
-        let tunnel = match leg.act {
+    fn of(direction: &Direction) -> Self {
+        let NextHop { port, addr, from, mtu, .. } = direction.next_hop;
+        let tunnel = match direction.act {
             Act::Tunnel { source, destination } => Some((source, destination)),
             Act::NewDestination(..) | Act::NewSource(..) | Act::AsIs => None,
         };
-        Self { port, next_hop, from, mtu, tunnel }
+        Self { port, addr, from, mtu, tunnel }
     }
 }
 
@@ -51,15 +51,15 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) index: u32,
-    /// Its own address: what goes there goes to the host's stack, which no way leads to.
+    /// Its own address: what goes there goes to the host's stack, which is no next hop.
     pub(crate) host: MacAddr,
     /// It is a veth, and its other end is in another namespace.
     pub(crate) to_peer: bool,
 }
 
 /// See the head of this file.
-pub(super) struct Ways {
-    map: Array<MapData, WayBytes>,
+pub(super) struct NextHops {
+    map: Array<MapData, NextHopBytes>,
     links: HashMap<PortId, Link>,
     known: HashMap<Name, usize>,
     places: Vec<Option<Place>>,
@@ -69,8 +69,8 @@ pub(super) struct Ways {
     failed: u64,
 }
 
-impl Ways {
-    pub(super) fn new(map: Array<MapData, WayBytes>) -> Self {
+impl NextHops {
+    pub(super) fn new(map: Array<MapData, NextHopBytes>) -> Self {
         let room = map.len() as usize;
         Self {
             map,
@@ -87,18 +87,18 @@ impl Ways {
         self.failed
     }
 
-    /// The number of a leg's way, in the words of a flow.
-    pub(super) fn number(&mut self, leg: &Leg, tick: u32) -> Result<u32, NotPlaced> {
-        let link = self.links.get(&leg.way.port).ok_or(NotPlaced::Elsewhere)?;
-        if leg.way.to == link.host {
+    /// The number of a direction's next hop, as flows have it.
+    pub(super) fn number(&mut self, direction: &Direction, tick: u32) -> Result<u32, NotPlaced> {
+        let link = self.links.get(&direction.next_hop.port).ok_or(NotPlaced::Elsewhere)?;
+        if direction.next_hop.to == link.host {
             return Err(NotPlaced::Elsewhere);
         }
-        let name = Name::of(leg);
+        let name = Name::of(direction);
         let index = match self.known.get(&name) {
             Some(index) => *index,
             None => self.places.iter().position(Option::is_none).ok_or(NotPlaced::Failed)?,
         };
-        let place = Place { name, to: leg.way.to, open: true, placed: tick };
+        let place = Place { name, to: direction.next_hop.to, open: true, placed: tick };
         let is_as_known = matches!(&self.places[index], Some(old) if old.open && old.to == place.to);
         let before = self.places[index].replace(place);
         if !is_as_known {
@@ -120,7 +120,7 @@ impl Ways {
         let entry = match &self.places[index] {
             Some(place) => {
                 let link = self.links.get(&place.name.port).filter(|_| place.open);
-                WayEntry {
+                NextHopEntry {
                     link: link.map_or(0, |link| link.index),
                     generation,
                     mtu: place.name.mtu,
@@ -131,7 +131,7 @@ impl Ways {
                     to_peer: link.is_some_and(|link| link.to_peer),
                 }
             }
-            None => WayEntry {
+            None => NextHopEntry {
                 link: 0,
                 generation,
                 mtu: 0,
@@ -159,20 +159,20 @@ impl Ways {
         }
         for index in 0..self.places.len() {
             if self.places[index].as_ref().is_some_and(|place| place.name.port == port) {
-                // A way that cannot be closed leads to a link that is not there: what takes it is lost, not misled.
+                // One that cannot be closed has a link that is not there: what goes to it is lost, not misled.
                 let _ = self.write(index, tick);
             }
         }
         true
     }
 
-    /// Asks for the address at the end of each way that is in use, and gives up those that nothing takes any more: some
+    /// Asks for the MAC address of each next hop that is in use, and gives up those that nothing takes any more: some
     /// of them, from a number on. With which number to go on; `None`: it was the last.
-    pub(super) fn tend(
+    pub(super) fn refresh_next_hops(
         &mut self,
         from: usize,
         tick: u32,
-        address_of: &mut dyn FnMut(&Way) -> Option<MacAddr>,
+        address_of: &mut dyn FnMut(&NextHop) -> Option<MacAddr>,
     ) -> Option<usize> {
         let mut looked = 0;
         for index in from..self.places.len() {
@@ -195,8 +195,8 @@ impl Ways {
             if idle > QUIET_TICKS && idle < u32::MAX / 2 && place.open {
                 continue;
             }
-            let Name { port, next_hop, from, mtu, .. } = place.name;
-            let answer = address_of(&Way { port, next_hop, to: place.to, from, mtu });
+            let Name { port, addr, from, mtu, .. } = place.name;
+            let answer = address_of(&NextHop { port, addr, to: place.to, from, mtu });
             let now = (answer.unwrap_or(place.to), answer.is_some());
             if now != (place.to, place.open)
                 && let Some(place) = &mut self.places[index]
