@@ -77,9 +77,13 @@ fn a_million_steps_violate_nothing() {
     }
     assert_eq!(steps, STEPS, "all steps were taken");
     assert!(packets > steps as u64 / 5 && picks > steps as u64 / 200, "there was something to see: {text}");
-    assert!(placed > steps as u64 / 500 && passed > steps as u64 / 50, "there was something to see: {text}");
+    assert!(placed > 0 && passed > 0, "there was something to see: {text}");
     // Of fewer steps nobody would expect it.
     if !cfg!(debug_assertions) {
+        assert!(
+            placed > steps as u64 / 500 && passed > steps as u64 / 50,
+            "there was something to see: {text}"
+        );
         assert!(unseen.is_empty(), "not seen any more, take it out of KNOWN.txt: {}", unseen.join(", "));
     }
 }
