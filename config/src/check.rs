@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use uvs_check::net::Echo;
 use uvs_check::probe::check_regex;
-use uvs_check::spec::{
-    Exec, FileCheck, FileMeaning, Http, HttpVersion, Kind, Pattern, Schedule, Talk, Unmade,
-};
+use uvs_check::spec::{Exec, FileCheck, FileMeaning, Http, Kind, Pattern, Schedule, Talk, Unmade};
 use uvs_director::Duration;
 
 use crate::duration::Span;
@@ -317,8 +315,6 @@ impl Reader<'_> {
         }
         let status = table.list("status", "200-299", read_status);
         Http {
-            tls: None,
-            version: HttpVersion::Auto,
             method: method.map_or("GET".to_owned(), |method| method.value),
             path: path.unwrap_or_else(|| "/".to_owned()),
             host,

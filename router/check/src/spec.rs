@@ -72,13 +72,7 @@ impl Kind {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
-            Self::Http(http) => {
-                if http.tls.is_some() {
-                    "https"
-                } else {
-                    "http"
-                }
-            }
+            Self::Http(_) => "http",
             Self::Udp(_) => "udp",
             Self::Ping(_) => "ping",
             Self::Exec(_) => "exec",
@@ -109,47 +103,19 @@ pub enum Pattern {
     Regex(String),
 }
 
-/// A request over HTTP.
+/// A request over HTTP/1.1, without TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Http {
-    /// Over TLS, and how.
-    pub tls: Option<Tls>,
-    /// Which version is spoken.
-    pub version: HttpVersion,
     /// The method, such as GET.
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// The Host header (`:authority`); `None`: address and port.
+    /// The Host header; `None`: address and port.
     pub host: Option<String>,
     /// The statuses that are a success; the first range that it is in counts.
     pub status: Vec<RangeInclusive<u16>>,
     /// What the body has to hold.
     pub body: Option<Pattern>,
-}
-
-/// Which version of HTTP is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HttpVersion {
-    /// What the server chooses by ALPN; HTTP/1.1 without TLS.
-    #[default]
-    Auto,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2, without TLS by prior knowledge.
-    Http2,
-}
-
-/// How TLS is spoken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tls {
-    /// The name that is asked for (SNI) and that the certificate has to be for; `None`: the host of the request, or
-    /// the address.
-    pub name: Option<String>,
-    /// Whether the certificate is verified.
-    pub verify: bool,
-    /// A PEM file with the authorities that are trusted; `None`: those of the system.
-    pub ca: Option<PathBuf>,
 }
 
 /// A program that judges: exit status 0 is a success, 1 a failure (MISC_CHECK of keepalived).

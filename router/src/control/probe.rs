@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uvs_check::net::{Echo, Target, Via};
 use uvs_check::outcome;
-use uvs_check::spec::{Http, HttpVersion, Kind, Pattern, ProbeSpec, Schedule, Talk};
+use uvs_check::spec::{Http, Kind, Pattern, ProbeSpec, Schedule, Talk};
 use uvs_control::probe::{self, Answer, Request, TIMEOUT_MAX_MS, Verdict};
 use uvs_control::{Error, ErrorKind};
 use uvs_director::spec::ServiceKey;
@@ -44,8 +44,6 @@ fn spec(request: &Request, live: &Live) -> Result<ProbeSpec, Error> {
         probe::Kind::Udp => Kind::Udp(talk),
         probe::Kind::Ping => Kind::Ping(Echo { payload: 56, do_not_fragment: false }),
         probe::Kind::Http => Kind::Http(Box::new(Http {
-            tls: None,
-            version: HttpVersion::Http1,
             method: "GET".to_owned(),
             path: if send.is_empty() { "/".to_owned() } else { send },
             host: None,

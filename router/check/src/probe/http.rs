@@ -1,4 +1,4 @@
-//! A request over HTTP. Redirects are not followed, and no more is read than what is needed.
+//! A request over HTTP/1.1. Redirects are not followed, and no more is read than what is needed.
 
 use core::error::Error as _;
 use core::future::Future;

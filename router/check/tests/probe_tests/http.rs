@@ -1,10 +1,8 @@
 use crate::*;
-use uvs_check::spec::{Http, HttpVersion};
+use uvs_check::spec::Http;
 
 fn http() -> Http {
     Http {
-        tls: None,
-        version: HttpVersion::Auto,
         method: "GET".into(),
         path: "/health?full".into(),
         host: None,
