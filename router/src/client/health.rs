@@ -47,7 +47,8 @@ fn of_destination(it: &Destination, lines: &mut Vec<String>) {
         state.push_str(&format!(", held for its flaps for {} more", time(held)));
     }
     if it.flaps > 0 {
-        state.push_str(&format!(", out {} times", it.flaps));
+        let times = if it.flaps == 1 { "time" } else { "times" };
+        state.push_str(&format!(", went out {} {times}", it.flaps));
     }
     let weight = if it.weight_by == "file" {
         it.weight.to_string()
@@ -137,7 +138,7 @@ mod tests {
             "tcp 192.0.2.10:80                                    1 of 2 in service, quorum held",
             "  10.0.0.1:80                             3 (agent)  in service for 2 h",
             check,
-            "  10.0.0.2:80                            0 (health)  out of service for 2 h, drain, held for its flaps for 90 s more, out 4 times",
+            "  10.0.0.2:80                            0 (health)  out of service for 2 h, drain, held for its flaps for 90 s more, went out 4 times",
             check,
         ];
         assert_eq!(text, wanted.join("\n"));
