@@ -40,20 +40,40 @@ pub(crate) fn verify(contestant: &Contestant) -> Result<()> {
             "of {STREAMS} connections none reaches some real servers: {served:?}"
         );
     }
-    thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for (seed, (client, server)) in (1..).step_by(2).zip(&pairs) {
-            for (stream, sent, expected) in [(client, seed, seed + 1), (server, seed + 1, seed)] {
-                threads.push(scope.spawn(move || write(stream, sent)));
-                threads.push(scope.spawn(move || compare(stream, expected)));
-            }
-        }
-        threads.into_iter().map(join).collect::<Result<Vec<()>>>()
-    })
-    .context("TCP")?;
+    streams(&pairs, contestant.lets_both_ends_end()).context("TCP")?;
     let udp = Load::Datagrams { senders: 1, flows: 1 };
     if contestant.carries(udp) {
         datagrams(contestant).context("UDP")?;
+    }
+    Ok(())
+}
+
+/// Sends through all of them at once, in both directions. Each end is ended as soon as all is sent, whatever comes the
+/// other way; or, where a contestant cannot have that, one after the other, once all has arrived.
+fn streams(pairs: &[(TcpStream, TcpStream)], at_once: bool) -> Result<()> {
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (seed, (client, server)) in (1..).step_by(2).zip(pairs) {
+            for (stream, sent, expected) in [(client, seed, seed + 1), (server, seed + 1, seed)] {
+                threads.push(scope.spawn(move || {
+                    write(stream, sent)?;
+                    if at_once { end(stream) } else { Ok(()) }
+                }));
+                threads.push(scope.spawn(move || {
+                    compare(stream, expected)?;
+                    if at_once { is_over(stream) } else { Ok(()) }
+                }));
+            }
+        }
+        threads.into_iter().map(join).collect::<Result<Vec<()>>>()
+    })?;
+    if !at_once {
+        for (client, server) in pairs {
+            end(client)?;
+            is_over(server)?;
+            end(server)?;
+            is_over(client)?;
+        }
     }
     Ok(())
 }
@@ -87,7 +107,17 @@ fn write(mut stream: &TcpStream, seed: u64) -> Result<()> {
         stream.write_all(part).with_context(|| format!("cannot send with {left} of {LENGTH} bytes left"))?;
         left -= part.len() as u64;
     }
+    Ok(())
+}
+
+fn end(stream: &TcpStream) -> Result<()> {
     stream.shutdown(Shutdown::Write).context("cannot end a stream")
+}
+
+fn is_over(mut stream: &TcpStream) -> Result<()> {
+    let more = stream.read(&mut [0; CHUNK]).context("the end of a stream does not come")?;
+    ensure!(more == 0, "{more} bytes come after the end of a stream");
+    Ok(())
 }
 
 fn compare(mut stream: &TcpStream, seed: u64) -> Result<()> {
@@ -104,8 +134,6 @@ fn compare(mut stream: &TcpStream, seed: u64) -> Result<()> {
         }
         position += got.len() as u64;
     }
-    let more = stream.read(&mut got).context("the end of a stream does not come")?;
-    ensure!(more == 0, "{more} bytes come after the end of a stream");
     Ok(())
 }
 
