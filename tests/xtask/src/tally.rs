@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     /// Of those that passed: how many skipped themselves, by reason.
     pub(crate) skipped: BTreeMap<String, usize>,
+    /// Of those that passed: how many failed at the first try.
+    pub(crate) flaky: usize,
     /// The runner's own closing lines.
     pub(crate) summaries: Vec<String>,
 }
@@ -23,6 +25,7 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.flaky += other.flaky;
         for (reason, times) in &other.skipped {
             *self.skipped.entry(reason.clone()).or_default() += times;
         }
@@ -32,7 +35,11 @@ impl Tally {
     pub(crate) fn line(&self) -> String {
         let skipped: usize = self.skipped.values().sum();
         let passed = self.passed.saturating_sub(skipped);
-        format!("{passed} passed, {} failed, {skipped} skipped", self.failed)
+        let flaky = match self.flaky {
+            0 => String::new(),
+            flaky => format!(" ({flaky} at the second try)"),
+        };
+        format!("{passed} passed{flaky}, {} failed, {skipped} skipped", self.failed)
     }
 }
 
@@ -74,11 +81,18 @@ impl Reader {
             }
             return true;
         }
+        if text.starts_with("FLAKY ") {
+            self.part = Part::Runner;
+            self.tally.flaky += 1;
+            self.tally.summaries.push(text.to_owned());
+            return true;
+        }
         if let Some(program) = text.strip_prefix("Running ").or_else(|| text.strip_prefix("Doc-tests ")) {
             self.program = program.split(" (").next().unwrap_or_default().to_owned();
         }
         if is_nextest_status(text) {
-            let passed = text.starts_with("PASS") || text.starts_with("LEAK [");
+            let status = text.split_once(" [").map_or(text, |(status, _)| status);
+            let passed = status.ends_with("PASS") || status == "LEAK";
             self.part = if passed { Part::Passed { told: false } } else { Part::Runner };
             return true;
         }
@@ -109,7 +123,10 @@ impl Reader {
 
     /// `12 passed (1 slow), 2 failed, 1 timed out, 0 skipped`
     fn count_nextest(&mut self, counts: &str) {
-        for (number, what) in numbers(counts, ", ") {
+        // Of those that passed it says in brackets how many did so slowly, or at the second try.
+        let (before, after) = counts.split_once(" (").unwrap_or((counts, ""));
+        let after = after.split_once(')').map_or("", |(_, after)| after.trim_start_matches(", "));
+        for (number, what) in numbers(before, ", ").chain(numbers(after, ", ")) {
             match what {
                 _ if what.starts_with("passed") => self.tally.passed += number,
                 _ if what.starts_with("skipped") => {}
@@ -202,6 +219,28 @@ mod tests {
         {
             assert_eq!(shown.contains(text), is_shown, "{text:?} in\n{shown}");
         }
+    }
+
+    #[test]
+    fn who_passes_at_the_second_try_is_told_and_has_not_failed() {
+        let output = "
+  TRY 1 FAIL [   0.085s] (───) uvs-lab::hosts a
+  stdout ───
+    skipped: not by this try
+  TRY 2 PASS [   0.005s] (1/3) uvs-lab::hosts a
+  stderr ───
+    quiet
+        PASS [   0.004s] (2/3) uvs-lab::hosts b
+────────────
+     Summary [   0.091s] 3 tests run: 3 passed (1 slow, 1 flaky), 1 failed, 0 skipped
+   FLAKY 2/2 [   0.005s] (1/3) uvs-lab::hosts a
+";
+        let (shown, tally) = read(output);
+        assert_eq!(tally.line(), "3 passed (1 at the second try), 1 failed, 0 skipped");
+        assert_eq!(tally.summaries.len(), 2, "who it was is said with the counts: {:?}", tally.summaries);
+        let shown = shown.join("\n");
+        assert!(shown.contains("TRY 1 FAIL") && shown.contains("not by this try"), "{shown}");
+        assert!(!shown.contains("quiet"), "{shown}");
     }
 
     #[test]
