@@ -3,18 +3,21 @@
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use uvs_check::net::Echo;
 use uvs_check::probe::check_regex;
-use uvs_check::spec::{Exec, FileCheck, FileMeaning, Http, Kind, Pattern, Schedule, Talk, Unmade};
+use uvs_check::spec::{
+    Exec, FileCheck, FileMeaning, Http, HttpVersion, Kind, Pattern, Schedule, Talk, Unmade,
+};
 use uvs_director::Duration;
 
 use crate::duration::Span;
 use crate::model::{Check, Service};
 use crate::read::{Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
+use crate::tls::{path, tls};
 
 pub(crate) const CHECK: Keys = &[
     "name",
@@ -39,6 +42,11 @@ pub(crate) const CHECK: Keys = &[
     "path",
     "host",
     "status",
+    "version",
+    "sni",
+    "verify",
+    "ca",
+    "expiry_warning",
     "payload",
     "do_not_fragment",
     "command",
@@ -49,34 +57,40 @@ pub(crate) const CHECK: Keys = &[
 
 /// Those that only some types have.
 const OF_TYPES: &[(&str, &[&str])] = &[
-    ("port", &["tcp", "http", "udp", "agent"]),
-    ("source", &["tcp", "http", "udp", "ping", "agent"]),
-    ("mark", &["tcp", "http", "udp", "ping", "agent"]),
+    ("port", &["tcp", "http", "https", "udp", "agent"]),
+    ("source", &["tcp", "http", "https", "udp", "ping", "agent"]),
+    ("mark", &["tcp", "http", "https", "udp", "ping", "agent"]),
     ("send", &["tcp", "udp", "agent"]),
     ("send_hex", &["tcp", "udp"]),
-    ("expect", &["tcp", "udp", "http"]),
-    ("expect_regex", &["tcp", "udp", "http"]),
+    ("expect", &["tcp", "udp", "http", "https"]),
+    ("expect_regex", &["tcp", "udp", "http", "https"]),
     ("answer", &["udp"]),
-    ("method", &["http"]),
-    ("path", &["http"]),
-    ("host", &["http"]),
-    ("status", &["http"]),
+    ("method", &["http", "https"]),
+    ("path", &["http", "https"]),
+    ("host", &["http", "https"]),
+    ("status", &["http", "https"]),
+    ("version", &["http", "https"]),
+    ("sni", &["https"]),
+    ("verify", &["https"]),
+    ("ca", &["https"]),
+    ("expiry_warning", &["https"]),
     ("payload", &["ping"]),
     ("do_not_fragment", &["ping"]),
     ("command", &["exec"]),
     ("dynamic", &["exec"]),
     ("file", &["file"]),
     ("meaning", &["file"]),
-    ("rise", &["tcp", "http", "udp", "ping", "exec", "file"]),
-    ("fall", &["tcp", "http", "udp", "ping", "exec", "file"]),
-    ("fast_interval", &["tcp", "http", "udp", "ping", "exec", "file"]),
-    ("down_interval", &["tcp", "http", "udp", "ping", "exec", "file"]),
-    ("interval", &["tcp", "http", "udp", "ping", "exec", "file", "agent"]),
+    ("rise", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
+    ("fall", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
+    ("fast_interval", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
+    ("down_interval", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
+    ("interval", &["tcp", "http", "https", "udp", "ping", "exec", "file", "agent"]),
 ];
 
 const TYPES: &[(&str, &str)] = &[
     ("tcp", "tcp"),
     ("http", "http"),
+    ("https", "https"),
     ("udp", "udp"),
     ("ping", "ping"),
     ("exec", "exec"),
@@ -89,6 +103,10 @@ const TYPE_HINTS: &[(&str, &str)] = &[
     ("TCP_CHECK", "tcp"),
     ("HTTP_GET", "http"),
     ("httpchk", "http"),
+    ("SSL_GET", "https"),
+    ("tls", "https"),
+    ("ssl", "https"),
+    ("h2", "http"),
     ("UDP_CHECK", "udp"),
     ("icmp", "ping"),
     ("PING_CHECK", "ping"),
@@ -161,7 +179,10 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn read(&self, name: &str) -> Option<Check> {
         let table = self.table;
-        table.require("type", "\"tcp\", \"http\", \"udp\", \"ping\", \"exec\", \"agent\" or \"file\"");
+        table.require(
+            "type",
+            "\"tcp\", \"http\", \"https\", \"udp\", \"ping\", \"exec\", \"agent\" or \"file\"",
+        );
         let kind = table.choice("type", TYPES, TYPE_HINTS)?.value;
         for (key, types) in OF_TYPES {
             if table.has(key) && !types.contains(&kind) {
@@ -242,7 +263,7 @@ impl Reader<'_> {
                 }
                 Kind::Udp(Talk { send: self.send(), expect, answer })
             }
-            "http" => Kind::Http(Box::new(self.http())),
+            "http" | "https" => Kind::Http(Box::new(self.http(kind == "https"))),
             "ping" => {
                 let payload = table.integer(&PAYLOAD).and_then(|found| u16::try_from(found.value).ok());
                 let do_not_fragment = table.boolean("do_not_fragment").unwrap_or(false);
@@ -251,7 +272,8 @@ impl Reader<'_> {
             "exec" => Kind::Exec(Arc::new(self.exec()?)),
             "agent" => Kind::Agent { send: self.send() },
             _ => {
-                let path = self.path("file")?;
+                table.require("file", "\"/run/uvs/web\"");
+                let path = path(table, "file", "/run/uvs/web")?;
                 let words = [("failed", FileMeaning::Failed), ("weight", FileMeaning::Weight)];
                 let meaning = table.choice("meaning", &words, &[]);
                 Kind::File(FileCheck { path, meaning: meaning.map_or(FileMeaning::Failed, |it| it.value) })
@@ -296,7 +318,7 @@ impl Reader<'_> {
         regex.map(|regex| Pattern::Regex(regex.value)).or(text)
     }
 
-    fn http(&self) -> Http {
+    fn http(&self, secure: bool) -> Http {
         let table = self.table;
         let method = table.parsed("method", "GET", |text| {
             let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT"];
@@ -313,6 +335,11 @@ impl Reader<'_> {
             let what = "an answer to HEAD has no body to search";
             table.doc.error(&method.at, what, "use GET, or remove expect");
         }
+        let versions = [("1.1", HttpVersion::Http1), ("2", HttpVersion::Http2)];
+        let version =
+            table.choice("version", &versions, &[("h2", "2"), ("h2c", "2"), ("1", "1.1"), ("1.0", "1.1")]);
+        let version = version.map_or(HttpVersion::Any, |found| found.value);
+        let tls = secure.then(|| tls(table));
         let status = table.list("status", "200-299", read_status);
         Http {
             method: method.map_or("GET".to_owned(), |method| method.value),
@@ -320,19 +347,9 @@ impl Reader<'_> {
             host,
             status: status.map_or(vec![200..=299], |all| all.into_iter().map(|range| range.value).collect()),
             body: expect,
+            version,
+            tls,
         }
-    }
-
-    fn path(&self, key: &'static str) -> Option<PathBuf> {
-        let table = self.table;
-        let text = table.required_string(key, "/run/uvs/web")?;
-        let folder = table.doc.file.parent().unwrap_or(Path::new(""));
-        let joined = folder.join(text.value);
-        if text.value.is_empty() {
-            table.doc.error(&text.at, format!("{key} is an empty path"), "name the file");
-            return None;
-        }
-        Some(std::path::absolute(&joined).unwrap_or(joined))
     }
 
     fn exec(&self) -> Option<Exec> {

@@ -15,13 +15,14 @@ pub(crate) struct Span {
 }
 
 /// From the shortest unit to the longest, in nanoseconds.
-const UNITS: [(&str, u64); 6] = [
+const UNITS: [(&str, u64); 7] = [
     ("us", 1_000),
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("min", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
 ];
 
 impl Table<'_> {
@@ -49,7 +50,7 @@ impl Table<'_> {
             None => {
                 let what = format!("{} {:?} is not a duration", span.key, text.trim());
                 let fix =
-                    "write a number of seconds, or a text with a unit: us, ms, s, m or h, as in \"500ms\"";
+                    "write a number of seconds, or a text with a unit: us, ms, s, m, h or d, as in \"500ms\"";
                 self.doc.error(&found.at, what, fix);
                 None
             }
@@ -95,6 +96,7 @@ mod tests {
             ("500ms", Some(millis(500))),
             ("1.5s", Some(millis(1500))),
             ("2 m", Some(millis(120_000))),
+            ("14d", Some(millis(14 * 86_400_000))),
             ("1h", Some(millis(3_600_000))),
             ("250us", Some(Duration::from_micros(250))),
             ("0.25ms", Some(Duration::from_micros(250))),

@@ -108,6 +108,13 @@ pub(crate) fn overrides(entry: &Table<'_>) -> Option<Override> {
     Some(Override { port, host: http_host(&table), path: http_path(&table) })
 }
 
+/// Whether it verifies a certificate, and no name is given that this should have there.
+fn is_nameless(check: &Check, health: &Health, destination: SocketAddr) -> bool {
+    let Kind::Http(http) = &check.kind else { return false };
+    let host = health.overrides.get(&destination).and_then(|own| own.host.as_ref()).or(http.host.as_ref());
+    http.tls.as_ref().is_some_and(|tls| tls.verify && tls.sni.is_none() && host.is_none())
+}
+
 /// Says where a check cannot be made, or cannot see what matters.
 pub(crate) fn judge(
     table: &Table<'_>,
@@ -146,6 +153,14 @@ pub(crate) fn judge(
                     "use a source of the destination's family, or another check",
                 );
             }
+        }
+        if let Some(nameless) = destinations.iter().find(|spec| is_nameless(check, health, spec.addr)) {
+            let what = format!(
+                "check {:?} has neither host nor sni: the certificate has to name the address that is asked, of {}",
+                check.name, nameless.addr
+            );
+            let fix = "add host = \"...\" with the name that clients use to the check, or verify = false";
+            doc.warn(&health.location, what, fix);
         }
         if protocol == Some(Protocol::Udp) && talks_tcp(&check.kind) && check.port.is_none() {
             let what = format!("check {:?} asks over TCP, and the service is of UDP", check.name);

@@ -68,6 +68,7 @@ mod scheduler;
 mod service;
 mod settings;
 mod suggest;
+mod tls;
 mod tunnel;
 mod workers;
 

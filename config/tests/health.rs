@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use uvs_check::net::Via;
-use uvs_check::spec::{Amount, Kind, Pattern, Unmade};
+use uvs_check::spec::{Amount, HttpVersion, Kind, Pattern, Tls, Unmade};
 use uvs_config::Config;
 use uvs_director::Duration;
 
@@ -60,9 +60,27 @@ fn mistakes_are_told_with_their_fix() {
         (text(&format!("{TCP}{TCP}"), USES, ""), "a second check \"web\"", "rename it or the one in line 5"),
         (text(TCP, "checks = ['wbe']", ""), "there is no check \"wbe\", perhaps \"web\"", ""),
         (text(TCP, "checks = ['web', 'web']", ""), "check \"web\" stands twice", "remove one"),
-        (check("path = '/'"), "path does not go with type = \"tcp\"", "remove it; it is for http"),
+        (check("path = '/'"), "path does not go with type = \"tcp\"", "remove it; it is for http, https"),
+        (
+            typed("type = 'http'\nverify = false"),
+            "verify does not go with type = \"http\"",
+            "it is for https",
+        ),
+        (typed("type = 'http'\nca = 'x'"), "ca does not go with type = \"http\"", "it is for https"),
+        (typed("type = 'tcp'\nsni = 'x'"), "sni does not go with type = \"tcp\"", "it is for https"),
+        (typed("type = 'https'\nsni = 'a b'"), "sni \"a b\" is no name of a host", ""),
+        (typed("type = 'https'\nverify = false\nca = 'x'"), "ca says what to verify", "remove one of them"),
+        (typed("type = 'https'\nca = ''"), "ca is an empty path", "name the file"),
+        (
+            typed("type = 'https'\nexpiry_warning = '366d'"),
+            "is out of range",
+            "use \"0s\" to \"365d\" (0 is none)",
+        ),
+        (typed("type = 'https'\nversion = 'h2'"), "unknown version \"h2\"", "did you mean \"2\"?"),
+        (typed("type = 'https'\nversion = '3'"), "unknown version \"3\"", "It is one of \"1.1\", \"2\""),
+        (typed("type = 'SSL_GET'"), "unknown type \"SSL_GET\"", "did you mean \"https\"?"),
         (check("interval = '500'"), "interval \"500\" is not a duration", "as in \"500ms\""),
-        (check("interval = '1ms'"), "interval \"1ms\" is out of range", "use \"20ms\" to \"24h\""),
+        (check("interval = '1ms'"), "interval \"1ms\" is out of range", "use \"20ms\" to \"1d\""),
         (check("interval = 0.001"), "interval \"0.001s\" is out of range", ""),
         (check("interval = -1"), "interval \"-1s\" is not a duration", ""),
         (check("timeout = true"), "timeout must be a duration, not a boolean", "write timeout = \"500ms\""),
@@ -135,6 +153,11 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
         (text(TCP, "", ""), "no service uses check \"web\""),
         (text(&format!("{TCP}timeout = 9\n"), USES, ""), "the timeout is longer than the interval"),
         (udp("type = 'exec'\ncommand = ['/nowhere/judge']"), "there is no program \"/nowhere/judge\" yet"),
+        (
+            udp("type = 'https'\nport = 443\nhost = 'a.example'\nca = '/nowhere/ca.pem'"),
+            "there is no file /nowhere/ca.pem yet: the check cannot be made without it",
+        ),
+        (udp("type = 'https'\nport = 443"), "check \"web\" has neither host nor sni"),
         (health("quorum = 9"), "quorum 9 is more than all destinations weigh, 4"),
         (text("", "", "[service.health]\nstart = 'up'\n"), "health without checks"),
     ];
@@ -187,6 +210,32 @@ fn destinations_have_their_own_port_host_and_path() {
 }
 
 #[test]
+fn https_is_http_over_tls() {
+    let plan = |lines: &str| {
+        let check = format!("[[check]]\nname = 'web'\ntype = 'https'\n{lines}\n");
+        let plan = parse(&text(&check, USES, "")).plan();
+        match &plan.services[0].destinations[0].checks[0].probe.kind {
+            Kind::Http(http) => (**http).clone(),
+            kind => panic!("{kind:?}"),
+        }
+    };
+    let usual = plan("host = 'a.example.org'");
+    assert_eq!(usual.version, HttpVersion::Any);
+    let tls = usual.tls.expect("TLS");
+    assert_eq!(
+        tls,
+        Tls { sni: None, verify: true, ca: None, expiry_warning: Duration::from_secs(14 * 86_400) }
+    );
+    let own = plan("sni = 'b.example.org'\nca = 'ca.pem'\nexpiry_warning = '3d'\nversion = '2'");
+    assert_eq!(own.version, HttpVersion::Http2);
+    let tls = own.tls.expect("TLS");
+    assert_eq!(tls.sni.as_deref(), Some("b.example.org"));
+    assert_eq!(tls.expiry_warning, Duration::from_secs(3 * 86_400));
+    assert!(tls.ca.is_some_and(|path| path.is_absolute() && path.ends_with("ca.pem")));
+    assert!(!plan("verify = false").tls.expect("TLS").verify);
+}
+
+#[test]
 fn what_is_asked_via_the_service_asks_the_vip() {
     let health = "[service.health]\nvia = 'service'\nbackup = [{ address = '192.0.2.99:80', weight = 2 }]\n";
     let config = parse(&text(TCP, USES, health));
@@ -212,9 +261,9 @@ fn programs_are_told_whom_they_check() {
 #[test]
 fn the_full_example_is_taken_whole() {
     let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
-    assert_eq!(config.checks.len(), 5);
+    assert_eq!(config.checks.len(), 6);
     let plan = config.plan();
     assert_eq!(plan.services.len(), 2);
     let checked = plan.services.iter().flat_map(|service| &service.destinations);
-    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [2, 2, 3, 3]);
+    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [2, 2, 4, 4]);
 }

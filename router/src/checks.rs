@@ -16,6 +16,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 use uvs_check::core::{Bounds, Edit, Event, Order, ServiceView, State, What};
 use uvs_check::net::Network;
+use uvs_check::probe::date;
 use uvs_check::runner::{Runner, Sink};
 use uvs_config::{Config, Health, Service};
 use uvs_director::Director;
@@ -221,6 +222,10 @@ impl Sink for Doer {
             },
             What::Overdue { destination, check } => {
                 warn!(%service, %destination, check = &**check, "a check gave no result in time and was given up");
+            }
+            What::Certificate { destination, check, expires } => {
+                let until = date(*expires);
+                warn!(%service, %destination, check = &**check, %until, "the certificate of a server expires soon");
             }
             What::Destination { destination, in_service: true, reason } => {
                 info!(%service, %destination, "in service: {reason}");

@@ -63,4 +63,6 @@ pub struct Says {
     pub up: Option<bool>,
     /// When its certificate expires, in seconds since 1970.
     pub expires: Option<i64>,
+    /// Whether that is so soon that it should be told.
+    pub expires_soon: bool,
 }

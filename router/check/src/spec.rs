@@ -69,9 +69,10 @@ pub enum Kind {
 
 impl Kind {
     /// The word for it in a configuration.
-    pub const fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
+            Self::Http(http) if http.tls.is_some() => "https",
             Self::Http(_) => "http",
             Self::Udp(_) => "udp",
             Self::Ping(_) => "ping",
@@ -79,6 +80,15 @@ impl Kind {
             Self::Agent { .. } => "agent",
             Self::File(_) => "file",
             Self::Passive(_) => "passive",
+        }
+    }
+
+    /// How it speaks TLS, if it does.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Http(http) => http.tls.as_ref(),
+            Self::Passive(passive) => passive.confirm.tls(),
+            _ => None,
         }
     }
 }
@@ -103,7 +113,7 @@ pub enum Pattern {
     Regex(String),
 }
 
-/// A request over HTTP/1.1, without TLS.
+/// A request over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Http {
     /// The method, such as GET.
@@ -116,6 +126,42 @@ pub struct Http {
     pub status: Vec<RangeInclusive<u16>>,
     /// What the body has to hold.
     pub body: Option<Pattern>,
+    /// Which HTTP is spoken.
+    pub version: HttpVersion,
+    /// How TLS is spoken below it; `None`: it is not.
+    pub tls: Option<Tls>,
+}
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/2 or HTTP/1.1, whichever the server picks (ALPN); without TLS HTTP/1.1.
+    #[default]
+    Any,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS with prior knowledge (RFC 9113, section 3.3).
+    Http2,
+}
+
+/// How TLS is spoken, and which certificate will do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tls {
+    /// The name that the server is asked for (SNI) and that its certificate has to have; `None`: the host that the
+    /// request names, or else the address that is asked.
+    pub sni: Option<String>,
+    /// Whether the certificate is verified.
+    pub verify: bool,
+    /// A file of certificates in PEM, one of which it has to come from or be; `None`: those that the host trusts.
+    pub ca: Option<PathBuf>,
+    /// So long before it expires that is told.
+    pub expiry_warning: Duration,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { sni: None, verify: true, ca: None, expiry_warning: Duration::from_secs(14 * 86_400) }
+    }
 }
 
 /// A program that judges: exit status 0 is a success, 1 a failure (MISC_CHECK of keepalived).

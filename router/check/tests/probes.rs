@@ -18,6 +18,7 @@ mod probe_tests {
     mod exec;
     mod file;
     mod http;
+    mod https;
     mod tcp;
     mod udp;
 }

@@ -268,4 +268,7 @@ pub struct Check {
     pub failed: u64,
     /// Probes that could not be made.
     pub unmade: u64,
+    /// When the certificate of the server expires that the last probe over TLS saw, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<i64>,
 }

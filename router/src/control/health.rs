@@ -58,5 +58,6 @@ fn of_check(view: &CheckView, now: Instant) -> Check {
         passed: view.outcomes.passed,
         failed: view.outcomes.failed,
         unmade: view.outcomes.unmade,
+        certificate_expires: view.expires,
     }
 }

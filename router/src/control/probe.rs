@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uvs_check::net::{Echo, Target, Via};
 use uvs_check::outcome;
-use uvs_check::spec::{Http, Kind, Pattern, ProbeSpec, Schedule, Talk};
+use uvs_check::spec::{Http, HttpVersion, Kind, Pattern, ProbeSpec, Schedule, Talk};
 use uvs_control::probe::{self, Answer, Request, TIMEOUT_MAX_MS, Verdict};
 use uvs_control::{Error, ErrorKind};
 use uvs_director::spec::ServiceKey;
@@ -49,6 +49,8 @@ fn spec(request: &Request, live: &Live) -> Result<ProbeSpec, Error> {
             host: None,
             status: vec![200..=299],
             body: expect,
+            version: HttpVersion::Any,
+            tls: None,
         })),
     };
     let port = if request.kind == probe::Kind::Ping { 0 } else { request.port };

@@ -96,6 +96,16 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
         }
     }
     let mut family = page.family(
+        "uvs_check_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate of the server expires, in seconds since 1970.",
+    );
+    for (labels, it) in checks() {
+        if let Some(expires) = it.expires {
+            family.sample(&labels, expires);
+        }
+    }
+    let mut family = page.family(
         "uvs_check_overdue",
         Kind::Gauge,
         "1 while the result of a check should long have come: nobody makes it, or there are too many.",

@@ -84,6 +84,15 @@ pub enum What {
         /// Its name.
         check: Arc<str>,
     },
+    /// The certificate of a server expires soon, or has expired. It is told once for each certificate.
+    Certificate {
+        /// Of which destination.
+        destination: SocketAddr,
+        /// Which check has seen it.
+        check: Arc<str>,
+        /// When it expires, in seconds since 1970.
+        expires: i64,
+    },
     /// A destination came into service or went out of it.
     Destination {
         /// Which.

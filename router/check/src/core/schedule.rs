@@ -171,8 +171,15 @@ impl Core {
     fn says(&mut self, at: usize, kind: &Kind, outcome: &Outcome, now: Instant) {
         let check = &mut self.checks[at];
         let destination = &mut self.destinations[check.destination];
-        if outcome.says.expires.is_some() {
-            check.expires = outcome.says.expires;
+        if let Some(expires) = outcome.says.expires {
+            check.expires = Some(expires);
+            if outcome.says.expires_soon && check.told_expires != Some(expires) {
+                check.told_expires = Some(expires);
+                let what =
+                    What::Certificate { destination: destination.addr, check: check.name.clone(), expires };
+                let service = self.services[destination.service].key;
+                self.events.push(Event { at: now, service, what });
+            }
         }
         match (kind, &outcome.verdict) {
             // What it does not mention stays.

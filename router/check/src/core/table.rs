@@ -103,6 +103,8 @@ pub(crate) struct Check {
     pub(crate) script: Option<Share>,
     /// When the server's certificate expires, in seconds since 1970.
     pub(crate) expires: Option<i64>,
+    /// Of which such moment it was told that it is near.
+    pub(crate) told_expires: Option<i64>,
     /// Of passive checks.
     pub(crate) inhibition: Inhibition,
 }
@@ -159,6 +161,7 @@ impl Check {
             flaps: 0,
             script: None,
             expires: None,
+            told_expires: None,
             inhibition: Inhibition::default(),
         }
     }

@@ -117,3 +117,24 @@ fn what_the_data_path_sees_inhibits_for_a_bounded_time_that_ends_with_a_probe() 
     world.run(SECOND * 40);
     assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Up, 10));
 }
+
+#[test]
+fn a_certificate_that_expires_soon_is_told_once() {
+    let mut world = World::new(plan([plain(1)]));
+    world.run(SECOND * 2);
+    let mut told = |expires, expires_soon| {
+        says(&mut world, 1, Says { expires: Some(expires), expires_soon, ..Says::default() });
+        world.run(SECOND * 10);
+        assert_eq!(world.core.view()[0].destinations[0].checks[0].expires, Some(expires));
+        let moments = world.told().into_iter().filter_map(|what| match what {
+            What::Certificate { expires, .. } => Some(expires),
+            _ => None,
+        });
+        moments.collect::<Vec<_>>()
+    };
+    assert!(told(1000, false).is_empty());
+    assert_eq!(told(1000, true), [1000]);
+    assert!(told(1000, true).is_empty());
+    assert!(told(5000, false).is_empty(), "it was renewed");
+    assert_eq!(told(5000, true), [5000]);
+}

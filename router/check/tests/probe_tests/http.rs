@@ -1,13 +1,15 @@
 use crate::*;
-use uvs_check::spec::Http;
+use uvs_check::spec::{Http, HttpVersion};
 
-fn http() -> Http {
+pub(super) fn http() -> Http {
     Http {
         method: "GET".into(),
         path: "/health?full".into(),
         host: None,
         status: vec![200..=299],
         body: None,
+        version: HttpVersion::Any,
+        tls: None,
     }
 }
 
