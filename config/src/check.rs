@@ -1,23 +1,19 @@
 //! `[[check]]`: what is asked, and what is expected.
 
 use core::net::IpAddr;
-use core::ops::RangeInclusive;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use uvs_check::net::Echo;
 use uvs_check::probe::check_regex;
-use uvs_check::spec::{
-    Exec, FileCheck, FileMeaning, Http, HttpVersion, Kind, Pattern, Schedule, Talk, Unmade,
-};
+use uvs_check::spec::{Exec, FileCheck, FileMeaning, Kind, Pattern, Schedule, Talk, Unmade};
 use uvs_director::Duration;
 
 use crate::duration::Span;
 use crate::model::{Check, Service};
 use crate::read::{Doc, Integer, Keys, Table};
-use crate::suggest::nearest;
-use crate::tls::{path, tls};
+use crate::tls::path;
 
 pub(crate) const CHECK: Keys = &[
     "name",
@@ -47,6 +43,12 @@ pub(crate) const CHECK: Keys = &[
     "verify",
     "ca",
     "expiry_warning",
+    "service_name",
+    "tls",
+    "query",
+    "record",
+    "rcode",
+    "transport",
     "payload",
     "do_not_fragment",
     "command",
@@ -55,43 +57,60 @@ pub(crate) const CHECK: Keys = &[
     "meaning",
 ];
 
+/// Those that are asked over the network at a port.
+const AT_A_PORT: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "agent"];
+const OVER_THE_NETWORK: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "ping", "agent"];
+const HTTP: &[&str] = &["http", "https"];
+const OVER_TLS: &[&str] = &["https", "grpc"];
+const WITH_EXPECT: &[&str] = &["tcp", "udp", "http", "https", "dns"];
+/// Those that come up and go down by results in a row.
+const IN_A_ROW: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "ping", "exec", "file"];
+
 /// Those that only some types have.
 const OF_TYPES: &[(&str, &[&str])] = &[
-    ("port", &["tcp", "http", "https", "udp", "agent"]),
-    ("source", &["tcp", "http", "https", "udp", "ping", "agent"]),
-    ("mark", &["tcp", "http", "https", "udp", "ping", "agent"]),
+    ("port", AT_A_PORT),
+    ("source", OVER_THE_NETWORK),
+    ("mark", OVER_THE_NETWORK),
     ("send", &["tcp", "udp", "agent"]),
     ("send_hex", &["tcp", "udp"]),
-    ("expect", &["tcp", "udp", "http", "https"]),
-    ("expect_regex", &["tcp", "udp", "http", "https"]),
+    ("expect", WITH_EXPECT),
+    ("expect_regex", WITH_EXPECT),
     ("answer", &["udp"]),
-    ("method", &["http", "https"]),
-    ("path", &["http", "https"]),
-    ("host", &["http", "https"]),
-    ("status", &["http", "https"]),
-    ("version", &["http", "https"]),
-    ("sni", &["https"]),
-    ("verify", &["https"]),
-    ("ca", &["https"]),
-    ("expiry_warning", &["https"]),
+    ("method", HTTP),
+    ("path", HTTP),
+    ("host", &["http", "https", "grpc"]),
+    ("status", HTTP),
+    ("version", HTTP),
+    ("sni", OVER_TLS),
+    ("verify", OVER_TLS),
+    ("ca", OVER_TLS),
+    ("expiry_warning", OVER_TLS),
+    ("service_name", &["grpc"]),
+    ("tls", &["grpc"]),
+    ("query", &["dns"]),
+    ("record", &["dns"]),
+    ("rcode", &["dns"]),
+    ("transport", &["dns"]),
     ("payload", &["ping"]),
     ("do_not_fragment", &["ping"]),
     ("command", &["exec"]),
     ("dynamic", &["exec"]),
     ("file", &["file"]),
     ("meaning", &["file"]),
-    ("rise", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
-    ("fall", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
-    ("fast_interval", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
-    ("down_interval", &["tcp", "http", "https", "udp", "ping", "exec", "file"]),
-    ("interval", &["tcp", "http", "https", "udp", "ping", "exec", "file", "agent"]),
+    ("rise", IN_A_ROW),
+    ("fall", IN_A_ROW),
+    ("fast_interval", IN_A_ROW),
+    ("down_interval", IN_A_ROW),
+    ("interval", &["tcp", "http", "https", "grpc", "udp", "dns", "ping", "exec", "file", "agent"]),
 ];
 
 const TYPES: &[(&str, &str)] = &[
     ("tcp", "tcp"),
     ("http", "http"),
     ("https", "https"),
+    ("grpc", "grpc"),
     ("udp", "udp"),
+    ("dns", "dns"),
     ("ping", "ping"),
     ("exec", "exec"),
     ("agent", "agent"),
@@ -107,7 +126,9 @@ const TYPE_HINTS: &[(&str, &str)] = &[
     ("tls", "https"),
     ("ssl", "https"),
     ("h2", "http"),
+    ("grpcs", "grpc"),
     ("UDP_CHECK", "udp"),
+    ("DNS_CHECK", "dns"),
     ("icmp", "ping"),
     ("PING_CHECK", "ping"),
     ("MISC_CHECK", "exec"),
@@ -172,8 +193,8 @@ pub(crate) fn warn_of_unused(doc: &Doc<'_>, checks: &[Check], services: &[Servic
     }
 }
 
-struct Reader<'r> {
-    table: &'r Table<'r>,
+pub(crate) struct Reader<'r> {
+    pub(crate) table: &'r Table<'r>,
 }
 
 impl Reader<'_> {
@@ -181,7 +202,7 @@ impl Reader<'_> {
         let table = self.table;
         table.require(
             "type",
-            "\"tcp\", \"http\", \"https\", \"udp\", \"ping\", \"exec\", \"agent\" or \"file\"",
+            "\"tcp\", \"http\", \"https\", \"grpc\", \"udp\", \"dns\", \"ping\", \"exec\", \"agent\" or \"file\"",
         );
         let kind = table.choice("type", TYPES, TYPE_HINTS)?.value;
         for (key, types) in OF_TYPES {
@@ -264,6 +285,8 @@ impl Reader<'_> {
                 Kind::Udp(Talk { send: self.send(), expect, answer })
             }
             "http" | "https" => Kind::Http(Box::new(self.http(kind == "https"))),
+            "grpc" => Kind::Grpc(Box::new(self.grpc())),
+            "dns" => Kind::Dns(Box::new(self.dns()?)),
             "ping" => {
                 let payload = table.integer(&PAYLOAD).and_then(|found| u16::try_from(found.value).ok());
                 let do_not_fragment = table.boolean("do_not_fragment").unwrap_or(false);
@@ -300,7 +323,7 @@ impl Reader<'_> {
         hex.map(|hex| hex.value).or(text).unwrap_or_default()
     }
 
-    fn pattern(&self) -> Option<Pattern> {
+    pub(crate) fn pattern(&self) -> Option<Pattern> {
         let table = self.table;
         if table.has("expect") && table.has("expect_regex") {
             let at = table.place("expect_regex");
@@ -316,40 +339,6 @@ impl Reader<'_> {
         });
         let text = table.string("expect", "+PONG").map(|text| Pattern::Bytes(text.value.as_bytes().to_vec()));
         regex.map(|regex| Pattern::Regex(regex.value)).or(text)
-    }
-
-    fn http(&self, secure: bool) -> Http {
-        let table = self.table;
-        let method = table.parsed("method", "GET", |text| {
-            let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT"];
-            if known.contains(&text) {
-                return Ok(text.to_owned());
-            }
-            let near = nearest(text, known).map_or(String::new(), |near| format!(", perhaps {near}"));
-            Err(format!("method {text:?} is none of {}{near}", known.join(", ")))
-        });
-        let path = http_path(table);
-        let host = http_host(table);
-        let expect = self.pattern();
-        if let Some(method) = method.as_ref().filter(|method| method.value == "HEAD" && expect.is_some()) {
-            let what = "an answer to HEAD has no body to search";
-            table.doc.error(&method.at, what, "use GET, or remove expect");
-        }
-        let versions = [("1.1", HttpVersion::Http1), ("2", HttpVersion::Http2)];
-        let version =
-            table.choice("version", &versions, &[("h2", "2"), ("h2c", "2"), ("1", "1.1"), ("1.0", "1.1")]);
-        let version = version.map_or(HttpVersion::Any, |found| found.value);
-        let tls = secure.then(|| tls(table));
-        let status = table.list("status", "200-299", read_status);
-        Http {
-            method: method.map_or("GET".to_owned(), |method| method.value),
-            path: path.unwrap_or_else(|| "/".to_owned()),
-            host,
-            status: status.map_or(vec![200..=299], |all| all.into_iter().map(|range| range.value).collect()),
-            body: expect,
-            version,
-            tls,
-        }
     }
 
     fn exec(&self) -> Option<Exec> {
@@ -379,39 +368,6 @@ impl Reader<'_> {
         }
         let command = words.into_iter().map(|word| word.value).collect();
         Some(Exec { command, dynamic, environment: Vec::new() })
-    }
-}
-
-/// The path of a request; of a check, or of a destination in its place.
-pub(crate) fn http_path(table: &Table<'_>) -> Option<String> {
-    let path = table.parsed("path", "/health", |text| {
-        let plain = |c: char| c.is_ascii_graphic() && c != '#';
-        match text.starts_with('/') && text.chars().all(plain) {
-            true => Ok(text.to_owned()),
-            false => Err(format!("path {text:?} is not one: it begins with / and has no blanks")),
-        }
-    });
-    path.map(|path| path.value)
-}
-
-/// The host that a request names; of a check, or of a destination in its place.
-pub(crate) fn http_host(table: &Table<'_>) -> Option<String> {
-    let host = table.parsed("host", "www.example.org", |text| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-        match !text.is_empty() && text.len() <= 255 && text.chars().all(plain) {
-            true => Ok(text.to_owned()),
-            false => Err(format!("host {text:?} is not the name of one")),
-        }
-    });
-    host.map(|host| host.value)
-}
-
-fn read_status(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
-    match (code(first), code(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => Err(format!("status {text:?} is no status from 100 to 599, and no range of them")),
     }
 }
 

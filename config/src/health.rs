@@ -7,7 +7,8 @@ use uvs_check::spec::{Amount, Kind, Policy, Quorum};
 use uvs_director::Duration;
 use uvs_director::spec::{DestinationSpec, Forwarding, Protocol, ServiceKey};
 
-use crate::check::{PORT, http_host, http_path};
+use crate::ask::{http_host, http_path};
+use crate::check::PORT;
 use crate::duration::Span;
 use crate::model::{Check, CheckVia, Health, Override};
 use crate::read::{At, Integer, Keys, Scalar, Table};
@@ -110,9 +111,13 @@ pub(crate) fn overrides(entry: &Table<'_>) -> Option<Override> {
 
 /// Whether it verifies a certificate, and no name is given that this should have there.
 fn is_nameless(check: &Check, health: &Health, destination: SocketAddr) -> bool {
-    let Kind::Http(http) = &check.kind else { return false };
-    let host = health.overrides.get(&destination).and_then(|own| own.host.as_ref()).or(http.host.as_ref());
-    http.tls.as_ref().is_some_and(|tls| tls.verify && tls.sni.is_none() && host.is_none())
+    let host = match &check.kind {
+        Kind::Http(http) => http.host.as_ref(),
+        Kind::Grpc(grpc) => grpc.host.as_ref(),
+        _ => None,
+    };
+    let host = health.overrides.get(&destination).and_then(|own| own.host.as_ref()).or(host);
+    check.kind.tls().is_some_and(|tls| tls.verify && tls.sni.is_none() && host.is_none())
 }
 
 /// Says where a check cannot be made, or cannot see what matters.
@@ -129,10 +134,10 @@ pub(crate) fn judge(
         ServiceKey::Address { protocol, .. } => Some(protocol),
         ServiceKey::Mark { .. } => None,
     };
-    let talks_tcp = |kind: &Kind| matches!(kind, Kind::Tcp(_) | Kind::Http(_));
+    let talks_tcp = |kind: &Kind| matches!(kind, Kind::Tcp(_) | Kind::Http(_) | Kind::Grpc(_));
     for check in used() {
         let needs_port =
-            matches!(check.kind, Kind::Tcp(_) | Kind::Udp(_) | Kind::Http(_) | Kind::Agent { .. });
+            talks_tcp(&check.kind) || matches!(check.kind, Kind::Udp(_) | Kind::Dns(_) | Kind::Agent { .. });
         let agent = matches!(check.kind, Kind::Agent { .. });
         for destination in destinations {
             let port = health.overrides.get(&destination.addr).and_then(|own| own.port).or(check.port);
@@ -166,6 +171,14 @@ pub(crate) fn judge(
             let what = format!("check {:?} asks over TCP, and the service is of UDP", check.name);
             let fix = "use type = \"udp\", or say by port = ... that a port of TCP tells of it";
             doc.warn(&health.location, what, fix);
+        }
+        if let Kind::Dns(dns) = &check.kind
+            && protocol == Some(Protocol::Tcp)
+            && !dns.tcp
+            && check.port.is_none()
+        {
+            let what = format!("check {:?} asks over UDP, and the service is of TCP", check.name);
+            doc.warn(&health.location, what, "add transport = \"tcp\" to the check");
         }
     }
     let direct = |spec: &&DestinationSpec| spec.forwarding != Forwarding::Nat;

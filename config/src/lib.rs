@@ -47,6 +47,7 @@
 //!   compares them.
 
 mod address;
+mod ask;
 mod attach;
 mod check;
 mod config;

@@ -46,6 +46,9 @@ fn check_plan(check: &Check, service: ServiceKey, health: &Health, destination: 
         http.host = own.host.clone().or_else(|| http.host.take());
         http.path = own.path.clone().unwrap_or_else(|| core::mem::take(&mut http.path));
     }
+    if let (Kind::Grpc(grpc), Some(own)) = (&mut kind, own) {
+        grpc.host = own.host.clone().or_else(|| grpc.host.take());
+    }
     if let Kind::Exec(exec) = &mut kind {
         *exec = Arc::new(expanded(exec, service, destination));
     }

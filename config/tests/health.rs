@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use uvs_check::net::Via;
-use uvs_check::spec::{Amount, HttpVersion, Kind, Pattern, Tls, Unmade};
+use uvs_check::spec::{Amount, Dns, Grpc, HttpVersion, Kind, Pattern, Tls, Unmade};
 use uvs_config::Config;
 use uvs_director::Duration;
 
@@ -78,6 +78,33 @@ fn mistakes_are_told_with_their_fix() {
         ),
         (typed("type = 'https'\nversion = 'h2'"), "unknown version \"h2\"", "did you mean \"2\"?"),
         (typed("type = 'https'\nversion = '3'"), "unknown version \"3\"", "It is one of \"1.1\", \"2\""),
+        (
+            typed("type = 'grpc'\npath = '/'"),
+            "path does not go with type = \"grpc\"",
+            "it is for http, https",
+        ),
+        (
+            typed("type = 'grpc'\nsni = 'x'"),
+            "sni is of TLS, which the check does not speak",
+            "add tls = true",
+        ),
+        (typed("type = 'grpc'\ntls = false\nverify = true"), "verify is of TLS", "add tls = true"),
+        (typed("type = 'grpc'\nservice_name = 'a b'"), "service_name \"a b\" is no name", ""),
+        (typed("type = 'https'\ntls = true"), "tls does not go with type = \"https\"", "it is for grpc"),
+        (typed("type = 'dns'"), "check web has no query", "add query = \"www.example.org\""),
+        (typed("type = 'dns'\nquery = 'a..b'"), "query \"a..b\" is no name of a domain", ""),
+        (typed("type = 'dns'\nquery = '.'\nrecord = 'AXFR'"), "record \"AXFR\" is no type of records", ""),
+        (
+            typed("type = 'dns'\nquery = '.'\nrcode = ['NXDOMIAN']"),
+            "no code of a response",
+            "perhaps NXDOMAIN",
+        ),
+        (typed("type = 'dns'\nquery = '.'\ntransport = 'tls'"), "unknown transport \"tls\"", ""),
+        (
+            typed("type = 'dns'\nquery = '.'\nrcode = ['REFUSED']\nexpect = 'x'"),
+            "expect wants a record",
+            "add \"NOERROR\" to rcode",
+        ),
         (typed("type = 'SSL_GET'"), "unknown type \"SSL_GET\"", "did you mean \"https\"?"),
         (check("interval = '500'"), "interval \"500\" is not a duration", "as in \"500ms\""),
         (check("interval = '1ms'"), "interval \"1ms\" is out of range", "use \"20ms\" to \"1d\""),
@@ -158,6 +185,11 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
             "there is no file /nowhere/ca.pem yet: the check cannot be made without it",
         ),
         (udp("type = 'https'\nport = 443"), "check \"web\" has neither host nor sni"),
+        (
+            text("[[check]]\nname = 'web'\ntype = 'dns'\nquery = '.'", USES, "")
+                .replace("check = { port = 9000,", "check = {"),
+            "check \"web\" asks over UDP, and the service is of TCP",
+        ),
         (health("quorum = 9"), "quorum 9 is more than all destinations weigh, 4"),
         (text("", "", "[service.health]\nstart = 'up'\n"), "health without checks"),
     ];
@@ -236,6 +268,31 @@ fn https_is_http_over_tls() {
 }
 
 #[test]
+fn grpc_and_dns_mean_what_they_say() {
+    let kinds = |lines: &str| {
+        let plan = parse(&text(&format!("[[check]]\nname = 'web'\n{lines}\n"), USES, "")).plan();
+        let all = plan.services[0].destinations.iter();
+        all.map(|destination| destination.checks[0].probe.kind.clone()).collect::<Vec<_>>()
+    };
+    let plain = Grpc { service: String::new(), host: None, tls: None };
+    let own = Grpc { host: Some("b.example.org".into()), ..plain.clone() };
+    assert_eq!(kinds("type = 'grpc'"), [Kind::Grpc(plain.into()), Kind::Grpc(own.into())]);
+    let lines = "type = 'grpc'\nservice_name = 'a.B'\ntls = true\nverify = false\nhost = 'a.example.org'";
+    let tls = Some(Tls { verify: false, ..Tls::default() });
+    let secure = Grpc { service: "a.B".into(), host: Some("a.example.org".into()), tls };
+    assert_eq!(kinds(lines)[0], Kind::Grpc(secure.into()));
+    let dns = Dns { name: "a.example".into(), record: 1, codes: vec![0], expect: None, tcp: false };
+    assert_eq!(kinds("type = 'dns'\nquery = 'a.example'")[0], Kind::Dns(dns.clone().into()));
+    let lines = "type = 'dns'\nquery = 'a.example'\nrecord = 'mx'\nrcode = ['NOERROR', 'NXDOMAIN']\n\
+                 transport = 'tcp'\nexpect_regex = '^10 '";
+    let expect = Some(Pattern::Regex("^10 ".into()));
+    assert_eq!(
+        kinds(lines)[0],
+        Kind::Dns(Dns { record: 15, codes: vec![0, 3], expect, tcp: true, ..dns }.into())
+    );
+}
+
+#[test]
 fn what_is_asked_via_the_service_asks_the_vip() {
     let health = "[service.health]\nvia = 'service'\nbackup = [{ address = '192.0.2.99:80', weight = 2 }]\n";
     let config = parse(&text(TCP, USES, health));
@@ -261,9 +318,9 @@ fn programs_are_told_whom_they_check() {
 #[test]
 fn the_full_example_is_taken_whole() {
     let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
-    assert_eq!(config.checks.len(), 6);
+    assert_eq!(config.checks.len(), 8);
     let plan = config.plan();
     assert_eq!(plan.services.len(), 2);
     let checked = plan.services.iter().flat_map(|service| &service.destinations);
-    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [2, 2, 4, 4]);
+    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [3, 3, 5, 5]);
 }

@@ -3,8 +3,10 @@
 
 mod agent;
 mod certificate;
+mod dns;
 mod exec;
 mod file;
+mod grpc;
 mod http;
 mod pattern;
 mod tcp;
@@ -22,6 +24,7 @@ use crate::outcome::{Outcome, Says, Verdict};
 use crate::spec::{Kind, ProbeSpec};
 
 pub use certificate::date;
+pub use dns::{check_name, record_type, response_code};
 pub use pattern::{PatternError, check_regex};
 
 use self::pattern::Patterns;
@@ -128,6 +131,11 @@ impl Prober {
                 let way = http::Way { network, target, handshakes: &self.handshakes };
                 http::probe(&way, http, &self.patterns, stage).await
             }
+            Kind::Grpc(grpc) => {
+                let way = http::Way { network, target, handshakes: &self.handshakes };
+                grpc::probe(&way, grpc, stage).await
+            }
+            Kind::Dns(dns) => dns::probe(network, target, dns, &self.patterns, stage).await,
             Kind::Ping(echo) => {
                 stage.is("waiting for the reply");
                 network.ping(target, *echo).await?;

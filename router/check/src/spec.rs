@@ -50,8 +50,12 @@ pub enum Kind {
     Tcp(Talk),
     /// HTTP or HTTPS.
     Http(Box<Http>),
+    /// The health service of gRPC.
+    Grpc(Box<Grpc>),
     /// A datagram, and maybe its answer.
     Udp(Talk),
+    /// A question to a name server.
+    Dns(Box<Dns>),
     /// An ICMP echo.
     Ping(Echo),
     /// A program.
@@ -74,7 +78,9 @@ impl Kind {
             Self::Tcp(_) => "tcp",
             Self::Http(http) if http.tls.is_some() => "https",
             Self::Http(_) => "http",
+            Self::Grpc(_) => "grpc",
             Self::Udp(_) => "udp",
+            Self::Dns(_) => "dns",
             Self::Ping(_) => "ping",
             Self::Exec(_) => "exec",
             Self::Agent { .. } => "agent",
@@ -87,6 +93,7 @@ impl Kind {
     pub fn tls(&self) -> Option<&Tls> {
         match self {
             Self::Http(http) => http.tls.as_ref(),
+            Self::Grpc(grpc) => grpc.tls.as_ref(),
             Self::Passive(passive) => passive.confirm.tls(),
             _ => None,
         }
@@ -142,6 +149,32 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2; without TLS with prior knowledge (RFC 9113, section 3.3).
     Http2,
+}
+
+/// The health service of gRPC (grpc.health.v1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Grpc {
+    /// The service that is asked about; empty: the server as a whole.
+    pub service: String,
+    /// The host that the request names (`:authority`); `None`: address and port.
+    pub host: Option<String>,
+    /// How TLS is spoken below it; `None`: it is not.
+    pub tls: Option<Tls>,
+}
+
+/// A question to a name server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dns {
+    /// The name that is asked for.
+    pub name: String,
+    /// The type of records, by its number.
+    pub record: u16,
+    /// The codes of responses that are a success, by their numbers.
+    pub codes: Vec<u8>,
+    /// What the data of one of the records has to be, as in a zone file, or where it is an expression, to hold.
+    pub expect: Option<Pattern>,
+    /// Whether it is asked over TCP at once.
+    pub tcp: bool,
 }
 
 /// How TLS is spoken, and which certificate will do.

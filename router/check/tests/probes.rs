@@ -15,8 +15,10 @@ use uvs_director::Duration;
 
 mod probe_tests {
     mod agent;
+    mod dns;
     mod exec;
     mod file;
+    mod grpc;
     mod http;
     mod https;
     mod tcp;
@@ -41,6 +43,23 @@ async fn outcome(kind: Kind, addr: SocketAddr) -> Outcome {
     // Whatever the server does; more than the timeout only as far as this machine is slow.
     assert!(began.elapsed() < TIMEOUT * 5, "it took {:?}", began.elapsed());
     outcome
+}
+
+/// As long as anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of a server that answers, whenever it gets to that.
+async fn patient(kind: Kind, addr: SocketAddr) -> Outcome {
+    let schedule = Schedule::every(PATIENCE, PATIENCE);
+    prober().probe(&ProbeSpec { kind, target: Target::direct(addr), schedule }).await
+}
+
+/// Of a server that does what ends in `reason`, which is nothing in particular where that is not sure.
+async fn ends(kind: Kind, addr: SocketAddr, reason: &str) -> Verdict {
+    match reason.is_empty() || reason.starts_with("no end") {
+        true => probe(kind, addr).await,
+        false => patient(kind, addr).await.verdict,
+    }
 }
 
 fn passes(verdict: &Verdict, text: &str) {

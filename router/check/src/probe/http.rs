@@ -217,7 +217,7 @@ async fn judge(mut answer: Response<Incoming>, http: &Http, patterns: &Patterns,
 }
 
 /// What an error of the protocol says.
-fn not_http(error: &hyper::Error) -> Verdict {
+pub(super) fn not_http(error: &hyper::Error) -> Verdict {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(inner) = inner.downcast_ref::<io::Error>() {
