@@ -58,6 +58,19 @@ impl Table<'_> {
     }
 }
 
+/// A duration as the file has it: a number of seconds, or a number and its unit (`30`, `30s`, `500ms`).
+///
+/// # Errors
+/// A sentence: it is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let seconds = format!("{text}s");
+    parse(text).or_else(|| parse(&seconds)).ok_or_else(|| {
+        format!(
+            "{text:?} is not a duration; write a number of seconds, or one with a unit: us, ms, s, m or h"
+        )
+    })
+}
+
 /// A number, with or without a fraction, and its unit.
 fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();

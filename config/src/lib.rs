@@ -74,6 +74,7 @@ mod tunnel;
 mod workers;
 
 pub use control::{Control, Socket, parse_socket};
+pub use duration::parse_duration;
 pub use model::{
     Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
     Health, Host, Interface, Local, Module, NATIVE, Neighbor, OffloadWish, Override, REFUSE, SHIPPED,

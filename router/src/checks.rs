@@ -2,11 +2,16 @@
 //!
 //! ```text
 //!   configuration --plan--> Runner (a thread of its own) --orders--> Weights, Director::apply (SetWeight)
-//!   uvs adm -e ---edit----->                             --events--> log
+//!   uvs adm -e ---edit----->                             --events--> log, events
+//!   every few seconds: what the director has otherwise than Weights say is mended (mend)
 //! ```
 //! A destination that is checked weighs in the director what its checks, its agent, and people say together
 //! ([`uvs_check::weight`]); [`Weights`] is that, for whoever else changes the director: a reload gives destinations
 //! these weights, not those of the file, and `uvs adm` is noticed by them.
+
+mod mend;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -23,6 +28,9 @@ use uvs_director::Director;
 use uvs_director::spec::{Change, DestinationSpec, ServiceKey};
 
 use crate::clock::Clock;
+use crate::events::{self, Events, weight_event};
+
+pub(crate) use mend::mend;
 
 /// Whoever asks for states waits for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -139,8 +147,9 @@ impl Checks {
         weights: Arc<Weights>,
         clock: Clock,
         seed: u64,
+        events: Arc<Events>,
     ) -> anyhow::Result<Self> {
-        let doer = Doer { director: Arc::clone(director), weights: Arc::clone(&weights), clock };
+        let doer = Doer { director: Arc::clone(director), weights: Arc::clone(&weights), clock, events };
         let runner = Runner::start(network, Bounds::default(), seed, move || clock.now(), doer)?;
         Ok(Self { runner: Mutex::new(Some(Arc::new(runner))), weights })
     }
@@ -188,6 +197,7 @@ struct Doer {
     director: Arc<Director>,
     weights: Arc<Weights>,
     clock: Clock,
+    events: Arc<Events>,
 }
 
 impl Sink for Doer {
@@ -199,18 +209,21 @@ impl Sink for Doer {
             if known.weight == *weight {
                 continue;
             }
+            // That is what it is to weigh, whether it can be set now or later: see `mend`.
+            known.weight = *weight;
             match self.director.apply(Change::SetWeight(*service, *destination, *weight), self.clock.now()) {
                 Ok(()) => {
-                    known.weight = *weight;
                     info!(service = %service, destination = %destination, weight, by = %by, "weight");
+                    self.events.tell(weight_event(*service, *destination, *weight, by.to_string()));
                 }
-                // `uvs adm` has removed it; when it is added again, that sets a weight.
+                // `uvs adm` has removed it.
                 Err(error) => debug!(%error, "a weight cannot be set"),
             }
         }
     }
 
-    fn event(&mut self, Event { service, what, .. }: &Event) {
+    fn event(&mut self, event @ Event { service, what, .. }: &Event) {
+        self.events.tell(events::of_checks(event, self.clock.now()));
         match what {
             What::Check { destination, check, from, to, reason } => match to {
                 State::Up => {

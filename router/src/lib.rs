@@ -6,7 +6,8 @@
 //!            |         |----> event_loop  threads: device -> Director -> device
 //!            |         |----> local       a thread: the director as a host, which probes are made from
 //!            |         |----> http        /metrics, /services, /connections
-//!            |         |----> control     the socket of `uvs adm` and `uvs status` (client)
+//!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
+//!            |         |----> events      what happened lately, for `uvs events`
 //!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
 //!            `-- a configuration, and the modules it names, judged before anything is touched
 //! ```
@@ -22,6 +23,7 @@ pub mod control;
 pub mod demo;
 pub mod devices;
 pub mod event_loop;
+pub mod events;
 pub mod http;
 pub mod keeper;
 pub mod local;
@@ -70,6 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
+        Command::Events(arguments) => client::events::run(&arguments),
         Command::Probe(arguments) => client::probe::run(&arguments),
         Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uvs_attach::Cache;
 use uvs_director::spec::Limits;
@@ -13,6 +12,7 @@ use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 use crate::accelerate::Missing;
 use crate::checks::Checks;
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::http::Pages;
 use crate::keeper::Health;
 use crate::local::Local;
@@ -51,6 +51,8 @@ pub struct Live {
     pub lanes: Arc<[Lane]>,
     /// Health checks.
     pub checks: Checks,
+    /// What happened lately.
+    pub events: Arc<Events>,
     /// When the process started, in seconds since 1970.
     pub started: f64,
     /// Reloads that worked.
@@ -127,11 +129,6 @@ fn sample(service: String, scheduler: String, figures: &Snapshot) -> SchedulerSa
 #[allow(clippy::cast_precision_loss, reason = "a float is what the format has")]
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
-}
-
-/// The time now, in seconds since 1970.
-pub fn unix_time() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl Pages for Live {

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 use uvs_config::{Config, Modules};
+use uvs_control::event::{Event, Kind};
 use uvs_director::Director;
 use uvs_director::flow_cache::FlowCache;
 use uvs_director::spec::MacAddr;
@@ -33,15 +34,15 @@ use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 use crate::accelerate::Attached;
 use crate::checks::{Checks, Weights};
 use crate::cli::RunArgs;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::control::ControlSocket;
 use crate::devices::Devices;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
 use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
-use crate::pages::{self, Live};
+use crate::pages::Live;
 use crate::reload::Outcome;
-use crate::{check, control, http, local, logging, notify, reload, setup};
+use crate::{check, checks, control, events, http, local, logging, notify, reload, setup};
 
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
@@ -222,7 +223,15 @@ async fn serve(
     }
     let plane = Arc::new(plane);
     let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
-    let checks = Checks::start(local.network(), &plane.director, weights, plane.clock, random_seed())?;
+    let events = Arc::<events::Events>::default();
+    let checks = Checks::start(
+        local.network(),
+        &plane.director,
+        weights,
+        plane.clock,
+        random_seed(),
+        Arc::clone(&events),
+    )?;
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,
@@ -237,7 +246,8 @@ async fn serve(
         local,
         lanes: Arc::clone(&plane.lanes),
         checks,
-        started: pages::unix_time(),
+        events,
+        started: clock::unix_time(),
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
     });
@@ -257,10 +267,18 @@ async fn serve(
         tokio::spawn(control::serve(socket, handle))
     });
     live.checks.follow(&config);
+    let mending = tokio::spawn(checks::mend(
+        Arc::clone(&live.director),
+        Arc::clone(&live.checks.weights),
+        live.clock,
+        Arc::clone(&live.events),
+    ));
     ready(&config);
+    live.events.tell(Event { kind: Kind::Ready, ..Event::default() });
     let events = Events { ended, failed, signals, jobs };
     let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
+    live.events.tell(Event { kind: Kind::Stopping, ..Event::default() });
     if let Some(control_server) = control_server {
         // With its task goes the socket's file.
         control_server.abort();
@@ -269,6 +287,7 @@ async fn serve(
     if let Some(server) = server {
         server.abort();
     }
+    mending.abort();
     keeper.let_go().await;
     live.checks.stop();
     local_thread.stop();
@@ -461,23 +480,29 @@ fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlan
                 warn!("{warning}");
             }
             info!(changes, "reloaded: {}", check::summary(&wanted));
+            live.events.tell(Event { kind: Kind::Reloaded, ..Event::default() });
             Arc::from(wanted)
         }
         Outcome::Refused(reasons) => {
-            live.reloads_failed.fetch_add(1, Relaxed);
-            for reason in reasons {
-                error!("{reason}");
-            }
-            error!("not reloaded: the old configuration stays in force");
+            not_reloaded(live, &reasons, "not reloaded: the old configuration stays in force");
             config
         }
         Outcome::Failed(reasons) => {
-            live.reloads_failed.fetch_add(1, Relaxed);
-            for reason in reasons {
-                error!("{reason}");
-            }
-            error!("reloaded in part only: correct the configuration and send SIGHUP again");
+            let come_to = "reloaded in part only: correct the configuration and send SIGHUP again";
+            not_reloaded(live, &reasons, come_to);
             config
         }
     }
+}
+
+fn not_reloaded(live: &Live, reasons: &[String], come_to: &str) {
+    live.reloads_failed.fetch_add(1, Relaxed);
+    for reason in reasons {
+        error!("{reason}");
+    }
+    error!("{come_to}");
+    let more = reasons.len().saturating_sub(1);
+    let first = reasons.first().map_or("", String::as_str);
+    let reason = if more > 0 { format!("{first} (and {more} more)") } else { first.to_owned() };
+    live.events.tell(Event { kind: Kind::ReloadFailed, reason: Some(reason), ..Event::default() });
 }

@@ -98,11 +98,25 @@ impl Client {
         if line.len() > REQUEST_MAX {
             return Err(ClientError::TooLong { len: line.len() });
         }
-        let path = &self.path;
-        let broken = |reason: String| ClientError::Broken { path: path.clone(), reason };
         // A director that refuses a client closes without reading: then writing fails, and what it said is still there.
         let written = self.stream.get_mut().write_all(&line);
-        let answer = match (read_line(&mut self.stream, ANSWER_MAX), written) {
+        self.answer(written)
+    }
+
+    /// Waits for a further answer to the last question, for as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn more(&mut self) -> Result<Answer, ClientError> {
+        let patient = self.stream.get_ref().set_read_timeout(None);
+        self.answer(patient)
+    }
+
+    /// Reads an answer. What came before it may have failed.
+    fn answer(&mut self, before: io::Result<()>) -> Result<Answer, ClientError> {
+        let path = &self.path;
+        let broken = |reason: String| ClientError::Broken { path: path.clone(), reason };
+        let answer = match (read_line(&mut self.stream, ANSWER_MAX), before) {
             (Ok(answer), _) => answer,
             (_, Err(error)) => return Err(broken(error.to_string())),
             (Err(LineError::Io(error)), _) if error.kind() == IoErrorKind::WouldBlock => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, probe, sched, status};
+use crate::{VERSION, adm, event, probe, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub enum Request {
     Sched(sched::Request),
     /// A check made now.
     Probe(probe::Request),
+    /// What happened, and what happens.
+    Events(event::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -30,6 +32,8 @@ pub enum Answer {
     Sched(sched::Answer),
     /// To [`Request::Probe`].
     Probe(probe::Answer),
+    /// To [`Request::Events`]; with `follow` further ones come after it.
+    Events(event::Answer),
 }
 
 /// Why there is no answer.
@@ -199,6 +203,13 @@ mod tests {
                 r#"{"version":1,"request":{"status":{}}}"#,
             ),
             (
+                encode_request(&Request::Events(event::Request {
+                    follow: true,
+                    ..event::Request::default()
+                })),
+                r#"{"version":1,"request":{"events":{"follow":true}}}"#,
+            ),
+            (
                 encode_answer(Ok(answer)),
                 r#"{"version":1,"answer":{"adm":{"stdout":"a\n","stderr":"","code":0}}}"#,
             ),
@@ -222,7 +233,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`",
+                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`, `events`",
                 "an unknown request",
             ),
             (

@@ -1,6 +1,7 @@
-//! Commands that ask a running director: `uvs adm`, `uvs probe`, `uvs sched` and `uvs status`.
+//! Commands that ask a running director: `uvs adm`, `uvs events`, `uvs probe`, `uvs sched` and `uvs status`.
 
 pub mod adm;
+pub mod events;
 mod health;
 pub mod probe;
 pub mod sched;

@@ -15,6 +15,7 @@ use uvs_director::spec::{Change, InterfaceSpec, Prefix, ServiceKey};
 
 use super::peer::Peer;
 use super::{blocking, rights};
+use crate::events::weight_event;
 use crate::pages::Live;
 
 /// The most of a command line that the log repeats, in bytes.
@@ -53,6 +54,10 @@ pub(super) async fn change(
         let weights = modules(&request).is_empty().then(|| live.checks.weights.hold());
         let answer = execute(&request, &live);
         let changed = weights.unwrap_or_else(|| live.checks.weights.hold()).changed(&live.director);
+        for (service, destination, weight) in &changed {
+            let by = format!("adm: uid {} pid {}", peer.uid, peer.pid);
+            live.events.tell(weight_event(*service, *destination, *weight, by));
+        }
         live.checks.set_by_adm(changed);
         log(&request, &answer, &peer);
         let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));

@@ -9,6 +9,7 @@
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 pub(crate) mod adm;
+mod events;
 mod health;
 mod peer;
 mod probe;
@@ -75,6 +76,8 @@ impl Handle {
             }
             // It waits for the network and for nothing else; it is over at its timeout.
             Request::Probe(request) => probe::answer(request, &self.live).await.map(Answer::Probe),
+            // Whoever follows them comes another way.
+            Request::Events(request) => Ok(Answer::Events(events::history(request, &self.live))),
             change @ Request::Adm(_) => self.in_turn(change, peer).await,
         }
     }
@@ -100,7 +103,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
             Ok((answer, announce)) => (Ok(Answer::Adm(answer)), announce),
             Err(error) => (Err(error), false),
         },
-        Request::Status(_) | Request::Sched(_) | Request::Probe(_) => {
+        Request::Status(_) | Request::Sched(_) | Request::Probe(_) | Request::Events(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }
     };

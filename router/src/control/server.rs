@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use uvs_control::{Error, ErrorKind, REQUEST_MAX, decode_request, encode_answer};
+use uvs_control::{Error, ErrorKind, REQUEST_MAX, Request, decode_request, encode_answer};
 
 use super::peer::Peer;
 use super::{ControlSocket, Handle, blocking};
@@ -51,8 +51,7 @@ pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Resul
             Ok(peer) => {
                 let (handle, lists) = (handle.clone(), Arc::clone(&lists));
                 tokio::spawn(async move {
-                    talk(stream, &peer, &handle, &lists).await;
-                    drop(slot);
+                    talk(stream, &peer, &handle, &lists, slot).await;
                 });
             }
             Err(reason) => {
@@ -66,7 +65,13 @@ pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Resul
 }
 
 /// Answers a client until it leaves, or has to.
-async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle, lists: &Semaphore) {
+async fn talk(
+    stream: UnixStream,
+    peer: &Peer,
+    handle: &Handle,
+    lists: &Semaphore,
+    slot: OwnedSemaphorePermit,
+) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -95,6 +100,13 @@ async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle, lists: &Semaphor
         let result = match last {
             Some(error) => Err(error),
             None => match blocking(move || decode_request(&line)).await.flatten() {
+                Ok(Request::Events(request)) if request.follow => {
+                    // It lasts as long as the client likes: that is none of the short ones, and they have a bound of
+                    // their own.
+                    drop(slot);
+                    let (read, write) = stream.into_inner().into_split();
+                    return super::events::follow(read, write, request, handle).await;
+                }
                 Ok(request) => {
                     if super::lists_connections(&request) {
                         turn = lists.acquire().await.ok();

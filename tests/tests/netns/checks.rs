@@ -1,8 +1,11 @@
 //! Health checks that a running director makes: servers die and come back, and clients do not notice.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use uvs_lab::Host;
 
 use crate::layer3::{Hosts, config, hosts};
@@ -161,4 +164,103 @@ fn backups_serve_while_all_else_is_dead() {
     scene.weighs(ONE, 1);
     scene.weighs(TWO, 0);
     scene.all_served(5);
+}
+
+/// A server that dies while it is not in the director, and is added again with the weight that it had, gets nothing.
+#[test]
+fn a_weight_that_could_not_be_set_is_mended() {
+    let Some(_turn) = turn() else { return };
+    let mut scene = Scene::new(&checked(""));
+    scene.weighs(ONE, 1);
+    scene.weighs(TWO, 1);
+    scene.running.adm(&format!("-d -t {SERVICE} -r {ONE}"));
+    scene.peers[0] = None;
+    let log = |scene: &Scene| scene.running.get().log();
+    eventually("the check is down, or not made any more", || {
+        let text = log(&scene);
+        let (down, gone) = (
+            text.contains("check is down"),
+            scene.running.metric("uvs_check_state", &[("destination", ONE)]) == 0,
+        );
+        (down || gone).then_some(())
+    });
+    scene.running.adm(&format!("-a -t {SERVICE} -r {ONE} -m -w 1"));
+    scene.weighs(ONE, 0);
+    scene.all_served(10);
+    scene.peers[0] = listens(&scene.hosts.servers[0], 11);
+    scene.weighs(ONE, 1);
+    scene.all_served(4);
+}
+
+/// `uvs events` with these arguments, to its end.
+fn events(running: &Running, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let mut command = Command::new(uvs());
+    let output =
+        command.arg("events").args(arguments).arg("--socket").arg(running.get().socket()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn events_tell_what_happened_and_what_happens() {
+    let Some(_turn) = turn() else { return };
+    let config = checked("");
+    let mut scene = Scene::new(&config);
+    let socket = scene.running.get().socket().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let followed = folder.path().join("events");
+    let mut command = Command::new(uvs());
+    command.args(["events", "--since", "1h", "--follow", "--socket"]).arg(&socket);
+    let mut follower = command.stdout(std::fs::File::create(&followed).unwrap()).spawn().unwrap();
+    // One that reads nothing holds up nobody.
+    let mut stalled = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stalled.write_all(b"{\"version\":1,\"request\":{\"events\":{\"follow\":true}}}\n").unwrap();
+    let says = |what: &str| {
+        eventually(what, || std::fs::read_to_string(&followed).unwrap().contains(what).then_some(()));
+    };
+    says("the director is ready");
+    scene.weighs(ONE, 1);
+    scene.weighs(TWO, 1);
+    says(&format!("tcp {SERVICE} {ONE} check web is up"));
+    scene.peers = [None, None];
+    says(&format!("tcp {SERVICE} {ONE} check web is down: "));
+    says(&format!("tcp {SERVICE} {TWO} weight 0 (health)"));
+    says(&format!("tcp {SERVICE} quorum lost, 0 of 2"));
+    scene.peers[0] = listens(&scene.hosts.servers[0], 11);
+    says(&format!("tcp {SERVICE} quorum regained, 1 of 2"));
+    scene.running.adm(&format!("-e -t {SERVICE} -r {ONE} -m -w 5"));
+    says(&format!("{ONE} weight 5 (adm: uid 0 pid "));
+    scene.running.reload(&format!("{config}# again\n"));
+    says("configuration reloaded");
+
+    let all = events(&scene.running, &["--json", "--last", "100000"]);
+    let types: Vec<&str> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    for kind in
+        ["ready", "check_up", "check_down", "destination_up", "destination_down", "quorum_down", "weight"]
+    {
+        assert!(types.contains(&kind), "{kind}: {types:?}");
+    }
+    let numbers: Vec<u64> = all.iter().map(|event| event["number"].as_u64().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+    let down = all.iter().find(|event| event["type"] == "check_down").unwrap();
+    assert_eq!((&down["check"], &down["from"]), (&"web".into(), &"up".into()), "{down}");
+    let time = down["time"].as_str().unwrap();
+    assert!(time.len() == 24 && time.ends_with('Z') && time.contains('T'), "{time}");
+    assert_eq!(events(&scene.running, &["--json", "--since", "1h"]).len(), all.len());
+    assert_eq!(events(&scene.running, &["--json", "--last", "2"]), all[all.len() - 2..]);
+
+    // Ctrl-C is no failure; the end of the director is one.
+    kill(Pid::from_raw(i32::try_from(follower.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    let mut command = Command::new(uvs());
+    command.args(["events", "--follow", "--last", "1", "--socket"]).arg(&socket);
+    let again = folder.path().join("again");
+    let output = std::fs::File::create(&again).unwrap();
+    let mut follower = command.stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it is heard", || (std::fs::metadata(&again).unwrap().len() > 0).then_some(()));
+    scene.running.stop(Signal::SIGTERM);
+    assert_eq!(follower.wait().unwrap().code(), Some(1));
+    let text = std::fs::read_to_string(&again).unwrap();
+    assert!(text.contains("the director stops"), "{text}");
 }

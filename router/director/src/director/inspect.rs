@@ -45,6 +45,17 @@ impl Director {
         services.into_iter().map(|service| service.view()).collect()
     }
 
+    /// The weight of each destination of each service, in no order, and nothing of what they count: for whoever asks
+    /// often.
+    pub fn weights(&self, mut each: impl FnMut(ServiceKey, SocketAddr, u32)) {
+        for service in self.tables.snapshot.load().services.iter() {
+            for destination in service.destinations() {
+                let addr = SocketAddr::new(destination.addr.into(), destination.port);
+                each(service.key, addr, destination.weight());
+            }
+        }
+    }
+
     /// One service, if there is one of that key.
     pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
         self.count_flows();

@@ -1,0 +1,185 @@
+//! `events`: what happened to checks, services, weights and the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// Which events are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Go on with what happens from now on: further answers follow this one on the connection, until it is closed.
+    #[serde(default)]
+    pub follow: bool,
+    /// Of those that the director still knows, at most so many of the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u32>,
+    /// Of those that the director still knows, the ones of so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_s: Option<u64>,
+}
+
+/// Some events, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// So many before these are lost: they were asked for, or not read, too late.
+    #[serde(default)]
+    pub lost: u64,
+    /// Them.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened. What does not go with its type is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// Ascending by 1 from 1, since the director started.
+    pub number: u64,
+    /// When, in RFC 3339 and UTC, with milliseconds.
+    pub time: String,
+    /// What kind of thing.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Of which service, as `uvs status` names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Of which destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Of which check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// What a check said before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The weight now: of a destination, or what is in service of a service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u64>,
+    /// The weight before, or that of all destinations of a service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// Who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What kind of thing happened. The names stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The director is ready.
+    Ready,
+    /// It stops.
+    Stopping,
+    /// A check is up.
+    CheckUp,
+    /// A check is down.
+    CheckDown,
+    /// A check cannot be made.
+    CheckUnmade,
+    /// A check has no result again.
+    CheckUnchecked,
+    /// A check gave no result in time.
+    CheckOverdue,
+    /// The certificate of a server expires soon.
+    Certificate,
+    /// A destination is in service.
+    DestinationUp,
+    /// A destination is out of service.
+    DestinationDown,
+    /// A destination that flaps is held out of service.
+    DestinationHeld,
+    /// Enough of a service is in service again.
+    QuorumUp,
+    /// Too little is.
+    QuorumDown,
+    /// The backups of a service serve.
+    BackupUp,
+    /// They do no longer.
+    BackupDown,
+    /// A destination has another weight.
+    Weight,
+    /// The director had another weight than it should, and has that now.
+    WeightMended,
+    /// The configuration was read again and is in force.
+    Reloaded,
+    /// It is not, or in part only.
+    ReloadFailed,
+    /// A program that is told of events could not be run, failed, or took too long; or events were left out for it.
+    NotifyFailed,
+    /// One that this client does not know.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::CheckUp => "check_up",
+            Self::CheckDown => "check_down",
+            Self::CheckUnmade => "check_unmade",
+            Self::CheckUnchecked => "check_unchecked",
+            Self::CheckOverdue => "check_overdue",
+            Self::Certificate => "certificate",
+            Self::DestinationUp => "destination_up",
+            Self::DestinationDown => "destination_down",
+            Self::DestinationHeld => "destination_held",
+            Self::QuorumUp => "quorum_up",
+            Self::QuorumDown => "quorum_down",
+            Self::BackupUp => "backup_up",
+            Self::BackupDown => "backup_down",
+            Self::Weight => "weight",
+            Self::WeightMended => "weight_mended",
+            Self::Reloaded => "reloaded",
+            Self::ReloadFailed => "reload_failed",
+            Self::NotifyFailed => "notify_failed",
+            Self::Other => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+    use super::*;
+
+    #[test]
+    fn names_are_what_is_sent_and_unknown_ones_are_read() {
+        for name in [
+            "ready",
+            "stopping",
+            "check_up",
+            "check_down",
+            "check_unmade",
+            "check_unchecked",
+            "check_overdue",
+            "certificate",
+            "destination_up",
+            "destination_down",
+            "destination_held",
+            "quorum_up",
+            "quorum_down",
+            "backup_up",
+            "backup_down",
+            "weight",
+            "weight_mended",
+            "reloaded",
+            "reload_failed",
+            "notify_failed",
+        ] {
+            let kind: Kind = serde_json::from_value(name.into()).unwrap();
+            assert_eq!((kind.name(), kind == Kind::Other), (name, false));
+        }
+        let event: Event = serde_json::from_str(r#"{"number":7,"type":"eclipse","colour":"red"}"#).unwrap();
+        assert_eq!(event, Event { number: 7, kind: Kind::Other, ..Event::default() });
+        let text =
+            serde_json::to_string(&Event { number: 1, kind: Kind::Ready, ..Event::default() }).unwrap();
+        assert_eq!(text, r#"{"number":1,"time":"","type":"ready"}"#);
+    }
+}

@@ -1,0 +1,75 @@
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::sync::Arc;
+
+use uvs_config::{Config, Modules};
+use uvs_director::Instant;
+use uvs_director::spec::Limits;
+
+use super::mend::{Mended, Refused};
+use super::*;
+
+const FILE: &str = "[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n\
+    [[check]]\nname = 'web'\ntype = 'tcp'\n\
+    [[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:80'\nscheduler = 'rr'\nforward = 'nat'\nchecks = ['web']\n\
+    destination = [{ address = '192.0.2.21:80', weight = 3 }, { address = '192.0.2.22:80' }]\n";
+
+fn director(config: &Config) -> Arc<Director> {
+    let schedulers = crate::check::schedulers(&Modules::default()).unwrap();
+    let director = Director::new(Limits::default(), 1, Arc::new(schedulers));
+    for change in Config::diff(None, config) {
+        director.apply(change, Instant::ZERO).unwrap();
+    }
+    Arc::new(director)
+}
+
+fn weight(director: &Director, destination: SocketAddr) -> Option<u32> {
+    let mut found = None;
+    director.weights(|_, addr, weight| {
+        if addr == destination {
+            found = Some(weight);
+        }
+    });
+    found
+}
+
+/// Checks that go down while their server is not in the director can set no weight; and who adds it again may give it
+/// the weight that it had, which nobody notices.
+#[test]
+fn a_weight_that_could_not_be_set_is_set_when_that_is_possible() {
+    let config = Config::parse(FILE, "test.toml").unwrap();
+    let director = director(&config);
+    let weights = Arc::<Weights>::default();
+    weights.hold().settled(&config, None);
+    let mut doer = Doer {
+        director: Arc::clone(&director),
+        weights: Arc::clone(&weights),
+        clock: Clock::start(),
+        events: Arc::default(),
+    };
+    let service = config.services[0].spec.key;
+    let one: SocketAddr = "192.0.2.21:80".parse().unwrap();
+    let spec = config.services[0].destinations[0];
+    let mut refused = Refused::default();
+    let mut mend = || weights.hold().mend(&director, &mut refused, Instant::ZERO);
+    assert_eq!(mend(), [], "all is as it should be");
+
+    director.apply(Change::RemoveDestination(service, one), Instant::ZERO).unwrap();
+    let by = uvs_check::weight::Writer::Health;
+    doer.orders(&[Order { service, destination: one, weight: 0, by, down: None }]);
+    assert_eq!(mend(), [], "it is not there");
+    director.apply(Change::AddDestination(service, spec), Instant::ZERO).unwrap();
+    assert_eq!(weight(&director, one), Some(3));
+    assert_eq!(mend(), [Mended { service, destination: one, was: 3, weight: 0 }]);
+    assert_eq!(weight(&director, one), Some(0));
+    assert_eq!(mend(), [], "once is enough");
+
+    // By somebody who says nothing.
+    director.apply(Change::SetWeight(service, one, 9), Instant::ZERO).unwrap();
+    assert_eq!(mend(), [Mended { service, destination: one, was: 9, weight: 0 }]);
+
+    // What is not known weighs what it likes.
+    weights.hold().settled(&Config { services: Vec::new(), ..config }, None);
+    director.apply(Change::SetWeight(service, one, 9), Instant::ZERO).unwrap();
+    assert_eq!(mend(), []);
+}
