@@ -71,6 +71,11 @@ pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
     (0..workers + 4).map(|_| Lane::new(devices.len())).collect()
 }
 
+/// The lanes of the workers and, behind them, of the timer.
+pub fn threads(lanes: &[Lane]) -> &[Lane] {
+    &lanes[..lanes.len().saturating_sub(3)]
+}
+
 /// A thread of the data plane ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -264,6 +269,7 @@ enum Served {
 
 impl Worker {
     fn run(mut self, stop: &StopHandle) -> anyhow::Result<()> {
+        self.beat();
         bind(&self.plane.workers.cpus, self.queue)?;
         let mut frames: [Frame; GROUP] = std::array::from_fn(|_| Frame::new());
         let mut out = Outbox::new();
@@ -285,6 +291,7 @@ impl Worker {
                         matches!(device.queues()[worker.queue].receive(frame), Err(error) if error.kind() != io::ErrorKind::InvalidData)
                     };
                     while !self.follow_devices() && is_out(&self, &mut frames[0]) {
+                        self.beat();
                         if idle.wait(Some(DEVICE_WAIT)).context("waiting for a device failed")?.stopped() {
                             return Ok(());
                         }
@@ -292,6 +299,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Says that it goes on.
+    fn beat(&self) {
+        self.plane.lanes[self.lane].beat.at(self.plane.clock.now());
     }
 
     fn device(&self) -> &Arc<Device> {
@@ -349,6 +361,7 @@ impl Worker {
         let (plane, devices) = (&*self.plane, &*self.devices);
         let lane = &plane.lanes[self.lane];
         let now = plane.clock.now();
+        lane.beat.at(now);
         // What passed in the kernel came before what waits here.
         plane.director.catch_up(now, out);
         if !out.is_empty() {
@@ -509,6 +522,7 @@ fn timer(plane: &DataPlane, lane: usize, mut poller: Poller) -> anyhow::Result<(
     let mut out = Outbox::new();
     loop {
         let now = plane.clock.now();
+        lane.beat.at(now);
         plane.director.handle_timeout(now, &mut out);
         if !out.is_empty() {
             flush(&plane.devices.current().1, lane, 0, &mut out);

@@ -5,6 +5,8 @@
 //! | `/metrics` | Prometheus text |
 //! | `/services` | `ipvsadm -Ln` |
 //! | `/connections` | `ipvsadm -Lnc` |
+//! | `/healthz` | whether the process lives, in JSON |
+//! | `/readyz` | whether it serves, in JSON |
 //!
 //! A client that is slow or silent takes nothing from others: there are so many slots, a few of them for one peer,
 //! and whoever finds none free gets that of the client that stood still longest. A long page is made as it is read,
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -29,6 +31,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::alive::{self, Standing};
 use crate::metrics::page;
 use body::{Body, Shared};
 use slots::{Slot, Slots};
@@ -55,14 +58,19 @@ const PATIENCE: Patience = Patience {
 const BUFFER: usize = 64 << 10;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const INDEX: &str =
-    "uvs director\n/metrics      Prometheus\n/services     as ipvsadm -Ln\n/connections  as ipvsadm -Lnc\n";
+const JSON: &str = "application/json";
+const INDEX: &str = "uvs director\n/metrics      Prometheus\n/services     as ipvsadm -Ln\n/connections  as ipvsadm -Lnc\n\
+    /healthz      does it live?\n/readyz       does it serve? ?service=tcp/192.0.2.10:80: does that one?\n";
 const FAILED: &str = "the page could not be made; see the log\n";
 
 /// What the server shows. Called off the control thread: a listing of a million connections takes its time.
 pub trait Pages: Send + Sync + 'static {
     /// Prometheus text.
     fn metrics(&self) -> String;
+    /// Whether the process lives.
+    fn alive(&self) -> Standing;
+    /// Whether it serves, and that service if one is named as in `tcp 192.0.2.10:80`.
+    fn ready(&self, service: Option<&str>) -> Standing;
     /// The services, in the format of `ipvsadm -Ln`.
     fn services(&self) -> String;
     /// The connections, in the format of `ipvsadm -Lnc`, part by part; once `take` returns false nobody wants more.
@@ -155,6 +163,11 @@ async fn answer(
             let make = move || site.services.get(asked, || site.pages.services());
             blocking(make).await.map(|body| response(StatusCode::OK, PLAIN, body))
         }
+        "/healthz" => Some(standing(&site.pages.alive())),
+        "/readyz" => {
+            let service = alive::service_of(request.uri().query());
+            blocking(move || standing(&site.pages.ready(service.as_deref()))).await
+        }
         "/connections" => {
             let pages = Arc::clone(&site.pages);
             let body = Body::made_meanwhile(move |take| pages.connections(take)).await;
@@ -163,6 +176,19 @@ async fn answer(
         _ => Some(plain(StatusCode::NOT_FOUND, PLAIN, format!("nothing here\n\n{INDEX}"))),
     };
     Ok(made.unwrap_or_else(|| plain(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, FAILED.to_owned())))
+}
+
+/// 200 if all is well, 503 if not, 404 where nothing of that name is there; and why.
+fn standing(standing: &Standing) -> Response<Body> {
+    let status = match standing {
+        Standing { ok: true, .. } => StatusCode::OK,
+        Standing { unknown: true, .. } => StatusCode::NOT_FOUND,
+        Standing { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let text = serde_json::to_string(standing).unwrap_or_default() + "\n";
+    let mut response = plain(status, JSON, text);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Makes a page where nobody waits for it; `None`: that failed, and the log says so.
@@ -194,6 +220,17 @@ mod tests {
     struct Fixed;
 
     impl Pages for Fixed {
+        fn alive(&self) -> Standing {
+            Standing::of(Vec::new())
+        }
+
+        fn ready(&self, service: Option<&str>) -> Standing {
+            match service {
+                None => Standing::of(vec!["it rests".to_owned()]),
+                Some(service) => Standing::unknown(format!("no {service}")),
+            }
+        }
+
         fn metrics(&self) -> String {
             "uvs_up 1\n".to_owned()
         }
@@ -229,6 +266,9 @@ mod tests {
             ("GET /services", "200 OK", "IP Virtual Server\n"),
             ("GET /", "200 OK", INDEX),
             ("GET /connections", "500 Internal Server Error", "see the log\n"),
+            ("GET /healthz", "200 OK", "{\"ok\":true,\"reasons\":[]}\n"),
+            ("GET /readyz", "503 Service Unavailable", "{\"ok\":false,\"reasons\":[\"it rests\"]}\n"),
+            ("GET /readyz?service=tcp/a:1", "404 Not Found", "{\"ok\":false,\"reasons\":[\"no tcp a:1\"]}\n"),
             ("GET /nothing", "404 Not Found", INDEX),
             ("POST /metrics", "405 Method Not Allowed", "only GET and HEAD are answered\n"),
             ("HEAD /metrics", "200 OK", "\r\n\r\n"),
@@ -254,6 +294,14 @@ mod tests {
     struct Endless;
 
     impl Pages for Endless {
+        fn alive(&self) -> Standing {
+            Standing::of(Vec::new())
+        }
+
+        fn ready(&self, _: Option<&str>) -> Standing {
+            self.alive()
+        }
+
         fn metrics(&self) -> String {
             "uvs_up 1\n".to_owned()
         }
@@ -321,6 +369,14 @@ mod tests {
     async fn a_page_that_many_want_at_once_is_made_a_few_times_only() {
         struct Counted(std::sync::atomic::AtomicUsize);
         impl Pages for Counted {
+            fn alive(&self) -> Standing {
+                Standing::of(Vec::new())
+            }
+
+            fn ready(&self, _: Option<&str>) -> Standing {
+                self.alive()
+            }
+
             fn metrics(&self) -> String {
                 self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(300));

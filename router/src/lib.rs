@@ -5,7 +5,7 @@
 //!            |         |----> keeper      a thread that keeps the host as setup made it
 //!            |         |----> event_loop  threads: device -> Director -> device
 //!            |         |----> local       a thread: the director as a host, which probes are made from
-//!            |         |----> http        /metrics, /services, /connections
+//!            |         |----> http        /metrics, /services, /connections, /healthz, /readyz (alive)
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
 //!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
@@ -14,6 +14,7 @@
 //! Tokio serves what is left of the arrows; no frame ever passes it.
 
 pub mod accelerate;
+pub mod alive;
 pub mod check;
 pub mod checks;
 pub mod cli;

@@ -10,11 +10,13 @@ use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
 use crate::accelerate::Missing;
+use crate::alive::{self, Pulse, Standing};
 use crate::checks::Checks;
 use crate::clock::Clock;
+use crate::event_loop::threads;
 use crate::events::Events;
 use crate::http::Pages;
-use crate::keeper::Health;
+use crate::keeper::{Health, State};
 use crate::local::Local;
 use crate::metrics::{self, Reloads, SchedulerSample};
 use crate::traffic::{self, Lane};
@@ -53,6 +55,8 @@ pub struct Live {
     pub checks: Checks,
     /// What happened lately.
     pub events: Arc<Events>,
+    /// How the control loop does.
+    pub pulse: Pulse,
     /// When the process started, in seconds since 1970.
     pub started: f64,
     /// Reloads that worked.
@@ -134,6 +138,50 @@ fn seconds(nanos: u64) -> f64 {
 impl Pages for Live {
     fn metrics(&self) -> String {
         metrics::render(&self.snapshot())
+    }
+
+    fn alive(&self) -> Standing {
+        let beats = threads(&self.lanes).iter().map(|lane| &lane.beat);
+        Standing::of(alive::stuck(beats, &self.pulse, self.clock.now()))
+    }
+
+    fn ready(&self, service: Option<&str>) -> Standing {
+        let mut reasons = self.alive().reasons;
+        if self.pulse.stopping.load(Relaxed) {
+            reasons.push("the director is stopping".to_owned());
+        }
+        for (name, health) in self.interfaces.iter().zip(self.health.interfaces()) {
+            if health.state == State::Down {
+                reasons.push(format!("interface {name} is down: {}", health.reasons.join("; ")));
+            }
+        }
+        let Some(service) = service else { return Standing::of(reasons) };
+        let Some(view) = self.director.services().into_iter().find(|it| it.spec.key.to_string() == service)
+        else {
+            return Standing::unknown(format!(
+                "there is no service {service}; /services lists those that there are"
+            ));
+        };
+        let checked = self.checks.view().map(|all| all.into_iter().find(|it| it.key == view.spec.key));
+        match checked {
+            None => reasons.push("health checks do not answer".to_owned()),
+            Some(Some(checked)) if !checked.destinations.iter().all(|it| it.checks.is_empty()) => {
+                match checked.quorum {
+                    Some(true) => {}
+                    // Others serve meanwhile: that is not what the service is for.
+                    Some(false) if checked.backup => {
+                        reasons.push("quorum lost, the backups serve".to_owned())
+                    }
+                    Some(false) => reasons.push("quorum lost".to_owned()),
+                    None => reasons.push("its checks have no results yet".to_owned()),
+                }
+            }
+            Some(_) => {}
+        }
+        if !view.destinations.iter().any(|it| it.spec.weight > 0) {
+            reasons.push("no destination takes new connections".to_owned());
+        }
+        Standing::of(reasons)
     }
 
     fn services(&self) -> String {

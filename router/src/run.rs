@@ -32,6 +32,7 @@ use uvs_director::view::AddressConflict;
 use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
 use crate::accelerate::Attached;
+use crate::alive::Pulse;
 use crate::checks::{Checks, Weights};
 use crate::cli::RunArgs;
 use crate::clock::{self, Clock};
@@ -44,6 +45,8 @@ use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::{check, checks, control, events, http, local, logging, notify, reload, setup};
 
+/// How often the control loop goes round at least.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How often the log is told of new claimants of our addresses.
 const CONFLICTS_EVERY: Duration = Duration::from_secs(5);
 /// How often the files of modules are looked at. A change counts when two looks have seen the same.
@@ -247,6 +250,7 @@ async fn serve(
         lanes: Arc::clone(&plane.lanes),
         checks,
         events,
+        pulse: Pulse::default(),
         started: clock::unix_time(),
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
@@ -278,6 +282,7 @@ async fn serve(
     let events = Events { ended, failed, signals, jobs };
     let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
+    live.pulse.stopping.store(true, Relaxed);
     live.events.tell(Event { kind: Kind::Stopping, ..Event::default() });
     if let Some(control_server) = control_server {
         // With its task goes the socket's file.
@@ -346,8 +351,12 @@ async fn until_the_end(
     // here.
     let mut work: Option<JoinHandle<Finished>> = None;
     let mut hairpins = false;
+    let mut beat = tokio::time::interval(BEAT_EVERY);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        live.pulse.control.at(live.clock.now());
         tokio::select! {
+            _ = beat.tick() => {}
             Some(finished) = async { Some(work.as_mut()?.await) } => {
                 work = None;
                 match finished.context("a change died, and the director with it")? {

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use nix::errno::Errno;
 use uvs_director::PortId;
 
+use crate::alive::Beat;
+
 /// Why a device refused a read or a write. Each is one label in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoFailure {
@@ -80,13 +82,15 @@ struct Cell {
 /// What one thread counts. Only that thread may count here.
 #[derive(Debug)]
 pub struct Lane {
+    /// When its thread went round its loop last; of threads that have one.
+    pub beat: Beat,
     cells: Box<[Cell]>,
 }
 
 impl Lane {
     /// A lane for a director with that many interfaces.
     pub fn new(interfaces: usize) -> Self {
-        Self { cells: (0..interfaces).map(|_| Cell::default()).collect() }
+        Self { beat: Beat::default(), cells: (0..interfaces).map(|_| Cell::default()).collect() }
     }
 
     /// A frame of `bytes` was read, which stands for `packets`.
