@@ -20,9 +20,15 @@ const LARGEST_MTU: u32 = 65_535;
 /// Datagrams that wait to be received, of one socket.
 const DATAGRAMS: usize = 8;
 
-/// After TIME-WAIT, 10 seconds, smoltcp forgets a connection and what of it was not read. By then there is nothing left
-/// to say, and the port is its owner's until he lets go of it.
-const TIME_WAIT: Duration = Duration::from_secs(9);
+/// How many times as fast as ours smoltcp's clock goes. It repeats what was lost after a second at the earliest, the
+/// SYN too, and cannot be told otherwise: a check with a shorter timeout would fail for one lost packet. So it is after
+/// 200 ms, as Linux's shortest (`TCP_RTO_MIN`). Round trips are measured by the same clock, so those of longer ways
+/// are still waited for.
+const PACE: u64 = 5;
+
+/// After TIME-WAIT, 10 seconds of its clock, smoltcp forgets a connection and what of it was not read. By then there is
+/// nothing left to say, and the port is its owner's until he lets go of it.
+const TIME_WAIT: Duration = Duration::from_millis(9000 / PACE);
 
 /// What still wants to run after it ran gets its turn after this, so that nothing ever runs round and round.
 const SOON: Duration = Duration::from_millis(1);
@@ -72,12 +78,13 @@ pub struct Stack {
     waits: Option<Waker>,
 }
 
+/// The time by smoltcp's clock, see [`PACE`].
 fn smol(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
+    SmolInstant::from_micros(i64::try_from(now.as_nanos() / (1000 / PACE)).unwrap_or(i64::MAX))
 }
 
 fn ours(at: SmolInstant) -> Instant {
-    Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000))
+    Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000 / PACE))
 }
 
 impl Stack {

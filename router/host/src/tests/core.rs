@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use smoltcp::socket::tcp::{RecvError, State};
-use uvs_director::Instant;
 use uvs_director::local::{SocketSpec, Transport, Way};
+use uvs_director::{Duration, Instant};
 
 use super::wire::{Faults, PEER4, PEER6, Wire};
 use crate::core::Core;
@@ -68,8 +68,23 @@ fn bytes_arrive_in_order_whatever_the_wire_does() {
         let took = transfer(peer, 20_000, Faults::default(), 1);
         assert!(took < Instant::from_secs(2), "no timer is waited for: {took:?}");
         for seed in 0..30 {
-            transfer(peer, 20_000, Faults { loss: 5, late: 20 }, seed);
-            transfer(peer, 3_000, Faults { loss: 25, late: 10 }, seed);
+            transfer(peer, 20_000, Faults { loss: 5, late: 20, lost: None }, seed);
+            transfer(peer, 3_000, Faults { loss: 25, late: 10, lost: None }, seed);
+        }
+    }
+}
+
+#[test]
+fn one_lost_packet_costs_no_more_than_200_ms() {
+    // The SYN, the ACK of its answer, what is said, its end: a check with a timeout of 300 ms has to stand each.
+    for peer in [PEER4, PEER6] {
+        let whole = transfer(peer, 100, Faults::default(), 1);
+        for lost in 1..=4 {
+            let took = transfer(peer, 100, Faults { lost: Some(lost), ..Faults::default() }, 1);
+            assert!(
+                took.since(whole) <= Duration::from_millis(220),
+                "{peer}, packet {lost}: {took:?}, {whole:?}"
+            );
         }
     }
 }

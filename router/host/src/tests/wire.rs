@@ -28,6 +28,8 @@ pub(super) struct Faults {
     pub(super) loss: u64,
     /// And so many are late by up to 50 ms, so that others overtake them.
     pub(super) late: u64,
+    /// Which packet of the host is lost for certain, counted from 1.
+    pub(super) lost: Option<usize>,
 }
 
 struct Queue(VecDeque<Vec<u8>>, VecDeque<Vec<u8>>, usize);
@@ -245,7 +247,7 @@ impl Inside {
 
     /// When a packet arrives; not at all if it is lost.
     fn fate(&mut self) -> Option<Instant> {
-        let Faults { loss, late } = self.faults;
+        let Faults { loss, late, .. } = self.faults;
         if self.dice() < loss {
             return None;
         }
@@ -292,7 +294,8 @@ impl Link for Wire {
             return Err(DropReason::FragmentationNeeded);
         }
         inside.sent.push(packet.bytes().to_vec());
-        if let Some(at) = inside.fate() {
+        let is_lost = inside.faults.lost == Some(inside.sent.len());
+        if let Some(at) = inside.fate().filter(|_| !is_lost) {
             inside.to_peer.push((at, packet.bytes().to_vec()));
         }
         Ok(())
