@@ -257,7 +257,9 @@ fn a_socket_speaks_straight_to_its_peer() {
             assert_eq!(host.comes(&wrong), Verdict::Drop(DropReason::BadChecksum));
             host.director().close_local(transport, port);
             let verdict = host.comes(&answer);
-            assert!(matches!(verdict, Verdict::Drop(DropReason::NoConnection | DropReason::NotHandled)));
+            assert_eq!(verdict, Verdict::Drop(DropReason::LocalClosed), "it comes late, and is no client's");
+            let stray = host.comes(&packet(transport, there, (here.0, 8080), b"world"));
+            assert!(matches!(stray, Verdict::Drop(DropReason::NoConnection | DropReason::NotHandled)));
             assert_eq!(
                 host.send(&said),
                 (Verdict::Drop(DropReason::NotHandled), vec![]),

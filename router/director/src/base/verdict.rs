@@ -103,6 +103,9 @@ drop_reasons! {
     WrongLink => "wrong_link",
     /// For a socket of the director's own, of which too many packets wait.
     LocalQueueFull => "local_queue_full",
+    /// To a port that is kept for sockets of the director's own, none of which hears its sender: what comes late, after
+    /// a check has ended.
+    LocalClosed => "local_closed",
     /// ARP or ND that is not about an address of ours.
     ArpIgnored => "arp_ignored",
 }

@@ -153,6 +153,11 @@ impl Local {
         self.read(|sockets| sockets.by_port.get(&(transport, port)).copied())
     }
 
+    /// Whether a port is kept for sockets.
+    pub(crate) fn keeps(&self, port: u16) -> bool {
+        self.limits.as_ref().is_some_and(|limits| limits.ports.contains(&port))
+    }
+
     /// Whether a live socket hears answers from that VIP.
     pub(crate) fn hears(&self, vip: Address) -> bool {
         self.count.load(Relaxed) != 0 && self.read(|sockets| sockets.vips.contains_key(&vip))

@@ -1,6 +1,6 @@
 //! The director as a host: it answers ping, and refuses what nothing here takes.
 
-use uvs_wire::{Packet, icmp, ipv6, tcp};
+use uvs_wire::{Packet, icmp, ipv6, tcp, udp};
 
 use crate::base::frame::Frame;
 use crate::base::spec::{Forwarding, Protocol};
@@ -73,7 +73,17 @@ pub(crate) fn deliver_here(
 #[cold]
 pub(crate) fn to_host(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: &Packet) -> Verdict {
     let mut copy = *packet;
-    local_in::receive(scene, frame, &mut copy).unwrap_or_else(|| refuse(scene, lane, frame, packet))
+    if let Some(verdict) = local_in::receive(scene, frame, &mut copy) {
+        return verdict;
+    }
+    let is_kept = matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL);
+    let is_kept = is_kept && scene.tables.local.keeps(packet.dst_port);
+    match refuse(scene, lane, frame, packet) {
+        Verdict::Drop(DropReason::NoConnection | DropReason::NotHandled) if is_kept => {
+            Verdict::Drop(DropReason::LocalClosed)
+        }
+        verdict => verdict,
+    }
 }
 
 /// A packet to us that belongs to nobody: a reset for TCP (RFC 9293 section 3.5.2), port unreachable for UDP,
