@@ -79,6 +79,7 @@ impl Config {
         let checks = check::checks(&root);
         let services = service::services(&root, &network, &schedulers, &checks);
         check::warn_of_unused(&doc, &checks, &services);
+        local::warn_of_taken(&doc, &network, &services, &checks);
         marks::check(&doc, &marks, &services);
         network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
         let warnings = doc.finish()?;

@@ -2,10 +2,13 @@
 
 use core::ops::RangeInclusive;
 
+use uvs_check::spec::Kind;
 use uvs_director::local::LocalLimits;
+use uvs_director::spec::{Prefix, Protocol, ServiceKey};
 
-use crate::model::Local;
-use crate::read::{Integer, Keys, Table};
+use crate::model::{Check, Local, Service};
+use crate::network::Network;
+use crate::read::{Doc, Integer, Keys, Table};
 
 pub(crate) const LOCAL: Keys = &["ports", "packets", "buffer_mib"];
 
@@ -46,5 +49,45 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
             Err(format!("port {first} is below {PORT_MIN}: those ports are services'"))
         }
         Some((first, last)) => Ok(first..=last),
+    }
+}
+
+/// Warns of interfaces from whose addresses no check can speak: services take all their ports.
+pub(crate) fn warn_of_taken(doc: &Doc<'_>, network: &Network, services: &[Service], checks: &[Check]) {
+    let healths = services.iter().filter_map(|service| service.health.as_ref());
+    let used: Vec<&Kind> =
+        healths.flat_map(|health| &health.checks).map(|index| &checks[*index].kind).collect();
+    for service in services {
+        let ServiceKey::Address { protocol, addr } = service.spec.key else { continue };
+        if addr.port() != 0 || !used.iter().any(|kind| speaks(kind) == Some(protocol)) {
+            continue;
+        }
+        let takes_all = |prefix: &&Prefix| {
+            let of = |it: &Service| it.spec.key == ServiceKey::new(protocol, (prefix.addr(), 0).into());
+            services.iter().any(of)
+        };
+        for interface in network.interfaces.iter().map(|interface| &interface.spec) {
+            let alike = |prefix: &&Prefix| prefix.addr().is_ipv4() == addr.is_ipv4();
+            let mut own = interface.addresses.iter().filter(alike).peekable();
+            if own.peek().is_some_and(|first| first.addr() == addr.ip()) && own.all(|it| takes_all(&it)) {
+                let what = format!(
+                    "service {} takes all ports of {}, and interface {} has no other address for checks to speak from",
+                    service.spec.key,
+                    addr.ip(),
+                    interface.name
+                );
+                let fix = "give the interface an address that is no VIP, or name the service's ports";
+                doc.warn(&service.location, what, fix);
+            }
+        }
+    }
+}
+
+/// What a check needs a port of.
+fn speaks(kind: &Kind) -> Option<Protocol> {
+    match kind {
+        Kind::Exec(_) | Kind::File(_) | Kind::Ping(_) => None,
+        Kind::Udp(_) => Some(Protocol::Udp),
+        _ => Some(Protocol::Tcp),
     }
 }

@@ -169,6 +169,13 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
             .replace("protocol = 'tcp'", "protocol = 'udp'")
     };
     let health = |lines: &str| text(TCP, USES, &format!("[service.health]\n{lines}\n"));
+    let all_ports = |vip: &str| {
+        let direct = text(TCP, USES, "").replace("forward = 'nat'", "forward = 'tun'");
+        let direct =
+            direct.replace("192.0.2.10:80", vip).replace(":8080", "") + "[service.health]\nvia = 'service'\n";
+        let direct = direct.replace("name = 'web'\n", "name = 'web'\nport = 80\n");
+        direct.replace("protocol = 'tcp'", "protocol = 'tcp'\npersistent = 300")
+    };
     let cases = [
         (
             direct("forward = 'dr'\nchecks = ['web']"),
@@ -192,6 +199,7 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
         ),
         (health("quorum = 9"), "quorum 9 is more than all destinations weigh, 4"),
         (text("", "", "[service.health]\nstart = 'up'\n"), "health without checks"),
+        (all_ports("192.0.2.1:0"), "takes all ports of 192.0.2.1, and interface uvs0 has no other address"),
     ];
     for (text, what) in cases {
         let warnings: Vec<String> = parse(&text).warnings.iter().map(ToString::to_string).collect();
@@ -204,6 +212,9 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
     assert_eq!(parse(&text(TCP, USES, "")).warnings, []);
     let seen = direct("forward = 'dr'\nchecks = ['web']") + "[service.health]\nvia = 'service'\n";
     assert_eq!(parse(&seen).warnings, []);
+    assert_eq!(parse(&all_ports("192.0.2.10:0")).warnings, [], "the interface has an address of its own");
+    let two = all_ports("192.0.2.1:0").replace("'192.0.2.1/24'", "'192.0.2.1/24', '192.0.2.2/24'");
+    assert_eq!(parse(&two).warnings, [], "there is another one");
 }
 
 #[test]
