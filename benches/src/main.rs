@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod checks;
 mod versus;
 
 /// Benches of uvs that need a network; the micro benches are `cargo bench -p uvs-bench`
@@ -14,12 +15,15 @@ enum Cli {
     Versus(Box<versus::Args>),
     /// Puts uvs under full load for a while and compares every byte
     Soak(versus::SoakArgs),
+    /// Measures what thousands of health checks cost
+    Checks(checks::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse() {
         Cli::Versus(arguments) => versus::run(&arguments),
         Cli::Soak(arguments) => versus::soak(&arguments),
+        Cli::Checks(arguments) => checks::run(&arguments),
     };
     match done {
         Ok(code) => code,

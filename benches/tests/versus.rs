@@ -243,3 +243,30 @@ fn a_short_soak_loses_nothing_and_leaves_nothing() {
         stage.is_left_clean();
     }
 }
+
+#[test]
+fn a_quick_run_of_checks_says_what_it_should_and_leaves_nothing() {
+    if !may_run() {
+        return;
+    }
+    let stage = Stage::new();
+    let json = stage.file("checks.json");
+    let mut command = Command::new(stage.file("uvs-bench"));
+    command.args(["checks", "--quick", "--json"]).arg(&json).env("UVS_BIN", stage.file("uvs"));
+    let output = command.output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{failed}");
+    stage.is_left_clean();
+    for words in
+        ["200 destinations", "CPU of the director", "lateness of probes", "deaths noticed after", "reload: "]
+    {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+    let document: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(document["deaths_ms"].as_array().unwrap().len(), 3, "{document}");
+    assert_eq!(document["exchanges"].as_array().unwrap().len(), 3, "{document}");
+    assert_eq!(document["failures"].as_array().unwrap().len(), 0, "{document}");
+    for key in ["probes_per_second", "reloads_ms"] {
+        assert!(document[key][0].as_f64().unwrap() > 0.0, "{key} in {document}");
+    }
+}

@@ -230,7 +230,7 @@ fn measure(contestant: &Contestant, load: Load, timing: Timing) -> Result<Vec<(M
 
 /// The binary `uvs` of this very tree. Under `cargo run` it is built, which takes no time when it is up to date; else
 /// it is `$UVS_BIN` or stands beside this program.
-fn uvs() -> Result<PathBuf> {
+pub(crate) fn uvs() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").filter(|_| env::var_os("UVS_BIN").is_none());
     let Some(cargo) = cargo else { return uvs_lab::uvs_binary() };
     let this = env::current_exe().context("cannot find out which program this is")?;
@@ -256,7 +256,7 @@ fn default_plot() -> Result<PathBuf> {
 }
 
 /// As many sockets as the system lets us have.
-fn raise_descriptor_limit() -> Result<()> {
+pub(crate) fn raise_descriptor_limit() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")
 }
