@@ -87,7 +87,7 @@ pub(crate) fn warn_of_taken(doc: &Doc<'_>, network: &Network, services: &[Servic
 fn speaks(kind: &Kind) -> Option<Protocol> {
     match kind {
         Kind::Exec(_) | Kind::File(_) | Kind::Ping(_) => None,
-        Kind::Udp(_) => Some(Protocol::Udp),
+        Kind::Udp(_) | Kind::Dns(_) => Some(Protocol::Udp),
         _ => Some(Protocol::Tcp),
     }
 }
