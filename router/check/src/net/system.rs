@@ -20,6 +20,8 @@ impl Network for System {
         let target = target.clone();
         Box::pin(async move {
             let socket = open(&target, Type::STREAM, Protocol::TCP)?;
+            // What TLS and HTTP/2 say in small pieces is not to wait for the server's delayed acknowledgements.
+            socket.set_tcp_nodelay(true).map_err(|error| Local::of(&error, target.source, target.address))?;
             bind(&socket, &target)?;
             match socket.connect(&target.addr().into()) {
                 Ok(()) => {}

@@ -156,6 +156,9 @@ pub(super) fn wrong(error: &CertificateError) -> String {
             "its certificate was not signed by the one of that name that is trusted (see ca)".to_owned()
         }
         CertificateError::Revoked => "its certificate is revoked".to_owned(),
+        CertificateError::Other(why) if why.0.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is one of an issuer, and is not in ca itself".to_owned()
+        }
         other => format!("its certificate is not accepted: {other}"),
     }
 }
