@@ -13,10 +13,10 @@ use crate::peer::Peer;
 use crate::stage::{Running, SOON, Stage, turn};
 
 /// What [`Peer`] takes for a connection that is echoed: it says its name then.
-const ECHO: &str = "\u{1}\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+pub(crate) const ECHO: &str = "\u{1}\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// A probe and what came of it.
-fn ask(running: &Running, request: Request) -> (Verdict, String) {
+pub(crate) fn ask(running: &Running, request: Request) -> (Verdict, String) {
     let mut client = Client::connect(running.get().socket(), Duration::from_secs(10)).unwrap();
     match client.ask(&uvs_control::Request::Probe(request)).unwrap() {
         Answer::Probe(answer) => (answer.verdict, answer.text),
@@ -24,7 +24,7 @@ fn ask(running: &Running, request: Request) -> (Verdict, String) {
     }
 }
 
-fn request(kind: Kind, target: SocketAddr, via: Option<SocketAddr>) -> Request {
+pub(crate) fn request(kind: Kind, target: SocketAddr, via: Option<SocketAddr>) -> Request {
     let (send, expect) = match kind {
         // The server has to answer, with its name.
         Kind::Tcp => (Some(ECHO.to_owned()), Some("rs".to_owned())),
