@@ -9,7 +9,7 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 9] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
     // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
@@ -19,6 +19,8 @@ const NEEDED: [(&str, &str); 8] = [
     // What `uvs-bench versus` compares uvs with.
     ("nft", "nftables"),
     ("haproxy", "haproxy"),
+    // Judges what `uvs import keepalived` takes for valid.
+    ("keepalived", "keepalived"),
     ("wasm-ld", "lld"),
     ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];

@@ -1,0 +1,333 @@
+//! The configuration of uvs that comes out, and its TOML.
+
+use core::net::{IpAddr, SocketAddr};
+
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+use uvs_director::spec::{
+    DestinationSpec, Family, Forwarding, Prefix, Protocol, ServiceKey, ServiceSpec, Timeouts, Tunnel,
+    TunnelChecksum,
+};
+
+use crate::remark::At;
+
+/// One `[[check]]`: its keys in order, without its name.
+pub(crate) type CheckKeys = Vec<(&'static str, Value)>;
+
+/// What a destination's checks ask otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) port: Option<u16>,
+    pub(crate) host: Option<String>,
+    pub(crate) path: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) spec: DestinationSpec,
+    pub(crate) own: Own,
+}
+
+impl Destination {
+    pub(crate) fn new(spec: DestinationSpec) -> Self {
+        Self { spec, own: Own::default() }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) start_up: bool,
+    pub(crate) quorum: Option<u64>,
+    pub(crate) hysteresis: Option<u64>,
+    pub(crate) backups: Vec<DestinationSpec>,
+    /// Whether flaps are held against a destination: `None` leaves it to uvs.
+    pub(crate) damping: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// Where it comes from; `None`: from no file.
+    pub(crate) at: Option<At>,
+    pub(crate) spec: ServiceSpec,
+    pub(crate) destinations: Vec<Destination>,
+    /// Into [`Output::checks`].
+    pub(crate) checks: Vec<usize>,
+    pub(crate) health: Option<Health>,
+}
+
+/// How the director gets to clients and destinations.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) link: Option<String>,
+    pub(crate) addresses: Vec<Prefix>,
+    pub(crate) gateways: Vec<IpAddr>,
+    /// What is on the link though no address says so.
+    pub(crate) on_link: Vec<Prefix>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) timeouts: Option<Timeouts>,
+    pub(crate) network: Option<Network>,
+    /// With their names.
+    pub(crate) checks: Vec<(String, CheckKeys)>,
+    pub(crate) services: Vec<Service>,
+}
+
+impl Output {
+    /// The file.
+    pub(crate) fn toml(&self) -> String {
+        let mut document = DocumentMut::new();
+        if let Some(timeouts) = self.timeouts {
+            let mut table = Table::new();
+            for (key, duration) in
+                [("tcp", timeouts.tcp), ("tcp_fin", timeouts.tcp_fin), ("udp", timeouts.udp)]
+            {
+                table.insert(key, value(integer(duration.as_nanos() as u64 / 1_000_000_000)));
+            }
+            document.insert("timeouts", Item::Table(table));
+        }
+        if let Some(network) = &self.network {
+            self.network(network, &mut document);
+        }
+        let mut checks = ArrayOfTables::new();
+        for (name, keys) in &self.checks {
+            let mut table = Table::new();
+            table.insert("name", value(name));
+            for (key, entry) in keys {
+                table.insert(key, Item::Value(entry.clone()));
+            }
+            checks.push(table);
+        }
+        if !checks.is_empty() {
+            document.insert("check", Item::ArrayOfTables(checks));
+        }
+        let mut services = ArrayOfTables::new();
+        for service in &self.services {
+            services.push(self.service(service));
+        }
+        if !services.is_empty() {
+            document.insert("service", Item::ArrayOfTables(services));
+        }
+        document.to_string().trim_start().to_owned()
+    }
+
+    fn network(&self, network: &Network, document: &mut DocumentMut) {
+        let mut table = Table::new();
+        table.insert("name", value("uvs0"));
+        table.insert("device", value("tap"));
+        table.insert("addresses", value(array(network.addresses.iter().map(ToString::to_string))));
+        if let Some(link) = &network.link {
+            table.insert("attach", value("tcx"));
+            table.insert("link", value(link));
+        }
+        let mut interfaces = ArrayOfTables::new();
+        interfaces.push(table);
+        document.insert("interface", Item::ArrayOfTables(interfaces));
+        let mut routes = ArrayOfTables::new();
+        for prefix in &network.on_link {
+            let mut table = Table::new();
+            table.insert("to", value(prefix.to_string()));
+            table.insert("interface", value("uvs0"));
+            routes.push(table);
+        }
+        for gateway in &network.gateways {
+            let mut table = Table::new();
+            table.insert("to", value(if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" }));
+            table.insert("via", value(gateway.to_string()));
+            routes.push(table);
+        }
+        if !routes.is_empty() {
+            document.insert("route", Item::ArrayOfTables(routes));
+        }
+    }
+
+    fn service(&self, service: &Service) -> Table {
+        let mut table = Table::new();
+        if let Some(at) = &service.at {
+            // A name of a file has no control characters in it: [`At`] comes with them escaped.
+            table.decor_mut().set_prefix(format!("\n# {at}\n"));
+        }
+        let spec = &service.spec;
+        match spec.key {
+            ServiceKey::Address { protocol, addr } => {
+                table.insert("protocol", value(protocol_word(protocol)));
+                table.insert("address", value(addr.to_string()));
+            }
+            ServiceKey::Mark { mark, family } => {
+                table.insert("mark", value(i64::from(mark)));
+                if family == Family::V6 {
+                    table.insert("family", value("ipv6"));
+                }
+            }
+        }
+        table.insert("scheduler", value(&spec.scheduler.name));
+        if !spec.scheduler.options.is_empty() {
+            table.insert("options", value(&spec.scheduler.options));
+        }
+        if let Some(persistence) = spec.persistence {
+            table.insert("persistent", value(integer(persistence.timeout.as_nanos() as u64 / 1_000_000_000)));
+            let family = match spec.key {
+                ServiceKey::Address { addr, .. } => Family::of(addr.ip()),
+                ServiceKey::Mark { family, .. } => family,
+            };
+            let whole = if family == Family::V4 { 32 } else { 128 };
+            if persistence.prefix_len != whole {
+                table.insert("netmask", value(i64::from(persistence.prefix_len)));
+            }
+        }
+        if spec.one_packet {
+            table.insert("one_packet", value(true));
+        }
+        // What most have is said once.
+        let common = service.destinations.first().map(|first| first.spec.forwarding);
+        if let Some(common) = common {
+            forward(&mut table, common);
+        }
+        if !service.checks.is_empty() {
+            let names = service.checks.iter().filter_map(|index| self.checks.get(*index));
+            table.insert("checks", value(array(names.map(|(name, _)| name.clone()))));
+        }
+        if let Some(health) = &service.health {
+            table.insert("health", Item::Table(health_table(health, spec, common)));
+        }
+        let mut destinations = ArrayOfTables::new();
+        for destination in &service.destinations {
+            let mut entry = destination_table(&destination.spec, spec, common);
+            let own = &destination.own;
+            let mut inline = InlineTable::new();
+            if let Some(port) = own.port {
+                inline.insert("port", i64::from(port).into());
+            }
+            if let Some(host) = &own.host {
+                inline.insert("host", host.into());
+            }
+            if let Some(path) = &own.path {
+                inline.insert("path", path.into());
+            }
+            if !inline.is_empty() {
+                entry.insert("check", value(inline));
+            }
+            destinations.push(entry);
+        }
+        if !destinations.is_empty() {
+            table.insert("destination", Item::ArrayOfTables(destinations));
+        }
+        table
+    }
+}
+
+fn health_table(health: &Health, service: &ServiceSpec, common: Option<Forwarding>) -> Table {
+    let mut table = Table::new();
+    if health.start_up {
+        table.insert("start", value("up"));
+    }
+    if let Some(quorum) = health.quorum {
+        table.insert("quorum", value(integer(quorum)));
+    }
+    if let Some(hysteresis) = health.hysteresis {
+        table.insert("hysteresis", value(integer(hysteresis)));
+    }
+    if let Some(damping) = health.damping {
+        table.insert("damping", value(damping));
+    }
+    if !health.backups.is_empty() {
+        let mut backups = Array::new();
+        for backup in &health.backups {
+            let entry = destination_table(backup, service, common);
+            let mut inline = InlineTable::new();
+            for (key, item) in entry {
+                if let Ok(entry) = item.into_value() {
+                    inline.insert(key, entry);
+                }
+            }
+            backups.push(inline);
+        }
+        table.insert("backup", value(backups));
+    }
+    table
+}
+
+fn destination_table(spec: &DestinationSpec, service: &ServiceSpec, common: Option<Forwarding>) -> Table {
+    let mut table = Table::new();
+    table.insert("address", value(address(spec.addr, service.key)));
+    if spec.weight != 1 {
+        table.insert("weight", value(i64::from(spec.weight)));
+    }
+    if common != Some(spec.forwarding) {
+        forward(&mut table, spec.forwarding);
+    }
+    if spec.upper_threshold != 0 {
+        table.insert("upper_threshold", value(i64::from(spec.upper_threshold)));
+    }
+    if spec.lower_threshold != 0 {
+        table.insert("lower_threshold", value(i64::from(spec.lower_threshold)));
+    }
+    table
+}
+
+/// Without a port where packets keep theirs.
+fn address(addr: SocketAddr, service: ServiceKey) -> String {
+    let kept = match service {
+        ServiceKey::Address { addr: vip, .. } => vip.port() == 0 || addr.port() == 0,
+        ServiceKey::Mark { .. } => addr.port() == 0,
+    };
+    if kept { addr.ip().to_string() } else { addr.to_string() }
+}
+
+fn forward(table: &mut Table, forwarding: Forwarding) {
+    let word = match forwarding {
+        Forwarding::Nat => "nat",
+        Forwarding::Direct => "dr",
+        Forwarding::Tunnel(_) => "tun",
+    };
+    table.insert("forward", value(word));
+    let Forwarding::Tunnel(tunnel) = forwarding else { return };
+    let mut inline = InlineTable::new();
+    match tunnel {
+        Tunnel::Ipip => {
+            inline.insert("type", "ipip".into());
+        }
+        Tunnel::Gue { port, checksum } => {
+            inline.insert("type", "gue".into());
+            inline.insert("port", i64::from(port).into());
+            match checksum {
+                TunnelChecksum::None => {}
+                TunnelChecksum::Full => drop(inline.insert("checksum", "full".into())),
+                TunnelChecksum::Remote => drop(inline.insert("checksum", "remote".into())),
+            }
+        }
+        Tunnel::Gre { checksum } => {
+            inline.insert("type", "gre".into());
+            if checksum {
+                inline.insert("checksum", "full".into());
+            }
+        }
+    }
+    table.insert("tunnel", value(inline));
+}
+
+fn array(texts: impl IntoIterator<Item = String>) -> Array {
+    texts.into_iter().collect()
+}
+
+/// TOML has integers of 64 bits with a sign.
+pub(crate) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A time in microseconds: a number of seconds, or a text with a unit.
+pub(crate) fn duration(micros: u64) -> Value {
+    match micros {
+        whole if whole.is_multiple_of(1_000_000) => integer(whole / 1_000_000).into(),
+        whole if whole.is_multiple_of(1000) => format!("{}ms", whole / 1000).into(),
+        whole => format!("{whole}us").into(),
+    }
+}
+
+fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}

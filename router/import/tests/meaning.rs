@@ -1,0 +1,148 @@
+//! What is written, and what runs.
+
+mod common;
+
+use common::{config, import, import_of, lines};
+use uvs_director::spec::{Family, Forwarding, ServiceKey};
+use uvs_import::{Kind, Wish, ipvsadm};
+
+/// A virtual server with these lines, from the fourth on, and one real server with those.
+fn one(server: &str, real: &str) -> String {
+    format!(
+        "virtual_server 192.0.2.1 80 {{\nprotocol TCP\nlvs_sched rr\n{server}\nreal_server 198.51.100.2 8080 {{\n{real}\n}}\n}}\n"
+    )
+}
+
+#[test]
+fn small_letters_make_no_method() {
+    let done = import(&one("lb_kind dr", ""));
+    assert_eq!(config(&done).services[0].destinations[0].forwarding, Forwarding::Nat);
+    assert_eq!(lines(&done, Kind::Source), [4]);
+}
+
+#[test]
+fn alpha_off_of_a_virtual_server_is_on() {
+    let done = import(&one("alpha off", "TCP_CHECK {\n}"));
+    assert!(!config(&done).services[0].health.as_ref().unwrap().policy.start_up);
+    assert_eq!(lines(&done, Kind::Source), [4]);
+    let done = import(&one("", "alpha off\nTCP_CHECK {\n}"));
+    assert!(config(&done).services[0].health.as_ref().unwrap().policy.start_up);
+    assert!(lines(&done, Kind::Source).is_empty());
+}
+
+#[test]
+fn a_protocol_that_is_not_said_is_udp() {
+    let done = import("virtual_server 192.0.2.1 53 {\nreal_server 192.0.2.2 53 {\n}\n}\n");
+    assert!(done.toml.contains("protocol = \"udp\""), "{}", done.toml);
+    assert_eq!(lines(&done, Kind::Source), [1]);
+}
+
+#[test]
+fn times_go_down_to_checkers_wherever_they_stand() {
+    let done = import(&one("connect_timeout 2.5", "delay_loop 7\nTCP_CHECK {\nretry 4\n}"));
+    let check = &config(&done).checks[0];
+    assert_eq!(check.schedule.interval.as_millis(), 7000);
+    assert_eq!(check.schedule.fast.as_millis(), 1000);
+    assert_eq!(check.schedule.timeout.as_millis(), 2500);
+    assert_eq!((check.rise, check.fall), (1, 5));
+}
+
+#[test]
+fn retries_that_are_not_said_are_those_of_each_checker() {
+    let fall = |checker: &str| config(&import(&one("", checker))).checks[0].fall;
+    assert_eq!(fall("TCP_CHECK {\n}"), 2);
+    assert_eq!(fall("HTTP_GET {\nurl {\npath /\n}\nnb_get_retry 6\n}"), 7);
+    assert_eq!(fall("MISC_CHECK {\nmisc_path /bin/true\n}"), 1);
+    assert_eq!(fall("TCP_CHECK {\nnb_get_retry 6\n}"), 2, "no keyword there");
+}
+
+#[test]
+fn a_definition_may_comment_out_and_quotes_keep_comments() {
+    let text = "$OFF=${_HASH}\n".to_owned()
+        + &one("$OFF alpha", "HTTP_GET {\nurl {\npath \"/a\"\n}\nvirtualhost \"a!b\"\n}");
+    let done = import(&text);
+    assert!(config(&done).services[0].health.as_ref().unwrap().policy.start_up);
+    assert!(done.remarks.iter().any(|remark| remark.text.contains("virtualhost a!b")), "{:#?}", done.remarks);
+}
+
+#[test]
+fn conditions_look_at_the_name_of_the_configuration() {
+    let text = "@lb1 virtual_server 192.0.2.1 80 {\n@lb2 virtual_server 192.0.2.9 80 {\n@^lb2 protocol TCP\n\
+                real_server 192.0.2.3 80 {\n}\n}\n";
+    let done = import(text);
+    assert!(done.toml.contains("protocol = \"tcp\"\naddress = \"192.0.2.1:80\""), "{}", done.toml);
+}
+
+#[test]
+fn includes_are_relative_to_their_file_and_lines_are_named_in_it() {
+    let done = import_of(vec![
+        ("/etc/a.conf", "include sub/*.conf\n".to_owned()),
+        ("/etc/sub/b.conf", one("lb_kind dr", "")),
+    ]);
+    let at = &done.remarks.iter().find(|remark| remark.kind == Kind::Source).unwrap().at;
+    assert_eq!((&*at.file, at.line), ("/etc/sub/b.conf", 4));
+    assert_eq!(done.services, 1);
+}
+
+#[test]
+fn an_unknown_block_is_left_out_as_a_whole() {
+    let text = "virtual_servre 192.0.2.9 80 {\nprotocol TCP\nreal_server 1.2.3.4 80 {\n}\n}\n".to_owned();
+    let done = import(&(text + &one("", "")));
+    assert_eq!((done.services, lines(&done, Kind::Source)), (1, vec![1]));
+}
+
+#[test]
+fn a_mark_asks_the_port_that_is_written() {
+    let done = import(
+        "virtual_server fwmark 7 {\nlvs_method DR\nlvs_sched rr\nreal_server 192.0.2.2 8443 {\nTCP_CHECK {\n}\n}\n}\n\
+         virtual_server 192.0.2.1 80 {\nprotocol TCP\nreal_server 192.0.2.2 80 {\n}\n}\n",
+    );
+    let config = config(&done);
+    assert_eq!(config.services[0].spec.key, ServiceKey::Mark { mark: 7, family: Family::V4 });
+    assert_eq!(config.services[0].destinations[0].addr.port(), 0);
+    assert_eq!(config.checks[0].port, Some(8443));
+}
+
+#[test]
+fn real_servers_with_other_ports_and_pages_say_so_themselves() {
+    let get =
+        |port: u16, path: &str| format!("HTTP_GET {{\nconnect_port {port}\nurl {{\npath {path}\n}}\n}}");
+    let second = format!("}}\nreal_server 198.51.100.3 8080 {{\n{}\n}}\n}}\n", get(9001, "/b"));
+    let text = one("", &get(9000, "/a"));
+    let text = text.strip_suffix("}\n}\n").unwrap().to_owned() + &second;
+    let done = import(&text);
+    let plan = config(&done).plan();
+    let destinations = plan.services[0].destinations.iter();
+    let ports: Vec<u16> = destinations.map(|destination| destination.checks[0].probe.target.port).collect();
+    assert_eq!(ports, [9000, 9001], "{}", done.toml);
+    assert!(done.toml.contains("check = { port = 9001, path = \"/b\" }"), "{}", done.toml);
+}
+
+#[test]
+fn a_sorry_server_is_a_backup_and_one_on_the_director_is_none() {
+    let done = import(&one("sorry_server 198.51.100.9 80", "TCP_CHECK {\n}"));
+    assert_eq!(config(&done).services[0].health.as_ref().unwrap().backups.len(), 1);
+    let done = import(&one("sorry_server 127.0.0.1 80", "TCP_CHECK {\n}"));
+    assert!(config(&done).services[0].health.as_ref().unwrap().backups.is_empty());
+    assert!(lines(&done, Kind::LeftOut).contains(&4));
+}
+
+#[test]
+fn a_quorum_is_no_more_than_there_is() {
+    let done = import(&one("quorum 5\nhysteresis 3", "weight 2\nTCP_CHECK {\n}"));
+    assert!(done.toml.contains("quorum = 2\nhysteresis = 1\n"), "{}", done.toml);
+    assert_eq!(lines(&done, Kind::Source), [4, 5]);
+}
+
+#[test]
+fn rules_of_ipvsadm_come_over_as_they_stand_in_the_end() {
+    let rules = "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.1:8080 -m -w 5\n\
+                 -a -t 192.0.2.1:80 -r 10.0.0.2:8080 -m\n-d -t 192.0.2.1:80 -r 10.0.0.2:8080\nipvsadm --set 60 0 0\n\
+                 -a -t 192.0.2.7:80 -r 10.0.0.2:8080 -m\n";
+    let done = ipvsadm(rules, "-", &Wish::default()).judged(&mut common::judge).unwrap();
+    let config = config(&done);
+    assert_eq!((done.services, done.destinations), (1, 1));
+    assert_eq!(config.services[0].destinations[0].weight, 5);
+    assert_eq!(config.timeouts.tcp, uvs_director::Duration::from_secs(60));
+    assert_eq!(lines(&done, Kind::Source), [6], "{:#?}", done.remarks);
+}
