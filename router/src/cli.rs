@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{client, control, demo, realserver};
+use crate::{client, control, demo, import, realserver};
 
 /// Everything `uvs` can be told.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ pub enum Command {
     Run(RunArgs),
     /// Check a configuration, scheduler modules included, and list all that is wrong with it
     Check(CheckArgs),
+    /// Take over a keepalived.conf or rules of ipvsadm: writes a configuration, and says what is different
+    #[command(subcommand)]
+    Import(import::Source),
     /// Show NAT, DR and TUN at work in network namespaces, and check every answer
     Demo(demo::Args),
     /// Speak ipvsadm's language to the running director: list, add, change, remove, save, restore

@@ -26,6 +26,7 @@ pub mod devices;
 pub mod event_loop;
 pub mod events;
 pub mod http;
+pub mod import;
 pub mod keeper;
 pub mod local;
 pub mod logging;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Import(source) => import::run(&source),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),

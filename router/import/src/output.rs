@@ -82,7 +82,7 @@ impl Output {
             for (key, duration) in
                 [("tcp", timeouts.tcp), ("tcp_fin", timeouts.tcp_fin), ("udp", timeouts.udp)]
             {
-                table.insert(key, value(integer(duration.as_nanos() as u64 / 1_000_000_000)));
+                table.insert(key, value(integer(duration.as_secs())));
             }
             document.insert("timeouts", Item::Table(table));
         }
@@ -165,7 +165,7 @@ impl Output {
             table.insert("options", value(&spec.scheduler.options));
         }
         if let Some(persistence) = spec.persistence {
-            table.insert("persistent", value(integer(persistence.timeout.as_nanos() as u64 / 1_000_000_000)));
+            table.insert("persistent", value(integer(persistence.timeout.as_secs())));
             let family = match spec.key {
                 ServiceKey::Address { addr, .. } => Family::of(addr.ip()),
                 ServiceKey::Mark { family, .. } => family,

@@ -11,7 +11,7 @@ use uvs_import::{Done, Kind, Wish, keepalived};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
-    let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let all = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
     let mut all: Vec<PathBuf> = all.filter(|path| path.is_file()).collect();
     all.sort();
     assert!(!all.is_empty());
@@ -19,7 +19,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 fn import(path: &Path) -> Done {
-    let imported = keepalived(path, "lb1", &Disk, &Wish::default()).unwrap();
+    let imported = keepalived(path, "lb1", &Disk, &Wish::default()).expect("it is there");
     imported.judged(&mut judge).unwrap_or_else(|faults| panic!("{}: {faults:?}", path.display()))
 }
 

@@ -68,12 +68,12 @@ pub(crate) fn import(text: &str) -> Done {
 
 pub(crate) fn import_of(files: Vec<(&'static str, String)>) -> Done {
     let path = files[0].0;
-    let imported = keepalived(Path::new(path), "lb1", &Memory(files), &Wish::default()).unwrap();
-    imported.judged(&mut judge).unwrap()
+    let imported = keepalived(Path::new(path), "lb1", &Memory(files), &Wish::default()).expect("it is there");
+    imported.judged(&mut judge).expect("the network is right")
 }
 
 pub(crate) fn config(done: &Done) -> uvs_config::Config {
-    uvs_config::Config::parse(&done.toml, "imported.toml").unwrap()
+    uvs_config::Config::parse(&done.toml, "imported.toml").expect("it passes the check")
 }
 
 /// The lines of remarks of one kind.
