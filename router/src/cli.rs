@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{client, control, demo, import, realserver};
+use crate::{client, control, demo, import, manual, realserver};
 
 /// Everything `uvs` can be told.
 #[derive(Debug, Parser)]
@@ -57,12 +57,19 @@ pub enum Command {
     /// Write, try, measure and compare scheduler modules; load them into the running director
     #[command(subcommand)]
     Sched(Sched),
+    /// Print the completions of a shell: bash, zsh, fish, elvish, powershell
+    Completions(manual::CompletionsArgs),
+    /// Write the man pages into a folder
+    Man(manual::ManArgs),
     /// Print the versions of uvs, the scheduler contract and wasmtime
     Version,
     /// Compile the component on standard input for the uvs that started this
     #[command(name = COMPILE, hide = true)]
     Compile,
 }
+
+/// Where the configuration is, unless the command line says otherwise.
+const CONFIG: &str = "/etc/uvs/uvs.toml";
 
 /// What makes uvs the compiler of another uvs: no command for people.
 pub const COMPILE: &str = "compile-module";
@@ -88,7 +95,7 @@ Signals:
 It needs /dev/net/tun and CAP_NET_ADMIN in its network namespace, nothing else.")]
 pub struct RunArgs {
     /// Interfaces, routes, schedulers and virtual services, in TOML
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
     /// Where to take the requests of uvs adm and uvs status; `none`: nowhere [default: what the configuration says,
     /// else /run/uvs.sock]
@@ -106,7 +113,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct CheckArgs {
     /// The configuration
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", default_value = CONFIG)]
     pub file: PathBuf,
 }
 
@@ -138,6 +145,7 @@ mod tests {
             },
             "defaults"
         );
+        assert_eq!(run(&[]).config, PathBuf::from("/etc/uvs/uvs.toml"), "as a package has it");
         assert_eq!(
             run(&["-c", "a.toml", "--socket=/s", "--log", "warn,uvs_plugin=debug", "--log-format", "json"]),
             RunArgs {
@@ -154,11 +162,11 @@ mod tests {
         let cases: &[(&[&str], ErrorKind)] = &[
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["walk"], ErrorKind::InvalidSubcommand),
-            (&["run"], ErrorKind::MissingRequiredArgument),
             (&["run", "--config"], ErrorKind::InvalidValue),
             (&["run", "--config", "a", "--log", "loud"], ErrorKind::ValueValidation),
             (&["run", "--config", "a", "--log-format", "xml"], ErrorKind::InvalidValue),
-            (&["check"], ErrorKind::MissingRequiredArgument),
+            (&["man"], ErrorKind::MissingRequiredArgument),
+            (&["completions", "tcsh"], ErrorKind::InvalidValue),
             (&["check", "a", "b"], ErrorKind::UnknownArgument),
             (&["version", "--short"], ErrorKind::UnknownArgument),
         ];

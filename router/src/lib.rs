@@ -30,6 +30,7 @@ pub mod import;
 pub mod keeper;
 pub mod local;
 pub mod logging;
+pub mod manual;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
@@ -46,6 +47,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use cli::{Cli, Command, Sched};
 
 /// Has scheduler modules compiled by processes of this program, within bounds of time and memory. For the program
@@ -80,6 +82,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),
+        Command::Completions(arguments) => manual::completions(&arguments, Cli::command()),
+        Command::Man(arguments) => manual::man(&arguments, Cli::command()),
         Command::Compile => {
             uvs_plugin::serve_compiler().map_err(anyhow::Error::msg)?;
             Ok(ExitCode::SUCCESS)

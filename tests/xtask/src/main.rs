@@ -2,6 +2,7 @@
 
 mod bpf;
 mod component;
+mod deb;
 mod deny;
 mod docs;
 mod packages;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   docs [--check]               writes the reference of the scheduler contract from its WIT file
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
+  deb [--out DIR]              packs uvs for Debian; `cargo xtask deb --help` tells more
   sdk [--lang LIST]            builds and tests the example of each SDK; `cargo xtask sdk --help` tells more
   component SOURCE -o FILE     builds a scheduler with the SDK of its language
 ";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "docs" => docs::run(rest),
         "wasm" => wasm::run(rest),
         "bpf" => bpf::run(rest),
+        "deb" => deb::run(rest),
         "sdk" => sdk::run(rest),
         "component" => component::run(rest),
         "help" | "-h" | "--help" => {

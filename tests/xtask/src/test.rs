@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{bpf, deny, packages, sdk, toolchain};
+use crate::{bpf, deb, deny, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
@@ -169,6 +169,7 @@ impl Session {
             && self.sdk_examples()
             && self.lints()
             && self.everything()
+            && self.package()
             && self.other_modes()
             && self.rebuilt_schedulers()
             && self.rebuilt_programs()
@@ -211,6 +212,26 @@ impl Session {
     fn everything(&mut self) -> GoOn {
         let tests = self.release_tests();
         self.counted("everything, release profile", tests)
+    }
+
+    /// Packs what was built, and looks at what came of it.
+    fn package(&mut self) -> GoOn {
+        let started = Instant::now();
+        let failure = match deb::program(&self.target, self.in_ci).and_then(|program| match program {
+            Some(program) => deb::check(&program, &self.root, &self.target),
+            None => {
+                self.notes
+                    .push(format!("skipped: the Debian package; there is no cargo-deb, {}", deb::ADVICE));
+                Ok(Vec::new())
+            }
+        }) {
+            Ok(notes) => {
+                self.notes.extend(notes);
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        self.end("package", started, Tally::default(), failure)
     }
 
     fn lints(&mut self) -> GoOn {
@@ -498,14 +519,14 @@ fn exit_text(code: Option<i32>) -> String {
     code.map_or_else(|| "killed by a signal".to_owned(), |code| format!("exit status {code}"))
 }
 
-fn cargo(args: &[&str]) -> Command {
+pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.args(args);
     cargo
 }
 
 /// The root of the checkout.
-fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     // cargo tells where this package is now; a program started by hand knows where it was built.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let root = PathBuf::from(package).join("../..");
