@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What each destination that is checked weighs in the director. Whoever changes a weight there holds this meanwhile.
 #[derive(Debug, Default)]
-pub struct Weights(Mutex<Known>);
+pub struct Weights {
+    known: Mutex<Known>,
+    /// Those that change weights at length and cannot hold this meanwhile; see [`Weights::announce`].
+    announced: AtomicUsize,
+}
 
 /// By service and destination.
 type Known = HashMap<(ServiceKey, SocketAddr), Weight>;
@@ -52,9 +57,32 @@ struct Weight {
 /// [`Weights`], held.
 pub(crate) struct Held<'w>(MutexGuard<'w, Known>);
 
+/// Says as long as it lives that somebody changes weights; see [`Weights::announce`].
+pub(crate) struct Announced<'w>(&'w AtomicUsize);
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Weights {
     pub(crate) fn hold(&self) -> Held<'_> {
-        Held(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Held(self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For who changes weights without holding this, since that takes as long as a module takes to compile, and notes
+    /// them afterwards by [`Held::changed`]: until then nobody mends what he has set.
+    pub(crate) fn announce(&self) -> Announced<'_> {
+        // Whoever mends holds it, and is over then.
+        let _held = self.hold();
+        self.announced.fetch_add(1, Ordering::Relaxed);
+        Announced(&self.announced)
+    }
+
+    /// Whether what the director has may be mended by who holds this.
+    fn may_be_mended(&self) -> bool {
+        self.announced.load(Ordering::Relaxed) == 0
     }
 }
 

@@ -13,7 +13,7 @@ use uvs_control::event::{Event, Kind};
 use uvs_director::spec::{Change, ServiceKey};
 use uvs_director::{ApplyError, Director, Instant};
 
-use super::{Held, Weights};
+use super::Weights;
 use crate::clock::Clock;
 use crate::events::Events;
 
@@ -52,7 +52,7 @@ pub(crate) async fn mend(
         // Whoever changes the director at length holds the weights meanwhile: nobody waits for that here.
         let work = tokio::task::spawn_blocking(move || {
             for Mended { service, destination, was, weight } in
-                weights.hold().mend(&director, &mut known, clock.now())
+                weights.mend(&director, &mut known, clock.now())
             {
                 events.tell(Event {
                     kind: Kind::WeightMended,
@@ -72,16 +72,17 @@ pub(crate) async fn mend(
     }
 }
 
-impl Held<'_> {
+impl Weights {
     /// Sets weights that the director has otherwise than it should. Each is in the log once, and tried again at the
     /// next call.
     pub(super) fn mend(&self, director: &Director, refused: &mut Refused, now: Instant) -> Vec<Mended> {
-        if self.0.is_empty() {
+        let held = self.hold();
+        if held.0.is_empty() || !self.may_be_mended() {
             return Vec::new();
         }
         let mut differing = Vec::new();
         director.weights(|service, destination, was| {
-            if let Some(known) = self.0.get(&(service, destination))
+            if let Some(known) = held.0.get(&(service, destination))
                 && known.weight != was
             {
                 differing.push(Mended { service, destination, was, weight: known.weight });

@@ -51,7 +51,7 @@ fn a_weight_that_could_not_be_set_is_set_when_that_is_possible() {
     let one: SocketAddr = "192.0.2.21:80".parse().unwrap();
     let spec = config.services[0].destinations[0];
     let mut refused = Refused::default();
-    let mut mend = || weights.hold().mend(&director, &mut refused, Instant::ZERO);
+    let mut mend = || weights.mend(&director, &mut refused, Instant::ZERO);
     assert_eq!(mend(), [], "all is as it should be");
 
     director.apply(Change::RemoveDestination(service, one), Instant::ZERO).unwrap();
@@ -72,4 +72,33 @@ fn a_weight_that_could_not_be_set_is_set_when_that_is_possible() {
     weights.hold().settled(&Config { services: Vec::new(), ..config }, None);
     director.apply(Change::SetWeight(service, one, 9), Instant::ZERO).unwrap();
     assert_eq!(mend(), []);
+}
+
+/// What `uvs adm` sets while it compiles a module is noted only afterwards, and must not be taken back before.
+#[test]
+fn what_is_set_by_who_announced_it_is_not_mended() {
+    let config = Config::parse(FILE, "test.toml").unwrap();
+    let director = director(&config);
+    let weights = Weights::default();
+    weights.hold().settled(&config, None);
+    let service = config.services[0].spec.key;
+    let one: SocketAddr = "192.0.2.21:80".parse().unwrap();
+    let mut refused = Refused::default();
+
+    let announced = weights.announce();
+    director.apply(Change::SetWeight(service, one, 7), Instant::ZERO).unwrap();
+    assert_eq!(weights.mend(&director, &mut refused, Instant::ZERO), [], "he has announced it");
+    let mut held = weights.hold();
+    assert_eq!(held.changed(&director), [(service, one, 7)]);
+    drop((announced, held));
+    assert_eq!(weights.mend(&director, &mut refused, Instant::ZERO), [], "it is noted now");
+    assert_eq!(weight(&director, one), Some(7));
+
+    director.apply(Change::SetWeight(service, one, 9), Instant::ZERO).unwrap();
+    assert_eq!(
+        weights.mend(&director, &mut refused, Instant::ZERO).len(),
+        1,
+        "nobody has announced this one"
+    );
+    assert_eq!(weight(&director, one), Some(7));
 }

@@ -50,10 +50,14 @@ pub(super) async fn change(
             rights::check(&peer, &file, &live)?;
         }
         let before = live.director.service_set();
+        let weights = &live.checks.weights;
+        let announced = weights.announce();
         // Not while a module is compiled: the checks wait for whoever holds their weights.
-        let weights = modules(&request).is_empty().then(|| live.checks.weights.hold());
+        let held = modules(&request).is_empty().then(|| weights.hold());
         let answer = execute(&request, &live);
-        let changed = weights.unwrap_or_else(|| live.checks.weights.hold()).changed(&live.director);
+        let mut held = held.unwrap_or_else(|| weights.hold());
+        let changed = held.changed(&live.director);
+        drop((announced, held));
         for (service, destination, weight) in &changed {
             let by = format!("adm: uid {} pid {}", peer.uid, peer.pid);
             live.events.tell(weight_event(*service, *destination, *weight, by));
