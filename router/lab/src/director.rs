@@ -121,6 +121,23 @@ impl Director {
         self.get("/connections")
     }
 
+    /// Whether it says that it lives and serves, or that one service does; else why not.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn ready(&self, service: Option<&str>) -> Result<(u16, String)> {
+        let query = service.map(|service| format!("?service={service}")).unwrap_or_default();
+        self.ask(&format!("/readyz{query}"))
+    }
+
+    /// Whether it says that it lives.
+    ///
+    /// # Errors
+    /// It does not, or does not answer.
+    pub fn alive(&self) -> Result<String> {
+        self.get("/healthz")
+    }
+
     /// The last lines of its log.
     pub fn log(&self) -> String {
         self.process.log()
@@ -136,6 +153,13 @@ impl Director {
 
     /// One GET from the director's own host.
     fn get(&self, path: &str) -> Result<String> {
+        let (status, body) = self.ask(path)?;
+        ensure!(status == 200, "it answers {path} with {status}: {body}");
+        Ok(body)
+    }
+
+    /// The same, whatever the status.
+    fn ask(&self, path: &str) -> Result<(u16, String)> {
         self.host
             .run(|| {
                 let mut stream = TcpStream::connect_timeout(&self.metrics, ASK_TIMEOUT)?;
@@ -145,11 +169,13 @@ impl Director {
                 stream.read_to_string(&mut text)?;
                 let (head, body) = text.split_once("\r\n\r\n").context("the answer is no HTTP")?;
                 let status = head.lines().next().unwrap_or_default();
-                ensure!(status.contains(" 200 "), "it answers {status:?}");
-                match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-                    true => unchunked(body),
-                    false => Ok(body.to_owned()),
-                }
+                let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+                let code = code.with_context(|| format!("it answers {status:?}"))?;
+                let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+                    true => unchunked(body)?,
+                    false => body.to_owned(),
+                };
+                anyhow::Ok((code, body))
             })?
             .with_context(|| format!("cannot get {path} of the director"))
     }

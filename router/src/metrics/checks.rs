@@ -82,11 +82,24 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
         }
     }
     let mut family =
+        page.family("uvs_check_flaps_total", Kind::Counter, "How often a check went from up to down.");
+    for (labels, it) in checks() {
+        family.sample(&labels, it.flaps);
+    }
+    let mut family =
         page.family("uvs_check_duration_seconds", Kind::Gauge, "How long the last probe of a check took.");
     for (labels, it) in checks() {
         if let Some(last) = &it.last {
             family.sample(&labels, last.took.as_secs_f64());
         }
+    }
+    let mut family = page.family(
+        "uvs_check_late_seconds",
+        Kind::Gauge,
+        "By how much the last probe of a check started later than it was due.",
+    );
+    for (labels, it) in checks() {
+        family.sample(&labels, it.late.as_secs_f64());
     }
     let mut family =
         page.family("uvs_check_age_seconds", Kind::Gauge, "How old the last result of a check is.");

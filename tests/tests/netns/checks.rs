@@ -266,3 +266,32 @@ fn events_tell_what_happened_and_what_happens() {
     let text = std::fs::read_to_string(&again).unwrap();
     assert!(text.contains("the director stops"), "{text}");
 }
+
+#[test]
+fn supervisors_hear_whether_it_lives_and_serves() {
+    let Some(_turn) = turn() else { return };
+    let mut scene = Scene::new(&checked(""));
+    let (tcp, udp) = (format!("tcp/{SERVICE}"), format!("udp%20{SERVICE}"));
+    let becomes = |scene: &Scene, service: Option<&str>, status: u16, part: &str| {
+        eventually(&format!("{service:?}: {status} {part}"), || {
+            let (code, text) = scene.running.get().ready(service).unwrap();
+            (code == status && text.contains(part)).then_some(())
+        });
+    };
+    assert_eq!(scene.running.get().alive().unwrap(), "{\"ok\":true,\"reasons\":[]}\n");
+    becomes(&scene, None, 200, "\"ok\":true");
+    becomes(&scene, Some(&tcp), 200, "\"ok\":true");
+    becomes(&scene, Some(&udp), 200, "\"ok\":true");
+    becomes(&scene, Some("tcp/192.0.2.1:1"), 404, "there is no service tcp 192.0.2.1:1");
+    scene.peers = [None, None];
+    becomes(&scene, Some(&tcp), 503, "\"quorum lost\",\"no destination takes new connections\"");
+    becomes(&scene, None, 200, "\"ok\":true");
+    let flaps = |destination| scene.running.metric("uvs_check_flaps_total", &[("destination", destination)]);
+    assert_eq!((flaps(ONE), flaps(TWO)), (1, 1));
+    scene.peers[1] = listens(&scene.hosts.servers[1], 12);
+    becomes(&scene, Some(&tcp), 200, "\"ok\":true");
+    for destination in [ONE, TWO] {
+        scene.running.adm(&format!("-e -u {SERVICE} -r {destination} -m -w 0"));
+    }
+    becomes(&scene, Some(&udp), 503, "[\"no destination takes new connections\"]");
+}
