@@ -117,7 +117,7 @@ fn a_file_that_is_not_there_is_status_2() {
 #[test]
 fn wrong_usage_is_status_2_with_help_on_stderr() {
     for command in
-        [&[][..], &["walk"], &["run"], &["check", "--all", "x"], &["run", "-c", "x", "--log", "loud"]]
+        [&[][..], &["walk"], &["man"], &["check", "--all", "x"], &["run", "-c", "x", "--log", "loud"]]
     {
         let output = uvs(command);
         assert_eq!(output.status.code(), Some(2), "{command:?}");
