@@ -17,9 +17,9 @@ const VERSION: &str = "3.8.0";
 pub(crate) const ADVICE: &str = "install it with `cargo install cargo-deb --locked`";
 
 const USAGE: &str = "\
-usage: cargo xtask deb [--out DIR]
+usage: cargo xtask deb [--out DIR] [--check]
 
-Builds uvs and packs it as a .deb, in target/debian or DIR. Needs cargo-deb (`cargo install cargo-deb --locked`), and
+Builds uvs and packs it as a .deb, in target/debian or DIR; with --check it looks at what is in it instead. Needs cargo-deb (`cargo install cargo-deb --locked`), and
 dpkg-dev for the versions of libraries.
 ";
 
@@ -28,7 +28,7 @@ dpkg-dev for the versions of libraries.
 /// # Errors
 /// Wrong usage, or something does not build.
 pub(crate) fn run(args: &[String]) -> Result<std::process::ExitCode> {
-    let mut out = None;
+    let (mut out, mut checks) = (None, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.as_slice().first()) {
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &[String]) -> Result<std::process::ExitCode> {
                 out = Some(PathBuf::from(folder));
                 args.next();
             }
+            ("--check", _) => checks = true,
             ("--help" | "-h", _) => {
                 print!("{USAGE}");
                 return Ok(std::process::ExitCode::SUCCESS);
@@ -46,11 +47,18 @@ pub(crate) fn run(args: &[String]) -> Result<std::process::ExitCode> {
             }
         }
     }
-    let target = target(&root()?)?;
+    let root = root()?;
+    let target = target(&root)?;
     let Some(program) = program(&target, false)? else { bail!("there is no cargo-deb; {ADVICE}") };
     let mut build = cargo(&["build", "--release", "--locked", "--workspace", "--bins"]);
     tell(&build);
     ensure!(build.status().context("cannot start cargo")?.success(), "uvs does not build");
+    if checks {
+        for note in check(&program, &root, &target)? {
+            println!("{note}");
+        }
+        return Ok(std::process::ExitCode::SUCCESS);
+    }
     println!("{}", pack(&program, &target, out.as_deref())?.display());
     Ok(std::process::ExitCode::SUCCESS)
 }
@@ -151,11 +159,11 @@ pub(crate) fn check(program: &Path, root: &Path, target: &Path) -> Result<Vec<St
 /// Files of the package, and what is in them.
 const HOLDS: [(&str, &str); 8] = [
     ("etc/uvs/uvs.toml", "[[service.destination]]"),
-    ("lib/systemd/system/uvs.service", "ExecStart=/usr/bin/uvs run"),
+    ("usr/lib/systemd/system/uvs.service", "ExecStart=/usr/bin/uvs run"),
     ("usr/share/bash-completion/completions/uvs", "complete"),
     ("usr/share/zsh/vendor-completions/_uvs", "#compdef uvs"),
     ("usr/share/fish/vendor_completions.d/uvs.fish", "complete -c uvs"),
     ("usr/share/doc/uvs/examples/nat.toml", "[[service]]"),
-    ("usr/share/man/man1/uvs-run.1.gz", ""),
+    ("usr/share/man/man1/uvs-run.1", "SIGHUP"),
     ("DEBIAN/conffiles", "/etc/uvs/uvs.toml"),
 ];
