@@ -19,8 +19,8 @@ pub(crate) const ADVICE: &str = "install it with `cargo install cargo-deb --lock
 const USAGE: &str = "\
 usage: cargo xtask deb [--out DIR] [--check]
 
-Builds uvs and packs it as a .deb, in target/debian or DIR; with --check it looks at what is in it instead. Needs cargo-deb (`cargo install cargo-deb --locked`), and
-dpkg-dev for the versions of libraries.
+Builds uvs and packs it as a .deb, in target/debian or DIR; with --check it looks at what is in it instead. Needs
+cargo-deb (`cargo install cargo-deb --locked`), and dpkg-dev for the versions of libraries.
 ";
 
 /// The chore.
