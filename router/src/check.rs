@@ -183,6 +183,7 @@ pub fn summary(config: &Config) -> String {
     .join(", ")
 }
 
-fn count(n: usize, what: &str) -> String {
+/// As in "1 service" and "2 services".
+pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

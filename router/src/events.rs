@@ -88,13 +88,8 @@ impl Events {
     /// Somebody who follows, from what is asked for on; `None`: as many as may do.
     pub fn follow(self: &Arc<Self>, request: &Request) -> Option<Reader> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Reader { _place: Some(place), ..self.reader(request) })
-    }
-
-    /// The same for somebody within the director, who needs no place.
-    pub(crate) fn reader(self: &Arc<Self>, request: &Request) -> Reader {
         let next = self.ring().first(request);
-        Reader { events: Arc::clone(self), next, newest: self.newest.subscribe(), _place: None }
+        Some(Reader { events: Arc::clone(self), next, newest: self.newest.subscribe(), _place: place })
     }
 }
 
@@ -125,7 +120,7 @@ pub struct Reader {
     /// The number of the event that it has not read yet.
     next: u64,
     newest: watch::Receiver<u64>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reader {

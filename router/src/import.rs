@@ -10,7 +10,7 @@ use uvs_config::{Config, Problems, Severity};
 use uvs_director::spec::Prefix;
 use uvs_import::{Done, Fault, Files, Imported, Wish, alternatives};
 
-use crate::check::STATUS_WRONG;
+use crate::check::{STATUS_WRONG, count};
 
 /// Exit status where something is not as it was written, different here, or left out.
 const STATUS_REMARKS: u8 = 3;
@@ -112,9 +112,12 @@ pub fn run(source: &Source) -> anyhow::Result<ExitCode> {
     }
     let Done { services, destinations, checks, .. } = done;
     eprintln!(
-        "{}: {services} services, {destinations} destinations, {checks} checks; {} remarks",
+        "{}: {}, {}, {}; {}",
         file.display(),
-        done.remarks.len()
+        count(services, "service"),
+        count(destinations, "destination"),
+        count(checks, "check"),
+        count(done.remarks.len(), "remark")
     );
     Ok(if done.remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(STATUS_REMARKS) })
 }

@@ -130,7 +130,7 @@ impl Contestant {
         }
     }
 
-    /// Whether both ends of a stream may end it at the same time. HAProxy 2.6 resets about two of a hundred such
+    /// Whether both ends of a stream may end it at the same time. HAProxy 2.6 resets about one of a hundred such
     /// streams, or cuts them off, when the machine is busy.
     pub(crate) fn lets_both_ends_end(&self) -> bool {
         !matches!(self.engine, Engine::Haproxy(_))

@@ -106,8 +106,6 @@ pub enum Kind {
     Reloaded,
     /// It is not, or in part only.
     ReloadFailed,
-    /// A program that is told of events could not be run, failed, or took too long; or events were left out for it.
-    NotifyFailed,
     /// One that this client does not know.
     #[default]
     #[serde(other)]
@@ -137,7 +135,6 @@ impl Kind {
             Self::WeightMended => "weight_mended",
             Self::Reloaded => "reloaded",
             Self::ReloadFailed => "reload_failed",
-            Self::NotifyFailed => "notify_failed",
             Self::Other => "other",
         }
     }
@@ -171,7 +168,6 @@ mod tests {
             "weight_mended",
             "reloaded",
             "reload_failed",
-            "notify_failed",
         ] {
             let kind: Kind = serde_json::from_value(name.into()).unwrap();
             assert_eq!((kind.name(), kind == Kind::Other), (name, false));

@@ -134,7 +134,6 @@ fn line(event: &Event) -> String {
         Kind::WeightMended => format!("weight {weight} again, was {}", event.of.unwrap_or_default()),
         Kind::Reloaded => "configuration reloaded".to_owned(),
         Kind::ReloadFailed => "configuration not reloaded".to_owned(),
-        Kind::NotifyFailed => "notify".to_owned(),
         Kind::Other => "something that this uvs does not know".to_owned(),
     };
     let mut words = vec![event.time.clone()];

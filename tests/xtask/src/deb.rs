@@ -131,7 +131,7 @@ pub(crate) fn check(program: &Path, root: &Path, target: &Path) -> Result<Vec<St
     ensure!(stripped, "the program of the package still has its symbols");
     println!("{} of {version}", package.file_name().unwrap_or_default().to_string_lossy());
 
-    // What the configuration says in marks is right once these are taken away.
+    // The example in the configuration is right once it is uncommented.
     let shipped = fs::read_to_string(unpacked.join("etc/uvs/uvs.toml"))?;
     let lines = shipped.lines().map(|line| match line.strip_prefix('#') {
         Some(code) if !code.starts_with(' ') => code,
