@@ -12,6 +12,7 @@ use uvs_director::Duration;
 
 use crate::duration::Span;
 use crate::model::{Check, Service};
+use crate::problem::Location;
 use crate::read::{Doc, Integer, Keys, Table};
 use crate::tls::path;
 
@@ -157,7 +158,7 @@ const PAYLOAD: Integer =
 /// All checks that have a name.
 pub(crate) fn checks(root: &Table<'_>) -> Vec<Check> {
     let tables = root.tables("check", CHECK, |entries| Table::peek(entries, "name").map(str::to_owned));
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut seen: HashMap<&str, Location> = HashMap::new();
     let mut checks = Vec::new();
     for table in &tables {
         let name = table.required_string("name", "web");
@@ -167,8 +168,8 @@ pub(crate) fn checks(root: &Table<'_>) -> Vec<Check> {
                 let what = format!("check name {:?} is not one", name.value);
                 table.doc.error(&name.at, what, "use letters, digits, - and _ only");
             }
-            if let Some(line) = seen.insert(name.value, table.at.line) {
-                let fix = format!("rename it or the one in line {line}");
+            if let Some(there) = seen.insert(name.value, table.at.clone()) {
+                let fix = format!("rename it or the one in {}", table.doc.refer(&name.at, &there));
                 table.doc.error(&name.at, format!("a second check {:?}", name.value), fix);
             }
         }

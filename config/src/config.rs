@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 use std::path::Path;
 
-use toml::de::DeTable;
 use uvs_director::spec::{Change, InterfaceSpec, ServiceKey};
 
+use crate::include::{self, Included, Said, Sources};
 use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
@@ -33,35 +33,45 @@ impl Config {
         Self::decode(file::read_regular(path, file::CONFIG_MAX), path)
     }
 
-    fn decode(bytes: std::io::Result<Vec<u8>>, path: &Path) -> Result<Self, Problems> {
-        let bytes = bytes.map_err(|error| {
-            let fix = "give the path of a readable config file (examples: config/examples)";
-            Problem::of_file(path, format!("the config cannot be read: {error}"), fix)
-        })?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
-            let at = Location { line, ..Location::default() };
-            Problem::new(path, &at, "the config is not UTF-8 text", "save the file as UTF-8")
-        })?;
-        Self::parse(&text, path)
-    }
-
-    /// Checks the text of a file. `path` is its name in messages, and its folder is where relative paths in it
-    /// start.
+    /// The same for what comes on standard input, read to its end. Relative paths in it are relative to the current
+    /// folder.
     ///
     /// # Errors
-    /// All problems at once; a TOML syntax error comes alone.
+    /// As [`Config::load`].
+    pub fn load_standard_input() -> Result<Self, Problems> {
+        Self::decode(file::read_standard_input(file::CONFIG_MAX), Path::new("standard input"))
+    }
+
+    fn decode(bytes: std::io::Result<Vec<u8>>, path: &Path) -> Result<Self, Problems> {
+        let bytes = bytes.map_err(|error| {
+            let fix = match error.kind() {
+                std::io::ErrorKind::FileTooLarge => {
+                    "is it the right file? That is more than any config needs"
+                }
+                _ => "give the path of a readable config file (examples: config/examples)",
+            };
+            Problem::of_file(path, format!("the config cannot be read: {error}"), fix)
+        })?;
+        Self::parse(&include::text(bytes, path)?, path)
+    }
+
+    /// Checks the text of a file, and the files that it includes. `path` is its name in messages, and its folder is
+    /// where relative paths in it start.
+    ///
+    /// # Errors
+    /// All problems at once; those of TOML syntax and files that cannot be included come alone.
     pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Self, Problems> {
         let path = path.as_ref();
-        let doc = Doc::new(path, text);
-        let tree = DeTable::parse(text).map_err(|error| {
-            let at = doc.location(error.span().map_or(0, |span| span.start.min(text.len())), "");
-            let fix = "correct the syntax here: key = value, text in quotes, tables as [name] or [[name]]";
-            Problem::new(path, &at, format!("this is not TOML: {}", error.message()), fix)
-                .with_column(at.column)
-        })?;
-        let root = Table::root(&doc, tree.get_ref(), ROOT);
+        let sources = Sources::new();
+        let Included { tree, conflicts, warnings } = sources.read(text, path)?;
+        let doc = Doc::new(&sources);
+        for Said { at, what, fix } in conflicts {
+            doc.error(&at, what, fix);
+        }
+        for Said { at, what, fix } in warnings {
+            doc.warn(&at, what, fix);
+        }
+        let root = Table::root(&doc, &tree, ROOT);
         let metrics = settings::metrics(&root);
         let control = control::control(&root);
         let settings::Bounds { limits, flows, unset } = settings::limits(&root);
@@ -87,6 +97,7 @@ impl Config {
         let file = path.to_owned();
         Ok(Self {
             file,
+            files: sources.paths(),
             metrics,
             control,
             limits,
@@ -130,7 +141,7 @@ impl Config {
 
     /// An error at a place in this config, for checks that are made elsewhere.
     pub fn problem(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) -> Problem {
-        Problem::new(&self.file, at, what, fix)
+        Problem::new(self.files.get(at.source).unwrap_or(&self.file), at, what, fix)
     }
 }
 

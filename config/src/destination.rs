@@ -78,13 +78,14 @@ impl Destinations<'_> {
                 "add [[service.destination]] with its address below it",
             );
         }
-        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+        let mut seen: HashMap<SocketAddr, Location> = HashMap::new();
         let (mut destinations, mut backups, mut overrides) = (Vec::new(), Vec::new(), HashMap::new());
         for (number, entry) in tables.iter().chain(&spare).enumerate() {
             let Some(spec) = self.destination(entry) else { continue };
-            if let Some(line) = seen.insert(spec.addr, entry.at.line) {
+            if let Some(there) = seen.insert(spec.addr, entry.at.clone()) {
                 let what = format!("a second destination {} of the service", spec.addr);
-                doc.error(&entry.at, what, format!("remove it or the one in line {line}"));
+                let fix = format!("remove it or the one in {}", doc.refer(&entry.at, &there));
+                doc.error(&entry.at, what, fix);
             }
             if number >= tables.len() {
                 backups.push(spec.addr);

@@ -1,7 +1,7 @@
 //! Reading a file without waiting for ever and without a bound.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Error, Read as _, Result};
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{Error, ErrorKind, Read as _, Result};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -15,9 +15,15 @@ pub(crate) const CONFIG_MAX: u64 = 16 << 20;
 /// # Errors
 /// What the system says, or that it is no regular file.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
-    // To open a FIFO without this waits for somebody who opens its other end.
+    // To open a device may do something already.
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() {
+        return Err(not_regular(kind));
+    }
+    // It may be another by now: to open a FIFO without this waits for somebody who opens its other end.
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular(&file)) }
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() { Ok(file) } else { Err(not_regular(kind)) }
 }
 
 /// The bytes of a regular file, at most `max` of them.
@@ -41,23 +47,36 @@ pub(crate) fn read_file_or_pipe(path: &Path, max: u64) -> Result<Vec<u8>> {
     if meta.is_file() && meta.len() > max { Err(too_long(max)) } else { read(file, max) }
 }
 
-fn read(file: File, max: u64) -> Result<Vec<u8>> {
+/// The bytes of an open file, at most `max` of them.
+///
+/// # Errors
+/// `FileTooLarge`; it cannot be read.
+pub(crate) fn read(file: File, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max { Err(too_long(max)) } else { Ok(bytes) }
 }
 
-fn not_regular(file: &File) -> Error {
-    let kind = file.metadata().map(|meta| meta.file_type());
+/// What standard input has, at most `max` bytes of it; this waits for whoever writes to it.
+///
+/// # Errors
+/// As [`read_file_or_pipe`].
+pub(crate) fn read_standard_input(max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max { Err(too_long(max)) } else { Ok(bytes) }
+}
+
+fn not_regular(kind: FileType) -> Error {
     let what = match kind {
-        Ok(kind) if kind.is_dir() => "it is a folder",
-        Ok(kind) if kind.is_fifo() => "it is a FIFO",
-        Ok(kind) if kind.is_char_device() || kind.is_block_device() => "it is a device",
+        kind if kind.is_dir() => "it is a folder",
+        kind if kind.is_fifo() => "it is a FIFO",
+        kind if kind.is_char_device() || kind.is_block_device() => "it is a device",
         _ => "it is not a regular file",
     };
     Error::other(what)
 }
 
 fn too_long(max: u64) -> Error {
-    Error::other(format!("it is longer than {max} bytes"))
+    Error::new(ErrorKind::FileTooLarge, format!("it is longer than {max} bytes"))
 }

@@ -57,6 +57,7 @@ mod diff;
 mod duration;
 mod file;
 mod health;
+mod include;
 mod local;
 mod marks;
 mod model;

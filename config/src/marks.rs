@@ -142,8 +142,10 @@ pub(crate) fn check(doc: &Doc<'_>, rules: &[At<MarkRule>], services: &[Service])
             doc.warn(&rule.at, what, fix);
         }
         if let Some(earlier) = rules[..index].iter().find(|earlier| covers(&earlier.value, &rule.value)) {
-            let what =
-                format!("the rule is never reached: the one in line {} matches first", earlier.at.line);
+            let what = format!(
+                "the rule is never reached: the one in {} matches first",
+                doc.refer(&rule.at, &earlier.at)
+            );
             doc.warn(&rule.at, what, "put it before that one, or remove it");
         }
     }

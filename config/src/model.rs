@@ -42,6 +42,8 @@ pub const DEFAULT_SCHEDULER: &str = "wlc";
 pub struct Config {
     /// The file as the user named it.
     pub file: PathBuf,
+    /// That file, and those that it includes, in the order in which they count.
+    pub files: Vec<PathBuf>,
     /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
     pub metrics: Option<SocketAddr>,
     /// Where the running director takes requests.

@@ -11,6 +11,7 @@ use crate::address::{
 };
 use crate::attach::{read_accelerate, read_direct};
 use crate::model::{Bridge, Direct, Host, Interface, Neighbor};
+use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
 use crate::workers::device_io;
@@ -108,8 +109,8 @@ impl Network {
                 network.complete = false;
                 continue;
             };
-            if let Some(line) = seen.insert(route.to, table.at.line) {
-                let fix = format!("remove it or the one in line {line}");
+            if let Some(there) = seen.insert(route.to, table.at.clone()) {
+                let fix = format!("remove it or the one in {}", doc.refer(&table.at, &there));
                 doc.error(&table.at, format!("a second route to {}", route.to), fix);
             }
             network.routes.push(route);
@@ -221,9 +222,10 @@ impl Network {
         let mut seen = HashMap::new();
         for table in &tables {
             let Some(neighbor) = self.read_neighbor(table) else { continue };
-            if let Some(line) = seen.insert((neighbor.port, neighbor.addr), table.at.line) {
+            if let Some(there) = seen.insert((neighbor.port, neighbor.addr), table.at.clone()) {
                 let what = format!("a second neighbor {}", neighbor.addr);
-                doc.error(&table.at, what, format!("remove it or the one in line {line}"));
+                let fix = format!("remove it or the one in {}", doc.refer(&table.at, &there));
+                doc.error(&table.at, what, fix);
             }
             neighbors.push(neighbor);
         }
@@ -321,11 +323,11 @@ impl Network {
     }
 
     fn check_names(&self, doc: &Doc<'_>) {
-        let mut names: HashMap<&str, usize> = HashMap::new();
+        let mut names: HashMap<&str, &Location> = HashMap::new();
         for interface in &self.interfaces {
             let (name, at) = (interface.spec.name.as_str(), &interface.location);
-            if let Some(line) = names.insert(name, at.line) {
-                let fix = format!("rename it or the one in line {line}");
+            if let Some(there) = names.insert(name, at) {
+                let fix = format!("rename it or the one in {}", doc.refer(at, there));
                 doc.error(at, format!("a second interface {name}"), fix);
             }
         }
@@ -353,7 +355,7 @@ impl Network {
     }
 
     /// Each link of the host belongs to one interface alone, and to no bridge of ours.
-    fn check_direct(&self, doc: &Doc<'_>, names: &HashMap<&str, usize>) {
+    fn check_direct(&self, doc: &Doc<'_>, names: &HashMap<&str, &Location>) {
         let mut attached: HashMap<&str, &str> = HashMap::new();
         for interface in &self.interfaces {
             let Some(Direct { link }) = &interface.direct else { continue };
@@ -376,15 +378,15 @@ impl Network {
 
     fn check_addresses(&self, doc: &Doc<'_>) {
         let [own, host] = &self.places;
-        let mut seen: HashMap<IpAddr, usize> = HashMap::new();
+        let mut seen: HashMap<IpAddr, &Location> = HashMap::new();
         for At { value: prefix, at } in own {
             // Each link may have the same one.
             if is_link_local(prefix.addr()) {
                 continue;
             }
-            if let Some(line) = seen.insert(prefix.addr(), at.line) {
+            if let Some(there) = seen.insert(prefix.addr(), at) {
                 let what = format!("address {} is given twice", prefix.addr());
-                doc.error(at, what, format!("remove it or the one in line {line}"));
+                doc.error(at, what, format!("remove it or the one in {}", doc.refer(at, there)));
             }
         }
         for At { value: prefix, at } in host.iter().filter(|it| seen.contains_key(&it.value.addr())) {

@@ -9,9 +9,11 @@
 use core::fmt;
 use std::path::{Path, PathBuf};
 
-/// A place in the config file, and what stands there.
+/// A place in the config, and what stands there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
+    /// The file, as an index into [`Config::files`](crate::Config::files): 0 is the one that includes the others.
+    pub source: usize,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -48,7 +50,7 @@ pub struct Problem {
     pub severity: Severity,
     /// The fact, with the evidence in it.
     pub what: String,
-    /// The config file as the user named it.
+    /// The config file as the user named it, or one that it includes.
     pub file: PathBuf,
     /// Line in it, from 1; `None` when the file as a whole is meant.
     pub line: Option<usize>,

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::include::{INCLUDE, Sources};
 use crate::problem::{Location, Problem, Problems};
 use crate::suggest::nearest;
 
 /// The keys of the top level.
 pub(crate) const ROOT: &[&str] = &[
+    INCLUDE,
     "compat",
     "transit",
     "metrics",
@@ -39,43 +41,53 @@ pub(crate) struct At<T> {
     pub(crate) at: Location,
 }
 
-/// The file at hand and what was found wrong with it.
+/// The files at hand and what was found wrong with them.
 pub(crate) struct Doc<'a> {
-    pub(crate) file: &'a Path,
-    text: &'a str,
-    line_starts: Vec<usize>,
-    problems: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
+    sources: &'a Sources,
+    problems: RefCell<Vec<(usize, Problem)>>,
+    warnings: RefCell<Vec<(usize, Problem)>>,
 }
 
 impl<'a> Doc<'a> {
-    pub(crate) fn new(file: &'a Path, text: &'a str) -> Self {
-        let line_starts =
-            core::iter::once(0).chain(text.match_indices('\n').map(|(index, _)| index + 1)).collect();
+    pub(crate) fn new(sources: &'a Sources) -> Self {
         let (problems, warnings) = Default::default();
-        Self { file, text, line_starts, problems, warnings }
+        Self { sources, problems, warnings }
     }
 
-    pub(crate) fn location(&self, offset: usize, context: &str) -> Location {
-        let line = self.line_starts.partition_point(|&start| start <= offset);
-        let start = self.line_starts[line - 1];
-        let column = 1 + self.text.get(start..offset).map_or(0, |before| before.chars().count());
-        Location { line, column, context: context.to_owned() }
+    pub(crate) fn location(&self, position: usize, context: &str) -> Location {
+        self.sources.location(position, context)
+    }
+
+    /// The folder of the file that a place is in: where relative paths there begin.
+    pub(crate) fn folder(&self, at: &Location) -> &'a Path {
+        self.sources.path(at).parent().unwrap_or(Path::new(""))
+    }
+
+    /// How to call the place `there` in what is said about `here`: by its line, and by its file if that is another.
+    pub(crate) fn refer(&self, here: &Location, there: &Location) -> String {
+        match here.source == there.source {
+            true => format!("line {}", there.line),
+            false => format!("{}:{}", self.sources.path(there).display(), there.line),
+        }
     }
 
     pub(crate) fn error(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem::new(self.file, at, what, fix));
+        self.problems.borrow_mut().push((at.source, Problem::new(self.sources.path(at), at, what, fix)));
     }
 
     pub(crate) fn warn(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) {
-        self.warnings.borrow_mut().push(Problem::new(self.file, at, what, fix).warning());
+        let problem = Problem::new(self.sources.path(at), at, what, fix).warning();
+        self.warnings.borrow_mut().push((at.source, problem));
     }
 
-    /// The warnings, or the problems when there is one; both in the order of lines.
+    /// The warnings, or the problems when there is one; both in the order of files and lines.
     pub(crate) fn finish(self) -> Result<Vec<Problem>, Problems> {
-        let (mut problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
-        problems.sort_by_key(|problem| problem.line);
-        warnings.sort_by_key(|warning| warning.line);
+        let sorted = |found: RefCell<Vec<(usize, Problem)>>| -> Vec<Problem> {
+            let mut found = found.into_inner();
+            found.sort_by_key(|(source, problem)| (*source, problem.line));
+            found.into_iter().map(|(_, problem)| problem).collect()
+        };
+        let (problems, warnings) = (sorted(self.problems), sorted(self.warnings));
         if problems.is_empty() { Ok(warnings) } else { Err(Problems(problems)) }
     }
 }

@@ -1,7 +1,7 @@
 //! `[[scheduler]]`, and the `scheduler` and `options` of a service.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use uvs_director::spec::SchedulerSpec;
 
@@ -34,13 +34,13 @@ pub(crate) fn schedulers(root: &Table<'_>) -> Vec<Scheduler> {
     let tables =
         root.tables("scheduler", SCHEDULER, |entries| Table::peek(entries, "name").map(str::to_owned));
     let mut schedulers = Vec::new();
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut seen: HashMap<&str, Location> = HashMap::new();
     for table in &tables {
         let name = table.required_string("name", "mine").filter(|name| is_scheduler_name(doc, name));
         if let Some(name) = &name
-            && let Some(line) = seen.insert(name.value, table.at.line)
+            && let Some(there) = seen.insert(name.value, table.at.clone())
         {
-            let fix = format!("rename it or the one in line {line}");
+            let fix = format!("rename it or the one in {}", doc.refer(&name.at, &there));
             doc.error(&name.at, format!("a second scheduler {:?}", name.value), fix);
         }
         let module = table.required_string("module", "mine.wasm");
@@ -99,7 +99,7 @@ fn is_scheduler_name(doc: &Doc<'_>, name: &At<&str>) -> bool {
 /// The absolute path of a module that is there and can be read.
 fn find_module(doc: &Doc<'_>, module: &At<&str>) -> Option<PathBuf> {
     let text = module.value;
-    let folder = doc.file.parent().unwrap_or(Path::new(""));
+    let folder = doc.folder(&module.at);
     let joined = folder.join(text);
     let path = std::path::absolute(&joined).unwrap_or_else(|_| joined.clone());
     let fault = match std::fs::metadata(&path) {

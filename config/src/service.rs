@@ -12,6 +12,7 @@ use crate::health::{self, HEALTH};
 use crate::marks::{PROTOCOLS, read_mark};
 use crate::model::{Check, Scheduler, Service};
 use crate::network::{Network, unrouted_by_host};
+use crate::problem::Location;
 use crate::read::{At, Integer, Keys, Scalar, Table};
 use crate::scheduler;
 use crate::tunnel::Way;
@@ -62,14 +63,15 @@ pub(crate) fn services(
     let addresses: Vec<Option<At<SocketAddr>>> =
         tables.iter().map(|table| read_vip(table, network)).collect();
     let vips: Vec<IpAddr> = addresses.iter().flatten().map(|address| address.value.ip()).collect();
-    let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
+    let mut seen: HashMap<ServiceKey, Location> = HashMap::new();
     let mut services = Vec::new();
     for (table, address) in tables.iter().zip(addresses) {
         let reader = ServiceReader { table, network, schedulers, checks, vips: &vips };
         let Some(service) = reader.read(address.as_ref()) else { continue };
-        if let Some(line) = seen.insert(service.spec.key, table.at.line) {
+        if let Some(there) = seen.insert(service.spec.key, table.at.clone()) {
             let what = format!("a second service {}", service.spec.key);
-            doc.error(&table.at, what, format!("move its destinations to the one in line {line}"));
+            let fix = format!("move its destinations to the one in {}", doc.refer(&table.at, &there));
+            doc.error(&table.at, what, fix);
         }
         services.push(service);
     }

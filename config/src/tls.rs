@@ -1,6 +1,6 @@
 //! TLS of a `[[check]]`: whom the server has to be, and how its certificate is verified.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use uvs_check::spec::Tls;
 use uvs_director::Duration;
@@ -48,7 +48,7 @@ pub(crate) fn path(table: &Table<'_>, key: &'static str, example: &str) -> Optio
         table.doc.error(&text.at, format!("{key} is an empty path"), "name the file");
         return None;
     }
-    let folder = table.doc.file.parent().unwrap_or(Path::new(""));
+    let folder = table.doc.folder(&text.at);
     let joined = folder.join(text.value);
     Some(std::path::absolute(&joined).unwrap_or(joined))
 }

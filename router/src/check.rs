@@ -19,7 +19,10 @@ pub const STATUS_WRONG: u8 = 2;
 /// # Errors
 /// The wasm engine does not start.
 pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let (config, modules) = read(&arguments.file);
+    let (config, modules) = match arguments.file.as_os_str() == "-" {
+        true => with_modules(Config::load_standard_input()),
+        false => read(&arguments.file),
+    };
     let schedulers = schedulers(&modules)?;
     Ok(match config.and_then(|config| judge(config, &schedulers)) {
         Ok(Judged { config, .. }) => {
@@ -27,7 +30,7 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             for warning in config.warnings.iter().chain(&too_much) {
                 eprintln!("{warning}");
             }
-            println!("{}: ok, {}", arguments.file.display(), summary(&config));
+            println!("{}: ok, {}", config.file.display(), summary(&config));
             ExitCode::SUCCESS
         }
         Err(problems) => refuse(&problems),
@@ -45,7 +48,10 @@ pub fn refuse(problems: &Problems) -> ExitCode {
 /// Reads a configuration, and tells how it wants modules looked after; the defaults where it cannot be read, for then
 /// it will be refused in a moment anyway. Read once: a file may be a pipe, which gives its content no second time.
 pub fn read(path: &Path) -> (Result<Config, Problems>, Modules) {
-    let config = Config::load(path);
+    with_modules(Config::load(path))
+}
+
+fn with_modules(config: Result<Config, Problems>) -> (Result<Config, Problems>, Modules) {
     let modules = config.as_ref().map(|config| config.modules.clone()).unwrap_or_default();
     (config, modules)
 }
@@ -174,13 +180,16 @@ fn check_one(
 /// What is in a configuration, in a few words.
 pub fn summary(config: &Config) -> String {
     let destinations = config.services.iter().map(|service| service.destinations.len()).sum();
-    [
+    let mut words = vec![
         count(config.interfaces.len(), "interface"),
         count(config.services.len(), "service"),
         count(destinations, "destination"),
         count(config.schedulers.len(), "scheduler module"),
-    ]
-    .join(", ")
+    ];
+    if config.files.len() > 1 {
+        words.push(count(config.files.len(), "file"));
+    }
+    words.join(", ")
 }
 
 /// As in "1 service" and "2 services".

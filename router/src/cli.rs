@@ -111,8 +111,15 @@ pub struct RunArgs {
 
 /// `uvs check`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "\
+Examples:
+  uvs check                                is /etc/uvs/uvs.toml right, with all that it includes?
+  uvs check edge.toml                      is this one?
+  uvs import keepalived FILE | uvs check - is what comes out of another program?
+
+Exit status: 0 it can be applied (warnings are on standard error), 2 it cannot, 1 it could not be judged.")]
 pub struct CheckArgs {
-    /// The configuration
+    /// The configuration; - is standard input
     #[arg(value_name = "FILE", default_value = CONFIG)]
     pub file: PathBuf,
 }

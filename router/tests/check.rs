@@ -1,7 +1,8 @@
 //! `uvs check` and `uvs version`, as a user runs them.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -49,6 +50,38 @@ fn a_good_file_is_ok_with_a_summary() {
         format!("{}: ok, 1 interface, 1 service, 2 destinations, 0 scheduler modules\n", file.display())
     );
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn standard_input_is_checked_with_what_it_includes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = GOOD[GOOD.find("[[service]]").expect("a service")..].replace(":80\"", ":81\"");
+    std::fs::write(folder.path().join("b.toml"), service).expect("a file");
+    let check = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_uvs"))
+            .args(["check", "-"])
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("uvs is built");
+        // One that has read enough closes it.
+        let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
+        child.wait_with_output().expect("it ends")
+    };
+    let output = check(&format!("include = [\"*.toml\"]\n{GOOD}"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary =
+        "standard input: ok, 1 interface, 2 services, 4 destinations, 0 scheduler modules, 2 files\n";
+    assert_eq!(text(&output.stdout), summary);
+    let output = check("\n[options]\nlarge = 1\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("where: standard input:3"), "{}", text(&output.stderr));
+    let output = check(&"# as long as it likes\n".repeat(1 << 20));
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(told.contains("longer than 16777216 bytes") && told.contains("where: standard input"), "{told}");
 }
 
 #[test]

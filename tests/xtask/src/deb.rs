@@ -137,6 +137,7 @@ pub(crate) fn check(program: &Path, root: &Path, target: &Path) -> Result<Vec<St
         Some(code) if !code.starts_with(' ') => code,
         _ => line,
     });
+    fs::create_dir(folder.path().join("conf.d"))?;
     let example = folder.path().join("uvs.toml");
     fs::write(&example, lines.collect::<Vec<_>>().join("\n"))?;
     output(Command::new(&uvs).arg("check").arg(&example))?;
@@ -157,8 +158,10 @@ pub(crate) fn check(program: &Path, root: &Path, target: &Path) -> Result<Vec<St
 }
 
 /// Files of the package, and what is in them.
-const HOLDS: [(&str, &str); 8] = [
+const HOLDS: [(&str, &str); 10] = [
     ("etc/uvs/uvs.toml", "[[service.destination]]"),
+    ("etc/uvs/uvs.toml", "\ninclude = [\"conf.d/*.toml\"]"),
+    ("etc/uvs/conf.d/README", "uvs check"),
     ("usr/lib/systemd/system/uvs.service", "ExecStart=/usr/bin/uvs run"),
     ("usr/share/bash-completion/completions/uvs", "complete"),
     ("usr/share/zsh/vendor-completions/_uvs", "#compdef uvs"),
