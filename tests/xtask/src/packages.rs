@@ -9,7 +9,7 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 11] = [
+const NEEDED: [(&str, &str); 15] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
     // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
@@ -24,6 +24,11 @@ const NEEDED: [(&str, &str); 11] = [
     // Versions of the libraries that the Debian package needs; and what judges its unit.
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("systemd-analyze", "systemd"),
+    // What health checks are tested with: none of these packages but the first starts anything by itself.
+    ("nginx", "nginx-light"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("dropbear", "dropbear-bin"),
+    ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("wasm-ld", "lld"),
     ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];
