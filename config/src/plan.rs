@@ -4,37 +4,41 @@ use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use uvs_check::net::{Target, Via};
-use uvs_check::spec::{CheckPlan, DestinationPlan, Exec, Kind, Plan, ProbeSpec, ServicePlan};
+use uvs_check::spec::{CheckPlan, DestinationPlan, Exec, Kind, Plan, Policy, ProbeSpec, Quorum, ServicePlan};
+use uvs_check::weight::Admin;
 use uvs_director::spec::{DestinationSpec, ServiceKey};
 
 use crate::model::{Check, CheckVia, Config, Health, Service};
 
 impl Config {
-    /// What is to be checked. Services without checks or `[service.health]` are not in it.
+    /// What is to be checked. Services without checks or `[service.health]` are in it for their weights alone.
     pub fn plan(&self) -> Plan {
         let services = self.services.iter();
-        Plan { services: services.filter_map(|service| self.service_plan(service)).collect() }
+        Plan { services: services.map(|service| self.service_plan(service)).collect() }
     }
 
-    fn service_plan(&self, service: &Service) -> Option<ServicePlan> {
-        let health = service.health.as_ref()?;
+    fn service_plan(&self, service: &Service) -> ServicePlan {
+        let health = service.health.as_ref();
+        let checks_of = |health: &Health, spec: &DestinationSpec| {
+            let checks = health.checks.iter().map(|index| &self.checks[*index]);
+            checks.map(|check| check_plan(check, service.spec.key, health, spec.addr)).collect()
+        };
         let destination = |spec: &DestinationSpec| DestinationPlan {
             addr: spec.addr,
-            weight: spec.weight,
-            backup: health.backups.contains(&spec.addr),
+            weight: Some(spec.weight),
+            adm: None,
+            admin: Admin::Ready,
+            backup: health.is_some_and(|health| health.backups.contains(&spec.addr)),
             serves: false,
-            checks: health
-                .checks
-                .iter()
-                .map(|index| check_plan(&self.checks[*index], service.spec.key, health, spec.addr))
-                .collect(),
+            checks: health.map_or_else(Vec::new, |health| checks_of(health, spec)),
         };
-        Some(ServicePlan {
+        ServicePlan {
             key: service.spec.key,
-            quorum: health.quorum,
-            policy: health.policy,
+            quorum: health.map_or_else(Quorum::default, |health| health.quorum),
+            policy: health.map_or_else(Policy::default, |health| health.policy),
+            judged: health.is_some(),
             destinations: service.destinations.iter().map(destination).collect(),
-        })
+        }
     }
 }
 

@@ -226,14 +226,15 @@ fn the_smallest_form_means_what_it_says() {
     assert!(!service.policy.start_up);
     assert_eq!(service.quorum.least, Amount::Weight(1));
     let [first, second] = &service.destinations[..] else { panic!("{service:?}") };
-    assert_eq!((first.addr, first.weight, second.weight), (addr("192.0.2.21:8080"), 1, 3));
+    assert_eq!((first.addr, first.weight, second.weight), (addr("192.0.2.21:8080"), Some(1), Some(3)));
     let check = &first.checks[0];
     assert_eq!((&*check.name, check.rise, check.fall, check.unmade), ("web", 2, 3, Unmade::Keep));
     assert_eq!(check.probe.target.addr(), first.addr);
     assert_eq!(check.probe.schedule.interval, Duration::from_secs(2));
     assert_eq!(check.probe.schedule.timeout, Duration::from_secs(1));
     assert_eq!(second.checks[0].probe.target.addr(), addr("192.0.2.22:9000"), "a port of its own");
-    assert!(parse(&text("", "", "")).plan().services.is_empty(), "nobody asks");
+    let service = &parse(&text("", "", "")).plan().services[0];
+    assert!(!service.judged && service.destinations[0].checks.is_empty(), "nobody asks");
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn what_is_asked_via_the_service_asks_the_vip() {
     assert_eq!(target.addr(), addr("192.0.2.10:80"));
     assert!(matches!(target.via, Via::Service { destination, .. } if destination == addr("192.0.2.21:8080")));
     let backup = &service.destinations[2];
-    assert!(backup.backup && backup.weight == 2 && backup.addr == addr("192.0.2.99:80"));
+    assert!(backup.backup && backup.weight == Some(2) && backup.addr == addr("192.0.2.99:80"));
     assert_eq!(config.services[0].destinations.len(), 3, "the engine has it, too");
 }
 
@@ -331,7 +332,8 @@ fn the_full_example_is_taken_whole() {
     let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
     assert_eq!(config.checks.len(), 8);
     let plan = config.plan();
-    assert_eq!(plan.services.len(), 2);
-    let checked = plan.services.iter().flat_map(|service| &service.destinations);
+    let judged: Vec<_> = plan.services.iter().filter(|service| service.judged).collect();
+    assert_eq!(judged.len(), 2);
+    let checked = judged.iter().flat_map(|service| &service.destinations);
     assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [3, 3, 5, 5]);
 }

@@ -5,7 +5,7 @@
 //!   uvs adm -e ---edit----->                             --events--> log, events
 //!   every few seconds: what the director has otherwise than Weights say is mended (mend)
 //! ```
-//! A destination that is checked weighs in the director what its checks, its agent, and people say together
+//! A destination, checked or not, weighs in the director what its checks, its agent, and people say together
 //! ([`uvs_check::weight`]); [`Weights`] is that, for whoever else changes the director: a reload gives destinations
 //! these weights, not those of the file, and `uvs adm` is noticed by them.
 
@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,9 +24,11 @@ use uvs_check::core::{Bounds, Edit, Event, Order, ServiceView, State, What};
 use uvs_check::net::Network;
 use uvs_check::probe::date;
 use uvs_check::runner::{Runner, Sink};
+use uvs_check::spec::{DestinationPlan, Plan, Policy, Quorum, ServicePlan};
+use uvs_check::weight::Admin;
 use uvs_config::{Config, Health, Service};
-use uvs_director::Director;
 use uvs_director::spec::{Change, DestinationSpec, ServiceKey};
+use uvs_director::{Director, Instant};
 
 use crate::clock::Clock;
 use crate::events::{self, Events, weight_event};
@@ -36,7 +38,7 @@ pub(crate) use mend::mend;
 /// Whoever asks for states waits for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What each destination that is checked weighs in the director. Whoever changes a weight there holds this meanwhile.
+/// What each destination weighs in the director. Whoever changes a weight there holds this meanwhile.
 #[derive(Debug, Default)]
 pub struct Weights {
     known: Mutex<Known>,
@@ -44,14 +46,23 @@ pub struct Weights {
     announced: AtomicUsize,
 }
 
-/// By service and destination.
-type Known = HashMap<(ServiceKey, SocketAddr), Weight>;
+#[derive(Debug, Default)]
+struct Known {
+    /// By service and destination.
+    services: HashMap<ServiceKey, HashMap<SocketAddr, Weight>>,
+    /// Services whose destinations are checked, be they in the director now or not.
+    checked: HashSet<ServiceKey>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Weight {
     weight: u32,
     /// Whether it served before it was checked at all.
     served: bool,
+    /// What `uvs adm` has given it since the last reload.
+    adm: Option<u32>,
+    /// What people want of it.
+    admin: Admin,
 }
 
 /// [`Weights`], held.
@@ -62,8 +73,21 @@ pub(crate) struct Announced<'w>(&'w AtomicUsize);
 
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
+}
+
+/// What `uvs adm` has done.
+#[derive(Debug, Default)]
+pub(crate) struct ByAdm {
+    /// Destinations that have another weight, and which.
+    pub(crate) weights: Vec<(ServiceKey, SocketAddr, u32)>,
+    /// Destinations that came to services that are checked, and their weights.
+    came: Vec<(ServiceKey, SocketAddr, u32)>,
+    /// Whether destinations came or went.
+    members: bool,
+    /// Whether some of those belong to services that are checked.
+    checked: bool,
 }
 
 impl Weights {
@@ -76,70 +100,153 @@ impl Weights {
     pub(crate) fn announce(&self) -> Announced<'_> {
         // Whoever mends holds it, and is over then.
         let _held = self.hold();
-        self.announced.fetch_add(1, Ordering::Relaxed);
+        self.announced.fetch_add(1, Relaxed);
         Announced(&self.announced)
     }
 
     /// Whether what the director has may be mended by who holds this.
     fn may_be_mended(&self) -> bool {
-        self.announced.load(Ordering::Relaxed) == 0
+        self.announced.load(Relaxed) == 0
     }
 }
 
 impl Held<'_> {
-    /// The configuration with the weights that its destinations are to have in the director for now: those that are
-    /// checked already keep theirs, those that serve in `before` without being checked go on, and those that are new
-    /// begin with what their service's policy says.
+    fn get(&self, service: &ServiceKey, destination: SocketAddr) -> Option<&Weight> {
+        self.0.services.get(service)?.get(&destination)
+    }
+
+    fn get_mut(&mut self, service: &ServiceKey, destination: SocketAddr) -> Option<&mut Weight> {
+        self.0.services.get_mut(service)?.get_mut(&destination)
+    }
+
+    /// The configuration with the weights that its destinations are to have in the director for now: those that people
+    /// have taken out of service have none, those that are checked already keep theirs, those that serve in `before`
+    /// without being checked go on, and those that are new begin with what their service's policy says.
     pub(crate) fn settle(&self, wanted: &Config, before: Option<&Config>) -> Config {
         let served = served(before);
         let mut settled = wanted.clone();
-        for service in &mut settled.services {
-            let Service { health: Some(health), spec, destinations, .. } = service else { continue };
+        for Service { health, spec, destinations, .. } in &mut settled.services {
             for destination in destinations {
                 let key = (spec.key, destination.addr);
-                destination.weight = match self.0.get(&key) {
-                    Some(known) => known.weight,
-                    None if served.contains(&key) && !health.backups.contains(&key.1) => destination.weight,
-                    None => first(health, destination),
+                destination.weight = match (self.get(&key.0, key.1), &*health) {
+                    (Some(known), _) if known.admin != Admin::Ready => 0,
+                    (_, None) => destination.weight,
+                    (Some(known), Some(_)) if self.0.checked.contains(&key.0) => known.weight,
+                    (_, Some(health)) if served.contains(&key) && !health.backups.contains(&key.1) => {
+                        destination.weight
+                    }
+                    (_, Some(health)) => first(health, destination),
                 };
             }
         }
         settled
     }
 
-    /// The director, which had `before`, has what [`Held::settle`] said.
+    /// The director, which had `before`, has what [`Held::settle`] said. What `uvs adm` has given is taken back; what
+    /// people want of a destination stays for as long as that does.
     pub(crate) fn settled(&mut self, settled: &Config, before: Option<&Config>) {
         let served = served(before);
+        let of_service = |service: &Service| {
+            let key = service.spec.key;
+            let of_destination = |spec: &DestinationSpec| {
+                let known = self.get(&key, spec.addr);
+                let checked_before = known.filter(|_| self.0.checked.contains(&key));
+                let weight = Weight {
+                    weight: spec.weight,
+                    served: checked_before.map_or(served.contains(&(key, spec.addr)), |known| known.served),
+                    adm: None,
+                    admin: known.map_or(Admin::Ready, |known| known.admin),
+                };
+                (spec.addr, weight)
+            };
+            (key, service.destinations.iter().map(of_destination).collect())
+        };
+        let services = settled.services.iter().map(of_service).collect();
         let checked = settled.services.iter().filter(|service| service.health.is_some());
-        let all =
-            checked.flat_map(|service| service.destinations.iter().map(|spec| (service.spec.key, spec)));
-        let known = all
-            .map(|(key, spec)| {
-                let key = (key, spec.addr);
-                let served = self.0.get(&key).map_or(served.contains(&key), |known| known.served);
-                (key, Weight { weight: spec.weight, served })
-            })
-            .collect();
-        *self.0 = known;
+        let checked = checked.map(|service| service.spec.key).collect();
+        *self.0 = Known { services, checked };
     }
 
-    /// Those that somebody else has given another weight, and which.
-    pub(crate) fn changed(&mut self, director: &Director) -> Vec<(ServiceKey, SocketAddr, u32)> {
-        if self.0.is_empty() {
-            return Vec::new();
+    /// What somebody else has done in the director, to one service or to any. A weight that was given to a destination
+    /// which people have taken out of service is noted, and taken back.
+    pub(crate) fn changed(
+        &mut self,
+        director: &Director,
+        touched: Option<&ServiceKey>,
+        now: Instant,
+    ) -> ByAdm {
+        let mut by_adm = ByAdm::default();
+        let Known { services: all, checked } = &mut *self.0;
+        let services = match touched {
+            Some(key) => director.service_view(key).into_iter().collect(),
+            None => director.services(),
+        };
+        let gone: Vec<ServiceKey> = match touched {
+            Some(key) if services.is_empty() => vec![*key],
+            Some(_) => Vec::new(),
+            None => {
+                let there: HashSet<ServiceKey> = services.iter().map(|service| service.spec.key).collect();
+                all.keys().filter(|key| !there.contains(key)).copied().collect()
+            }
+        };
+        for key in gone {
+            by_adm.members |= all.remove(&key).is_some();
+            by_adm.checked |= checked.contains(&key);
         }
-        let mut changed = Vec::new();
-        for service in director.services() {
+        for service in services {
+            let key = service.spec.key;
+            let known = all.entry(key).or_default();
+            let checked = checked.contains(&key);
+            let before = known.len();
+            if service.destinations.len() < before {
+                let there: HashSet<SocketAddr> = service.destinations.iter().map(|it| it.spec.addr).collect();
+                known.retain(|addr, _| there.contains(addr));
+            }
+            let mut moved = known.len() != before;
             for DestinationSpec { addr, weight, .. } in service.destinations.iter().map(|view| view.spec) {
-                if let Some(known) = self.0.get_mut(&(service.spec.key, addr))
-                    && known.weight != weight
-                {
-                    known.weight = weight;
-                    changed.push((service.spec.key, addr, weight));
+                let is_new = !known.contains_key(&addr);
+                let known = known.entry(addr).or_insert(Weight {
+                    weight,
+                    served: weight > 0,
+                    adm: Some(weight),
+                    admin: Admin::Ready,
+                });
+                moved |= is_new;
+                if is_new && checked {
+                    by_adm.came.push((key, addr, weight));
+                }
+                if known.weight == weight {
+                    continue;
+                }
+                (known.weight, known.adm) = (weight, Some(weight));
+                by_adm.weights.push((key, addr, weight));
+                if known.admin != Admin::Ready {
+                    known.weight = 0;
+                    set_weight(director, key, addr, 0, now);
                 }
             }
+            by_adm.members |= moved;
+            by_adm.checked |= moved && checked;
         }
-        changed
+        by_adm
+    }
+}
+
+/// Sets it now, or else [`mend`] does.
+fn set_weight(
+    director: &Director,
+    service: ServiceKey,
+    destination: SocketAddr,
+    weight: u32,
+    now: Instant,
+) -> bool {
+    match director.apply(Change::SetWeight(service, destination, weight), now) {
+        Ok(()) => true,
+        // `uvs adm` has removed it.
+        Err(error) => {
+            debug!(%service, %destination, weight, %error, "a weight cannot be set");
+            false
+        }
     }
 }
 
@@ -160,8 +267,14 @@ fn first(health: &Health, destination: &DestinationSpec) -> u32 {
 pub struct Checks {
     /// `None` once they were stopped.
     runner: Mutex<Option<Arc<Runner>>>,
-    /// What destinations that are checked weigh.
+    /// What destinations weigh.
     pub weights: Arc<Weights>,
+    director: Arc<Director>,
+    clock: Clock,
+    /// What the configuration says is to be checked.
+    plan: Mutex<Plan>,
+    /// Destinations have come or gone since the checks were told of them.
+    outdated: AtomicBool,
 }
 
 impl Checks {
@@ -177,9 +290,12 @@ impl Checks {
         seed: u64,
         events: Arc<Events>,
     ) -> anyhow::Result<Self> {
-        let doer = Doer { director: Arc::clone(director), weights: Arc::clone(&weights), clock, events };
+        let director = Arc::clone(director);
+        let doer = Doer { director: Arc::clone(&director), weights: Arc::clone(&weights), clock, events };
         let runner = Runner::start(network, Bounds::default(), seed, move || clock.now(), doer)?;
-        Ok(Self { runner: Mutex::new(Some(Arc::new(runner))), weights })
+        let runner = Mutex::new(Some(Arc::new(runner)));
+        let (plan, outdated) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { runner, weights, director, clock, plan, outdated })
     }
 
     fn runner(&self) -> Option<Arc<Runner>> {
@@ -188,16 +304,30 @@ impl Checks {
 
     /// Checks what that configuration says from now on.
     pub fn follow(&self, config: &Config) {
-        let Some(runner) = self.runner() else { return };
-        let mut plan = config.plan();
         let held = self.weights.hold();
-        for service in &mut plan.services {
-            for destination in &mut service.destinations {
-                let known = held.0.get(&(service.key, destination.addr));
-                destination.serves = known.is_some_and(|known| known.served);
-            }
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = config.plan();
+        self.tell(&held);
+    }
+
+    /// Whether there is something for [`Self::refresh`] to do.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated.load(Relaxed)
+    }
+
+    /// Tells the checks of destinations that `uvs adm` has added or removed, if there are any. A destination without
+    /// checks can wait until somebody asks for it.
+    pub fn refresh(&self) {
+        if self.is_outdated() {
+            self.tell(&self.weights.hold());
         }
-        runner.apply(plan);
+    }
+
+    /// Tells the checks which destinations there are.
+    fn tell(&self, held: &Held<'_>) {
+        self.outdated.store(false, Relaxed);
+        let Some(runner) = self.runner() else { return };
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        runner.apply(planned(plan, held));
     }
 
     /// Ends them. What they said last stays in force.
@@ -206,18 +336,95 @@ impl Checks {
         drop(runner);
     }
 
-    /// Notes weights that were set by `uvs adm`.
-    pub(crate) fn set_by_adm(&self, changed: Vec<(ServiceKey, SocketAddr, u32)>) {
+    /// Takes note of what `uvs adm` has done.
+    pub(crate) fn follow_adm(&self, ByAdm { weights, came, members, checked }: ByAdm) {
+        if members {
+            self.outdated.store(true, Relaxed);
+        }
+        if checked {
+            self.refresh();
+        }
         let Some(runner) = self.runner() else { return };
-        for (service, destination, weight) in changed {
+        for (service, destination, weight) in weights.into_iter().chain(came) {
             runner.edit(service, destination, Edit::Adm(Some(weight)));
         }
     }
 
-    /// What is known of each service that is checked; `None` while the checks are stuck.
+    /// Sets what people want of a destination. False: there is none of that name.
+    pub(crate) fn set_admin(&self, service: ServiceKey, destination: SocketAddr, admin: Admin) -> bool {
+        self.refresh();
+        let mut held = self.weights.hold();
+        let Some(known) = held.get_mut(&service, destination) else { return false };
+        known.admin = admin;
+        // At once, whatever keeps the checks; back to its weight it gets by them.
+        if admin != Admin::Ready && known.weight != 0 {
+            known.weight = 0;
+            set_weight(&self.director, service, destination, 0, self.clock.now());
+        }
+        if let Some(runner) = self.runner() {
+            runner.edit(service, destination, Edit::Admin(admin));
+        }
+        true
+    }
+
+    /// What people want of a destination.
+    pub(crate) fn admin(&self, service: &ServiceKey, destination: SocketAddr) -> Option<Admin> {
+        self.weights.hold().get(service, destination).map(|known| known.admin)
+    }
+
+    /// What is known of each service; `None` while the checks are stuck.
     pub(crate) fn view(&self) -> Option<Vec<ServiceView>> {
+        self.refresh();
         self.runner()?.view(PATIENCE)
     }
+}
+
+/// What is to be checked, and who weighs what: the configuration's plan with what `uvs adm` and people have done since.
+fn planned(mut plan: Plan, held: &Held<'_>) -> Plan {
+    let mut added = held.0.services.clone();
+    plan.services.retain_mut(|service| {
+        let known = added.remove(&service.key);
+        // Checks of what `uvs adm` has removed go on, so that nothing is forgotten if it adds that again.
+        service.judged &= known.is_some();
+        let mut known = known.unwrap_or_default();
+        service.destinations.retain_mut(|destination| {
+            let Some(known) = known.remove(&destination.addr) else {
+                destination.adm = Some(0);
+                return !destination.checks.is_empty();
+            };
+            (destination.serves, destination.adm) = (known.served, known.adm);
+            destination.admin = known.admin;
+            true
+        });
+        service.destinations.extend(not_in_file(known));
+        !service.destinations.is_empty()
+    });
+    let mut added: Vec<_> = added.into_iter().collect();
+    added.sort_unstable_by_key(|(key, _)| *key);
+    plan.services.extend(added.into_iter().map(|(key, known)| ServicePlan {
+        key,
+        quorum: Quorum::default(),
+        policy: Policy::default(),
+        judged: false,
+        destinations: not_in_file(known),
+    }));
+    plan
+}
+
+/// Destinations that `uvs adm` has added.
+fn not_in_file(known: HashMap<SocketAddr, Weight>) -> Vec<DestinationPlan> {
+    let mut known: Vec<_> = known.into_iter().collect();
+    known.sort_unstable_by_key(|(addr, _)| *addr);
+    let plan = |(addr, known): (SocketAddr, Weight)| DestinationPlan {
+        addr,
+        weight: None,
+        adm: known.adm,
+        admin: known.admin,
+        backup: false,
+        serves: known.served,
+        checks: Vec::new(),
+    };
+    known.into_iter().map(plan).collect()
 }
 
 /// Does what checks come to.
@@ -232,20 +439,18 @@ impl Sink for Doer {
     fn orders(&mut self, orders: &[Order]) {
         let mut held = self.weights.hold();
         for Order { service, destination, weight, by, .. } in orders {
-            // What is not (or not any more) checked is none of ours: the plan that says so is on its way.
-            let Some(known) = held.0.get_mut(&(*service, *destination)) else { continue };
-            if known.weight == *weight {
+            // One that is gone is none of ours: the plan that says so is on its way.
+            let Some(known) = held.get_mut(service, *destination) else { continue };
+            // Of one that people have taken out of service since, the checks are about to hear.
+            let weight = if known.admin == Admin::Ready { *weight } else { 0 };
+            if known.weight == weight {
                 continue;
             }
             // That is what it is to weigh, whether it can be set now or later: see `mend`.
-            known.weight = *weight;
-            match self.director.apply(Change::SetWeight(*service, *destination, *weight), self.clock.now()) {
-                Ok(()) => {
-                    info!(service = %service, destination = %destination, weight, by = %by, "weight");
-                    self.events.tell(weight_event(*service, *destination, *weight, by.to_string()));
-                }
-                // `uvs adm` has removed it.
-                Err(error) => debug!(%error, "a weight cannot be set"),
+            known.weight = weight;
+            if set_weight(&self.director, *service, *destination, weight, self.clock.now()) {
+                info!(service = %service, destination = %destination, weight, by = %by, "weight");
+                self.events.tell(weight_event(*service, *destination, weight, by.to_string()));
             }
         }
     }

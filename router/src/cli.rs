@@ -52,6 +52,15 @@ pub enum Command {
     Events(client::events::Args),
     /// Probe a realserver now from the running director, straight or the way that clients' packets take
     Probe(client::probe::Args),
+    /// Let no new connections go to a realserver, and wait until those it has are over
+    Drain(client::destination::DrainArgs),
+    /// Let a realserver that is drained, or in maintenance, serve again
+    Undrain(client::destination::UndrainArgs),
+    /// Wait until a realserver is drained, or up: for scripts
+    Wait(client::destination::WaitArgs),
+    /// Explain what a realserver weighs, and who says so
+    #[command(subcommand)]
+    Explain(client::destination::Explain),
     /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
     Realserver(realserver::Args),
     /// Write, try, measure and compare scheduler modules; load them into the running director

@@ -398,6 +398,11 @@ async fn until_the_end(
                 warn_of_conflicts(live, &mut known);
                 warn_of_full_neighbors(live, &mut evicted);
                 warn_of_hairpins(live, &mut hairpins);
+                if live.checks.is_outdated() {
+                    // Whoever holds the weights may take his time.
+                    let live = Arc::clone(live);
+                    tokio::task::spawn_blocking(move || live.checks.refresh());
+                }
             }
             _ = signals.hangup.recv(), if work.is_none() => {
                 notify::notify(&notify::reloading());

@@ -9,6 +9,7 @@ use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
 use crate::net::{Echo, Target};
+use crate::weight::Admin;
 
 /// What one probe does. Two that are equal are made once, and their result is told to all that asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -257,6 +258,8 @@ pub struct ServicePlan {
     pub quorum: Quorum,
     /// How its destinations come and go.
     pub policy: Policy,
+    /// Whether it has a quorum at all, and is spoken of; else its destinations only have weights.
+    pub judged: bool,
     /// Each destination once, the backups among them.
     pub destinations: Vec<DestinationPlan>,
 }
@@ -336,8 +339,12 @@ impl Amount {
 pub struct DestinationPlan {
     /// Its name within the service.
     pub addr: SocketAddr,
-    /// The weight that the configuration gives it.
-    pub weight: u32,
+    /// The weight that the configuration gives it; `None`: it is not in there.
+    pub weight: Option<u32>,
+    /// The weight that `uvs adm` has given it since.
+    pub adm: Option<u32>,
+    /// What people want of it.
+    pub admin: Admin,
     /// Whether it serves only while the quorum is lost.
     pub backup: bool,
     /// Whether it served before it was checked at all: then it goes on until a check has failed, whatever

@@ -108,8 +108,8 @@ impl fmt::Display for Admin {
 /// One slot for each writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// The configuration's.
-    pub file: Set<u32>,
+    /// The configuration's; `None` of a destination that is not in it.
+    pub file: Option<Set<u32>>,
     /// That of `uvs adm`.
     pub adm: Option<Set<u32>>,
     /// A person's.
@@ -132,7 +132,7 @@ impl Slots {
     /// Of a destination in service with the weight of the configuration.
     pub const fn new(weight: u32, at: Instant) -> Self {
         Self {
-            file: Set { value: weight, at },
+            file: Some(Set { value: weight, at }),
             adm: None,
             operator: None,
             agent: None,
@@ -166,7 +166,7 @@ impl Slots {
         let base = match (self.operator, self.adm) {
             (Some(set), _) => (set.value, Writer::Operator),
             (None, Some(set)) => (set.value, Writer::Adm),
-            (None, None) => (self.file.value, Writer::File),
+            (None, None) => (self.file.map_or(0, |set| set.value), Writer::File),
         };
         // Who quiesced it wants it to have nothing, whatever a server says of itself.
         if base.0 == 0 {
@@ -238,8 +238,8 @@ mod tests {
             (Slots { admin: set(Admin::Drain), ..plain }, (0, Writer::Admin)),
             (Slots { agent_admin: Some(set(Admin::Maint)), ..plain }, (0, Writer::Admin)),
             // 0 in the file is legal, and nobody makes something of it but who sets a base of his own.
-            (Slots { file: set(0), ..agent(Share::Weight(30)) }, (0, Writer::File)),
-            (Slots { file: set(0), adm: Some(set(2)), ..plain }, (2, Writer::Adm)),
+            (Slots { file: Some(set(0)), ..agent(Share::Weight(30)) }, (0, Writer::File)),
+            (Slots { file: Some(set(0)), adm: Some(set(2)), ..plain }, (2, Writer::Adm)),
         ];
         for (slots, effective) in cases {
             assert_eq!(slots.effective(), effective, "{slots:?}");

@@ -8,6 +8,7 @@ use uvs_check::core::{Bounds, Core, Event, Order, Run, Start, State, What};
 use uvs_check::net::Target;
 use uvs_check::outcome::{Outcome, Says, Verdict};
 use uvs_check::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, Schedule, ServicePlan, Talk};
+use uvs_check::weight::Admin;
 use uvs_director::spec::{Protocol, ServiceKey};
 use uvs_director::{Duration, Instant};
 
@@ -48,12 +49,20 @@ fn tcp(host: u16) -> CheckPlan {
 }
 
 fn destination(host: u16, checks: Vec<CheckPlan>) -> DestinationPlan {
-    DestinationPlan { addr: addr(host), weight: 10, backup: false, serves: false, checks }
+    DestinationPlan {
+        addr: addr(host),
+        weight: Some(10),
+        adm: None,
+        admin: Admin::Ready,
+        backup: false,
+        serves: false,
+        checks,
+    }
 }
 
 fn service(port: u16, destinations: Vec<DestinationPlan>) -> ServicePlan {
     let (quorum, policy) = Default::default();
-    ServicePlan { key: key(port), quorum, policy, destinations }
+    ServicePlan { key: key(port), quorum, policy, judged: true, destinations }
 }
 
 /// Hosts 1 to `count`, each with a TCP check.

@@ -50,9 +50,25 @@ fn plan(addr: SocketAddr, kind: Kind) -> Plan {
     let schedule = Schedule::every(Duration::from_millis(50), Duration::from_millis(500));
     let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
     let check = CheckPlan { name: "it".into(), probe, rise: 2, fall: 2, unmade: Default::default() };
-    let destination = DestinationPlan { addr, weight: 7, backup: false, serves: false, checks: vec![check] };
+    let destination = DestinationPlan {
+        addr,
+        weight: Some(7),
+        adm: None,
+        admin: Admin::Ready,
+        backup: false,
+        serves: false,
+        checks: vec![check],
+    };
     let (quorum, policy) = Default::default();
-    Plan { services: vec![ServicePlan { key: KEY, quorum, policy, destinations: vec![destination] }] }
+    Plan {
+        services: vec![ServicePlan {
+            key: KEY,
+            quorum,
+            policy,
+            judged: true,
+            destinations: vec![destination],
+        }],
+    }
 }
 
 fn wait(orders: &Receiver<Order>, weight: u32) -> Order {

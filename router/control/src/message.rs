@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, event, probe, sched, status};
+use crate::{VERSION, adm, destination, event, probe, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Request {
     Probe(probe::Request),
     /// What happened, and what happens.
     Events(event::Request),
+    /// One destination: how it stands, and what people want of it.
+    Destination(destination::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -34,6 +36,8 @@ pub enum Answer {
     Probe(probe::Answer),
     /// To [`Request::Events`]; with `follow` further ones come after it.
     Events(event::Answer),
+    /// To [`Request::Destination`].
+    Destination(Box<destination::Answer>),
 }
 
 /// Why there is no answer.
@@ -233,7 +237,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`, `events`",
+                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`, `events`, `destination`",
                 "an unknown request",
             ),
             (

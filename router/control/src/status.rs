@@ -193,11 +193,14 @@ pub struct Drops {
     pub frames: u64,
 }
 
-/// A service whose destinations are checked.
+/// A service whose destinations are checked, or kept out of service by people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// Its name.
     pub service: String,
+    /// Whether it is checked at all; else it is told of for its administrative states.
+    #[serde(default)]
+    pub judged: bool,
     /// Whether it has its quorum; absent until the first results have come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<bool>,
@@ -207,7 +210,7 @@ pub struct Health {
     pub destinations: Vec<Destination>,
 }
 
-/// A destination that is checked.
+/// A destination of such a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Destination {
     /// Address and port.

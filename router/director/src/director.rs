@@ -8,6 +8,7 @@
 mod ahead;
 mod apply;
 mod control;
+mod drain;
 mod error;
 mod flows;
 pub(crate) mod inspect;

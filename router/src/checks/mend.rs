@@ -77,12 +77,12 @@ impl Weights {
     /// next call.
     pub(super) fn mend(&self, director: &Director, refused: &mut Refused, now: Instant) -> Vec<Mended> {
         let held = self.hold();
-        if held.0.is_empty() || !self.may_be_mended() {
+        if held.0.services.is_empty() || !self.may_be_mended() {
             return Vec::new();
         }
         let mut differing = Vec::new();
         director.weights(|service, destination, was| {
-            if let Some(known) = held.0.get(&(service, destination))
+            if let Some(known) = held.get(&service, destination)
                 && known.weight != was
             {
                 differing.push(Mended { service, destination, was, weight: known.weight });

@@ -14,17 +14,20 @@ pub(super) fn lines(health: &[Health]) -> Vec<String> {
     let mut lines = vec![String::new(), format!("{:40} {:>10}  {}", "Health", "weight", "state")];
     for service in health {
         let quorum = match service.quorum {
+            _ if !service.judged => "not checked",
             Some(true) => "quorum held",
             Some(false) => "quorum lost",
             None => "no result yet",
         };
         let backup = if service.backup { ", the backups serve" } else { "" };
-        let up = service.destinations.iter().filter(|destination| destination.in_service).count();
+        let up = service.destinations.iter().filter(|it| it.in_service && it.admin == "ready").count();
         let count = service.destinations.len();
         lines
             .push(format!("{:40} {:>10}  {up} of {count} in service, {quorum}{backup}", service.service, ""));
         for destination in &service.destinations {
-            let fine = destination.in_service && destination.checks.iter().all(|check| check.state == "up");
+            let fine = destination.in_service
+                && destination.admin == "ready"
+                && destination.checks.iter().all(|check| check.state == "up");
             if all <= LISTED_MAX || !fine {
                 of_destination(destination, &mut lines);
             }
@@ -34,14 +37,16 @@ pub(super) fn lines(health: &[Health]) -> Vec<String> {
 }
 
 fn of_destination(it: &Destination, lines: &mut Vec<String>) {
-    let mut state = match (it.in_service, it.backup, it.weight) {
-        (true, true, 0) => "standby".to_owned(),
+    let mut state = match (it.in_service, it.backup, it.weight, it.admin.as_str()) {
+        (true, _, _, "drain" | "maint") => it.admin.clone(),
+        (true, true, 0, _) => "standby".to_owned(),
         (true, ..) => "in service".to_owned(),
         (false, ..) => "out of service".to_owned(),
     };
-    state.push_str(&format!(" for {}", time(it.since_s)));
-    if it.admin != "ready" {
-        state.push_str(&format!(", {}", it.admin));
+    match it.admin.as_str() {
+        "drain" | "maint" if it.in_service => {}
+        "drain" | "maint" => state.push_str(&format!(" for {}, {}", time(it.since_s), it.admin)),
+        _ => state.push_str(&format!(" for {}", time(it.since_s))),
     }
     if let Some(held) = it.held_s {
         state.push_str(&format!(", held for its flaps for {} more", time(held)));
@@ -76,7 +81,7 @@ fn of_check(it: &Check) -> String {
 }
 
 /// In a unit that leaves few digits.
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     match seconds {
         ..0.001 => "<1 ms".to_owned(),
         ..1.0 => format!("{:.0} ms", seconds * 1e3),
@@ -126,6 +131,7 @@ mod tests {
         };
         let health = Health {
             service: "tcp 192.0.2.10:80".into(),
+            judged: true,
             quorum: Some(true),
             destinations: vec![destination, down],
             ..Health::default()

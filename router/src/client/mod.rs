@@ -1,6 +1,8 @@
-//! Commands that ask a running director: `uvs adm`, `uvs events`, `uvs probe`, `uvs sched` and `uvs status`.
+//! Commands that ask a running director: `uvs adm`, `uvs drain`, `uvs undrain`, `uvs wait`, `uvs explain`,
+//! `uvs events`, `uvs probe`, `uvs sched` and `uvs status`.
 
 pub mod adm;
+pub mod destination;
 pub mod events;
 mod health;
 pub mod probe;

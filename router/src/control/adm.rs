@@ -56,18 +56,34 @@ pub(super) async fn change(
         let held = modules(&request).is_empty().then(|| weights.hold());
         let answer = execute(&request, &live);
         let mut held = held.unwrap_or_else(|| weights.hold());
-        let changed = held.changed(&live.director);
+        let by_adm = held.changed(&live.director, touched(&request).as_ref(), live.clock.now());
         drop((announced, held));
-        for (service, destination, weight) in &changed {
+        for (service, destination, weight) in &by_adm.weights {
             let by = format!("adm: uid {} pid {}", peer.uid, peer.pid);
             live.events.tell(weight_event(*service, *destination, *weight, by));
         }
-        live.checks.set_by_adm(changed);
+        live.checks.follow_adm(by_adm);
         log(&request, &answer, &peer);
         let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
         Ok((answer, announce))
     })
     .await?
+}
+
+/// The service that a command line changes, where it is one.
+fn touched(request: &Request) -> Option<ServiceKey> {
+    match uvs_adm::parse(&words(request)) {
+        Ok(Command::Change(change)) => match change {
+            Change::AddService(spec) | Change::EditService(spec) => Some(spec.key),
+            Change::RemoveService(key)
+            | Change::AddDestination(key, _)
+            | Change::EditDestination(key, _)
+            | Change::SetWeight(key, ..)
+            | Change::RemoveDestination(key, _) => Some(key),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The files that the director would have to open as modules.

@@ -1,6 +1,7 @@
 //! `status`: what health checks say.
 
 use uvs_check::core::{CheckView, DestinationView, ServiceView};
+use uvs_check::weight::Admin;
 use uvs_control::status::{Check, Destination, Health};
 use uvs_director::Instant;
 
@@ -11,15 +12,22 @@ pub(super) fn health(live: &Live) -> (Vec<Health>, Option<String>) {
     match live.checks.view() {
         Some(services) => {
             let now = live.clock.now();
-            (services.iter().map(|service| of_service(service, now)).collect(), None)
+            let shown = services.iter().filter(|service| is_shown(service));
+            (shown.map(|service| of_service(service, now)).collect(), None)
         }
         None => (Vec::new(), Some("health checks do not answer: what they said last stays in force".into())),
     }
 }
 
+/// Of a service that nobody judges there is something to say only while people keep a destination out of service.
+fn is_shown(view: &ServiceView) -> bool {
+    view.judged || view.destinations.iter().any(|it| it.slots.admin() != Admin::Ready)
+}
+
 fn of_service(view: &ServiceView, now: Instant) -> Health {
     Health {
         service: view.key.to_string(),
+        judged: view.judged,
         quorum: view.quorum,
         backup: view.backup,
         destinations: view.destinations.iter().map(|destination| of_destination(destination, now)).collect(),

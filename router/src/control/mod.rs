@@ -9,8 +9,10 @@
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 pub(crate) mod adm;
+mod destination;
 mod events;
 mod health;
+mod name;
 mod peer;
 mod probe;
 mod rights;
@@ -78,6 +80,11 @@ impl Handle {
             Request::Probe(request) => probe::answer(request, &self.live).await.map(Answer::Probe),
             // Whoever follows them comes another way.
             Request::Events(request) => Ok(Answer::Events(events::history(request, &self.live))),
+            Request::Destination(request) => {
+                let (live, peer) = (Arc::clone(&self.live), *peer);
+                let answer = blocking(move || destination::answer(&request, &live, &peer)).await??;
+                Ok(Answer::Destination(Box::new(answer)))
+            }
             change @ Request::Adm(_) => self.in_turn(change, peer).await,
         }
     }
@@ -103,7 +110,11 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
             Ok((answer, announce)) => (Ok(Answer::Adm(answer)), announce),
             Err(error) => (Err(error), false),
         },
-        Request::Status(_) | Request::Sched(_) | Request::Probe(_) | Request::Events(_) => {
+        Request::Status(_)
+        | Request::Sched(_)
+        | Request::Probe(_)
+        | Request::Events(_)
+        | Request::Destination(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }
     };

@@ -1,9 +1,30 @@
 //! What health checks say.
 
 use uvs_check::core::{CheckView, DestinationView, ServiceView, State};
+use uvs_check::weight::Admin;
 use uvs_director::Instant;
 
 use super::page::{Kind, LabelPair, Page};
+
+/// What people and agents want of each destination, checked or not.
+fn administrative(page: &mut Page, services: &[ServiceView]) {
+    let mut family = page.family(
+        "uvs_destination_admin",
+        Kind::Gauge,
+        "What people, or its agent, want of a destination: 0 it serves, 1 it is drained, 2 it is in maintenance.",
+    );
+    for service in services {
+        let name = service.key.to_string();
+        for it in &service.destinations {
+            let state = match it.slots.admin() {
+                Admin::Ready => 0,
+                Admin::Drain => 1,
+                Admin::Maint => 2,
+            };
+            family.sample(&[("service", &name), ("destination", &it.addr.to_string())], state);
+        }
+    }
+}
 
 /// States, results and their age, of services that are checked. `None`: the checks do not answer.
 pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>) {
@@ -15,8 +36,10 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
     family.sample(&[], u8::from(view.is_none()));
     let empty = (Instant::ZERO, Vec::new());
     let (now, services) = view.unwrap_or(&empty);
+    administrative(page, services);
+    let services: Vec<&ServiceView> = services.iter().filter(|service| service.judged).collect();
     let names: Vec<String> = services.iter().map(|service| service.key.to_string()).collect();
-    let all = || names.iter().zip(services);
+    let all = || names.iter().zip(services.iter().copied());
     let mut family = page.family(
         "uvs_service_quorum",
         Kind::Gauge,

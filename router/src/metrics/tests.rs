@@ -110,6 +110,7 @@ fn checked(key: ServiceKey) -> Vec<uvs_check::core::ServiceView> {
     use uvs_check::net::Target;
     use uvs_check::outcome::{Outcome, Verdict};
     use uvs_check::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, Schedule, ServicePlan, Talk};
+    use uvs_check::weight::Admin;
     use uvs_director::{Duration, Instant};
 
     let addr = "10.0.0.3:8080".parse().unwrap();
@@ -117,11 +118,27 @@ fn checked(key: ServiceKey) -> Vec<uvs_check::core::ServiceView> {
     let kind = Kind::Tcp(Talk::default());
     let probe = Arc::new(ProbeSpec { kind, target: Target::direct(addr), schedule });
     let check = CheckPlan { name: "web".into(), probe, rise: 2, fall: 3, unmade: Default::default() };
-    let destination = DestinationPlan { addr, weight: 5, backup: false, serves: false, checks: vec![check] };
+    let destination = DestinationPlan {
+        addr,
+        weight: Some(5),
+        adm: None,
+        admin: Admin::Ready,
+        backup: false,
+        serves: false,
+        checks: vec![check],
+    };
     let (quorum, policy) = Default::default();
     let mut core = Core::new(Bounds::default(), 1);
     core.apply(
-        Plan { services: vec![ServicePlan { key, quorum, policy, destinations: vec![destination] }] },
+        Plan {
+            services: vec![ServicePlan {
+                key,
+                quorum,
+                policy,
+                judged: true,
+                destinations: vec![destination],
+            }],
+        },
         Instant::ZERO,
     );
     let mut starts = Vec::new();
@@ -206,6 +223,7 @@ fn every_figure_is_on_the_page() {
         r#"uvs_connections{protocol="tcp",state="ESTABLISHED"} 2"#,
         "uvs_connection_entries 3",
         "uvs_connection_entries_limit 1000",
+        r#"uvs_destination_admin{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080"} 0"#,
         "uvs_neighbors 7",
         "uvs_neighbors_evicted_total 13",
         "uvs_hairpin_connections_total 14",

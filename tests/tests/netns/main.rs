@@ -26,6 +26,7 @@ mod checks;
 mod control;
 mod decapsulate;
 mod demo;
+mod drain;
 mod feedback;
 mod golden;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]

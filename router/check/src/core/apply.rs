@@ -13,7 +13,7 @@ use super::table::{Check, Destination, Phase, Probe, Service};
 use super::timers::Owner;
 use super::{Core, Run};
 use crate::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, ServicePlan};
-use crate::weight::{Slots, replace};
+use crate::weight::{Slots, put, replace};
 
 /// First probes are spread over so much time for each of them, and over no more than their interval.
 const SPREAD: Duration = Duration::from_micros(100);
@@ -30,9 +30,9 @@ struct Before {
 
 impl Core {
     /// Checks what `plan` says, from now on. Checks of the same name and destination whose probe is the same keep their
-    /// state, their next moment and the probe that runs; so do destinations their weights but that of `uvs adm`, and
-    /// services their quorum. New ones of a destination that was there before count for what that was, until their
-    /// first result.
+    /// state, their next moment and the probe that runs; so do destinations what others than the plan say of their
+    /// weights, and services their quorum. New ones of a destination that was there before count for what that was,
+    /// until their first result.
     pub fn apply(&mut self, plan: Plan, now: Instant) {
         let mut before = self.take_all();
         let mut index_of: HashMap<Arc<ProbeSpec>, usize> = HashMap::new();
@@ -84,6 +84,7 @@ impl Core {
             key: plan.key,
             quorum: plan.quorum,
             policy: plan.policy,
+            judged: plan.judged,
             destinations: Vec::with_capacity(plan.destinations.len()),
             held: known.as_ref().and_then(|known| known.held),
             backup: known.is_some_and(|known| known.backup),
@@ -108,7 +109,8 @@ impl Core {
         let index = self.destinations.len();
         let Service { key, policy, .. } = self.services[service];
         let known = before.destinations.remove(&(key, plan.addr));
-        let presumed = known.as_ref().map_or(policy.start_up || plan.serves, |known| known.up);
+        let checked = known.as_ref().filter(|known| !known.checks.is_empty());
+        let presumed = checked.map_or(policy.start_up || plan.serves, |known| known.up);
         let checks: Vec<usize> = plan
             .checks
             .iter()
@@ -137,7 +139,7 @@ impl Core {
                     addr: plan.addr,
                     service,
                     backup: plan.backup,
-                    slots: Slots::new(plan.weight, now),
+                    slots: Slots::new(0, now),
                     damping: Damping::default(),
                     up,
                     held_until: None,
@@ -157,8 +159,9 @@ impl Core {
         self.by_name.insert((key, plan.addr), index);
         self.services[service].destinations.push(index);
         let slots = &mut self.destinations[index].slots;
-        replace(&mut slots.file, plan.weight, now);
-        slots.adm = None;
+        put(&mut slots.file, plan.weight, now);
+        put(&mut slots.adm, plan.adm, now);
+        replace(&mut slots.admin, plan.admin, now);
         if !agent {
             (slots.agent, slots.agent_admin) = (None, None);
         }

@@ -189,7 +189,7 @@ impl Core {
         let service = &mut self.services[index];
         let before = service.held;
         // While first results are still to come, nothing is lost yet.
-        let told = if held || known || before.is_some() { Some(held) } else { None };
+        let told = if service.judged && (held || known || before.is_some()) { Some(held) } else { None };
         service.held = told;
         if told != before && !(before.is_none() && told == Some(true)) {
             let what = What::Quorum { held, weight, of: total };
@@ -207,9 +207,9 @@ impl Core {
             let health = able && destination.backup == backup;
             replace(&mut destination.slots.health, health, now);
             let (weight, by) = destination.slots.effective();
-            if destination.told != Some(weight) {
-                destination.told = Some(weight);
-                let down = (by == Writer::Health && !destination.up).then_some(on_down);
+            let down = (by == Writer::Health && !destination.up).then_some(on_down);
+            if destination.told != Some((weight, down)) {
+                destination.told = Some((weight, down));
                 self.orders.push(Order { service: key, destination: destination.addr, weight, by, down });
             }
         }

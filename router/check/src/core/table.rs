@@ -9,7 +9,7 @@ use uvs_director::{Duration, Instant};
 use super::damping::Damping;
 use super::event::State;
 use super::streak::{Health, Streak};
-use crate::spec::{CheckPlan, Kind, Passive, Policy, ProbeSpec, Quorum, Unmade};
+use crate::spec::{CheckPlan, Kind, OnDown, Passive, Policy, ProbeSpec, Quorum, Unmade};
 use crate::weight::{Share, Slots};
 
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Service {
     pub(crate) key: ServiceKey,
     pub(crate) quorum: Quorum,
     pub(crate) policy: Policy,
+    /// Whether it has a quorum at all.
+    pub(crate) judged: bool,
     /// Its destinations, in the order of the plan.
     pub(crate) destinations: Vec<usize>,
     /// Whether it has its quorum; `None` until that is known.
@@ -50,7 +52,7 @@ pub(crate) struct Destination {
     /// Whether a check was down since it was last in service: to come back from that is a recovery.
     pub(crate) was_down: bool,
     /// What the director was last told, if anything.
-    pub(crate) told: Option<u32>,
+    pub(crate) told: Option<(u32, Option<OnDown>)>,
     /// What its service knew of it when it was last settled.
     pub(crate) settled: Option<(bool, bool, bool, Slots)>,
     /// Of its timer.

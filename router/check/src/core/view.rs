@@ -17,6 +17,8 @@ use crate::weight::{Slots, Writer};
 pub struct ServiceView {
     /// Its name.
     pub key: ServiceKey,
+    /// Whether it has a quorum at all; else nothing but weights is known of it.
+    pub judged: bool,
     /// Whether it has its quorum; `None` until its first results have come.
     pub quorum: Option<bool>,
     /// Whether its backups serve.
@@ -95,6 +97,7 @@ impl Core {
             .iter()
             .map(|service| ServiceView {
                 key: service.key,
+                judged: service.judged,
                 quorum: service.held,
                 backup: service.backup,
                 destinations: service.destinations.iter().map(|at| self.destination_view(*at)).collect(),

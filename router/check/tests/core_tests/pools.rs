@@ -7,7 +7,7 @@ fn with_backup(count: u16, quorum: Quorum) -> ServicePlan {
     let mut service = ServicePlan { quorum, ..plain(count) };
     service.destinations.push(DestinationPlan {
         backup: true,
-        weight: 1,
+        weight: Some(1),
         ..destination(100, vec![tcp(100)])
     });
     service

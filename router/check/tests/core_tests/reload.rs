@@ -45,7 +45,7 @@ fn rise_fall_and_weights_are_edited_in_place() {
     let mut world = World::new(plan([plain(1)]));
     world.run(SECOND * 3);
     let mut edited = plain(1);
-    edited.destinations[0].weight = 4;
+    edited.destinations[0].weight = Some(4);
     edited.destinations[0].checks[0].fall = 1;
     world.apply(plan([edited]));
     assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Up, 4));
@@ -53,7 +53,7 @@ fn rise_fall_and_weights_are_edited_in_place() {
     world.run(SECOND + Duration::from_millis(100));
     assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Down, 0));
     let mut edited = plain(1);
-    edited.destinations[0].weight = 7;
+    edited.destinations[0].weight = Some(7);
     world.apply(plan([edited]));
     assert_eq!(world.weight(80, 1), 0);
     world.answers(1, Answer::Pass);

@@ -134,7 +134,7 @@ fn flaps_are_damped_but_the_last_one_is_never_held() {
 fn a_weight_grows_after_a_recovery_and_not_at_the_start() {
     let policy = Policy { slow_start: SECOND * 10, ..Policy::default() };
     let mut service = ServicePlan { policy, ..plain(1) };
-    service.destinations[0].weight = 100;
+    service.destinations[0].weight = Some(100);
     let mut world = World::new(plan([service]));
     world.run(SECOND);
     assert_eq!(world.weight(80, 1), 100);

@@ -12,5 +12,9 @@ impl fmt::Display for PortId {
     }
 }
 
+/// One destination of one service, from when it is added until nobody remembers it. None has another's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationId(pub(crate) u32);
+
 /// How many shards the connection table has; counters keep a lane for each.
 pub(crate) const SHARDS: usize = 64;

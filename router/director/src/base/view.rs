@@ -36,6 +36,17 @@ pub struct Rates {
     pub bytes_out: u64,
 }
 
+/// What is left of the connections of a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Connections, and flows of UDP.
+    pub open: usize,
+    /// Connections that are over, and only wait for their last packets.
+    pub ended: usize,
+    /// Templates of persistence.
+    pub templates: usize,
+}
+
 /// One service with its destinations.
 #[derive(Clone, Debug)]
 pub struct ServiceView {
