@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{client, control, demo, import, manual, realserver};
+use crate::{client, control, demo, import, lab, manual, realserver};
 
 /// Everything `uvs` can be told.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub enum Command {
     Import(import::Source),
     /// Show NAT, DR and TUN at work in network namespaces, and check every answer
     Demo(demo::Args),
+    /// Make a practice ground in network namespaces and enter it: a shell for the how-tos
+    Lab(lab::Args),
     /// Speak ipvsadm's language to the running director: list, add, change, remove, save, restore
     Adm(client::adm::Args),
     /// Show how the running director does: interfaces, services, schedulers, limits

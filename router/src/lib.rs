@@ -28,6 +28,7 @@ pub mod events;
 pub mod http;
 pub mod import;
 pub mod keeper;
+pub mod lab;
 pub mod local;
 pub mod logging;
 pub mod manual;
@@ -75,6 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Import(source) => import::run(&source),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Lab(arguments) => lab::run(&arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
         Command::Events(arguments) => client::events::run(&arguments),
