@@ -1,10 +1,12 @@
 //! Chores of the project: `cargo xtask COMMAND`.
 
+mod book;
 mod bpf;
 mod component;
 mod deb;
 mod deny;
 mod docs;
+mod links;
 mod packages;
 mod sdk;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod tally;
 mod test;
 mod toolchain;
 mod wasm;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test                         checks everything; `cargo xtask test --help` tells more
+  book [--out DIR]             makes a book of the documents; `cargo xtask book --help` tells more
   docs [--check]               writes the reference of the scheduler contract from its WIT file
   wasm [--check] [--out DIR]   builds the shipped schedulers; `cargo xtask wasm --help` tells more
   bpf [--check] [--out DIR]    compiles the programs of the direct attach; `cargo xtask bpf --help` tells more
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     };
     let result = match command.as_str() {
         "test" => test::run(rest),
+        "book" => book::run(rest),
         "docs" => docs::run(rest),
         "wasm" => wasm::run(rest),
         "bpf" => bpf::run(rest),

@@ -1,10 +1,14 @@
-//! What holds for the source tree as a whole: no circle of modules in a crate, no line that is too long to read.
+//! What holds for the source tree as a whole: no circle of modules in a crate, no line that is too long to read, no
+//! link that goes nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+
+use crate::book::SUMMARY;
+use crate::links::{Link, anchors, is_elsewhere, links, resolve};
 
 /// Modules that may all reach each other; more of them are a circle that nobody can take apart.
 const CIRCLE_MAX: usize = 3;
@@ -240,9 +244,47 @@ fn long_lines(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Links of documents to what is not there, and pages that the book leaves out.
+fn lost_links(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let is_page = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "md");
+    for file in files.iter().filter(is_page) {
+        let text = read(root, file)?;
+        for Link { at, target } in links(&text) {
+            if is_elsewhere(target) {
+                continue;
+            }
+            let (path, anchor) = resolve(file, target);
+            let is_there = files.iter().any(|known| known.starts_with(&path));
+            let is_known = match anchor {
+                Some(anchor) if is_there && is_page(&&path) => anchors(&read(root, &path)?).contains(anchor),
+                _ => true,
+            };
+            if !is_there || !is_known {
+                let line = text[..at].lines().count();
+                found.push(format!("{}:{line}: there is no {target}", file.display()));
+            }
+        }
+    }
+    let summary = read(root, Path::new(SUMMARY))?;
+    let named: BTreeSet<PathBuf> =
+        links(&summary).iter().map(|link| resolve(Path::new(SUMMARY), link.target).0).collect();
+    let pages = files.iter().filter(|file| file.starts_with("docs") && is_page(file));
+    let left_out = pages.filter(|file| !named.contains(*file) && *file != Path::new(SUMMARY));
+    found.extend(left_out.map(|file| format!("{} is not in {SUMMARY}", file.display())));
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_link_of_a_document_goes_somewhere() {
+        let Some((root, files)) = checkout() else { return };
+        let found = lost_links(&root, &files).unwrap();
+        assert!(found.is_empty(), "{} links:\n{}", found.len(), found.join("\n"));
+    }
 
     fn checkout() -> Option<(PathBuf, Vec<PathBuf>)> {
         let root = crate::wasm::root().unwrap();

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{bpf, deb, deny, packages, sdk, toolchain};
+use crate::{book, bpf, deb, deny, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
@@ -48,13 +48,13 @@ const OTHER_MODES: [(&str, &str, &str); 2] = [
     (
         "namespace tests, one queue and no offload",
         "queues=1,offload=off",
-        "package(uvs-tests) and binary(netns) and not test(/^golden::/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(documents|golden)::/)",
     ),
     (
         "namespace tests, flows in the kernel",
         "attach=tcx,accelerate=auto",
         // These choose for themselves, or are about bridges, and what comes through them.
-        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|golden|lifecycle|modes)::|each_bad_frame/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|documents|golden|lifecycle|modes)::|each_bad_frame/)",
     ),
 ];
 
@@ -170,6 +170,7 @@ impl Session {
             && self.lints()
             && self.everything()
             && self.package()
+            && self.book()
             && self.other_modes()
             && self.rebuilt_schedulers()
             && self.rebuilt_programs()
@@ -191,7 +192,7 @@ impl Session {
     /// Licences, versions and sources of the crates that uvs depends on.
     fn dependencies(&mut self) -> GoOn {
         let name = "dependencies";
-        match deny::program(&self.target, self.in_ci) {
+        match deny::PROGRAM.find(&self.target, self.in_ci) {
             Ok(Some(program)) => self.plain(name, deny::check(&program)),
             Ok(None) => {
                 self.notes.push(format!("skipped: cargo-deny, which is not there; {}", deny::ADVICE));
@@ -232,6 +233,26 @@ impl Session {
             Err(error) => Some(format!("{error:#}")),
         };
         self.end("package", started, Tally::default(), failure)
+    }
+
+    /// Makes a book of the documents, and follows its links.
+    fn book(&mut self) -> GoOn {
+        let started = Instant::now();
+        let failure = match book::PROGRAM.find(&self.target, self.in_ci).and_then(|program| match program {
+            Some(program) => {
+                let folder = tempfile::Builder::new().prefix("uvs-book-").tempdir()?;
+                book::make(&program, &self.root, folder.path())
+                    .map(|pages| format!("a book of {pages} pages"))
+            }
+            None => Ok(format!("skipped: the book of the documents; there is no mdbook, {}", book::ADVICE)),
+        }) {
+            Ok(note) => {
+                self.notes.push(note);
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        self.end("book", started, Tally::default(), failure)
     }
 
     fn lints(&mut self) -> GoOn {
