@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use uvs_check::net::Echo;
@@ -10,6 +9,7 @@ use uvs_check::probe::check_regex;
 use uvs_check::spec::{Exec, FileCheck, FileMeaning, Kind, Pattern, Schedule, Talk, Unmade};
 use uvs_director::Duration;
 
+use crate::command::command;
 use crate::duration::Span;
 use crate::model::{Check, Service};
 use crate::problem::Location;
@@ -137,6 +137,9 @@ const TYPE_HINTS: &[(&str, &str)] = &[
     ("agent-check", "agent"),
     ("FILE_CHECK", "file"),
 ];
+
+/// What stands for something in the command of a program that judges.
+const PLACEHOLDERS: &[&str] = &["rip", "rport", "vip", "vport", "protocol"];
 
 const DAY: Duration = Duration::from_secs(86_400);
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -344,50 +347,9 @@ impl Reader<'_> {
 
     fn exec(&self) -> Option<Exec> {
         let table = self.table;
-        table.require("command", "[\"/usr/local/bin/judge\", \"{rip}\", \"{rport}\"]");
-        let words =
-            table.list("command", "/usr/local/bin/judge", |text| match unknown_placeholder(text) {
-                None => Ok(text.to_owned()),
-                Some(unknown) => Err(format!(
-                    "{unknown} in command is none of {{rip}}, {{rport}}, {{vip}}, {{vport}}, {{protocol}}"
-                )),
-            })?;
+        let example = "[\"/usr/local/bin/judge\", \"{rip}\", \"{rport}\"]";
+        let command = command(table, example, PLACEHOLDERS, "the check cannot be made without it")?;
         let dynamic = table.boolean("dynamic").unwrap_or(false);
-        let Some(program) = words.first() else {
-            let fix = "write command = [\"/usr/local/bin/judge\"]";
-            table.doc.error(&table.place("command"), "command names no program", fix);
-            return None;
-        };
-        if !program.value.starts_with('/') {
-            let what = format!("program {:?} is not an absolute path", program.value);
-            let fix = "give its absolute path; no shell looks for it. Arguments are entries of their own";
-            table.doc.error(&program.at, what, fix);
-        } else if !Path::new(&program.value).is_file() {
-            let what =
-                format!("there is no program {:?} yet: the check cannot be made without it", program.value);
-            table.doc.warn(&program.at, what, "correct the path, or put the program there");
-        }
-        let command = words.into_iter().map(|word| word.value).collect();
         Some(Exec { command, dynamic, environment: Vec::new() })
     }
-}
-
-/// The first placeholder that nothing stands for.
-fn unknown_placeholder(text: &str) -> Option<&str> {
-    let known = ["{rip}", "{rport}", "{vip}", "{vport}", "{protocol}"];
-    let mut rest = text;
-    while let Some(start) = rest.find('{') {
-        let from = rest.get(start..)?;
-        let end = from.find('}')?;
-        let word = from.get(..=end)?;
-        let name = word.get(1..end)?;
-        if !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !known.contains(&word)
-        {
-            return Some(word);
-        }
-        rest = from.get(1..)?;
-    }
-    None
 }

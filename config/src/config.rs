@@ -10,7 +10,7 @@ use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
 use crate::{
-    check, control, diff, file, local, marks, modules, network, scheduler, service, settings, workers,
+    check, control, diff, file, local, marks, modules, network, notify, scheduler, service, settings, workers,
 };
 
 impl Config {
@@ -89,6 +89,7 @@ impl Config {
         let checks = check::checks(&root);
         let services = service::services(&root, &network, &schedulers, &checks);
         check::warn_of_unused(&doc, &checks, &services);
+        let notify = notify::notify(&root, &services);
         local::warn_of_taken(&doc, &network, &services, &checks);
         marks::check(&doc, &marks, &services);
         network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
@@ -116,6 +117,7 @@ impl Config {
             schedulers,
             marks: marks.into_iter().map(|rule| rule.value).collect(),
             checks,
+            notify,
             services,
             warnings,
         })

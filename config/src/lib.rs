@@ -50,6 +50,7 @@ mod address;
 mod ask;
 mod attach;
 mod check;
+mod command;
 mod config;
 mod control;
 mod destination;
@@ -63,6 +64,7 @@ mod marks;
 mod model;
 mod modules;
 mod network;
+mod notify;
 mod plan;
 mod problem;
 mod read;
@@ -78,23 +80,24 @@ pub use control::{Control, Socket, parse_socket};
 pub use duration::parse_duration;
 pub use model::{
     Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
-    Health, Host, Interface, Local, Module, NATIVE, Neighbor, OffloadWish, Override, REFUSE, SHIPPED,
+    Health, Host, Interface, Local, Module, NATIVE, Neighbor, Notify, OffloadWish, Override, REFUSE, SHIPPED,
     Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
+pub use notify::NOTIFY_EVENTS;
 pub use problem::{Location, Problem, Problems, Severity};
 
 #[cfg(test)]
 mod tests {
     use crate::read::Keys;
     use crate::{
-        check, control, destination, health, local, marks, network, read, scheduler, service, settings,
-        tunnel, workers,
+        check, control, destination, health, local, marks, network, notify, read, scheduler, service,
+        settings, tunnel, workers,
     };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 23] = [
+        let tables: [(&str, Keys); 24] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[control]", control::CONTROL),
@@ -113,6 +116,7 @@ mod tests {
             ("[[scheduler]]", scheduler::SCHEDULER),
             ("[[mark]]", marks::MARK),
             ("[[check]]", check::CHECK),
+            ("[[notify]]", notify::NOTIFY),
             ("[[service]]", service::SERVICE),
             ("`tunnel` says", tunnel::TUNNEL),
             ("[[service.destination]]", destination::DESTINATION),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use uvs_check::spec::{Kind, Policy, Quorum, Schedule, Unmade};
 use uvs_director::local::LocalLimits;
 use uvs_director::spec::{
-    DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec, ServiceSpec,
-    Timeouts,
+    DestinationSpec, InterfaceSpec, Limits, MacAddr, MarkRule, Options, Prefix, RouteSpec, ServiceKey,
+    ServiceSpec, Timeouts,
 };
 use uvs_director::{Duration, PortId};
 
@@ -80,6 +80,8 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// Checks with their names.
     pub checks: Vec<Check>,
+    /// Programs that are told what happens.
+    pub notify: Vec<Notify>,
     /// Virtual services.
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
@@ -321,6 +323,23 @@ pub struct Check {
     pub unmade: Unmade,
     /// Where it stands.
     pub location: Location,
+}
+
+/// A program that is run when something happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The program by its absolute path, and its arguments, with placeholders.
+    pub command: Vec<String>,
+    /// What it is told of; each is one of [`NOTIFY_EVENTS`](crate::NOTIFY_EVENTS).
+    pub events: Vec<&'static str>,
+    /// Of which services, where the event is of one; empty: of all.
+    pub services: Vec<ServiceKey>,
+    /// Of which destinations, where the event is of one; empty: of all.
+    pub destinations: Vec<SocketAddr>,
+    /// A run is over after this.
+    pub timeout: Duration,
 }
 
 /// How the health of a service's destinations is judged.

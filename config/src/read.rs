@@ -31,6 +31,7 @@ pub(crate) const ROOT: &[&str] = &[
     "scheduler",
     "mark",
     "check",
+    "notify",
     "service",
 ];
 

@@ -31,6 +31,60 @@ check = {{ port = 9000, host = 'b.example.org', path = '/b' }}
     )
 }
 
+/// A program that is told what happens.
+fn notify(lines: &str) -> String {
+    text(&format!("{TCP}[[notify]]\nname = 'told'\ncommand = ['/bin/true']\n{lines}\n"), USES, "")
+}
+
+#[test]
+fn programs_that_are_told_say_of_what() {
+    let config = parse(&notify(""));
+    let told = &config.notify[0];
+    assert_eq!((&*told.name, told.timeout), ("told", Duration::from_secs(10)));
+    assert_eq!(
+        told.events,
+        ["destination_up", "destination_down", "quorum_up", "quorum_down", "backup_up", "backup_down"]
+    );
+    assert!(told.services.is_empty() && told.destinations.is_empty());
+    let config = parse(&notify(
+        "events = ['weight']\nservices = ['tcp/192.0.2.10:80', 'tcp 192.0.2.10:80']\n\
+         destinations = ['192.0.2.22:8080']\ntimeout = '500ms'",
+    ));
+    let told = &config.notify[0];
+    assert_eq!((&*told.events, told.timeout), (&["weight"][..], Duration::from_millis(500)));
+    assert_eq!(told.services, [config.services[0].spec.key; 2]);
+    assert_eq!(told.destinations, [addr("192.0.2.22:8080")]);
+    let root = |lines: &str| text(&format!("{TCP}{lines}\n"), USES, "");
+    let cases = [
+        (root("[[notify]]\nname = 'told'"), "notify told has no command", "add command = ["),
+        (root("[[notify]]\ncommand = ['/bin/true']"), "notify 1 has no name", "add name = \"announce\""),
+        (root("[[notify]]\nname = 'a b'\ncommand = ['/bin/true']"), "notify name \"a b\" is not one", ""),
+        (
+            notify("[[notify]]\nname = 'told'\ncommand = ['/bin/true']"),
+            "a second notify \"told\"",
+            "rename it",
+        ),
+        (root("[[notify]]\nname = 'told'\ncommand = []"), "command names no program", ""),
+        (
+            root("[[notify]]\nname = 'told'\ncommand = ['/bin/true', '{state}']"),
+            "{state} in command is none of {event}, ",
+            "",
+        ),
+        (root("[[notify]]\nname = 'told'\ncommand = ['told']"), "is not an absolute path", "no shell looks"),
+        (notify("events = ['quorum_lost']"), "there is no event \"quorum_lost\"", "quorum_down"),
+        (notify("events = ['notified']"), "there is no event \"notified\"", ""),
+        (notify("events = []"), "events is empty: the program would never be run", "remove events"),
+        (notify("services = ['tcp/192.0.2.10:81']"), "perhaps \"tcp 192.0.2.10:80\"", ""),
+        (notify("destinations = ['192.0.2.29:80']"), "there is no destination 192.0.2.29:80", ""),
+        (notify("destinations = ['x']"), "destination \"x\" is not an IP address and a port", ""),
+        (notify("timeout = '1ms'"), "timeout \"1ms\" is out of range", "use \"100ms\" to \"10m\""),
+    ];
+    for (text, what, fix) in cases {
+        let problems = Config::parse(&text, "edge.toml").expect_err(what).to_string();
+        assert!(problems.contains(what) && problems.contains(fix), "{what}, {fix}: {problems}");
+    }
+}
+
 const TCP: &str = "[[check]]\nname = 'web'\ntype = 'tcp'\n";
 const USES: &str = "checks = ['web']";
 

@@ -483,8 +483,11 @@ impl Sink for Doer {
                 let secs = until.since(self.clock.now()).as_secs();
                 warn!(%service, %destination, "its checks are up, but it flaps: held out of service for {secs} s");
             }
-            What::Quorum { held: true, weight, of } => info!(%service, weight, of, "quorum regained"),
-            What::Quorum { held: false, weight, of } => warn!(%service, weight, of, "quorum lost"),
+            What::Quorum { held: true, first: true, weight, of } => {
+                info!(%service, weight, of, "quorum held")
+            }
+            What::Quorum { held: true, weight, of, .. } => info!(%service, weight, of, "quorum regained"),
+            What::Quorum { held: false, weight, of, .. } => warn!(%service, weight, of, "quorum lost"),
             What::Backup { serves: true } => warn!(%service, "the backups serve"),
             What::Backup { serves: false } => info!(%service, "the backups serve no longer"),
         }

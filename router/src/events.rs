@@ -88,8 +88,13 @@ impl Events {
     /// Somebody who follows, from what is asked for on; `None`: as many as may do.
     pub fn follow(self: &Arc<Self>, request: &Request) -> Option<Reader> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Reader { _place: Some(place), ..self.reader(request) })
+    }
+
+    /// A part of the director that follows, which takes nobody's place.
+    pub(crate) fn reader(self: &Arc<Self>, request: &Request) -> Reader {
         let next = self.ring().first(request);
-        Some(Reader { events: Arc::clone(self), next, newest: self.newest.subscribe(), _place: place })
+        Reader { events: Arc::clone(self), next, newest: self.newest.subscribe(), _place: None }
     }
 }
 
@@ -120,7 +125,7 @@ pub struct Reader {
     /// The number of the event that it has not read yet.
     next: u64,
     newest: watch::Receiver<u64>,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
@@ -187,8 +192,9 @@ pub(crate) fn of_checks(told: &Told, now: Instant) -> Event {
             reason: Some(format!("it flaps: held for {} s", until.since(now).as_secs())),
             ..of(destination)
         },
-        What::Quorum { held, weight, of } => Event {
+        What::Quorum { held, first, weight, of } => Event {
             kind: if *held { Kind::QuorumUp } else { Kind::QuorumDown },
+            from: first.then(|| "unknown".to_owned()),
             weight: Some(*weight),
             of: Some(*of),
             ..base

@@ -8,6 +8,7 @@
 //!            |         |----> http        /metrics, /services, /connections, /healthz, /readyz (alive)
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
+//!            |         |----> hooks       a thread: programs that are told what happens
 //!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
 //!            `-- a configuration, and the modules it names, judged before anything is touched
 //! ```
@@ -25,6 +26,7 @@ pub mod demo;
 pub mod devices;
 pub mod event_loop;
 pub mod events;
+pub mod hooks;
 pub mod http;
 pub mod import;
 pub mod keeper;

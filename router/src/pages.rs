@@ -15,6 +15,7 @@ use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::event_loop::threads;
 use crate::events::Events;
+use crate::hooks::Hooks;
 use crate::http::Pages;
 use crate::keeper::{Health, State};
 use crate::local::Local;
@@ -55,6 +56,8 @@ pub struct Live {
     pub checks: Checks,
     /// What happened lately.
     pub events: Arc<Events>,
+    /// Programs that are told what happens.
+    pub hooks: Hooks,
     /// How the control loop does.
     pub pulse: Pulse,
     /// When the process started, in seconds since 1970.
@@ -86,6 +89,7 @@ impl Live {
                 .collect(),
             health: self.health.interfaces(),
             checks: self.checks.view().map(|view| (self.clock.now(), view)),
+            notified: self.hooks.stats.report(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),

@@ -39,6 +39,7 @@ use crate::clock::{self, Clock};
 use crate::control::ControlSocket;
 use crate::devices::Devices;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
+use crate::hooks::Hooks;
 use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
 use crate::pages::Live;
@@ -227,6 +228,7 @@ async fn serve(
     let plane = Arc::new(plane);
     let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
     let events = Arc::<events::Events>::default();
+    let hooks = Hooks::start(&config, &events)?;
     let checks = Checks::start(
         local.network(),
         &plane.director,
@@ -250,6 +252,7 @@ async fn serve(
         lanes: Arc::clone(&plane.lanes),
         checks,
         events,
+        hooks,
         pulse: Pulse::default(),
         started: clock::unix_time(),
         reloads_done: 0.into(),
@@ -293,6 +296,7 @@ async fn serve(
         server.abort();
     }
     mending.abort();
+    live.hooks.stop().await;
     keeper.let_go().await;
     live.checks.stop();
     local_thread.stop();
@@ -489,6 +493,7 @@ fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlan
                 plane.announce();
             }
             live.checks.follow(&wanted);
+            live.hooks.follow(&wanted);
             live.reloads_done.fetch_add(1, Relaxed);
             for warning in &wanted.warnings {
                 warn!("{warning}");

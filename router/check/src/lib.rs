@@ -5,6 +5,7 @@
 //!   spec     what is to be checked; outcome: what came of a probe; text: what servers say, made fit to be shown
 //!   runner   drives core and probes on a thread of its own
 //!   probe    the probes themselves, each within one deadline
+//!   program  runs a program, which ends with its run
 //!   net      what probes are made over: TCP, UDP and pings to a target (trait Network; System: the host's own sockets)
 //! ```
 
@@ -14,6 +15,7 @@ pub mod core;
 pub mod net;
 pub mod outcome;
 pub mod probe;
+pub mod program;
 pub mod runner;
 pub mod spec;
 pub mod text;

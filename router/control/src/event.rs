@@ -47,7 +47,7 @@ pub struct Event {
     /// Of which check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
-    /// What a check said before.
+    /// What a check said before; of a quorum `unknown`, where first results tell of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// The weight now: of a destination, or what is in service of a service.
@@ -106,6 +106,12 @@ pub enum Kind {
     Reloaded,
     /// It is not, or in part only.
     ReloadFailed,
+    /// A program was told what happened (`[[notify]]`).
+    Notified,
+    /// One could not be told, or failed.
+    NotifyFailed,
+    /// More happened than programs could be told of: what waited longest is left out.
+    NotifyDropped,
     /// One that this client does not know.
     #[default]
     #[serde(other)]
@@ -135,6 +141,9 @@ impl Kind {
             Self::WeightMended => "weight_mended",
             Self::Reloaded => "reloaded",
             Self::ReloadFailed => "reload_failed",
+            Self::Notified => "notified",
+            Self::NotifyFailed => "notify_failed",
+            Self::NotifyDropped => "notify_dropped",
             Self::Other => "other",
         }
     }
@@ -168,6 +177,9 @@ mod tests {
             "weight_mended",
             "reloaded",
             "reload_failed",
+            "notified",
+            "notify_failed",
+            "notify_dropped",
         ] {
             let kind: Kind = serde_json::from_value(name.into()).unwrap();
             assert_eq!((kind.name(), kind == Kind::Other), (name, false));

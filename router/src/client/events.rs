@@ -126,6 +126,10 @@ fn line(event: &Event) -> String {
         Kind::DestinationUp => "in service".to_owned(),
         Kind::DestinationDown => "out of service".to_owned(),
         Kind::DestinationHeld => "held out of service".to_owned(),
+        // Its first results have come.
+        Kind::QuorumUp if event.from.is_some() => {
+            format!("quorum held, {weight} of {}", event.of.unwrap_or_default())
+        }
         Kind::QuorumUp => format!("quorum regained, {weight} of {}", event.of.unwrap_or_default()),
         Kind::QuorumDown => format!("quorum lost, {weight} of {}", event.of.unwrap_or_default()),
         Kind::BackupUp => "the backups serve".to_owned(),
@@ -134,6 +138,9 @@ fn line(event: &Event) -> String {
         Kind::WeightMended => format!("weight {weight} again, was {}", event.of.unwrap_or_default()),
         Kind::Reloaded => "configuration reloaded".to_owned(),
         Kind::ReloadFailed => "configuration not reloaded".to_owned(),
+        Kind::Notified => "told".to_owned(),
+        Kind::NotifyFailed => "not told".to_owned(),
+        Kind::NotifyDropped => "not told".to_owned(),
         Kind::Other => "something that this uvs does not know".to_owned(),
     };
     let mut words = vec![event.time.clone()];

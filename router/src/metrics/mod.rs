@@ -2,6 +2,7 @@
 
 mod checks;
 mod health;
+mod notify;
 pub mod page;
 
 use uvs_attach::CacheStatus;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub health: Vec<InterfaceHealth>,
     /// What health checks say, and when they said so; `None` while they do not answer.
     pub checks: Option<(Instant, Vec<uvs_check::core::ServiceView>)>,
+    /// What programs that are told what happens came to.
+    pub notified: crate::hooks::Report,
     /// The flow cache, if there is one.
     pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
@@ -109,6 +112,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     attached(&mut page, &snapshot.attached);
     health::health(&mut page, snapshot);
     checks::checks(&mut page, snapshot.checks.as_ref());
+    notify::notify(&mut page, &snapshot.notified);
     flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()

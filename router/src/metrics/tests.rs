@@ -87,6 +87,15 @@ fn busy() -> Snapshot {
             }],
         }],
         checks: Some((uvs_director::Instant::from_secs(20), checked(key))),
+        notified: crate::hooks::Report {
+            lost: 1,
+            running: 2,
+            waiting: 3,
+            samples: vec![(
+                "told".into(),
+                crate::hooks::Sample { runs: [4, 5, 6, 7], merged: 8, dropped: 9 },
+            )],
+        },
         cache: Some(CacheStatus {
             flows: 2,
             flows_max: 8,

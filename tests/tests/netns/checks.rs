@@ -2,6 +2,7 @@
 
 mod field;
 mod real;
+mod told;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

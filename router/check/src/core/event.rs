@@ -113,6 +113,8 @@ pub enum What {
     Quorum {
         /// Whether it is held now.
         held: bool,
+        /// Whether that was not known before: first results have come.
+        first: bool,
         /// The weight in service.
         weight: u64,
         /// That of all destinations that are no backups.

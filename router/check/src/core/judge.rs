@@ -191,8 +191,8 @@ impl Core {
         // While first results are still to come, nothing is lost yet.
         let told = if service.judged && (held || known || before.is_some()) { Some(held) } else { None };
         service.held = told;
-        if told != before && !(before.is_none() && told == Some(true)) {
-            let what = What::Quorum { held, weight, of: total };
+        if told != before {
+            let what = What::Quorum { held, first: before.is_none(), weight, of: total };
             self.events.push(Event { at: now, service: key, what });
         }
         let backup = told == Some(false) && backup_ready;

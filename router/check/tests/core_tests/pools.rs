@@ -31,7 +31,7 @@ fn backups_serve_while_all_else_is_down_and_nobody_is_removed() {
     assert_eq!(world.weights([1, 2, 100]), [0, 0, 1]);
     let told = world.told();
     assert!(
-        told.iter().any(|what| matches!(what, What::Quorum { held: false, weight: 0, of: 20 })),
+        told.iter().any(|what| matches!(what, What::Quorum { held: false, weight: 0, of: 20, .. })),
         "{told:?}"
     );
     assert!(told.iter().any(|what| matches!(what, What::Backup { serves: true })), "{told:?}");
@@ -108,6 +108,12 @@ fn nothing_is_lost_before_the_first_results() {
     assert_eq!(world.core.view()[0].quorum, None);
     world.run(SECOND * 2);
     let told = world.told();
-    assert!(!told.iter().any(|what| matches!(what, What::Quorum { .. } | What::Backup { .. })), "{told:?}");
+    let is_of_pools = |what: &&What| matches!(what, What::Quorum { .. } | What::Backup { .. });
+    let pools: Vec<&What> = told.iter().filter(is_of_pools).collect();
+    assert!(matches!(pools[..], [What::Quorum { held: true, first: true, of: 20, .. }]), "{told:?}");
     assert_eq!(world.core.view()[0].quorum, Some(true));
+    // What is known is not told again.
+    world.apply(plan([with_backup(3, Quorum::default())]));
+    world.run(SECOND * 2);
+    assert!(!world.told().iter().any(|what| is_of_pools(&what)));
 }

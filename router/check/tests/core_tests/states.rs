@@ -46,7 +46,7 @@ fn it_goes_down_within_fall_intervals_and_comes_back_after_rise() {
             [
                 What::Check { from: State::Up, to: State::Down, reason, .. },
                 What::Destination { in_service: false, reason: why, .. },
-                What::Quorum { held: false, weight: 0, of: 10 },
+                What::Quorum { held: false, weight: 0, of: 10, first: false },
             ] if reason == "refused" && why == "check tcp is down: refused"
         ),
         "{told:?}"
