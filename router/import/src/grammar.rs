@@ -7,10 +7,11 @@ use uvs_director::spec::{Family, Protocol};
 use crate::checker;
 use crate::group;
 use crate::method::{self, Given};
-use crate::model::{Conf, Name, Real, Sorry, Timing, TrackFile, Virtual};
+use crate::model::{Conf, Name, Real, Script, Sorry, Timing, TrackFile, Virtual};
 use crate::remark::{At, Remarks};
 use crate::tree::Node;
 use crate::value::{address, flag, number, number_of, port, required, switch, unknown};
+use crate::words::shell_words;
 
 const SCHEDULERS: [&str; 14] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
@@ -217,6 +218,8 @@ fn virtual_server(node: &Node, remarks: &mut Remarks) -> Option<Virtual> {
         weight: None,
         host: None,
         sorry: None,
+        scripts: Vec::new(),
+        omega: false,
         reals: Vec::new(),
     };
     for child in node.children() {
@@ -275,9 +278,7 @@ fn in_virtual(server: &mut Virtual, node: &Node, remarks: &mut Remarks) {
             remarks.left_out(&node.at, "ha_suspend: checks run whether this host has the VIP or not");
         }
         "alpha" => server.timing.alpha = Some(flag(node, remarks)),
-        "omega" => {
-            let _ = flag(node, remarks);
-        }
+        "omega" => server.omega = flag(node, remarks),
         "quorum" => {
             if let Some(quorum) = number(node, 0, u32::MAX.into(), remarks) {
                 if quorum == 0 {
@@ -290,7 +291,7 @@ fn in_virtual(server: &mut Virtual, node: &Node, remarks: &mut Remarks) {
             let value = number(node, 0, u32::MAX.into(), remarks);
             server.hysteresis = value.map(|value| (node.at.clone(), value));
         }
-        "quorum_up" | "quorum_down" => script(node, remarks),
+        "quorum_up" | "quorum_down" => server.scripts.extend(script(node, remarks)),
         "sorry_server" => sorry_server(server, node, remarks),
         "sorry_server_inhibit" if server.sorry.is_some() => {}
         "sorry_server_lvs_method" => {
@@ -401,9 +402,17 @@ fn sorry_server(server: &mut Virtual, node: &Node, remarks: &mut Remarks) {
     server.sorry = Some(Sorry { at: node.at.clone(), ip, port, method: None });
 }
 
-fn script(node: &Node, remarks: &mut Remarks) {
-    let text = format!("{} {}: no script is run", node.keyword(), node.rest());
-    remarks.left_out(&node.at, text);
+fn script(node: &Node, remarks: &mut Remarks) -> Option<Script> {
+    required(node, remarks)?;
+    // The first word is the command with its arguments; a user may follow.
+    let mut words = shell_words(node.rest()).into_iter();
+    let command = words.next()?;
+    let user: Vec<String> = words.collect();
+    if !user.is_empty() {
+        let text = format!("user {}: the program is run by the director's own user", user.join(" "));
+        remarks.different(&node.at, text);
+    }
+    Some(Script { at: node.at.clone(), keyword: node.keyword().to_owned(), command })
 }
 
 fn mail(node: &Node, remarks: &mut Remarks) {
@@ -432,6 +441,7 @@ fn real_server(node: &Node, remarks: &mut Remarks) -> Option<Real> {
         host: None,
         timing: Timing::default(),
         checkers: Vec::new(),
+        scripts: Vec::new(),
     };
     for child in node.children() {
         if let Some(checkers) = checker::checkers(child, remarks) {
@@ -448,7 +458,7 @@ fn real_server(node: &Node, remarks: &mut Remarks) -> Option<Real> {
             "lthreshold" => real.lower = number(child, 0, u32::MAX.into(), remarks).unwrap_or(real.lower),
             "inhibit_on_failure" => real.inhibit = switch(child, remarks).or(real.inhibit),
             "alpha" => real.timing.alpha = switch(child, remarks).or(real.timing.alpha),
-            "notify_up" | "notify_down" => script(child, remarks),
+            "notify_up" | "notify_down" => real.scripts.extend(script(child, remarks)),
             "smtp_alert" | "snmp_name" => mail(child, remarks),
             "virtualhost" => real.host = required(child, remarks).map(str::to_owned),
             keyword if DIALECT.contains(&keyword) => dialect(child, remarks),

@@ -28,14 +28,14 @@ pub fn keepalived(path: &Path, id: &str, files: &dyn Files, wish: &Wish) -> io::
     let tokens = lex(path, &bytes, id, files, &mut remarks);
     let nodes = tree(tokens, &mut remarks);
     let conf = conf(&nodes, &mut remarks);
-    let Resolved { services, checks, .. } = resolve(&conf, &mut remarks);
+    let Resolved { services, checks, scripts, .. } = resolve(&conf, &mut remarks);
     let timeouts = conf.timeouts.iter().any(Option::is_some).then(|| {
         let [tcp, tcp_fin, udp] = conf.timeouts;
         let or = |seconds: Option<u64>, usual| seconds.map_or(usual, Duration::from_secs);
         let usual = Timeouts::default();
         Timeouts { tcp: or(tcp, usual.tcp), tcp_fin: or(tcp_fin, usual.tcp_fin), udp: or(udp, usual.udp) }
     });
-    let output = Output { timeouts, network: None, checks, services };
+    let output = Output { timeouts, network: None, checks, notify: scripts.into_notify(), services };
     let at = At { file: Arc::from(path.to_string_lossy().escape_debug().to_string()), line: 0 };
     Ok(Imported::new(output, wish, conf.addresses, at, remarks))
 }

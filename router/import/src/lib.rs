@@ -26,6 +26,7 @@ mod network;
 mod output;
 mod remark;
 mod resolve;
+mod scripts;
 mod sequence;
 mod tree;
 mod value;

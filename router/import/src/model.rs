@@ -96,6 +96,10 @@ pub(crate) struct Virtual {
     pub(crate) weight: Option<u64>,
     pub(crate) host: Option<String>,
     pub(crate) sorry: Option<Sorry>,
+    /// Of its quorum.
+    pub(crate) scripts: Vec<Script>,
+    /// Whether scripts run at the end, too.
+    pub(crate) omega: bool,
     pub(crate) reals: Vec<Real>,
 }
 
@@ -120,6 +124,18 @@ pub(crate) struct Real {
     pub(crate) host: Option<String>,
     pub(crate) timing: Timing,
     pub(crate) checkers: Vec<Checker>,
+    /// Of its ups and downs.
+    pub(crate) scripts: Vec<Script>,
+}
+
+/// A program that is run at a change.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) at: At,
+    /// As it is written: `quorum_up`.
+    pub(crate) keyword: String,
+    /// With its arguments.
+    pub(crate) command: String,
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The configuration of uvs that comes out, and its TOML.
 
 use core::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 use uvs_director::spec::{
@@ -70,7 +71,19 @@ pub(crate) struct Output {
     pub(crate) network: Option<Network>,
     /// With their names.
     pub(crate) checks: Vec<(String, CheckKeys)>,
+    pub(crate) notify: Vec<Notify>,
     pub(crate) services: Vec<Service>,
+}
+
+/// A program that is told what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notify {
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) services: Vec<ServiceKey>,
+    /// Empty: of all.
+    pub(crate) destinations: Vec<SocketAddr>,
 }
 
 impl Output {
@@ -100,6 +113,14 @@ impl Output {
         }
         if !checks.is_empty() {
             document.insert("check", Item::ArrayOfTables(checks));
+        }
+        let mut notify = ArrayOfTables::new();
+        let there: HashSet<ServiceKey> = self.services.iter().map(|service| service.spec.key).collect();
+        for one in &self.notify {
+            notify.extend(notify_table(one, &there));
+        }
+        if !notify.is_empty() {
+            document.insert("notify", Item::ArrayOfTables(notify));
         }
         let mut services = ArrayOfTables::new();
         for service in &self.services {
@@ -214,6 +235,24 @@ impl Output {
         }
         table
     }
+}
+
+/// `None`: the services that it is told of were left out.
+fn notify_table(notify: &Notify, there: &HashSet<ServiceKey>) -> Option<Table> {
+    let services = notify.services.iter().filter(|key| there.contains(key));
+    let services: Vec<String> = services.map(|key| key.to_string().replacen(' ', "/", 1)).collect();
+    if services.is_empty() {
+        return None;
+    }
+    let mut table = Table::new();
+    table.insert("name", value(&notify.name));
+    table.insert("command", value(array(notify.command.iter().cloned())));
+    table.insert("events", value(array(notify.events.iter().map(|event| (*event).to_owned()))));
+    table.insert("services", value(array(services)));
+    if !notify.destinations.is_empty() {
+        table.insert("destinations", value(array(notify.destinations.iter().map(ToString::to_string))));
+    }
+    Some(table)
 }
 
 fn health_table(health: &Health, service: &ServiceSpec, common: Option<Forwarding>) -> Table {

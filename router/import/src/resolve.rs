@@ -14,6 +14,7 @@ use crate::model::{Conf, Entry, Name, Real, Virtual};
 use crate::network::is_no_host;
 use crate::output::{CheckKeys, Destination, Health, Own, Service};
 use crate::remark::{At, Remarks};
+use crate::scripts::{self, Scripts};
 
 /// Services that come out of one file.
 const SERVICES_MAX: usize = 20_000;
@@ -23,6 +24,7 @@ const SERVICES_MAX: usize = 20_000;
 pub(crate) struct Resolved {
     pub(crate) services: Vec<Service>,
     pub(crate) checks: Vec<(String, CheckKeys)>,
+    pub(crate) scripts: Scripts,
     by_text: HashMap<String, usize>,
     of_type: HashMap<String, usize>,
 }
@@ -175,6 +177,14 @@ impl Resolver<'_> {
             let text =
                 "sorry_server without any check of a real server: it would never serve, and is left out";
             remarks.left_out(at, text);
+        }
+        if checks.is_empty() {
+            scripts::never_run(server, remarks);
+        } else {
+            resolved.scripts.of_server(server, self.key, remarks);
+            for (real, spec) in &kept {
+                resolved.scripts.of_real(real, spec.addr, (self.key, server.omega), remarks);
+            }
         }
         let health = (!checks.is_empty()).then(|| self.health(alpha, backups, &kept, remarks));
         Some(Service { at: Some(at.clone()), spec: self.spec(remarks), destinations, checks, health })

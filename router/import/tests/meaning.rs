@@ -135,6 +135,62 @@ fn a_quorum_is_no_more_than_there_is() {
 }
 
 #[test]
+fn scripts_become_programs_that_are_told() {
+    let real = |last: u8, lines: &str| {
+        format!("real_server 198.51.100.{last} 8080 {{\n{lines}\nTCP_CHECK {{\n}}\n}}\n")
+    };
+    let server = |vip: u8, lines: &str, reals: &str| {
+        format!("virtual_server 192.0.2.{vip} 80 {{\nprotocol TCP\n{lines}\n{reals}}}\n")
+    };
+    let reals = real(2, "notify_down \"/bin/page db\" nobody") + &real(3, "notify_down \"/bin/page db\"");
+    let quorum = "quorum_up \"/sbin/ip addr add 192.0.2.9/32 dev lo\"\nquorum_down 'withdraw 1'\nomega";
+    let done = import(&(server(1, quorum, &reals) + &server(2, quorum, &real(2, ""))));
+    let config = config(&done);
+    let [first, second] = [0, 1].map(|index| config.services[index].spec.key);
+    let told: Vec<_> = config
+        .notify
+        .iter()
+        .map(|it| {
+            (&*it.name, it.command.join(" "), it.events.clone(), it.services.clone(), it.destinations.len())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "quorum-up",
+                "/sbin/ip addr add 192.0.2.9/32 dev lo".to_owned(),
+                vec!["quorum_up"],
+                vec![first, second],
+                0
+            ),
+            (
+                "quorum-down",
+                "/usr/bin/env withdraw 1".to_owned(),
+                vec!["quorum_down", "stopping"],
+                vec![first, second],
+                0
+            ),
+            ("notify-down", "/bin/page db".to_owned(), vec!["destination_down", "stopping"], vec![first], 2),
+        ]
+    );
+    let different: Vec<&str> = done
+        .remarks
+        .iter()
+        .filter(|remark| remark.kind == Kind::Different)
+        .map(|remark| remark.text.as_str())
+        .collect();
+    assert!(different.iter().any(|text| text.contains("user nobody")), "{different:?}");
+    assert!(different.iter().any(|text| text.contains("/usr/bin/env looks for it")), "{different:?}");
+    // Without a check nothing ever changes; and braces mean something here.
+    let done = import(&one("quorum_up /bin/true", ""));
+    assert!(done.toml.contains("[[service]]") && !done.toml.contains("[[notify]]"), "{}", done.toml);
+    assert_eq!(lines(&done, Kind::LeftOut), [4]);
+    let done = import(&one("quorum_up \"/bin/x {a}\"", "TCP_CHECK {\n}"));
+    assert!(!done.toml.contains("[[notify]]"), "{}", done.toml);
+}
+
+#[test]
 fn rules_of_ipvsadm_come_over_as_they_stand_in_the_end() {
     let rules = "-A -t 192.0.2.1:80 -s rr -p 60\n-a -t 192.0.2.1:80 -r 10.0.0.1:8080 -m -w 5\n\
                  -a -t 192.0.2.1:80 -r 10.0.0.2:8080 -m\n-d -t 192.0.2.1:80 -r 10.0.0.2:8080\nipvsadm --set 60 0 0\n\
