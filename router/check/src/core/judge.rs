@@ -178,12 +178,12 @@ impl Core {
         let held = if weight == 0 {
             false
         } else {
-            let (least, hysteresis) = (quorum.least.of(total), quorum.hysteresis.of(total));
+            // To ask for more than there is would be to ask for what never comes.
+            let (least, hysteresis) = (quorum.least.of(total).min(total), quorum.hysteresis.of(total));
             match service.held {
-                // To ask for more than there is would be to ask for what never comes.
                 Some(false) => weight >= least.saturating_add(hysteresis).min(total),
                 Some(true) => weight >= least.saturating_sub(hysteresis),
-                None => weight >= least.min(total),
+                None => weight >= least,
             }
         };
         let service = &mut self.services[index];

@@ -77,6 +77,10 @@ fn what_nothing_can_reach_is_what_there_is() {
     let mut world = World::new(plan([with_backup(2, quorum)]));
     world.run(SECOND * 2);
     assert_eq!(world.weights([1, 2, 100]), [10, 10, 0]);
+    // Nor is it lost when the service is looked at again, whatever for.
+    fail(&mut world, [100], Answer::Fail);
+    fail(&mut world, [100], Answer::Pass);
+    assert_eq!(world.weights([1, 2, 100]), [10, 10, 0]);
 }
 
 #[test]
