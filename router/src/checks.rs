@@ -1,7 +1,7 @@
 //! Health checks in the running director: what they come to becomes weights of destinations, and lines in the log.
 //!
 //! ```text
-//!   configuration --plan--> Runner (a thread of its own) --orders--> Weights, Director::apply (SetWeight)
+//!   configuration --plan--> Runner (on thread "checks") --orders--> Weights, Director::apply (SetWeight)
 //!   uvs adm -e ---edit----->                             --events--> log, events
 //!   every few seconds: what the director has otherwise than Weights say is mended (mend)
 //! ```
@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
 use uvs_check::core::{Bounds, Edit, Event, Order, ServiceView, State, What};
 use uvs_check::net::Network;
@@ -278,24 +279,22 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Starts them over that network; there is nothing to check yet.
-    ///
-    /// # Errors
-    /// The host has no thread for them.
+    /// Starts them over that network, on the runtime that keeps it going; there is nothing to check yet.
     pub fn start(
-        network: Arc<dyn Network>,
+        (runtime, network): (&Handle, Arc<dyn Network>),
         director: &Arc<Director>,
         weights: Arc<Weights>,
         clock: Clock,
         seed: u64,
         events: Arc<Events>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let director = Arc::clone(director);
         let doer = Doer { director: Arc::clone(&director), weights: Arc::clone(&weights), clock, events };
-        let runner = Runner::start(network, Bounds::default(), seed, move || clock.now(), doer)?;
+        let now = move || clock.now();
+        let runner = Runner::start(runtime, network, Bounds::default(), seed, now, doer);
         let runner = Mutex::new(Some(Arc::new(runner)));
         let (plan, outdated) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { runner, weights, director, clock, plan, outdated })
+        Self { runner, weights, director, clock, plan, outdated }
     }
 
     fn runner(&self) -> Option<Arc<Runner>> {

@@ -2,7 +2,7 @@
 //! going and makes probes.
 //!
 //! ```text
-//!   worker --> Director::handle > a packet for a socket --notify--> thread "host": Driver > sockets > probes
+//!   worker --> Director::handle > a packet for a socket --notify--> thread "checks": Driver > sockets > probes
 //!   probes > sockets --> Director::send_local --> any device
 //! ```
 //! The thread never waits for anything but these; the packet path never waits for it.
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use uvs_check::net::Network;
 use uvs_check::outcome::{Outcome, Verdict};
 use uvs_check::probe::Prober;
+use uvs_check::runner::FILES;
 use uvs_check::spec::ProbeSpec;
 use uvs_director::local::{Binding, OpenError, Received, SocketSpec, Transport, Way};
 use uvs_director::spec::ServiceKey;
@@ -99,8 +100,8 @@ pub fn start(
 ) -> anyhow::Result<(Local, LocalThread)> {
     let uplink = Uplink { plane: Arc::downgrade(plane), clock: plane.clock, out: Mutex::default() };
     let (host, driver) = Host::new(Arc::new(uplink), buffer_bytes, work);
-    let runtime =
-        Builder::new_current_thread().enable_all().build().context("the host's runtime cannot be made")?;
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(FILES).build();
+    let runtime = runtime.context("the host's runtime cannot be made")?;
     let network = Arc::new(host) as Arc<dyn Network>;
     let prober = Arc::new(Prober::new(Arc::clone(&network)));
     let local = Local { network, prober, runtime: runtime.handle().clone() };
@@ -116,8 +117,8 @@ pub fn start(
         // What files and names are asked for is not waited for.
         runtime.shutdown_background();
     };
-    let thread = thread::Builder::new().name("host".to_owned()).spawn(run);
-    Ok((local, LocalThread { stop, thread: thread.context("thread host cannot be started")? }))
+    let thread = thread::Builder::new().name("checks".to_owned()).spawn(run);
+    Ok((local, LocalThread { stop, thread: thread.context("thread checks cannot be started")? }))
 }
 
 impl LocalThread {
@@ -132,7 +133,12 @@ impl LocalThread {
 }
 
 impl Local {
-    /// The director's own addresses, for whoever makes probes on a thread of his own.
+    /// Where the sockets are kept going. What makes many probes does it there, so that no packet wakes two threads.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The director's own addresses, for whoever makes probes himself.
     pub fn network(&self) -> Arc<dyn Network> {
         Arc::clone(&self.network)
     }

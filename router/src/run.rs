@@ -230,13 +230,13 @@ async fn serve(
     let events = Arc::<events::Events>::default();
     let hooks = Hooks::start(&config, &events)?;
     let checks = Checks::start(
-        local.network(),
+        (local.runtime(), local.network()),
         &plane.director,
         weights,
         plane.clock,
         random_seed(),
         Arc::clone(&events),
-    )?;
+    );
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,

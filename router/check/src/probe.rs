@@ -122,6 +122,7 @@ impl Prober {
         outcome
     }
 
+    /// What keeps much while it waits is on the heap: a future is as large as its largest way, and most go the first.
     async fn make(&self, kind: &Kind, spec: &ProbeSpec, stage: &Arc<Stage>) -> Ended {
         let (network, target) = (&*self.network, &spec.target);
         match kind {
@@ -129,21 +130,21 @@ impl Prober {
             Kind::Udp(talk) => udp::probe(network, target, talk, &self.patterns, stage).await,
             Kind::Http(http) => {
                 let way = http::Way { network, target, handshakes: &self.handshakes };
-                http::probe(&way, http, &self.patterns, stage).await
+                Box::pin(http::probe(&way, http, &self.patterns, stage)).await
             }
             Kind::Grpc(grpc) => {
                 let way = http::Way { network, target, handshakes: &self.handshakes };
-                grpc::probe(&way, grpc, stage).await
+                Box::pin(grpc::probe(&way, grpc, stage)).await
             }
-            Kind::Dns(dns) => dns::probe(network, target, dns, &self.patterns, stage).await,
+            Kind::Dns(dns) => Box::pin(dns::probe(network, target, dns, &self.patterns, stage)).await,
             Kind::Ping(echo) => {
                 stage.is("waiting for the reply");
                 network.ping(target, *echo).await?;
                 Ok(Passed::plain("replied"))
             }
-            Kind::Exec(exec) => exec::probe(exec, stage).await,
-            Kind::Agent { send } => agent::probe(network, target, send, stage).await,
-            Kind::File(file) => file::probe(file, stage).await,
+            Kind::Exec(exec) => Box::pin(exec::probe(exec, stage)).await,
+            Kind::Agent { send } => Box::pin(agent::probe(network, target, send, stage)).await,
+            Kind::File(file) => Box::pin(file::probe(file, stage)).await,
             Kind::Passive(passive) => Box::pin(self.make(&passive.confirm, spec, stage)).await,
         }
     }

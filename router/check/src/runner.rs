@@ -1,12 +1,12 @@
-//! Drives the core and the probes, on a thread of its own with a runtime of its own: what hangs here keeps nobody else.
+//! Drives the core and the probes, on the runtime that their network runs on: a thread beside the packet path and the
+//! control loop, so that what hangs here keeps nobody else. A packet that ends a probe wakes nobody on another thread.
 
 use core::net::SocketAddr;
 use std::collections::HashMap;
-use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use uvs_director::spec::ServiceKey;
@@ -20,10 +20,10 @@ use crate::spec::Plan;
 
 /// So many results are taken before it is looked what they come to.
 const BATCH: usize = 256;
-/// Files that are read at once; more would only wait for the same disk.
-const FILES: usize = 4;
+/// So many threads of a runtime read files at once; more would only wait for the same disk.
+pub const FILES: usize = 4;
 
-/// Whoever does what checks come to. It is called on the thread of the checks, and should not keep it.
+/// Whoever does what checks come to. It is called on a thread of the runtime, and should not keep it.
 pub trait Sink: Send + 'static {
     /// Gives destinations these weights, in this order.
     fn orders(&mut self, orders: &[Order]);
@@ -42,45 +42,42 @@ enum Command {
 #[derive(Debug)]
 pub struct Runner {
     commands: Option<UnboundedSender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends when they have ended.
+    running: Mutex<Receiver<()>>,
 }
 
 impl Runner {
-    /// Starts it, with nothing to check yet. `now` is the time that events and views are told in.
-    ///
-    /// # Errors
-    ///
-    /// There is no thread or no runtime to be had.
+    /// Starts it, with nothing to check yet. `runtime` has time and I/O, and blocking threads for files ([`FILES`]).
+    /// `now` is the time that events and views are told in.
     pub fn start(
+        runtime: &Handle,
         network: Arc<dyn Network>,
         bounds: Bounds,
         seed: u64,
         now: impl Fn() -> Instant + Send + 'static,
         sink: impl Sink,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let (commands, queue) = unbounded_channel();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(FILES).build()?;
-        let thread = std::thread::Builder::new().name("checks".into()).spawn(move || {
-            let driver = Driver {
-                core: Core::new(bounds, seed),
-                prober: Arc::new(Prober::new(network)),
-                tasks: JoinSet::new(),
-                runs: HashMap::new(),
-                aborts: HashMap::new(),
-                now,
-                sink,
-            };
-            runtime.block_on(driver.drive(queue));
-            // A file that is being read is not waited for.
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        let (runs, running) = sync_channel::<()>(0);
+        let driver = Driver {
+            core: Core::new(bounds, seed),
+            prober: Arc::new(Prober::new(network)),
+            tasks: JoinSet::new(),
+            runs: HashMap::new(),
+            aborts: HashMap::new(),
+            now,
+            sink,
+        };
+        runtime.spawn(async move {
+            driver.drive(queue).await;
+            drop(runs);
+        });
+        Self { commands: Some(commands), running: Mutex::new(running) }
     }
 
     fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // That thread ends with this, or by a failure that is in the log.
+            // They end with this, or by a failure that is in the log.
             let _ = commands.send(command);
         }
     }
@@ -107,10 +104,8 @@ impl Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         drop(self.commands.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was logged when it happened.
-            let _ = thread.join();
-        }
+        // Nothing is ever sent: it is an error, once nobody is left who could.
+        let _ = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).recv();
     }
 }
 
@@ -134,10 +129,10 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
                 self.spawn(start);
             }
             self.tell();
-            let due = self.core.next_due();
+            let rest = self.core.next_due().map(|due| due.since((self.now)()));
             let wait = async {
-                match due {
-                    Some(due) => tokio::time::sleep(due.since((self.now)())).await,
+                match rest {
+                    Some(rest) => tokio::time::sleep(rest).await,
                     None => core::future::pending().await,
                 }
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time;
 
+use tokio::runtime::Builder;
 use uvs_check::core::{Bounds, Edit, Event, Order, State, What};
 use uvs_check::net::{System, Target};
 use uvs_check::runner::{Runner, Sink};
@@ -37,7 +38,10 @@ fn start() -> (Runner, Receiver<Order>, Receiver<Event>) {
     let began = time::Instant::now();
     let now = move || Instant::ZERO + began.elapsed();
     let sink = Tell { orders, events };
-    let runner = Runner::start(Arc::new(System), Bounds::default(), 1, now, sink).expect("a thread");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(core::future::pending::<()>()));
+    let runner = Runner::start(&handle, Arc::new(System), Bounds::default(), 1, now, sink);
     (runner, ordered, told)
 }
 

@@ -18,6 +18,9 @@ pub type Key = (Transport, u16);
 /// How many of what came are handled before others may run.
 const BATCH: usize = 256;
 
+/// How many closed TCP sockets are kept for those to come: to make buffers anew costs more than to connect.
+const SPARE: usize = 64;
+
 /// How much is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -30,7 +33,10 @@ pub struct Usage {
 /// See the head of this file.
 pub struct Core {
     link: Arc<dyn Link>,
-    stacks: HashMap<Key, Stack>,
+    stacks: HashMap<Key, Box<Stack>>,
+    /// Closed ones, of TCP and with buffers of the usual size.
+    #[allow(clippy::vec_box, reason = "they go to `stacks` and come back as they are")]
+    spare: Vec<Box<Stack>>,
     /// When stacks want to run. One that has changed its mind since is passed over.
     due: BinaryHeap<Reverse<(Instant, u16, u8)>>,
     memory: usize,
@@ -57,6 +63,7 @@ impl Core {
         Self {
             link,
             stacks: HashMap::new(),
+            spare: Vec::new(),
             due: BinaryHeap::new(),
             memory: 0,
             memory_max: memory,
@@ -81,7 +88,13 @@ impl Core {
         let binding = self.link.open(spec)?;
         let key = (spec.transport, binding.port);
         let seed = self.random();
-        let stack = Stack::new(spec, binding, buffers, seed, now, &*self.link);
+        let stack = match self.spare.pop_if(|_| is_usual(spec.transport, buffers)) {
+            Some(mut spare) => {
+                spare.renew(spec, binding, seed, now, &*self.link);
+                spare
+            }
+            None => Box::new(Stack::new(spec, binding, buffers, seed, now, &*self.link)),
+        };
         self.memory += buffers.total();
         self.stacks.insert(key, stack);
         self.run(key, now);
@@ -94,11 +107,14 @@ impl Core {
         stack.reset(&mut self.frame, &*self.link, now);
         self.memory -= stack.buffers.total();
         self.link.close(key.0, key.1);
+        if is_usual(key.0, stack.buffers) && self.spare.len() < SPARE {
+            self.spare.push(stack);
+        }
     }
 
     /// A socket. Whoever changes something about it calls [`Self::run`].
     pub fn stack(&mut self, key: Key) -> Option<&mut Stack> {
-        self.stacks.get_mut(&key)
+        self.stacks.get_mut(&key).map(|stack| &mut **stack)
     }
 
     /// Has a socket send what it has to.
@@ -183,6 +199,11 @@ impl Core {
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     }
+}
+
+/// Whether a socket may serve again.
+fn is_usual(transport: Transport, buffers: Buffers) -> bool {
+    transport == Transport::Tcp && buffers == Buffers::default()
 }
 
 /// Whose packet that is.

@@ -31,7 +31,7 @@ impl Ping {
     /// # Errors
     /// It cannot be made.
     pub fn open(host: &Host, peer: Peer, may_fragment: bool, buffers: Buffers) -> Result<Self, Error> {
-        let key = host.open(Transport::Echo, peer, may_fragment, buffers)?;
+        let (key, _) = host.open(Transport::Echo, peer, may_fragment, buffers)?;
         Ok(Self { host: host.clone(), key })
     }
 

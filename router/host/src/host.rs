@@ -5,14 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use uvs_director::Instant;
 use uvs_director::local::{SocketSpec, Transport, Way};
 use uvs_director::spec::ServiceKey;
+use uvs_director::{Duration, Instant};
 
 use crate::core::{Core, Key, Usage};
 use crate::error::Error;
 use crate::link::Link;
 use crate::stack::Buffers;
+
+/// After a look at what came the driver rests for so long, so that of many packets it handles several at a time: each
+/// wake costs more than the packet. One that comes alone is not kept waiting.
+const REST: Duration = Duration::from_millis(1);
 
 /// Whom a socket speaks to, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,16 +84,21 @@ impl Host {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Opens a socket, and says which address and port of the director it has.
     pub(crate) fn open(
         &self,
         transport: Transport,
         Peer { addr, way, source }: Peer,
         may_fragment: bool,
         buffers: Buffers,
-    ) -> Result<Key, Error> {
+    ) -> Result<(Key, SocketAddr), Error> {
         let spec =
             SocketSpec { transport, remote: addr.ip(), remote_port: addr.port(), way, source, may_fragment };
-        self.with(|core, now| core.open(&spec, buffers, now))
+        self.with(|core, now| {
+            let key = core.open(&spec, buffers, now)?;
+            let local = core.stack(key).map(|stack| SocketAddr::new(stack.binding.addr, stack.binding.port));
+            Ok((key, local.unwrap_or(addr)))
+        })
     }
 
     /// Does something to the sockets; what they have to do earlier then, they do.
@@ -123,11 +132,12 @@ impl Driver {
                 tokio::task::yield_now().await;
                 continue;
             }
+            tokio::time::sleep(REST).await;
             match due {
                 Some(due) => {
                     tokio::select! {
                         () = shared.work.notified() => {}
-                        () = tokio::time::sleep(due.since(now)) => {}
+                        () = tokio::time::sleep(due.since(shared.link.now())) => {}
                     }
                 }
                 None => shared.work.notified().await,

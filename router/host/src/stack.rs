@@ -97,10 +97,8 @@ impl Stack {
         now: Instant,
         link: &dyn Link,
     ) -> Self {
-        let (local, remote) = (IpAddress::from(binding.addr), IpAddress::from(spec.remote));
-        let mtu = if spec.may_fragment { u32::from(u16::MAX) } else { binding.mtu };
-        let mtu = bounded(mtu, spec.remote.is_ipv6());
-        let mut interface = interface(local, mtu, seed, now, link);
+        let local = IpAddress::from(binding.addr);
+        let mtu = longest(spec, binding);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = match spec.transport {
             Transport::Tcp => {
@@ -108,9 +106,6 @@ impl Stack {
                 let mut socket =
                     tcp::Socket::new(tcp::SocketBuffer::new(receive), tcp::SocketBuffer::new(send));
                 socket.set_nagle_enabled(false);
-                let to = IpEndpoint::new(remote, spec.remote_port);
-                // Refused where the peer is no host's address: then it stays closed, and says so.
-                let _ = socket.connect(interface.context(), to, (local, binding.port));
                 sockets.add(socket)
             }
             Transport::Udp => {
@@ -128,12 +123,12 @@ impl Stack {
                 sockets.add(socket)
             }
         };
-        Self {
-            interface,
+        let mut stack = Self {
+            interface: interface(local, mtu, seed, now, link),
             sockets,
             handle,
             binding,
-            remote,
+            remote: IpAddress::from(spec.remote),
             mtu,
             due: None,
             buffers,
@@ -141,7 +136,37 @@ impl Stack {
             is_dead: false,
             over_since: None,
             waits: None,
+        };
+        if spec.transport == Transport::Tcp {
+            stack.connect(spec.remote_port);
         }
+        stack
+    }
+
+    /// The same of a TCP socket that was closed, whose buffers serve again. All else is as new: a sequence number says
+    /// nothing of the one before.
+    pub(crate) fn renew(
+        &mut self,
+        spec: &SocketSpec,
+        binding: Binding,
+        seed: u64,
+        now: Instant,
+        link: &dyn Link,
+    ) {
+        self.mtu = longest(spec, binding);
+        self.interface = interface(IpAddress::from(binding.addr), self.mtu, seed, now, link);
+        (self.binding, self.remote) = (binding, IpAddress::from(spec.remote));
+        (self.due, self.failure, self.over_since, self.waits) = (None, None, None, None);
+        self.is_dead = false;
+        self.connect(spec.remote_port);
+    }
+
+    fn connect(&mut self, port: u16) {
+        let (to, from) = (IpEndpoint::new(self.remote, port), IpAddress::from(self.binding.addr));
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        socket.abort();
+        // Refused where the peer is no host's address: then it stays closed, and says so.
+        let _ = socket.connect(self.interface.context(), to, (from, self.binding.port));
     }
 
     /// The socket.
@@ -264,6 +289,12 @@ impl Stack {
             }
         }
     }
+}
+
+/// The longest packet of a socket.
+fn longest(spec: &SocketSpec, binding: Binding) -> u32 {
+    let mtu = if spec.may_fragment { u32::from(u16::MAX) } else { binding.mtu };
+    bounded(mtu, spec.remote.is_ipv6())
 }
 
 fn bounded(mtu: u32, is_v6: bool) -> u32 {

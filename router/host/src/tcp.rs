@@ -29,9 +29,7 @@ impl Host {
     /// # Errors
     /// The connection was refused, cannot be made, or a router says that it leads nowhere.
     pub async fn connect(&self, peer: Peer, buffers: Buffers) -> Result<TcpStream, Error> {
-        let key = self.open(Transport::Tcp, peer, false, buffers)?;
-        let local = self.with(|core, _| core.stack(key).map(|stack| stack.binding));
-        let local = local.map_or(peer.addr, |binding| SocketAddr::new(binding.addr, binding.port));
+        let (key, local) = self.open(Transport::Tcp, peer, false, buffers)?;
         // From here on it is closed with the stream.
         let stream = TcpStream { host: self.clone(), key, local, peer: peer.addr };
         poll_fn(|cx| stream.poll_connected(cx)).await?;
@@ -52,7 +50,13 @@ impl TcpStream {
 
     /// What was found out last about packets of it that do not arrive, though it goes on trying.
     pub fn trouble(&self) -> Option<Error> {
-        self.with(|stack| stack.failure())
+        self.look(|stack| stack.failure())
+    }
+
+    /// Looks at the socket, of which nothing changes that its peer is to hear of.
+    fn look<R>(&self, look: impl FnOnce(&mut Stack) -> R) -> R {
+        self.host
+            .with(|core, _| look(core.stack(self.key).expect("it is there for as long as its stream is")))
     }
 
     /// Does something to the socket, which then sends what it has to.
@@ -66,7 +70,7 @@ impl TcpStream {
     }
 
     fn poll_connected(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        self.with(|stack| {
+        self.look(|stack| {
             let failure = stack.failure();
             let socket = stack.tcp();
             match socket.state() {
@@ -90,7 +94,8 @@ impl AsyncRead for TcpStream {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        self.with(|stack| {
+        self.host.with(|core, now| {
+            let stack = core.stack(self.key).expect("it is there for as long as its stream is");
             let socket = stack.tcp();
             let read = socket.recv(|bytes| {
                 let len = bytes.len().min(buffer.remaining());
@@ -102,7 +107,12 @@ impl AsyncRead for TcpStream {
                     socket.register_recv_waker(cx.waker());
                     Poll::Pending
                 }
-                Ok(_) | Err(RecvError::Finished) => Poll::Ready(Ok(())),
+                Ok(_) => {
+                    // There is room again, which the peer is told.
+                    core.run(self.key, now);
+                    Poll::Ready(Ok(()))
+                }
+                Err(RecvError::Finished) => Poll::Ready(Ok(())),
                 Err(RecvError::InvalidState) => Poll::Ready(Err(Error::Reset.into())),
             }
         })

@@ -29,7 +29,7 @@ impl UdpSocket {
     /// # Errors
     /// It cannot be made.
     pub fn open(host: &Host, peer: Peer, buffers: Buffers) -> Result<Self, Error> {
-        let key = host.open(Transport::Udp, peer, true, buffers)?;
+        let (key, _) = host.open(Transport::Udp, peer, true, buffers)?;
         Ok(Self { host: host.clone(), key, peer: peer.addr })
     }
 

@@ -9,14 +9,16 @@ use uvs_director::spec::ServiceKey;
 use uvs_director::{Duration, Instant};
 
 use super::damping::Damping;
+use super::random::Even;
 use super::table::{Check, Destination, Phase, Probe, Service};
 use super::timers::Owner;
 use super::{Core, Run};
 use crate::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, ServicePlan};
 use crate::weight::{Slots, put, replace};
 
-/// First probes are spread over so much time for each of them, and over no more than their interval.
-const SPREAD: Duration = Duration::from_micros(100);
+/// First probes are spread over so much time for each of them, and over no more than their interval: 10,000 with an
+/// interval of 2 s over all of it, and so they stay.
+const SPREAD: Duration = Duration::from_micros(200);
 
 /// What was there before.
 struct Before {
@@ -194,6 +196,7 @@ impl Core {
         let mut waiting: Vec<(Instant, usize)> = Vec::new();
         let fresh = self.probes.iter().filter(|probe| probe.phase == Phase::Idle && probe.started.is_none());
         let spread = SPREAD * u32::try_from(fresh.count()).unwrap_or(u32::MAX);
+        let mut even = Even::new(&mut self.random);
         for index in 0..self.probes.len() {
             let kind = usize::from(self.probes[index].is_process());
             match self.probes[index].phase {
@@ -208,7 +211,7 @@ impl Core {
                     self.plan(index, now);
                     let probe = &self.probes[index];
                     if probe.started.is_none() && matches!(probe.phase, Phase::Due(_)) && spread > SPREAD {
-                        let offset = self.random.below(spread.min(probe.spec.schedule.interval));
+                        let offset = even.below(spread.min(probe.spec.schedule.interval));
                         self.due_at(index, now + offset);
                     }
                 }

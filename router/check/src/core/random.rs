@@ -2,12 +2,15 @@
 
 use uvs_director::Duration;
 
+/// The distance of two neighbours in [`Even`]: a whole by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -15,8 +18,7 @@ impl Random {
 
     /// From zero to below `max`.
     pub(crate) fn below(&mut self, max: Duration) -> Duration {
-        let nanos = (max.as_nanos() * u128::from(self.next())) >> 64;
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        share(max, self.next())
     }
 
     /// `duration`, longer or shorter by up to `percent`.
@@ -24,4 +26,26 @@ impl Random {
         let range = duration.saturating_mul(u32::from(percent)) / 100;
         duration.saturating_sub(range) + self.below(range.saturating_mul(2))
     }
+}
+
+/// Moments that fill a span evenly, however many there are, and of which neighbours are far from each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Even(u64);
+
+impl Even {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        Self(random.next())
+    }
+
+    /// From zero to below `max`.
+    pub(crate) fn below(&mut self, max: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        share(max, self.0)
+    }
+}
+
+/// So many 2^64ths of it.
+fn share(max: Duration, of: u64) -> Duration {
+    let nanos = (max.as_nanos() * u128::from(of)) >> 64;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -41,19 +41,21 @@ fn jitter_spreads_and_keeps_the_mean() {
 }
 
 #[test]
-fn ten_thousand_are_spread_over_a_second_and_none_is_late() {
-    let mut world = World::new(plan([plain(10_000)]));
-    world.run(Duration::from_millis(1100));
-    assert_eq!(
-        world.probed.len(),
-        10_000 + world.probed.iter().filter(|(at, _)| at.as_millis() >= 1000).count()
-    );
-    let mut by_tenth = [0; 10];
-    for (at, _) in world.probed.iter().filter(|(at, _)| at.as_millis() < 1000) {
-        by_tenth[usize::try_from(at.as_millis() / 100).unwrap()] += 1;
+fn ten_thousand_are_spread_evenly_and_none_is_late() {
+    let spec = probe(Kind::Tcp(Talk::default()), 1);
+    let schedule = Schedule { interval: SECOND * 2, fast: SECOND * 2, ..spec.schedule };
+    let destinations = (1..=10_000).map(|host| {
+        let spec = ProbeSpec { schedule, ..(*probe(Kind::Tcp(Talk::default()), host)).clone() };
+        destination(host, vec![check_of("tcp", spec.into())])
+    });
+    let mut world = World::new(plan([service(80, destinations.collect())]));
+    world.run(SECOND * 6);
+    // Each slice of 10 ms has its 50, in the first round and in those after.
+    let mut by_slice = [0; 600];
+    for (at, _) in world.probed.iter().filter(|(at, _)| *at < Instant::from_secs(6)) {
+        by_slice[usize::try_from(at.as_millis() / 10).unwrap()] += 1;
     }
-    assert!(by_tenth.iter().all(|count| (800..1200).contains(count)), "{by_tenth:?}");
-    world.run(SECOND * 5);
+    assert!(by_slice.iter().all(|count| (45..=55).contains(count)), "{by_slice:?}");
     assert!(world.most < 250, "{} at once", world.most);
     let late = |view: &uvs_check::core::DestinationView| view.checks[0].late;
     assert_eq!(world.core.view()[0].destinations.iter().map(late).max(), Some(Duration::ZERO));
