@@ -20,6 +20,8 @@ use crate::spec::Plan;
 
 /// So many results are taken before it is looked what they come to.
 const BATCH: usize = 256;
+/// Probes are started no more often than this, of many several at a time: each wake costs more than a start.
+const SLICE: Duration = Duration::from_millis(2);
 /// So many threads of a runtime read files at once; more would only wait for the same disk.
 pub const FILES: usize = 4;
 
@@ -122,14 +124,18 @@ struct Driver<N, S> {
 
 impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
     async fn drive(mut self, mut queue: UnboundedReceiver<Command>) {
-        let mut starts = Vec::new();
+        let (mut starts, mut started) = (Vec::new(), Instant::ZERO);
         loop {
-            self.core.poll((self.now)(), &mut starts);
+            let now = (self.now)();
+            self.core.poll(now, &mut starts);
+            if !starts.is_empty() {
+                started = now;
+            }
             for start in starts.drain(..) {
                 self.spawn(start);
             }
             self.tell();
-            let rest = self.core.next_due().map(|due| due.since((self.now)()));
+            let rest = self.core.next_due().map(|due| due.max(started + SLICE).since((self.now)()));
             let wait = async {
                 match rest {
                     Some(rest) => tokio::time::sleep(rest).await,

@@ -19,7 +19,7 @@ pub type Key = (Transport, u16);
 const BATCH: usize = 256;
 
 /// How many closed TCP sockets are kept for those to come: to make buffers anew costs more than to connect.
-const SPARE: usize = 64;
+const SPARE: usize = 256;
 
 /// How much is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

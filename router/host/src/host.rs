@@ -16,7 +16,7 @@ use crate::stack::Buffers;
 
 /// After a look at what came the driver rests for so long, so that of many packets it handles several at a time: each
 /// wake costs more than the packet. One that comes alone is not kept waiting.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(2);
 
 /// Whom a socket speaks to, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

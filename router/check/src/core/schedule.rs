@@ -193,6 +193,7 @@ impl Core {
             }
             (_, Verdict::Unmade(_)) => {}
             // A result without a weight takes back the one before.
+            _ if check.script.is_none() && outcome.says.share.is_none() => {}
             _ => {
                 check.script = outcome.says.share;
                 let destination = check.destination;
