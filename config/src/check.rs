@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use uvs_check::net::Echo;
 use uvs_check::probe::check_regex;
-use uvs_check::spec::{Exec, FileCheck, FileMeaning, Kind, Pattern, Schedule, Talk, Unmade};
+use uvs_check::spec::{Exec, FileCheck, FileMeaning, Kind, Passive, Pattern, Schedule, Talk, Unmade};
 use uvs_director::Duration;
 
 use crate::command::command;
 use crate::duration::Span;
 use crate::model::{Check, Service};
 use crate::problem::Location;
-use crate::read::{Doc, Integer, Keys, Table};
+use crate::read::{At, Doc, Integer, Keys, Table};
+use crate::suggest::nearest;
 use crate::tls::path;
 
 pub(crate) const CHECK: Keys = &[
@@ -56,11 +57,16 @@ pub(crate) const CHECK: Keys = &[
     "dynamic",
     "file",
     "meaning",
+    "failures",
+    "inhibit",
+    "inhibit_max",
+    "confirm",
 ];
 
 /// Those that are asked over the network at a port.
-const AT_A_PORT: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "agent"];
-const OVER_THE_NETWORK: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "ping", "agent"];
+const AT_A_PORT: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "agent", "passive"];
+const OVER_THE_NETWORK: &[&str] = &["tcp", "http", "https", "grpc", "udp", "dns", "ping", "agent", "passive"];
+const PASSIVE: &[&str] = &["passive"];
 const HTTP: &[&str] = &["http", "https"];
 const OVER_TLS: &[&str] = &["https", "grpc"];
 const WITH_EXPECT: &[&str] = &["tcp", "udp", "http", "https", "dns"];
@@ -98,6 +104,10 @@ const OF_TYPES: &[(&str, &[&str])] = &[
     ("dynamic", &["exec"]),
     ("file", &["file"]),
     ("meaning", &["file"]),
+    ("failures", PASSIVE),
+    ("inhibit", PASSIVE),
+    ("inhibit_max", PASSIVE),
+    ("confirm", PASSIVE),
     ("rise", IN_A_ROW),
     ("fall", IN_A_ROW),
     ("fast_interval", IN_A_ROW),
@@ -116,6 +126,7 @@ const TYPES: &[(&str, &str)] = &[
     ("exec", "exec"),
     ("agent", "agent"),
     ("file", "file"),
+    ("passive", "passive"),
 ];
 /// What others call them.
 const TYPE_HINTS: &[(&str, &str)] = &[
@@ -136,6 +147,7 @@ const TYPE_HINTS: &[(&str, &str)] = &[
     ("external", "exec"),
     ("agent-check", "agent"),
     ("FILE_CHECK", "file"),
+    ("observe", "passive"),
 ];
 
 /// What stands for something in the command of a program that judges.
@@ -148,6 +160,11 @@ const FAST: Span = Span { key: "fast_interval", ..INTERVAL };
 const DOWN: Span = Span { key: "down_interval", ..INTERVAL };
 const TIMEOUT: Span =
     Span { key: "timeout", min: Duration::from_millis(1), max: Duration::from_secs(600), note: "" };
+const FAILURES: Integer =
+    Integer { key: "failures", label: "failures", min: 1, max: 10_000, note: " connections in a row" };
+const INHIBIT: Span =
+    Span { key: "inhibit", min: Duration::from_millis(100), max: Duration::from_secs(3600), note: "" };
+const INHIBIT_MAX: Span = Span { key: "inhibit_max", ..INHIBIT };
 const JITTER: Integer =
     Integer { key: "jitter", label: "jitter", min: 0, max: 50, note: " per cent of the interval" };
 const RISE: Integer = Integer { key: "rise", label: "rise", min: 1, max: 100, note: " successes in a row" };
@@ -162,7 +179,7 @@ const PAYLOAD: Integer =
 pub(crate) fn checks(root: &Table<'_>) -> Vec<Check> {
     let tables = root.tables("check", CHECK, |entries| Table::peek(entries, "name").map(str::to_owned));
     let mut seen: HashMap<&str, Location> = HashMap::new();
-    let mut checks = Vec::new();
+    let (mut checks, mut confirmed) = (Vec::new(), Vec::new());
     for table in &tables {
         let name = table.required_string("name", "web");
         if let Some(name) = &name {
@@ -177,9 +194,40 @@ pub(crate) fn checks(root: &Table<'_>) -> Vec<Check> {
             }
         }
         let check = Reader { table }.read(name.map_or("", |name| name.value));
+        if let (Some(check), Some(by)) = (&check, table.string("confirm", "web")) {
+            confirmed.push((check.name.clone(), by));
+        }
         checks.extend(check);
     }
+    for (name, by) in confirmed {
+        confirm(root.doc, &mut checks, &name, &by);
+    }
     checks
+}
+
+/// Gives a passive check the probe, with what goes with it, that another check makes.
+fn confirm(doc: &Doc<'_>, checks: &mut [Check], name: &str, by: &At<&str>) {
+    let Some(other) = checks.iter().find(|check| &*check.name == by.value).cloned() else {
+        let near = nearest(by.value, checks.iter().map(|check| &*check.name));
+        let near = near.map_or(String::new(), |near| format!(", perhaps {near:?}"));
+        let what = format!("there is no check {:?}{near} to confirm {name:?}", by.value);
+        doc.error(&by.at, what, "name a [[check]] that asks the server");
+        return;
+    };
+    if !IN_A_ROW.contains(&other.kind.word()) {
+        let what = format!("check {:?} of type {:?} confirms nothing", by.value, other.kind.word());
+        doc.error(&by.at, what, format!("name one of type {}", IN_A_ROW.join(", ")));
+        return;
+    }
+    for check in checks.iter_mut().filter(|check| &*check.name == name) {
+        let Kind::Passive(passive) = &mut check.kind else { continue };
+        *passive.confirm = other.kind.clone();
+        check.port = check.port.or(other.port);
+        check.source = check.source.or(other.source);
+        check.mark = check.mark.or(other.mark);
+        check.confirm = Some(Arc::clone(&other.name));
+        check.schedule = other.schedule;
+    }
 }
 
 /// Warns of checks that nobody uses.
@@ -189,8 +237,9 @@ pub(crate) fn warn_of_unused(doc: &Doc<'_>, checks: &[Check], services: &[Servic
         .filter_map(|service| service.health.as_ref())
         .flat_map(|it| it.checks.clone())
         .collect();
-    for (index, check) in checks.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
-        let _ = index;
+    let confirms: HashSet<&str> = used.iter().filter_map(|index| checks[*index].confirm.as_deref()).collect();
+    let is_used = |index: usize, check: &Check| used.contains(&index) || confirms.contains(&*check.name);
+    for (_, check) in checks.iter().enumerate().filter(|(index, check)| !is_used(*index, check)) {
         let what = format!("no service uses check {:?}", check.name);
         let fix = format!("add checks = [\"{}\"] to a [[service]], or remove the check", check.name);
         doc.warn(&check.location, what, fix);
@@ -206,7 +255,8 @@ impl Reader<'_> {
         let table = self.table;
         table.require(
             "type",
-            "\"tcp\", \"http\", \"https\", \"grpc\", \"udp\", \"dns\", \"ping\", \"exec\", \"agent\" or \"file\"",
+            "\"tcp\", \"http\", \"https\", \"grpc\", \"udp\", \"dns\", \"ping\", \"exec\", \"agent\", \
+             \"file\" or \"passive\"",
         );
         let kind = table.choice("type", TYPES, TYPE_HINTS)?.value;
         for (key, types) in OF_TYPES {
@@ -235,6 +285,7 @@ impl Reader<'_> {
             rise: small(&RISE, 2),
             fall: small(&FALL, 3),
             unmade,
+            confirm: None,
             location: table.at.clone(),
         })
     }
@@ -298,6 +349,7 @@ impl Reader<'_> {
             }
             "exec" => Kind::Exec(Arc::new(self.exec()?)),
             "agent" => Kind::Agent { send: self.send() },
+            "passive" => Kind::Passive(self.passive()),
             _ => {
                 table.require("file", "\"/run/uvs/web\"");
                 let path = path(table, "file", "/run/uvs/web")?;
@@ -306,6 +358,24 @@ impl Reader<'_> {
                 Kind::File(FileCheck { path, meaning: meaning.map_or(FileMeaning::Failed, |it| it.value) })
             }
         })
+    }
+
+    /// What confirms it is a connection here; see [`confirm`].
+    fn passive(&self) -> Passive {
+        let table = self.table;
+        let failures = table.integer(&FAILURES).and_then(|found| u32::try_from(found.value).ok());
+        let inhibit = table.duration(&INHIBIT).map_or(Duration::from_secs(5), |found| found.value);
+        let usual = Duration::from_secs(300).max(inhibit);
+        let inhibit_max = match table.duration(&INHIBIT_MAX) {
+            Some(found) if found.value < inhibit => {
+                table.doc.error(&found.at, "inhibit_max is shorter than inhibit", "use one from inhibit on");
+                usual
+            }
+            Some(found) => found.value,
+            None => usual,
+        };
+        let confirm = Box::new(Kind::Tcp(Talk::default()));
+        Passive { failures: failures.unwrap_or(5), inhibit, inhibit_max, confirm }
     }
 
     fn send(&self) -> Vec<u8> {

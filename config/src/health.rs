@@ -109,9 +109,17 @@ pub(crate) fn overrides(entry: &Table<'_>) -> Option<Override> {
     Some(Override { port, host: http_host(&table), path: http_path(&table) })
 }
 
+/// What is asked of the server: of a passive check by what confirms it.
+fn asks(check: &Check) -> &Kind {
+    match &check.kind {
+        Kind::Passive(passive) => &passive.confirm,
+        kind => kind,
+    }
+}
+
 /// Whether it verifies a certificate, and no name is given that this should have there.
 fn is_nameless(check: &Check, health: &Health, destination: SocketAddr) -> bool {
-    let host = match &check.kind {
+    let host = match asks(check) {
         Kind::Http(http) => http.host.as_ref(),
         Kind::Grpc(grpc) => grpc.host.as_ref(),
         _ => None,
@@ -137,7 +145,7 @@ pub(crate) fn judge(
     let talks_tcp = |kind: &Kind| matches!(kind, Kind::Tcp(_) | Kind::Http(_) | Kind::Grpc(_));
     for check in used() {
         let needs_port =
-            talks_tcp(&check.kind) || matches!(check.kind, Kind::Udp(_) | Kind::Dns(_) | Kind::Agent { .. });
+            talks_tcp(asks(check)) || matches!(asks(check), Kind::Udp(_) | Kind::Dns(_) | Kind::Agent { .. });
         let agent = matches!(check.kind, Kind::Agent { .. });
         for destination in destinations {
             let port = health.overrides.get(&destination.addr).and_then(|own| own.port).or(check.port);
@@ -167,12 +175,24 @@ pub(crate) fn judge(
             let fix = "add host = \"...\" with the name that clients use to the check, or verify = false";
             doc.warn(&health.location, what, fix);
         }
-        if protocol == Some(Protocol::Udp) && talks_tcp(&check.kind) && check.port.is_none() {
+        if let Kind::Passive(_) = &check.kind
+            && check.confirm.is_none()
+            && matches!(protocol, Some(Protocol::Udp | Protocol::Sctp))
+        {
+            let what = format!(
+                "check {:?} is confirmed by a connection of TCP, and the service is none",
+                check.name
+            );
+            let fix = "add confirm = \"...\" with the name of a [[check]] that asks the server";
+            doc.error(&health.location, what, fix);
+            continue;
+        }
+        if protocol == Some(Protocol::Udp) && talks_tcp(asks(check)) && check.port.is_none() {
             let what = format!("check {:?} asks over TCP, and the service is of UDP", check.name);
             let fix = "use type = \"udp\", or say by port = ... that a port of TCP tells of it";
             doc.warn(&health.location, what, fix);
         }
-        if let Kind::Dns(dns) = &check.kind
+        if let Kind::Dns(dns) = asks(check)
             && protocol == Some(Protocol::Tcp)
             && !dns.tcp
             && check.port.is_none()
@@ -183,7 +203,7 @@ pub(crate) fn judge(
     }
     let direct = |spec: &&DestinationSpec| spec.forwarding != Forwarding::Nat;
     if health.via == CheckVia::Direct
-        && used().any(|check| !matches!(check.kind, Kind::File(_) | Kind::Agent { .. } | Kind::Exec(_)))
+        && used().any(|check| !matches!(asks(check), Kind::File(_) | Kind::Agent { .. } | Kind::Exec(_)))
         && let Some(spec) = destinations.iter().find(direct)
     {
         let (how, hidden) = match spec.forwarding {

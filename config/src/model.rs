@@ -321,6 +321,8 @@ pub struct Check {
     pub fall: u32,
     /// What it is taken for while it cannot be made.
     pub unmade: Unmade,
+    /// Of a passive check: the check whose probe confirms it; `None`: a connection does.
+    pub confirm: Option<Arc<str>>,
     /// Where it stands.
     pub location: Location,
 }

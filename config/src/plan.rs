@@ -46,16 +46,21 @@ fn check_plan(check: &Check, service: ServiceKey, health: &Health, destination: 
     let own = health.overrides.get(&destination);
     let port = own.and_then(|own| own.port).or(check.port);
     let mut kind = check.kind.clone();
-    if let (Kind::Http(http), Some(own)) = (&mut kind, own) {
+    let asks = match &mut kind {
+        Kind::Passive(passive) => &mut *passive.confirm,
+        kind => kind,
+    };
+    if let (Kind::Http(http), Some(own)) = (&mut *asks, own) {
         http.host = own.host.clone().or_else(|| http.host.take());
         http.path = own.path.clone().unwrap_or_else(|| core::mem::take(&mut http.path));
     }
-    if let (Kind::Grpc(grpc), Some(own)) = (&mut kind, own) {
+    if let (Kind::Grpc(grpc), Some(own)) = (&mut *asks, own) {
         grpc.host = own.host.clone().or_else(|| grpc.host.take());
     }
-    if let Kind::Exec(exec) = &mut kind {
+    if let Kind::Exec(exec) = &mut *asks {
         *exec = Arc::new(expanded(exec, service, destination));
     }
+    let has_port = !matches!(asks, Kind::File(_) | Kind::Exec(_) | Kind::Ping(_));
     // An agent is not what clients talk to, so it is asked directly.
     let agent = matches!(kind, Kind::Agent { .. });
     let (address, via, usual) = match (health.via, service) {
@@ -67,11 +72,8 @@ fn check_plan(check: &Check, service: ServiceKey, health: &Health, destination: 
         }
         _ => (destination.ip(), Via::Direct, destination.port()),
     };
-    let target = match kind {
-        // Who asks nobody over the network, or asks without a port, is the same whatever the port is.
-        Kind::File(_) | Kind::Exec(_) | Kind::Ping(_) => 0,
-        _ => port.unwrap_or(usual),
-    };
+    // Who asks nobody over the network, or asks without a port, is the same whatever the port is.
+    let target = if has_port { port.unwrap_or(usual) } else { 0 };
     let target = Target { address, port: target, source: check.source, mark: check.mark, via };
     CheckPlan {
         name: Arc::clone(&check.name),

@@ -382,12 +382,59 @@ fn programs_are_told_whom_they_check() {
 }
 
 #[test]
+fn a_passive_check_is_confirmed_by_a_connection_or_by_another_check() {
+    let with = |lines: &str, more: &str| {
+        text(&format!("{TCP}type = 'passive'\n{lines}\n{more}").replace("type = 'tcp'\n", ""), USES, "")
+    };
+    let passive = |config: &Config, destination: usize| {
+        let plan = config.plan();
+        let check = &plan.services[0].destinations[destination].checks[0];
+        let Kind::Passive(passive) = &check.probe.kind else { panic!("{check:?}") };
+        (passive.clone(), check.probe.target.clone(), check.probe.schedule)
+    };
+    let config = parse(&with("timeout = '300ms'", ""));
+    let (usual, target, schedule) = passive(&config, 0);
+    assert_eq!((usual.failures, usual.inhibit.as_secs(), usual.inhibit_max.as_secs()), (5, 5, 300));
+    assert_eq!(*usual.confirm, Kind::Tcp(Default::default()));
+    assert_eq!((target.port, schedule.timeout.as_millis()), (8080, 300));
+    let page =
+        "[[check]]\nname = 'page'\ntype = 'http'\nport = 81\ntimeout = '700ms'\nhost = 'a.example.org'\n";
+    let config = parse(&with("failures = 2\ninhibit = '10m'\nconfirm = 'page'", page));
+    assert!(config.warnings.is_empty(), "it is used: {:?}", config.warnings);
+    let (mine, target, schedule) = passive(&config, 0);
+    assert_eq!((mine.failures, mine.inhibit.as_secs(), mine.inhibit_max.as_secs()), (2, 600, 600));
+    assert_eq!((target.port, schedule.timeout.as_millis()), (81, 700));
+    let (there, target, _) = passive(&config, 1);
+    let Kind::Http(http) = &*there.confirm else { panic!("{there:?}") };
+    assert_eq!((http.host.as_deref(), &*http.path, target.port), (Some("b.example.org"), "/b", 9000));
+    let agent = "[[check]]\nname = 'page'\ntype = 'agent'\nport = 81\n";
+    let udp = with("", "").replace("protocol = 'tcp'", "protocol = 'udp'");
+    let cases = [
+        (with("interval = 1", ""), "interval does not go with type = \"passive\"", ""),
+        (with("failures = 0", ""), "failures 0 is out of range", "use 1 to 10000 connections in a row"),
+        (with("inhibit = '1ms'", ""), "inhibit \"1ms\" is out of range", ""),
+        (with("inhibit_max = '1s'", ""), "inhibit_max is shorter than inhibit", ""),
+        (
+            with("confirm = 'pgae'", page),
+            "there is no check \"pgae\", perhaps \"page\" to confirm \"web\"",
+            "",
+        ),
+        (with("confirm = 'page'", agent), "check \"page\" of type \"agent\" confirms nothing", ""),
+        (udp, "is confirmed by a connection of TCP, and the service is none", "add confirm ="),
+    ];
+    for (text, what, fix) in cases {
+        let problems = Config::parse(&text, "edge.toml").expect_err(what).to_string();
+        assert!(problems.contains(what) && problems.contains(fix), "{what}, {fix}: {problems}");
+    }
+}
+
+#[test]
 fn the_full_example_is_taken_whole() {
     let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
-    assert_eq!(config.checks.len(), 8);
+    assert_eq!(config.checks.len(), 9);
     let plan = config.plan();
     let judged: Vec<_> = plan.services.iter().filter(|service| service.judged).collect();
     assert_eq!(judged.len(), 2);
     let checked = judged.iter().flat_map(|service| &service.destinations);
-    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [3, 3, 5, 5]);
+    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [4, 4, 5, 5]);
 }

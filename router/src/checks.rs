@@ -29,6 +29,7 @@ use uvs_check::spec::{DestinationPlan, Plan, Policy, Quorum, ServicePlan};
 use uvs_check::weight::Admin;
 use uvs_config::{Config, Health, Service};
 use uvs_director::spec::{Change, DestinationSpec, ServiceKey};
+use uvs_director::view::Observations;
 use uvs_director::{Director, Instant};
 
 use crate::clock::Clock;
@@ -452,6 +453,14 @@ impl Sink for Doer {
                 self.events.tell(weight_event(*service, *destination, weight, by.to_string()));
             }
         }
+    }
+
+    fn watch(&mut self, service: &ServiceKey, each: &mut dyn FnMut(SocketAddr, &Observations)) {
+        self.director.watch(service, |destination, seen| each(destination, &seen));
+    }
+
+    fn unwatch(&mut self, service: &ServiceKey) {
+        self.director.unwatch(service);
     }
 
     fn event(&mut self, event @ Event { service, what, .. }: &Event) {

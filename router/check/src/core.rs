@@ -14,6 +14,7 @@ mod apply;
 mod damping;
 mod event;
 mod judge;
+mod passive;
 mod random;
 mod schedule;
 mod streak;
@@ -91,6 +92,8 @@ pub struct Core {
     events: Vec<Event>,
     orders: Vec<Order>,
     cancelled: Vec<Run>,
+    /// Services with passive checks.
+    watched: Vec<ServiceKey>,
     /// Services of which something has changed that is not settled yet.
     dirty: Vec<usize>,
 }
@@ -113,8 +116,14 @@ impl Core {
             events: Vec::new(),
             orders: Vec::new(),
             cancelled: Vec::new(),
+            watched: Vec::new(),
             dirty: Vec::new(),
         }
+    }
+
+    /// The services with passive checks: what is seen of connections to their destinations is for [`Core::observe`].
+    pub fn watched(&self) -> &[ServiceKey] {
+        &self.watched
     }
 
     /// What happened since the last call.

@@ -2,14 +2,16 @@
 //! control loop, so that what hangs here keeps nobody else. A packet that ends a probe wakes nobody on another thread.
 
 use core::net::SocketAddr;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 use uvs_director::spec::ServiceKey;
+use uvs_director::view::Observations;
 use uvs_director::{Duration, Instant};
 
 use crate::core::{Bounds, Core, Edit, Event, Order, Run, ServiceView, Start};
@@ -22,6 +24,8 @@ use crate::spec::Plan;
 const BATCH: usize = 256;
 /// Probes are started no more often than this, of many several at a time: each wake costs more than a start.
 const SLICE: Duration = Duration::from_millis(2);
+/// How often passive checks look at what is seen of connections.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// So many threads of a runtime read files at once; more would only wait for the same disk.
 pub const FILES: usize = 4;
 
@@ -32,6 +36,12 @@ pub trait Sink: Send + 'static {
 
     /// Hears of an event.
     fn event(&mut self, event: &Event);
+
+    /// Says what is seen of connections to each destination of a service, which is watched from now on.
+    fn watch(&mut self, service: &ServiceKey, each: &mut dyn FnMut(SocketAddr, &Observations));
+
+    /// That is not wanted any more.
+    fn unwatch(&mut self, service: &ServiceKey);
 }
 
 enum Command {
@@ -125,6 +135,8 @@ struct Driver<N, S> {
 impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
     async fn drive(mut self, mut queue: UnboundedReceiver<Command>) {
         let (mut starts, mut started) = (Vec::new(), Instant::ZERO);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = (self.now)();
             self.core.poll(now, &mut starts);
@@ -154,6 +166,7 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
                         self.finish(done);
                     }
                 }
+                _ = looks.tick(), if !self.core.watched().is_empty() => self.look(),
                 () = wait => {}
             }
         }
@@ -179,10 +192,27 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
         self.core.finish(run, outcome, (self.now)());
     }
 
+    /// Hears what is seen of connections, for passive checks.
+    fn look(&mut self) {
+        let now = (self.now)();
+        for service in self.core.watched().to_vec() {
+            self.sink.watch(&service, &mut |destination, seen| {
+                if let Some(index) = self.core.find(&service, destination) {
+                    self.core.observe(index, seen, now);
+                }
+            });
+        }
+    }
+
     fn answer(&mut self, command: Command) {
         let now = (self.now)();
         match command {
-            Command::Apply(plan) => self.core.apply(plan, now),
+            Command::Apply(plan) => {
+                let before: HashSet<ServiceKey> = self.core.watched().iter().copied().collect();
+                self.core.apply(plan, now);
+                let watched: HashSet<ServiceKey> = self.core.watched().iter().copied().collect();
+                before.difference(&watched).for_each(|service| self.sink.unwatch(service));
+            }
             Command::Edit(service, destination, edit) => {
                 if let Some(index) = self.core.find(&service, destination) {
                     self.core.edit(index, edit, now);

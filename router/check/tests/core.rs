@@ -14,6 +14,7 @@ use uvs_director::{Duration, Instant};
 
 mod core_tests {
     mod agents;
+    mod passive;
     mod pools;
     mod properties;
     mod reload;

@@ -1,17 +1,20 @@
 //! The checks as they run: real servers on the loopback, real time.
 
 use core::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time;
 
 use tokio::runtime::Builder;
 use uvs_check::core::{Bounds, Edit, Event, Order, State, What};
 use uvs_check::net::{System, Target};
 use uvs_check::runner::{Runner, Sink};
-use uvs_check::spec::{CheckPlan, DestinationPlan, Exec, Kind, Plan, ProbeSpec, Schedule, ServicePlan, Talk};
+use uvs_check::spec::{
+    CheckPlan, DestinationPlan, Exec, Kind, Passive, Plan, ProbeSpec, Schedule, ServicePlan, Talk,
+};
 use uvs_check::weight::{Admin, Writer};
 use uvs_director::spec::{Protocol, ServiceKey};
+use uvs_director::view::Observations;
 use uvs_director::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Tell {
     orders: Sender<Order>,
     events: Sender<Event>,
+    seen: Seen,
 }
+
+/// What the data path sees of one destination, while somebody watches.
+type Seen = Arc<Mutex<Option<(SocketAddr, Observations)>>>;
 
 impl Sink for Tell {
     fn orders(&mut self, orders: &[Order]) {
@@ -31,13 +38,27 @@ impl Sink for Tell {
     fn event(&mut self, event: &Event) {
         let _ = self.events.send(event.clone());
     }
+
+    fn watch(&mut self, _: &ServiceKey, each: &mut dyn FnMut(SocketAddr, &Observations)) {
+        if let Some((addr, seen)) = &*self.seen.lock().expect("nobody panicked") {
+            each(*addr, seen);
+        }
+    }
+
+    fn unwatch(&mut self, _: &ServiceKey) {
+        *self.seen.lock().expect("nobody panicked") = None;
+    }
 }
 
 fn start() -> (Runner, Receiver<Order>, Receiver<Event>) {
+    start_with(Seen::default())
+}
+
+fn start_with(seen: Seen) -> (Runner, Receiver<Order>, Receiver<Event>) {
     let ((orders, ordered), (events, told)) = (channel(), channel());
     let began = time::Instant::now();
     let now = move || Instant::ZERO + began.elapsed();
-    let sink = Tell { orders, events };
+    let sink = Tell { orders, events, seen };
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let handle = runtime.handle().clone();
     std::thread::spawn(move || runtime.block_on(core::future::pending::<()>()));
@@ -108,6 +129,43 @@ fn a_server_that_dies_goes_out_of_service_and_comes_back() {
         told.iter()
             .any(|what| matches!(what, What::Check { to: State::Down, reason, .. } if reason == "refused"))
     );
+}
+
+#[test]
+fn what_is_seen_of_clients_counts_until_a_probe_passes() {
+    let seen = Seen::default();
+    let (runner, orders, _events) = start_with(Arc::clone(&seen));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let inhibit = Duration::from_millis(100);
+    let confirm = Box::new(Kind::Tcp(Talk::default()));
+    let passive = Passive { failures: 3, inhibit, inhibit_max: inhibit, confirm };
+    runner.apply(plan(addr, Kind::Passive(passive)));
+    wait(&orders, 7);
+    drop(listener);
+    let now_seen = |failed: u32| {
+        let (failed, failed_in_a_row) = (failed.into(), failed);
+        *seen.lock().unwrap() = Some((addr, Observations { failed, failed_in_a_row, ..Default::default() }));
+    };
+    let began = time::Instant::now();
+    // Each look counts what is new to it.
+    for failed in 0.. {
+        now_seen(failed);
+        match orders.recv_timeout(Duration::from_millis(20)) {
+            Ok(order) => {
+                assert_eq!((order.weight, order.by), (0, Writer::Health));
+                break;
+            }
+            Err(_) => assert!(began.elapsed() < PATIENCE, "nothing happens"),
+        }
+    }
+    let _again = std::net::TcpListener::bind(addr).unwrap();
+    wait(&orders, 7);
+    runner.apply(Plan::default());
+    while seen.lock().unwrap().is_some() {
+        assert!(began.elapsed() < PATIENCE, "it is still watched");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

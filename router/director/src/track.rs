@@ -8,6 +8,7 @@ pub(crate) mod control;
 pub(crate) mod destination;
 pub(crate) mod feedback;
 pub(crate) mod ftp;
+pub(crate) mod observed;
 pub(crate) mod queued;
 pub(crate) mod response;
 pub(crate) mod sctp;

@@ -49,11 +49,23 @@ impl Core {
             }
         }
         self.schedule_all(now);
+        self.watched = self.passive_services();
         for index in 0..self.destinations.len() {
             self.judge(index, now);
         }
         self.dirty = (0..self.services.len()).collect();
         self.settle_all(now);
+    }
+
+    fn passive_services(&self) -> Vec<ServiceKey> {
+        let is_passive = |at: &usize| {
+            let kind = &self.probes[self.checks[*at].probe].spec.kind;
+            matches!(kind, Kind::Passive(_))
+        };
+        let is_watched = |service: &&Service| {
+            service.destinations.iter().any(|at| self.destinations[*at].checks.iter().any(is_passive))
+        };
+        self.services.iter().filter(is_watched).map(|service| service.key).collect()
     }
 
     fn take_all(&mut self) -> Before {
@@ -144,6 +156,7 @@ impl Core {
                     slots: Slots::new(0, now),
                     damping: Damping::default(),
                     up,
+                    spare: up,
                     held_until: None,
                     in_service: up,
                     was_down: false,

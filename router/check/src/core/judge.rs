@@ -45,6 +45,10 @@ impl Core {
             check.serves(&self.probes[check.probe].spec.kind)
         };
         let up = destination.checks.iter().all(serves);
+        let spare = destination.checks.iter().all(|at| {
+            let check = &self.checks[*at];
+            check.is_spare(&self.probes[check.probe].spec.kind)
+        });
         let is_down = destination.checks.iter().any(|at| self.checks[*at].state() == State::Down);
         let reason = if destination.up == up { String::new() } else { self.reason(index, up) };
 
@@ -52,7 +56,7 @@ impl Core {
         if destination.up && !up {
             destination.damping.fall(policy.damping, now);
         }
-        destination.up = up;
+        (destination.up, destination.spare) = (up, spare);
         let held = destination.damping.held_until(policy.damping, now).filter(|_| up);
         if let Some(until) = held.filter(|_| destination.held_until.is_none()) {
             let what = What::Held { destination: destination.addr, until };
@@ -80,7 +84,7 @@ impl Core {
         self.grow(index, now);
         let known = self.is_known(index);
         let destination = &mut self.destinations[index];
-        let settled = Some((up, in_service, known, destination.slots));
+        let settled = Some(([up, spare, in_service, known], destination.slots));
         if destination.settled != settled {
             destination.settled = settled;
             self.dirty.push(destination.service);
@@ -202,8 +206,8 @@ impl Core {
         }
         for at in service.destinations.clone() {
             let destination = &mut self.destinations[at];
-            // A destination that flaps is better than none.
-            let able = destination.in_service || (rescue && destination.up);
+            // A destination that flaps, or whose clients fail while nothing else is known, is better than none.
+            let able = destination.in_service || (rescue && destination.spare);
             let health = able && destination.backup == backup;
             replace(&mut destination.slots.health, health, now);
             let (weight, by) = destination.slots.effective();

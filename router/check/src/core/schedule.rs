@@ -127,10 +127,8 @@ impl Core {
             Verdict::Unmade(why) => {
                 check.outcomes.unmade += 1;
                 check.cannot = Some(why.clone());
-                if let Kind::Passive(spec) = kind
-                    && before == Health::Down
-                {
-                    check.inhibition.until = now + check.inhibition.length.max(spec.inhibit);
+                if let Kind::Passive(spec) = kind {
+                    check.inhibition.unmade(spec, now);
                 }
                 return false;
             }
@@ -149,17 +147,7 @@ impl Core {
                     None => false,
                 };
             }
-            Kind::Passive(spec) => {
-                if before != Health::Down {
-                    return false;
-                }
-                if passed {
-                    check.streak.decide(Health::Up);
-                    check.inhibition.ended = now;
-                } else {
-                    check.inhibition.begin(spec, true, now);
-                }
-            }
+            Kind::Passive(spec) => check.judge_passive(spec, passed, now),
             _ => {
                 check.streak.count(passed, rise, fall);
             }
@@ -208,40 +196,6 @@ impl Core {
         let (base, _) = Slots { script: None, ..destination.slots }.wanted();
         let said = destination.checks.iter().filter_map(|check| self.checks[*check].script);
         put(&mut destination.slots.script, said.min_by_key(|share| share.of(base)), now);
-    }
-
-    /// What the data path saw of a connection to a destination: whether it was answered.
-    pub fn observe(&mut self, destination: usize, answered: bool, now: Instant) {
-        let Some(checks) = self.destinations.get(destination).map(|destination| destination.checks.clone())
-        else {
-            return;
-        };
-        for at in checks {
-            let spec = self.probes[self.checks[at].probe].spec.clone();
-            let Kind::Passive(passive) = &spec.kind else { continue };
-            let check = &mut self.checks[at];
-            if answered {
-                check.inhibition.failures = 0;
-                continue;
-            }
-            if check.streak.health() == Health::Down {
-                continue;
-            }
-            check.inhibition.failures = check.inhibition.failures.saturating_add(1);
-            if check.inhibition.failures < passive.failures {
-                continue;
-            }
-            let (before, probe, failures) = (check.state(), check.probe, check.inhibition.failures);
-            check.streak.decide(Health::Down);
-            check.cannot = None;
-            check.flaps += 1;
-            check.inhibition.begin(passive, false, now);
-            let length = check.inhibition.length;
-            let reason = format!("{failures} connections in a row failed; tried again in {length:?}");
-            self.tell_of(at, before, &reason, now);
-            self.judge(destination, now);
-            self.plan(probe, now);
-        }
     }
 
     /// Says what people want of a destination: weights in the slots of `uvs adm` and the operator, and its
@@ -322,7 +276,8 @@ impl Core {
             return None;
         }
         if let Kind::Passive(_) = spec.kind {
-            return (check.streak.health() == Health::Down).then_some(Wish::At(check.inhibition.until));
+            let is_wanted = check.inhibition.asked || check.streak.health() == Health::Down;
+            return is_wanted.then_some(Wish::At(check.inhibition.until));
         }
         let schedule = &spec.schedule;
         Some(Wish::Every(match check.streak.health() {

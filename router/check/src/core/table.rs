@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 
 use uvs_director::spec::ServiceKey;
+use uvs_director::view::Observations;
 use uvs_director::{Duration, Instant};
 
 use super::damping::Damping;
@@ -39,6 +40,8 @@ pub(crate) struct Destination {
     pub(crate) damping: Damping,
     /// Whether all of its checks are up, as far as is known.
     pub(crate) up: bool,
+    /// Whether it may serve where no other does: all but passive checks are up, and no probe of these has failed.
+    pub(crate) spare: bool,
     /// Until when it is held out of service for its flaps.
     pub(crate) held_until: Option<Instant>,
     /// Whether it counts for the quorum: up and not held.
@@ -54,7 +57,7 @@ pub(crate) struct Destination {
     /// What the director was last told, if anything.
     pub(crate) told: Option<(u32, Option<OnDown>)>,
     /// What its service knew of it when it was last settled.
-    pub(crate) settled: Option<(bool, bool, bool, Slots)>,
+    pub(crate) settled: Option<([bool; 4], Slots)>,
     /// Of its timer.
     pub(crate) stamp: u64,
 }
@@ -114,11 +117,17 @@ pub(crate) struct Check {
 /// How a passive check keeps its destination out of service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inhibition {
-    /// Failures in a row.
-    pub(crate) failures: u32,
+    /// What was seen of connections when they were counted last...
+    pub(crate) seen: Option<Observations>,
+    /// ...and when that was counted anew.
+    pub(crate) from: Observations,
+    /// Whether its probe is to tell now whether what is doubtful has failed.
+    pub(crate) asked: bool,
+    /// Whether its probe has failed since it went down.
+    pub(crate) confirmed: bool,
     /// How long the last one was to be; zero: there was none.
     pub(crate) length: Duration,
-    /// Until when nothing is tried.
+    /// Until when nothing is tried, or, while it is up, asked.
     pub(crate) until: Instant,
     /// When the last one ended.
     pub(crate) ended: Instant,
@@ -131,7 +140,26 @@ impl Inhibition {
         let length = if soon { self.length * 2 } else { spec.inhibit };
         self.length = length.clamp(spec.inhibit, spec.inhibit_max.max(spec.inhibit));
         self.until = now + self.length;
-        self.failures = 0;
+        self.forget();
+    }
+
+    /// What was seen until now counts no more.
+    pub(crate) fn forget(&mut self) {
+        self.from = self.seen.unwrap_or_default();
+    }
+
+    /// Takes what is seen now: how many connections have failed in a row for sure, and maybe, since it counts.
+    pub(crate) fn see(&mut self, seen: Observations) -> (u64, u64) {
+        let known = self.seen.replace(seen);
+        // What was there before it looked is nothing to it; and one that was added again has seen nothing.
+        if known.is_none_or(|known| known.failed > seen.failed || known.doubtful > seen.doubtful) {
+            self.from = if known.is_none() { seen } else { Observations::default() };
+        }
+        let since = |in_a_row: u32, all: u64, from: u64| u64::from(in_a_row).min(all.saturating_sub(from));
+        (
+            since(seen.failed_in_a_row, seen.failed, self.from.failed),
+            since(seen.doubtful_in_a_row, seen.doubtful, self.from.doubtful),
+        )
     }
 }
 
@@ -183,6 +211,12 @@ impl Check {
             // An agent that has said nothing keeps nobody from anything.
             Health::Unchecked => self.presumed || matches!(kind, Kind::Agent { .. }),
         }
+    }
+
+    /// Whether its destination is better than none, as far as it goes: it is passive, and no probe has failed yet.
+    pub(crate) fn is_spare(&self, kind: &Kind) -> bool {
+        let is_unconfirmed = matches!(kind, Kind::Passive(_)) && !self.inhibition.confirmed;
+        is_unconfirmed && self.cannot.is_none() || self.serves(kind)
     }
 
     /// Whether the next result may change its mind, so that it is wanted soon.

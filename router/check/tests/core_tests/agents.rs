@@ -1,7 +1,7 @@
 //! What servers say of their weight, and what the data path sees.
 
 use crate::*;
-use uvs_check::spec::{Exec, Passive};
+use uvs_check::spec::Exec;
 use uvs_check::weight::{Admin, Share, Writer};
 
 fn says(world: &mut World, host: u16, says: Says) {
@@ -84,38 +84,6 @@ fn a_program_says_a_weight_and_takes_it_back_with_its_next_result() {
     world.answers(1, Answer::Pass);
     world.run(SECOND);
     assert_eq!(world.weight(80, 1), 10);
-}
-
-#[test]
-fn what_the_data_path_sees_inhibits_for_a_bounded_time_that_ends_with_a_probe() {
-    let passive = Passive {
-        failures: 3,
-        inhibit: SECOND * 5,
-        inhibit_max: SECOND * 40,
-        confirm: Box::new(Kind::Tcp(Talk::default())),
-    };
-    let check = check_of("passive", probe(Kind::Passive(passive), 1));
-    let mut world = World::new(plan([service(80, vec![destination(1, vec![check])])]));
-    world.run(SECOND * 10);
-    assert_eq!(world.weight(80, 1), 10);
-    assert_eq!(world.probed, [], "while all is well nothing is probed");
-    let index = world.core.find(&key(80), addr(1)).unwrap();
-    for answered in [false, false, true, false, false] {
-        world.core.observe(index, answered, world.now);
-    }
-    world.run(SECOND);
-    assert_eq!(world.weight(80, 1), 10, "an answer in between begins anew");
-    world.core.observe(index, false, world.now);
-    world.answers(1, Answer::Fail);
-    let began = world.now;
-    world.run(Duration::ZERO);
-    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Down, 0));
-    world.run(SECOND * 200);
-    let tries: Vec<u64> = world.probed.iter().map(|(at, _)| at.since(began).as_secs()).collect();
-    assert_eq!(tries, [5, 15, 35, 75, 115, 155, 195], "5, 10, 20, 40 and then 40 s");
-    world.answers(1, Answer::Pass);
-    world.run(SECOND * 40);
-    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Up, 10));
 }
 
 #[test]

@@ -84,6 +84,23 @@ pub struct DestinationView {
     pub rates: Rates,
 }
 
+/// How a destination that is watched takes connections: handshakes, and answers to UDP, as far as they are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observations {
+    /// Connections that it answered. Where its answers pass by: those on which the client went on.
+    pub answered: u64,
+    /// Those that failed for sure: reset, or silent for a second and more where answers pass here, or the neighbour
+    /// does not resolve. One that a client tries again and again counts again.
+    pub failed: u64,
+    /// Those that may have failed: the client sends its SYN again where answers pass by, or an ICMP error said that it
+    /// is unreachable, which anybody may send.
+    pub doubtful: u64,
+    /// So many failed in a row, since one was answered...
+    pub failed_in_a_row: u32,
+    /// ...and so many are doubtful.
+    pub doubtful_in_a_row: u32,
+}
+
 /// The transport of a connection entry, as listings print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionProtocol {

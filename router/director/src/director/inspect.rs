@@ -7,7 +7,7 @@ use crate::base::ids::SHARDS;
 use crate::base::spec::{InterfaceSpec, MarkRule, Options, Protocol, ServiceKey, Timeouts};
 use crate::base::time::Instant;
 use crate::base::view::{
-    AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, ServiceView, Status,
+    AddressConflict, ConnectionProtocol, ConnectionView, NeighborView, Observations, ServiceView, Status,
 };
 use crate::choose::service::Services;
 use crate::director::Director;
@@ -53,6 +53,24 @@ impl Director {
                 let addr = SocketAddr::new(destination.addr.into(), destination.port);
                 each(service.key, addr, destination.weight());
             }
+        }
+    }
+
+    /// How each destination of a service takes connections, if there is that service. They are watched from now on,
+    /// which costs something at each handshake and nothing else, until [`Self::unwatch`].
+    pub fn watch(&self, key: &ServiceKey, mut each: impl FnMut(SocketAddr, Observations)) {
+        let snapshot = self.tables.snapshot.load();
+        let Some(service) = snapshot.services.get(key) else { return };
+        for destination in service.destinations() {
+            destination.observed.watch(true);
+            each(SocketAddr::new(destination.addr.into(), destination.port), destination.observed.read());
+        }
+    }
+
+    /// Nobody wants to know any more how destinations of a service take connections.
+    pub fn unwatch(&self, key: &ServiceKey) {
+        if let Some(service) = self.tables.snapshot.load().services.get(key) {
+            service.destinations().iter().for_each(|destination| destination.observed.watch(false));
         }
     }
 

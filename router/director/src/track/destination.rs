@@ -14,6 +14,7 @@ use crate::base::scheduler::{Candidate, Load};
 use crate::base::spec::{DestinationSpec, Forwarding, Tunnel};
 use crate::base::view::DestinationView;
 use crate::track::feedback::Feedback;
+use crate::track::observed::Observed;
 use crate::track::stats::{Stats, Tally};
 
 /// What a service and its destinations share, and what outlives the service while they do.
@@ -80,6 +81,7 @@ pub(crate) struct Destination {
     pub(crate) listed: AtomicBool,
     pub(crate) tally: Arc<Tally>,
     pub(crate) stats: Stats,
+    pub(crate) observed: Observed,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -116,6 +118,7 @@ impl Destination {
             overloaded: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             stats: Stats::of(&tally),
+            observed: Observed::default(),
             tally,
             shared,
         }

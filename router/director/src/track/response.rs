@@ -1,21 +1,28 @@
-//! How destinations take connections: measured where both directions pass, for schedulers that want to know.
+//! How destinations take connections: measured where both directions pass, for schedulers that want to know, and for
+//! whoever watches a destination.
 //!
 //! ```text
 //!   SYN forwarded --> asked_at --+-- SYN-ACK ------------------> answered
 //!                                |-- RST ----------------------> refused
 //!                                |-- SYN again, 1 s later -----> unanswered, and still asked
+//!                                |-- no neighbour of the RIP --> unanswered
 //!                                `-- expired in SYN_RECV ------> unanswered
 //! ```
 //!
 //! The time runs from the first SYN of the connection, so that one that got lost counts: it is what the client waits
-//! for. A service whose scheduler does not observe never sets `asked_at`, and everything here ends at that.
+//! for. A service whose scheduler does not observe, with destinations that nobody watches, never sets `asked_at`, and
+//! everything here ends at that.
+//!
+//! Where answers pass by (DR, TUN) a destination that is watched is taken to have answered when its client goes on, and
+//! maybe not to have when that sends its SYN again. Of UDP the first answer counts, and errors.
 
-use uvs_wire::tcp;
+use uvs_wire::{tcp, udp};
 
 use crate::base::scheduler::Response;
 use crate::base::time::{Duration, Instant};
 use crate::track::connection::Connection;
 use crate::track::feedback::AskedAt;
+use crate::track::observed;
 use crate::track::tcp::{Seen, TcpState};
 
 /// A client that repeats its SYN sooner after the one before says nothing about the destination. Clients wait for a
@@ -33,6 +40,8 @@ enum Sight {
     Segment(Seen, u8),
     /// The connection expires.
     Expiry,
+    /// There is no neighbour of its destination's address.
+    NoNeighbour,
 }
 
 /// A packet of a connection passed at `at`, here or in the flow cache: where, and with which TCP flags. `moved`: its
@@ -43,9 +52,45 @@ pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (
     if connection.asked_at.is_some() {
         answer(connection, at, Sight::Segment(seen, flags));
     }
-    let asks = moved && seen == Seen::Input && connection.state == TcpState::SynRecv.number();
-    if asks && connection.request.protocol == tcp::PROTOCOL {
+    if !moved {
+        return;
+    }
+    if connection.request.protocol != tcp::PROTOCOL {
+        let observed = &connection.destination.observed;
+        if seen == Seen::Output && connection.request.protocol == udp::PROTOCOL && observed.is_watched() {
+            observed.see(observed::Sight::Answered);
+        }
+        return;
+    }
+    let asks = match seen {
+        Seen::Input => connection.state == TcpState::SynRecv.number(),
+        Seen::InputOnly => is_opening(connection) && connection.destination.observed.is_watched(),
+        Seen::Output => false,
+    };
+    if asks {
         ask(connection, at);
+    }
+}
+
+/// Whether its client has asked, and nothing more is seen.
+fn is_opening(connection: &Connection) -> bool {
+    matches!(TcpState::from_number(connection.state), TcpState::SynRecv | TcpState::SynAck)
+}
+
+/// What a connection's client sent waited in vain for the neighbour that its destination is reached by.
+pub(crate) fn no_neighbour(connection: &mut Connection, now: Instant) {
+    if connection.asked_at.is_some() {
+        answer(connection, now, Sight::NoNeighbour);
+    } else if connection.request.protocol == udp::PROTOCOL && connection.is_embryonic() {
+        connection.destination.observed.see(observed::Sight::Failed);
+    }
+}
+
+/// An ICMP error says that a request of a connection did not reach its destination, or nobody there.
+pub(crate) fn unreachable(connection: &Connection) {
+    let is_asked = connection.asked_at.is_some();
+    if is_asked || connection.request.protocol == udp::PROTOCOL && connection.is_embryonic() {
+        connection.destination.observed.see(observed::Sight::Doubtful);
     }
 }
 
@@ -58,7 +103,9 @@ pub(crate) fn expiry(connection: &mut Connection) {
 
 /// A connection has come to be in SYN_RECV: from now on its destination is waited for, if anybody wants to know.
 fn ask(connection: &mut Connection, now: Instant) {
-    if connection.translates_replies() && connection.destination.shared.feedback.is_wanted() {
+    let destination = &connection.destination;
+    let is_heard = connection.translates_replies() && destination.shared.feedback.is_wanted();
+    if is_heard || !connection.request.template && destination.observed.is_watched() {
         connection.asked_at = Some(AskedAt::new(now));
     }
 }
@@ -69,27 +116,42 @@ fn answer(connection: &mut Connection, now: Instant, sight: Sight) {
     let (response, is_over) = match sight {
         // A client that repeats its SYN for so long without an answer is waited for no more. It is seen at least once
         // in the timeout of SYN_RECV, else the connection expires.
-        Sight::Segment(Seen::Input, _) if elapsed >= WAIT_MAX => (Response::Unanswered, true),
+        Sight::Segment(Seen::Input | Seen::InputOnly, _) if elapsed >= WAIT_MAX => {
+            (Response::Unanswered, true)
+        }
+        Sight::NoNeighbour => (Response::Unanswered, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::RST != 0 => (Response::Refused, true),
         Sight::Segment(Seen::Output, flags) if flags & tcp::SYN != 0 => (Response::Answered, true),
-        Sight::Segment(Seen::Input, flags)
+        Sight::Segment(Seen::Input | Seen::InputOnly, flags)
             if flags & (tcp::SYN | tcp::RST) == tcp::SYN
                 && now - (connection.expires_at - connection.timeout) >= PATIENCE =>
         {
             (Response::Unanswered, false)
         }
+        // Of what the destination says nothing is seen; but its client goes on.
+        Sight::Segment(Seen::InputOnly, flags) if flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK => {
+            (Response::Answered, true)
+        }
         // The client gave up before there was an answer.
-        Sight::Segment(Seen::Input, flags) if flags & tcp::RST != 0 => {
+        Sight::Segment(Seen::Input | Seen::InputOnly, flags) if flags & tcp::RST != 0 => {
             connection.asked_at = None;
             return;
         }
-        Sight::Expiry if TcpState::from_number(connection.state) == TcpState::SynRecv => {
-            (Response::Unanswered, true)
-        }
+        Sight::Expiry if is_opening(connection) => (Response::Unanswered, true),
         Sight::Segment(..) | Sight::Expiry => return,
     };
     if is_over {
         connection.asked_at = None;
     }
-    connection.destination.shared.feedback.put(connection.destination.id, response, elapsed);
+    let destination = &connection.destination;
+    destination.observed.see(match response {
+        Response::Answered => observed::Sight::Answered,
+        Response::Unanswered if !connection.translates_replies() && sight != Sight::NoNeighbour => {
+            observed::Sight::Doubtful
+        }
+        Response::Refused | Response::Unanswered => observed::Sight::Failed,
+    });
+    if connection.translates_replies() {
+        destination.shared.feedback.put(destination.id, response, elapsed);
+    }
 }
