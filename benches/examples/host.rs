@@ -4,8 +4,13 @@
 //! `cargo run --release -p uvs-bench --example host [CONNECTIONS]`. Each is what a check of TCP is: connect by way of a
 //! service's destination (NAT, DR, TUN), then let go, which resets. The real server is in this process and answers each
 //! SYN.
+//!
+//! With `--tail` in place of a number: how long `Director::handle` takes for a packet of a client, at its slowest too,
+//! while another thread makes 5000 such connections a second and while it makes none. What a packet waits for a core is
+//! not in it, unless that is one in a thousand.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +19,7 @@ use nix::sys::time::TimeValLike as _;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use uvs_bench::{METHODS, SERVER_SIDE, director};
+use uvs_bench::{CLIENT_SIDE, METHODS, SERVER_SIDE, director, establish, request};
 use uvs_director::local::{Binding, LocalLimits, OpenError, Received, SocketSpec, Transport, Way};
 use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::{Director, DropReason, Frame, Outbox, Verdict};
@@ -109,7 +114,100 @@ fn cpu() -> Duration {
     Duration::from_micros(u64::try_from(micros).expect("it is not negative"))
 }
 
+/// p50, p99, p99.9 and p99.99.
+const PARTS: [(&str, usize); 4] = [("p50", 5000), ("p99", 9900), ("p99.9", 9990), ("p99.99", 9999)];
+/// How long packets are handled in each of [`ROUNDS`], with and without connections in turn.
+const WINDOW: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 4;
+const CONNECTIONS: usize = 1000;
+
+/// Makes 5000 connections a second until it is told to stop; how many it made.
+fn connect(wire: Arc<Wire>, work: Arc<Notify>, peer: Peer, stop: &AtomicBool) -> usize {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (host, driver) = Host::new(wire, 64 << 20, work);
+        let driver = tokio::spawn(driver.run());
+        let (mut tasks, began) = (JoinSet::new(), Instant::now());
+        let (mut begun, mut made) = (0, 0);
+        while !stop.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            while begun < began.elapsed().as_micros() / 200 {
+                let host = host.clone();
+                tasks.spawn(async move { host.connect(peer, Buffers::default()).await.map(drop) });
+                begun += 1;
+            }
+            while let Some(done) = tasks.try_join_next() {
+                done.expect("none of them panics").expect("the real server answers");
+                made += 1;
+            }
+        }
+        driver.abort();
+        made
+    })
+}
+
+/// How long packets that hit take, in order.
+fn hits(wire: &Wire) -> Vec<u32> {
+    let frames: Vec<Vec<u8>> = (0..CONNECTIONS).map(|n| request(n, tcp::ACK, 64)).collect();
+    let (mut frame, mut out) = (Frame::new(), Outbox::new());
+    let (began, mut times) = (Instant::now(), Vec::with_capacity(1 << 24));
+    while began.elapsed() < WINDOW {
+        let now = wire.now();
+        for bytes in &frames {
+            frame.fill(bytes);
+            let begun = Instant::now();
+            let verdict = wire.director.handle(CLIENT_SIDE, &mut frame, now, &mut out);
+            times.push(u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX));
+            assert!(matches!(verdict, Verdict::Transmit(_)), "a client's packet is sent on: {verdict:?}");
+        }
+    }
+    times.sort_unstable();
+    times
+}
+
+/// What other connections a second do to the packets of clients.
+fn tail(forwarding: Forwarding) -> [[u32; PARTS.len()]; 2] {
+    let work = Arc::new(Notify::new());
+    let woken = Arc::clone(&work);
+    let director =
+        director(forwarding, CONNECTIONS).with_local(LocalLimits::default(), move || woken.notify_one());
+    let wire = Arc::new(Wire { director, started: Instant::now(), out: Mutex::default() });
+    establish(&wire.director, CONNECTIONS);
+    let way = Way::Destination { addr: RIP.into(), port: 80, forwarding };
+    let peer = Peer { addr: SocketAddr::from((VIP, 80)), way, source: None };
+    let mut found = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        let stop = AtomicBool::new(false);
+        let times = std::thread::scope(|scope| {
+            let is_beside = round % 2 == 1;
+            let (to, told) = (Arc::clone(&wire), Arc::clone(&work));
+            let made = is_beside.then(|| scope.spawn(|| connect(to, told, peer, &stop)));
+            let times = hits(&wire);
+            stop.store(true, Relaxed);
+            if let Some(made) = made {
+                let made = made.join().expect("it does not panic");
+                assert!(made > 0, "connections were made");
+            }
+            times
+        });
+        found[round % 2].extend(times);
+    }
+    found.map(|mut times| {
+        times.sort_unstable();
+        PARTS.map(|(_, part)| times[(times.len() - 1) * part / 10_000])
+    })
+}
+
 fn main() {
+    if std::env::args().nth(1).is_some_and(|word| word == "--tail") {
+        for (method, forwarding) in METHODS {
+            let [without, with] = tail(forwarding);
+            for ((part, _), (without, with)) in PARTS.iter().zip(without.iter().zip(with)) {
+                println!("{method:4} {part:6} {without:>6} ns alone, {with:>6} beside 5000 connections/s");
+            }
+        }
+        return;
+    }
     let count =
         std::env::args().nth(1).map_or(100_000, |text| text.parse().expect("a number of connections"));
     for (method, forwarding) in METHODS {

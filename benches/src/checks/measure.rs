@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
 use uvs_lab::Host;
 
-use super::stage::{ECHO, PORT, Stage, address};
+use super::stage::{ECHO, OF_SERVICE, PORT, Stage, address};
 use super::witness::{Witness, quantile};
 use super::{FALL, Size};
 
@@ -220,7 +220,7 @@ fn exchanges(window: Duration, stop: &AtomicBool) -> Result<(Vec<Duration>, u64)
     Ok((times, lost))
 }
 
-/// Reloads that change nothing about checks, while a client goes on.
+/// Reloads that change one service and nothing about checks, while a client goes on.
 fn reloads(stage: &mut Stage, witness: &Witness, size: Size, figures: &mut Figures) -> Result<()> {
     drop(witness.take());
     let stop = Arc::new(AtomicBool::new(false));
@@ -243,6 +243,11 @@ fn reloads(stage: &mut Stage, witness: &Witness, size: Size, figures: &mut Figur
     figures.reload_exchange = times.last().copied().unwrap_or_default();
     let (gaps, _) = witness.take();
     figures.reload_late = gaps.iter().map(|gap| gap.saturating_sub(size.interval)).max().unwrap_or_default();
+    // A check that was forgotten is made anew at once: those of a service, at least.
+    let early = gaps.iter().filter(|gap| **gap < size.interval / 2).count();
+    if early > OF_SERVICE as usize / 2 {
+        figures.failures.push(format!("{early} destinations were asked anew at a reload"));
+    }
     let after = failed(&stage.director.log());
     if after > before {
         figures.failures.push(format!("{} checks of living servers failed", after - before));

@@ -66,14 +66,15 @@ pub(crate) fn table(size: Size, figures: &Figures) -> String {
     let mut text = format!(
         "{} destinations, each checked every {:?} (timeout {:?}, fall {FALL}), {probes:.0} probes/s\n\
          load of the machine {:.1} on {} CPUs\n\
-         CPU of the director, of one core: {:.1} % with checks, {:.1} % without\n  by thread:",
+         CPU of the director, of one core: {:.1} % with checks, {:.1} % without{}\n  by thread:",
         size.destinations,
         size.interval,
         size.timeout,
         figures.load.0,
         figures.load.1,
         with * 100.0,
-        without * 100.0
+        without * 100.0,
+        if size.apart { "" } else { ", with what the servers' kernel does at once" }
     );
     for (name, share) in &figures.threads {
         if *share >= 0.0005 {
@@ -139,6 +140,7 @@ pub(crate) fn document(size: Size, figures: &Figures) -> Value {
         "interval_ms": ms(size.interval),
         "timeout_ms": ms(size.timeout),
         "fall": FALL,
+        "apart": size.apart,
         "load": figures.load.0,
         "cpus": figures.load.1,
         "probes_per_second": figures.probes,

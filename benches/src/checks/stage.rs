@@ -19,6 +19,7 @@ use uvs_director::spec::{MacAddr, Prefix};
 use uvs_lab::Host;
 use uvs_lab::director::Director;
 use uvs_lab::net::{End, connect};
+use uvs_lab::offload::{merge_received, tx_checksum_off};
 use uvs_lab::topology::{METRICS, mac};
 
 use super::{FALL, Size};
@@ -31,7 +32,7 @@ pub(crate) const ECHO_SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192
 pub(crate) const PORT: u16 = 80;
 const DESTINATIONS: u32 = u32::from_be_bytes([10, 64, 0, 0]);
 /// Destinations of one service.
-const OF_SERVICE: u32 = 100;
+pub(crate) const OF_SERVICE: u32 = 100;
 
 /// The address of a destination.
 pub(crate) fn address(number: u32) -> Ipv4Addr {
@@ -70,6 +71,9 @@ impl Stage {
         servers.net().add_default_route(Ipv4Addr::new(192, 168, 10, 1).into())?;
         // Half of the connections are waiting to be accepted when the machine is busy elsewhere.
         servers.set_sysctl("net.core.somaxconn", "16384")?;
+        if size.apart {
+            receive_apart((&servers, "eth0"), (&director, "eth1"))?;
+        }
         ip(&servers, "route add local 10.64.0.0/16 dev lo\n")?;
         let folder = tempfile::tempdir().context("cannot make a folder for the config")?;
         let file = folder.path().join("uvs.toml");
@@ -100,6 +104,24 @@ impl Stage {
         }
         ip(&self.servers, &commands)
     }
+}
+
+/// Has the kernel take in what comes to an interface on a thread of its own. Else it does so before whoever sends it
+/// gets on, and all that the servers' TCP does with a SYN would be the director's time, as it is not where servers are
+/// machines of their own.
+fn receive_apart((host, name): (&Host, &str), (peer, other): (&Host, &str)) -> Result<()> {
+    // A veth has no NAPI otherwise, and passes by it what its peer would have cut.
+    merge_received(host, name)?;
+    tx_checksum_off(peer, other)?;
+    let script = format!("mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/{name}/threaded");
+    let output = host.run(|| Command::new("unshare").args(["--mount", "sh", "-ec", &script]).output())?;
+    let output = output.context("cannot start unshare\n  fix: apt-get install util-linux")?;
+    ensure!(
+        output.status.success(),
+        "{name} of the servers cannot receive on a thread of its own: {}\n  fix: Linux 5.12 or later, or without --apart",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
 }
 
 fn end<'a>(host: &'a Host, name: &'a str, mac: MacAddr) -> End<'a> {
@@ -151,12 +173,16 @@ fn config(size: Size, is_checked: bool, change: u32) -> Result<String> {
         "\n[[service]]\nprotocol = \"udp\"\naddress = \"{echo}\"\nforward = \"nat\"\nscheduler = \"rr\"\n\
          destination = [{{ address = \"{server}\" }}]\n"
     )?;
+    let services = size.destinations.div_ceil(OF_SERVICE);
     for first in (0..size.destinations).step_by(OF_SERVICE as usize) {
-        let port = 1000 + first / OF_SERVICE;
+        let number = first / OF_SERVICE;
+        // One service is another than before, and the one of before is as it was.
+        let scheduler = if number == change % services { "wrr" } else { "rr" };
         write!(
             config,
-            "\n[[service]]\nprotocol = \"tcp\"\naddress = \"{}:{port}\"\nforward = \"nat\"\nscheduler = \"rr\"\n",
-            ECHO.ip()
+            "\n[[service]]\nprotocol = \"tcp\"\naddress = \"{}:{}\"\nforward = \"nat\"\nscheduler = \"{scheduler}\"\n",
+            ECHO.ip(),
+            1000 + number
         )?;
         if is_checked {
             writeln!(config, "checks = [\"alive\"]\nhealth = {{ damping = 0, start = \"up\" }}")?;

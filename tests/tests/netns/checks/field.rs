@@ -203,7 +203,7 @@ fn what_an_agent_says_is_followed() {
 #[test]
 fn reloads_under_load_lose_no_connection_and_forget_no_check() {
     let Some(_turn) = turn() else { return };
-    let reloads = env::var("UVS_TEST_RELOADS").map_or(12, |text| text.parse().unwrap());
+    let reloads = env::var("UVS_TEST_RELOADS").map_or(50, |text| text.parse().unwrap());
     let config = patient("");
     let mut scene = Scene::new(&config);
     scene.weighs(ONE, 1);
