@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use uvs_director::Instant;
+use uvs_director::spec::{Family, Protocol, ServiceKey};
 
 /// A thread that has done nothing for so long is stuck: each does something at least once in a second.
 const STUCK: Duration = Duration::from_secs(10);
@@ -94,9 +95,49 @@ pub fn service_of(query: Option<&str>) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).replacen('/', " ", 1))
 }
 
+/// The service of a name such as `tcp 192.0.2.10:80` or `fwmark 7`, whether it is there or not.
+pub fn key_of(name: &str) -> Option<ServiceKey> {
+    let (kind, rest) = name.split_once(' ')?;
+    if kind == "fwmark" {
+        let (mark, family) = match rest.strip_suffix(" IPv6") {
+            Some(mark) => (mark, Family::V6),
+            None => (rest, Family::V4),
+        };
+        return Some(ServiceKey::Mark { mark: mark.parse().ok()?, family });
+    }
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|protocol| protocol.to_string() == kind)?;
+    Some(ServiceKey::Address { protocol, addr: rest.parse().ok()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_name() {
+        for name in [
+            "tcp 192.0.2.10:80",
+            "udp [2001:db8::1]:53",
+            "sctp 192.0.2.10:0",
+            "fwmark 7",
+            "fwmark 4294967295 IPv6",
+        ] {
+            assert_eq!(key_of(name).map(|key| key.to_string()).as_deref(), Some(name));
+        }
+        for name in [
+            "",
+            "tcp",
+            "tcp 192.0.2.10",
+            "TCP 192.0.2.10:80",
+            "fwmark x",
+            "fwmark 7 IPv4",
+            "icmp 192.0.2.10:80",
+        ] {
+            assert_eq!(key_of(name), None, "{name:?}");
+        }
+    }
 
     #[test]
     fn a_thread_that_does_nothing_is_named() {

@@ -377,6 +377,12 @@ impl Checks {
         self.refresh();
         self.runner()?.view(PATIENCE)
     }
+
+    /// What is known of one service, if it is checked; likewise.
+    pub(crate) fn view_of(&self, service: ServiceKey) -> Option<Option<ServiceView>> {
+        self.refresh();
+        self.runner()?.view_of(service, PATIENCE)
+    }
 }
 
 /// What is to be checked, and who weighs what: the configuration's plan with what `uvs adm` and people have done since.

@@ -160,14 +160,13 @@ impl Pages for Live {
             }
         }
         let Some(service) = service else { return Standing::of(reasons) };
-        let Some(view) = self.director.services().into_iter().find(|it| it.spec.key.to_string() == service)
-        else {
+        let key = alive::key_of(service);
+        let Some((key, serves)) = key.and_then(|key| Some((key, self.director.serves(&key)?))) else {
             return Standing::unknown(format!(
                 "there is no service {service}; /services lists those that there are"
             ));
         };
-        let checked = self.checks.view().map(|all| all.into_iter().find(|it| it.key == view.spec.key));
-        match checked {
+        match self.checks.view_of(key) {
             None => reasons.push("health checks do not answer".to_owned()),
             Some(Some(checked)) if !checked.destinations.iter().all(|it| it.checks.is_empty()) => {
                 match checked.quorum {
@@ -182,7 +181,7 @@ impl Pages for Live {
             }
             Some(_) => {}
         }
-        if !view.destinations.iter().any(|it| it.spec.weight > 0) {
+        if !serves {
             reasons.push("no destination takes new connections".to_owned());
         }
         Standing::of(reasons)

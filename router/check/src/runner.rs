@@ -48,6 +48,7 @@ enum Command {
     Apply(Plan),
     Edit(ServiceKey, SocketAddr, Edit),
     View(SyncSender<Vec<ServiceView>>),
+    ViewOf(ServiceKey, SyncSender<Option<ServiceView>>),
 }
 
 /// The checks, running. They end when it is dropped.
@@ -109,6 +110,13 @@ impl Runner {
     pub fn view(&self, patience: Duration) -> Option<Vec<ServiceView>> {
         let (sender, answer) = sync_channel(1);
         self.send(Command::View(sender));
+        answer.recv_timeout(patience).ok()
+    }
+
+    /// What is known of one service, if it is in the plan; likewise.
+    pub fn view_of(&self, service: ServiceKey, patience: Duration) -> Option<Option<ServiceView>> {
+        let (sender, answer) = sync_channel(1);
+        self.send(Command::ViewOf(service, sender));
         answer.recv_timeout(patience).ok()
     }
 }
@@ -220,6 +228,7 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
             }
             // Who has asked may have given up.
             Command::View(asker) => drop(asker.try_send(self.core.view())),
+            Command::ViewOf(service, asker) => drop(asker.try_send(self.core.service_view(&service))),
         }
     }
 

@@ -183,8 +183,11 @@ fn what_people_want_wins_and_a_plan_takes_all_back() {
     wait(&orders, 3);
     runner.apply(plan(addr, Kind::Tcp(Talk::default())));
     assert_eq!(wait(&orders, 7).by, Writer::File, "the file wins at a reload");
+    let one = runner.view_of(KEY, PATIENCE).expect("it answers").expect("it is in the plan");
+    assert_eq!((one.key, one.destinations[0].weight), (KEY, 7));
     runner.apply(Plan::default());
     assert_eq!(runner.view(PATIENCE).map(|view| view.len()), Some(0));
+    assert!(runner.view_of(KEY, PATIENCE).expect("it answers").is_none());
 }
 
 #[test]

@@ -64,11 +64,10 @@ fn look(named: &Named, live: &Live) -> Answer {
 /// What the checks know of it.
 fn view(service: &ServiceKey, destination: SocketAddr, live: &Live) -> Result<DestinationView, Error> {
     let failed = |message: &str| Error::new(ErrorKind::Failed, message);
-    let services = live
+    let service = live
         .checks
-        .view()
+        .view_of(*service)
         .ok_or_else(|| failed("health checks do not answer: what they said last stays in force"))?;
-    let service = services.into_iter().find(|it| it.key == *service);
     let found =
         service.and_then(|service| service.destinations.into_iter().find(|it| it.addr == destination));
     found.ok_or_else(|| failed("the destination has gone meanwhile"))

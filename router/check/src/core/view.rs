@@ -8,7 +8,7 @@ use uvs_director::{Duration, Instant};
 
 use super::Core;
 use super::event::State;
-use super::table::{Last, Outcomes, Phase};
+use super::table::{Last, Outcomes, Phase, Service};
 use crate::spec::ProbeSpec;
 use crate::weight::{Slots, Writer};
 
@@ -93,16 +93,22 @@ impl CheckView {
 impl Core {
     /// All services, in the order of the plan.
     pub fn view(&self) -> Vec<ServiceView> {
-        self.services
-            .iter()
-            .map(|service| ServiceView {
-                key: service.key,
-                judged: service.judged,
-                quorum: service.held,
-                backup: service.backup,
-                destinations: service.destinations.iter().map(|at| self.destination_view(*at)).collect(),
-            })
-            .collect()
+        self.services.iter().map(|service| self.view_of(service)).collect()
+    }
+
+    /// One service, if there is one of that key in the plan. Costs what that one does, however many there are.
+    pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
+        self.services.iter().find(|service| service.key == *key).map(|service| self.view_of(service))
+    }
+
+    fn view_of(&self, service: &Service) -> ServiceView {
+        ServiceView {
+            key: service.key,
+            judged: service.judged,
+            quorum: service.held,
+            backup: service.backup,
+            destinations: service.destinations.iter().map(|at| self.destination_view(*at)).collect(),
+        }
     }
 
     fn destination_view(&self, at: usize) -> DestinationView {

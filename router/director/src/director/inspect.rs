@@ -74,6 +74,13 @@ impl Director {
         }
     }
 
+    /// Whether a destination of a service has a weight above 0; `None`: there is no such service.
+    pub fn serves(&self, key: &ServiceKey) -> Option<bool> {
+        let snapshot = self.tables.snapshot.load();
+        let service = snapshot.services.get(key)?;
+        Some(service.destinations().iter().any(|destination| destination.weight() > 0))
+    }
+
     /// One service, if there is one of that key.
     pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
         self.count_flows();
