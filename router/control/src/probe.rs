@@ -26,12 +26,56 @@ pub struct Request {
     pub service: Option<String>,
     /// When it is over, in milliseconds, 1 to 30000.
     pub timeout_ms: u64,
-    /// What is said first, over TCP and UDP; the path, over HTTP.
+    /// What is said first, over TCP and UDP and to an agent; the path, over HTTP; the service, of gRPC; the name that a
+    /// name server is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send: Option<String>,
     /// What the answer has to hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,
+    /// Of `http`, `https` and `grpc`: the host that is named, over TLS by SNI, too, and that the certificate has to be
+    /// of; left out: address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Of `grpc`: over TLS.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tls: bool,
+    /// Over TLS: whatever the certificate is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure: bool,
+    /// Of `dns`: the type of records, such as `AAAA`; left out: `A`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// Of `check`: the name of the `[[check]]` of that destination (`address` and `port`, and `service` where several
+    /// have it) that is made now, as the configuration says; nothing else counts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde wants")]
+fn is_false(switch: &bool) -> bool {
+    !switch
+}
+
+impl Request {
+    /// That, within so many milliseconds, and nothing else.
+    pub fn new(kind: Kind, target: SocketAddr, timeout_ms: u64) -> Self {
+        Self {
+            kind,
+            address: target.ip(),
+            port: target.port(),
+            via: None,
+            service: None,
+            timeout_ms,
+            send: None,
+            expect: None,
+            host: None,
+            tls: false,
+            insecure: false,
+            record: None,
+            check: None,
+        }
+    }
 }
 
 /// What a probe asks.
@@ -42,10 +86,20 @@ pub enum Kind {
     Tcp,
     /// A GET, answered by a status of 200 to 299.
     Http,
+    /// The same over TLS.
+    Https,
+    /// The health service of gRPC, which says that it serves.
+    Grpc,
     /// A datagram.
     Udp,
+    /// A question to a name server.
+    Dns,
     /// An ICMP echo.
     Ping,
+    /// HAProxy's agent: its line.
+    Agent,
+    /// A check of the configuration, of whatever type.
+    Check,
 }
 
 /// What came of it.

@@ -29,10 +29,9 @@ pub(crate) fn request(kind: Kind, target: SocketAddr, via: Option<SocketAddr>) -
         // The server has to answer, with its name.
         Kind::Tcp => (Some(ECHO.to_owned()), Some("rs".to_owned())),
         Kind::Udp => (Some("who is there?".to_owned()), None),
-        Kind::Http | Kind::Ping => (None, None),
+        _ => (None, None),
     };
-    let (address, port) = (target.ip(), target.port());
-    Request { kind, address, port, via, service: None, timeout_ms: 3000, send, expect }
+    Request { via, send, expect, ..Request::new(kind, target, 3000) }
 }
 
 /// Probes that pass: by way of the service's destination over TCP and UDP, with data both ways. `straight`: what the

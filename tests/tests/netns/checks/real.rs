@@ -11,7 +11,7 @@ use uvs_lab::Host;
 use uvs_lab::Process;
 
 use crate::layer3::{config, hosts};
-use crate::stage::{Running, eventually, turn};
+use crate::stage::{Running, eventually, turn, uvs};
 
 const SERVER: &str = "192.168.20.11";
 const NAME: &str = "www.example.org";
@@ -56,6 +56,25 @@ const CASES: [Case; 10] = [
         53,
         "type = \"dns\"\ntransport = \"tcp\"\nquery = \"none.example.org\"\nrcode = [\"NXDOMAIN\"]",
     ),
+];
+
+/// Whether it passes, what `uvs probe` asks, at which port, and its other arguments.
+const PROBES: [(bool, &str, &str, &[&str]); 13] = [
+    (true, "http", "8080", &["--expect", "alive"]),
+    (false, "http", "8080", &["--expect", "dead"]),
+    (true, "https", "8443", &["--insecure", "--expect", "alive"]),
+    // No host trusts the authority of this test.
+    (false, "https", "8443", &["--host", NAME]),
+    (true, "grpc", "50051", &["--send", "shop.Cart"]),
+    (false, "grpc", "50051", &["--send", "shop.Basket"]),
+    (true, "grpc", "50052", &["--tls", "--insecure"]),
+    (true, "dns", "53", &["--send", "www.example.org", "--expect", "192.0.2.80"]),
+    (false, "dns", "53", &["--send", "none.example.org"]),
+    (false, "agent", "22", &[]),
+    (true, "check", "8443", &["--check", "h2", "--service", "tcp/10.0.0.100:1004"]),
+    (true, "check", "22", &["--check", "ssh", "--service", "tcp/10.0.0.100:2000"]),
+    // Straight and by way of the service are not the same.
+    (false, "check", "22", &["--check", "ssh"]),
 ];
 
 /// A service for each check and each way.
@@ -218,6 +237,15 @@ fn every_check_sees_its_server_go_and_come_back() {
     for secure in ["https", "h2", "anyone", "rpcs"] {
         let expiry = running.metric("uvs_check_certificate_expiry_timestamp_seconds", &[("check", secure)]);
         assert!(expiry > 0, "{secure}");
+    }
+    for (verdict, kind, port, more) in PROBES {
+        let server = format!("{SERVER}:{port}");
+        let socket = running.get().socket().display().to_string();
+        let mut command = Command::new(uvs());
+        command.args(["probe", kind, &server, "--timeout", "5000", "--socket", &socket]).args(more);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text.starts_with("pass"), verdict, "{kind} {more:?}: {text} {output:?}");
     }
     programs.stop();
     all_are(&mut programs, false);
