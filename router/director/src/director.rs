@@ -8,7 +8,7 @@
 mod ahead;
 mod apply;
 mod control;
-mod drain;
+pub(crate) mod drain;
 mod error;
 mod flows;
 pub(crate) mod inspect;

@@ -44,6 +44,7 @@ pub use base::ids::{DestinationId, PortId};
 pub use base::time::{Duration, Instant};
 pub use base::verdict::{DropReason, Verdict};
 pub use base::{local, scheduler, spec, view};
+pub use director::drain::{Forgotten, Place};
 pub use director::inspect::ServiceSet;
 pub use director::{ApplyError, Director};
 pub use path::ahead::Ahead;

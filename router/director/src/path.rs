@@ -13,6 +13,7 @@ pub(crate) mod begin;
 pub(crate) mod classify;
 pub(crate) mod discovery;
 pub(crate) mod emit;
+pub(crate) mod ending;
 pub(crate) mod find;
 pub(crate) mod gather;
 pub(crate) mod heading;

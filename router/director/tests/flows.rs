@@ -680,3 +680,22 @@ fn a_connection_of_a_service_named_by_a_mark_is_adopted() {
     assert!(bench.director.adopt(&Orphan { destination: (RS1.into_addr(), 80), ..orphan(80) }, bench.now));
     assert_eq!((bench.connections().len(), state(&bench)), (1, "ESTABLISHED"));
 }
+
+/// Segments of a destination that is to be rid of its connections come to the director, and what passed in the cache
+/// before does not make them late.
+#[test]
+fn connections_that_are_ended_leave_the_cache() {
+    let (bench, fake) = bench();
+    let key = bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    passed(&bench, &fake, true, SYN | ACK, Duration::from_millis(1));
+    passed(&bench, &fake, false, ACK, Duration::from_millis(2));
+    assert_eq!((state(&bench), fake.len()), ("ESTABLISHED", 1));
+    fake.inner().progress = Progress { has_passed: true, ..Progress::default() };
+    let withdrawn = fake.inner().withdrawn.len();
+    assert!(bench.director.end_connections(&key, "192.168.10.11:8080".parse().unwrap(), true));
+    assert_eq!(fake.inner().withdrawn.len(), withdrawn + 1);
+    let (_, sent) = bench.send(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "PA", b"more"));
+    assert_eq!(sent.len(), 2, "a reset for each end");
+    assert_eq!((state(&bench), fake.len()), ("CLOSE", 0));
+}

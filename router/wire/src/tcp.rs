@@ -20,7 +20,7 @@ use crate::checksum::{self, pseudo_header};
 use crate::field::{get16, get32, put16, put32};
 use crate::ipv4::{self, Ipv4Repr};
 use crate::ipv6::{self, Ipv6Repr};
-use crate::{Packet, ParseError, protocol};
+use crate::{Address, Packet, ParseError, protocol};
 
 /// Protocol number.
 pub const PROTOCOL: u8 = protocol::TCP;
@@ -152,14 +152,59 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
         let occupied = length + u32::from(segment.flags() & SYN != 0) + u32::from(segment.flags() & FIN != 0);
         (0, segment.seq().wrapping_add(occupied), RST | ACK)
     };
-    let start = match (packet.dst.to_v4(), packet.src.to_v4()) {
+    let ends = [(packet.dst, packet.dst_port), (packet.src, packet.src_port)];
+    emit_bare(buffer, &Bare { ends, seq, ack, flags, ttl: 64, tos: packet.tos & !ECN })
+}
+
+/// Writes the whole IP packet that resets, in the name of its sender and in its place, the connection `packet` belongs
+/// to, and returns its length: 40 bytes for IPv4, 60 for IPv6.
+///
+/// Its number is that of the packet, which is just what the receiver waits for where nothing got lost (RFC 5961, 3.2);
+/// so is its time to live. Returns 0, having written nothing, for a packet that acknowledges nothing, for another reset
+/// and where there is no whole TCP header.
+///
+/// # Panics
+/// If the buffer is shorter than the packet to write.
+pub fn emit_reset_onward(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
+    if packet.protocol != PROTOCOL || packet.is_fragment() || packet.tcp_flags & (RST | ACK) != ACK {
+        return 0;
+    }
+    let Ok(segment) = TcpSegment::parse(packet.transport(ip)) else { return 0 };
+    let ends = [(packet.src, packet.src_port), (packet.dst, packet.dst_port)];
+    let (seq, ack) = (segment.seq(), segment.ack());
+    emit_bare(buffer, &Bare { ends, seq, ack, flags: RST | ACK, ttl: packet.ttl, tos: packet.tos & !ECN })
+}
+
+/// Writes the whole IP packet of an acknowledgment without data or window, from the first end to the second, and
+/// returns its length: 40 bytes for IPv4, 60 for IPv6. Who has a connection between these ends answers a number that he
+/// does not expect with those that he does (RFC 9293, 3.10.7.4).
+///
+/// # Panics
+/// If the buffer is shorter than the packet to write.
+pub fn emit_ack(buffer: &mut [u8], ends: [(Address, u16); 2], seq: u32, ack: u32) -> usize {
+    emit_bare(buffer, &Bare { ends, seq, ack, flags: ACK, ttl: 64, tos: 0 })
+}
+
+/// A segment without options and data.
+struct Bare {
+    ends: [(Address, u16); 2],
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    ttl: u8,
+    tos: u8,
+}
+
+fn emit_bare(buffer: &mut [u8], bare: &Bare) -> usize {
+    let [from, to] = bare.ends;
+    let start = match (from.0.to_v4(), to.0.to_v4()) {
         (Some(src), Some(dst)) => {
             let header = Ipv4Repr {
                 src,
                 dst,
                 protocol: PROTOCOL,
-                ttl: 64,
-                tos: packet.tos & !ECN,
+                ttl: bare.ttl,
+                tos: bare.tos,
                 id: 0,
                 dont_fragment: true,
                 payload_len: 20,
@@ -169,28 +214,28 @@ pub fn emit_reset(buffer: &mut [u8], ip: &[u8], packet: &Packet) -> usize {
         }
         _ => {
             let header = Ipv6Repr {
-                src: packet.dst.to_v6(),
-                dst: packet.src.to_v6(),
+                src: from.0.to_v6(),
+                dst: to.0.to_v6(),
                 next_header: PROTOCOL,
-                hop_limit: 64,
-                traffic_class: packet.tos & !ECN,
+                hop_limit: bare.ttl,
+                traffic_class: bare.tos,
                 payload_len: 20,
             };
             header.emit(buffer);
             ipv6::HEADER_LEN
         }
     };
-    let reset = &mut buffer[start..start + HEADER_LEN];
-    reset.fill(0);
-    put16(reset, 0, packet.dst_port);
-    put16(reset, 2, packet.src_port);
-    put32(reset, at::SEQ, seq);
-    put32(reset, at::ACK, ack);
-    reset[at::OFFSET] = 5 << 4;
-    reset[at::FLAGS] = flags;
-    let pseudo = pseudo_header(packet.dst, packet.src, PROTOCOL, 20);
-    let sum = checksum::Sum::new().add_bytes(reset).add(pseudo).finish();
-    put16(reset, at::CHECKSUM, sum);
+    let segment = &mut buffer[start..start + HEADER_LEN];
+    segment.fill(0);
+    put16(segment, 0, from.1);
+    put16(segment, 2, to.1);
+    put32(segment, at::SEQ, bare.seq);
+    put32(segment, at::ACK, bare.ack);
+    segment[at::OFFSET] = 5 << 4;
+    segment[at::FLAGS] = bare.flags;
+    let pseudo = pseudo_header(from.0, to.0, PROTOCOL, 20);
+    let sum = checksum::Sum::new().add_bytes(segment).add(pseudo).finish();
+    put16(segment, at::CHECKSUM, sum);
     start + HEADER_LEN
 }
 
@@ -242,6 +287,47 @@ mod tests {
                 assert_eq!(naive_checksum(&covered), 0, "{why}");
                 assert!(!v4 || crate::ipv4::header_checksum_ok(&buffer), "{why}");
             }
+        }
+    }
+
+    #[test]
+    fn a_reset_onward_has_the_number_that_its_receiver_waits_for() {
+        for v4 in [true, false] {
+            for (flags, payload) in [(ACK, &b""[..]), (ACK | PSH | FIN, b"abc"), (SYN | ACK, b"")] {
+                let mut shape = plain(v4, segment(1000, 77, flags), payload);
+                shape.tos = 0x2b;
+                let ip = shape.build();
+                let packet = Packet::parse(&ip).unwrap();
+                let mut buffer = [0xaa; 64];
+                let length = emit_reset_onward(&mut buffer, &ip, &packet);
+                assert_eq!(length, if v4 { 40 } else { 60 });
+                let reset = Packet::parse(&buffer[..length]).unwrap();
+                assert_eq!((reset.src, reset.src_port), (packet.src, packet.src_port));
+                assert_eq!((reset.dst, reset.dst_port), (packet.dst, packet.dst_port));
+                assert_eq!((reset.ttl, reset.tos), (packet.ttl, 0x28));
+                let tcp = TcpSegment::parse(reset.transport(&buffer)).unwrap();
+                assert_eq!((tcp.seq(), tcp.ack(), tcp.flags()), (1000, 77, RST | ACK));
+                assert_eq!(reset.transport_sum(&buffer[..length]).finish(), 0);
+            }
+            for flags in [SYN, RST, RST | ACK, FIN, 0] {
+                let ip = plain(v4, segment(1000, 77, flags), b"").build();
+                let mut buffer = [0xaa; 64];
+                assert_eq!(emit_reset_onward(&mut buffer, &ip, &Packet::parse(&ip).unwrap()), 0);
+                assert_eq!(buffer, [0xaa; 64], "nothing was written");
+            }
+            let ends = [("192.0.2.1", 80), ("192.0.2.2", 5000)];
+            let ends = ends.map(|(addr, port)| {
+                let addr: core::net::Ipv4Addr = addr.parse().unwrap();
+                let addr = if v4 { Address::v4(addr) } else { Address::v6(addr.to_ipv6_compatible()) };
+                (addr, port)
+            });
+            let mut buffer = [0xaa; 64];
+            let length = emit_ack(&mut buffer, ends, 5, 6);
+            let ack = Packet::parse(&buffer[..length]).unwrap();
+            assert_eq!([(ack.src, ack.src_port), (ack.dst, ack.dst_port)], ends);
+            let tcp = TcpSegment::parse(ack.transport(&buffer)).unwrap();
+            assert_eq!((tcp.seq(), tcp.ack(), tcp.flags(), tcp.window()), (5, 6, ACK, 0));
+            assert_eq!(ack.transport_sum(&buffer[..length]).finish(), 0);
         }
     }
 

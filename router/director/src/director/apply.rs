@@ -21,7 +21,7 @@ use crate::director::error::ApplyError;
 use crate::net::network::Network;
 use crate::scene::snapshot::Snapshot;
 use crate::track::connection::Connection;
-use crate::track::destination::{Destination, Shared};
+use crate::track::destination::{Destination, Shared, Standing};
 use crate::track::response;
 use crate::track::stats::Estimator;
 use crate::track::table::Expiry;
@@ -331,7 +331,7 @@ impl Director {
 
     /// Takes a destination off its service. While connections name it, it is remembered.
     fn discard(&self, control: &mut Control, service: &Service, destination: Arc<Destination>, now: Instant) {
-        destination.set_available(false);
+        destination.stand(Standing::Removed);
         self.tables.reals.remove(service.key, &destination, now);
         self.tables.servers.remove(destination.addr);
         self.tables.withdraw_flows(Some(destination.id));
@@ -342,7 +342,7 @@ impl Director {
     /// With `expire_nodest_conn`, connections and templates end with their destination.
     fn expire_gone(&self) {
         if self.tables.snapshot.load().options.expire_nodest_conn {
-            let gone = |c: &Connection| !c.destination.is_available();
+            let gone = |c: &Connection| c.destination.is_removed();
             self.tables.table.remove_where(gone, Connection::release);
         }
     }

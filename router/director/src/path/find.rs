@@ -22,6 +22,7 @@ use crate::net::network::Hop;
 use crate::net::talks::Talk;
 use crate::path::begin::{enter, find_place, note_hairpin};
 use crate::path::classify::Class;
+use crate::path::ending;
 use crate::path::heading::Heading;
 use crate::path::icmp::is_icmp;
 use crate::path::node::{refuse, to_host};
@@ -66,6 +67,8 @@ enum Meeting {
     Replace,
     /// The same if there is another destination.
     Leave,
+    /// Its destination is to be rid of it: see [`ending`].
+    End,
     Drop,
 }
 
@@ -140,8 +143,8 @@ fn unwanted<'a>(
 fn admit<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
-    frame: &Frame,
-    packet: &Packet,
+    frame: &mut Frame,
+    packet: &mut Packet,
     heading: &mut Heading,
     (key, protocol): (RequestKey, Protocol),
     (mut shard, mut met): (Locked<'a>, Option<(EntryId, Meeting)>),
@@ -154,6 +157,11 @@ fn admit<'a>(
                 replaces = true;
             }
             Some((id, Meeting::Use | Meeting::Leave)) => {
+                return Ok(Some(Found::Request(Entry { shard: shard.into_shard(), id, protocol })));
+            }
+            Some((id, Meeting::End)) => {
+                shard = ending::end(scene, lane, frame, packet, shard, id)?;
+                let id = shard.request(&key).ok_or(DropReason::NoConnection)?;
                 return Ok(Some(Found::Request(Entry { shard: shard.into_shard(), id, protocol })));
             }
             Some((_, Meeting::Drop)) => return Err(DropReason::DestinationGone),
@@ -273,8 +281,8 @@ fn transit<'a>(
 fn reply<'a>(
     scene: &Scene<'a>,
     lane: &mut Lane,
-    frame: &Frame,
-    packet: &Packet,
+    frame: &mut Frame,
+    packet: &mut Packet,
     protocol: Protocol,
     hop: &Hop,
 ) -> Result<Option<Entry<'a>>, DropReason> {
@@ -287,11 +295,29 @@ fn reply<'a>(
     if let Some(id) = shard.reply(&key)
         && !scene.tables.has_expired(shard.get_mut(id), scene.now)
     {
+        if shard.get(id).destination.is_ending() && ending::ends(shard.get(id), packet) {
+            return ending_reply(scene, lane, frame, packet, (shard, id), protocol).map(Some);
+        }
         return Ok(Some(Entry { shard: shard.into_shard(), id, protocol }));
     }
     drop(shard);
     unknown_reply(scene, lane, frame, packet, protocol, hop)?;
     Ok(None)
+}
+
+/// A segment from a destination that is to be rid of its connections.
+#[cold]
+fn ending_reply<'a>(
+    scene: &Scene<'a>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+    (shard, id): (Locked<'a>, EntryId),
+    protocol: Protocol,
+) -> Result<Entry<'a>, DropReason> {
+    let shard = ending::end(scene, lane, frame, packet, shard, id)?;
+    let id = shard.reply(&ReplyKey::of(packet)).ok_or(DropReason::NoConnection)?;
+    Ok(Entry { shard: shard.into_shard(), id, protocol })
 }
 
 /// A packet of no connection from where a translated destination answers, or has until lately: its client does not know
@@ -394,6 +420,13 @@ fn meet(
         // Datagrams have no end at which the flow would leave a destination that drains; persistence goes before.
         let drains = protocol == Protocol::Udp && destination.weight() == 0 && connection.control.is_none();
         if drains && !options.compat_ipvs { Meeting::Leave } else { Meeting::Use }
+    } else if destination.is_ending() {
+        match protocol {
+            _ if starts => Meeting::Replace,
+            Protocol::Tcp if ending::ends(connection, packet) => Meeting::End,
+            Protocol::Tcp | Protocol::Sctp => Meeting::Use,
+            Protocol::Udp => Meeting::Replace,
+        }
     } else if options.expire_nodest_conn || !options.compat_ipvs && (starts || protocol == Protocol::Udp) {
         Meeting::Replace
     } else {

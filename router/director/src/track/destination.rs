@@ -3,7 +3,7 @@
 //! A connection holds its destination, so one that is removed lives on, unavailable, until its last connection is gone.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
 };
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -74,8 +74,8 @@ pub(crate) struct Destination {
     active: AtomicU32,
     inactive: AtomicU32,
     persistent: AtomicU32,
-    /// Belongs to a service; false once it was removed.
-    available: AtomicBool,
+    /// A [`Standing`].
+    standing: AtomicU8,
     overloaded: AtomicBool,
     /// Is on the list of changed loads.
     pub(crate) listed: AtomicBool,
@@ -83,6 +83,18 @@ pub(crate) struct Destination {
     pub(crate) stats: Stats,
     pub(crate) observed: Observed,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// Where a destination stands with its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Standing {
+    /// It belongs to it.
+    Available,
+    /// It still does, but its connections are being ended.
+    Ending,
+    /// It was removed.
+    Removed,
 }
 
 /// How a connection counts at its destination.
@@ -114,7 +126,7 @@ impl Destination {
             active: AtomicU32::new(0),
             inactive: AtomicU32::new(0),
             persistent: AtomicU32::new(0),
-            available: AtomicBool::new(true),
+            standing: AtomicU8::new(Standing::Available as u8),
             overloaded: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             stats: Stats::of(&tally),
@@ -182,18 +194,37 @@ impl Destination {
         self.weight.load(Relaxed)
     }
 
+    #[inline]
+    fn is(&self, standing: Standing) -> bool {
+        self.standing.load(Relaxed) == standing as u8
+    }
+
+    /// Whether it belongs to a service, and its connections go on.
+    #[inline]
     pub(crate) fn is_available(&self) -> bool {
-        self.available.load(Relaxed)
+        self.is(Standing::Available)
+    }
+
+    /// Whether its connections are being ended.
+    #[inline]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is(Standing::Ending)
+    }
+
+    /// Whether it belongs to no service any more.
+    #[inline]
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is(Standing::Removed)
     }
 
     /// It belongs to its service again, and nobody remembers what it weighed before.
     pub(crate) fn come_back(&self) {
         self.last_weight.store(self.weight(), Relaxed);
-        self.set_available(true);
+        self.stand(Standing::Available);
     }
 
-    pub(crate) fn set_available(&self, available: bool) {
-        self.available.store(available, Relaxed);
+    pub(crate) fn stand(&self, standing: Standing) {
+        self.standing.store(standing as u8, Relaxed);
     }
 
     /// Whether a new connection may go there.
@@ -287,7 +318,7 @@ impl Destination {
     /// passes for a destination that was removed counts nowhere.
     #[inline]
     pub(crate) fn count_in(&self, shard: usize, bytes: u64) {
-        if self.is_available() {
+        if !self.is_removed() {
             self.tally.count_in(shard, bytes);
         }
     }
@@ -295,7 +326,7 @@ impl Destination {
     /// The same for a packet from a destination.
     #[inline]
     pub(crate) fn count_out(&self, shard: usize, bytes: u64) {
-        if self.is_available() {
+        if !self.is_removed() {
             self.tally.count_out(shard, bytes);
         }
     }
