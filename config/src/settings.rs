@@ -194,7 +194,9 @@ pub(crate) fn options(root: &Table<'_>) -> Options {
     // The kernel is a router.
     let usual = if compat_ipvs { Transit::Any } else { Transit::Servers };
     let transit = transit.map_or(usual, |transit| transit.value);
-    let defaults = Options { compat_ipvs, transit, ..Options::default() };
+    // Who drains a server wants it to be rid of its clients, those that stick to it among them.
+    let expire_quiescent_template = !compat_ipvs;
+    let defaults = Options { compat_ipvs, transit, expire_quiescent_template, ..Options::default() };
     let Some(table) = root.section("options", OPTIONS) else { return defaults };
     let switch = |key, default| table.switch(key).unwrap_or(default);
     let number = |key, min, max, note| {

@@ -163,7 +163,7 @@ fn full_writes_out_the_defaults_and_resolves_its_module() {
     let config = load("full.toml");
     assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().expect("an address")));
     assert_eq!(config.timeouts, Timeouts::default());
-    assert_eq!(config.options, Options::default());
+    assert_eq!(config.options, Options { expire_quiescent_template: true, ..Options::default() });
     assert_eq!(config.limits, uvs_director::spec::Limits::default());
     let service = &config.services[1];
     assert_eq!(service.spec.scheduler.name, "mine");

@@ -248,11 +248,11 @@ fn mark_rules_say_what_they_say() {
 
 #[test]
 fn options_are_set_one_by_one() {
-    let is = Options::default();
+    let is = Options { expire_quiescent_template: true, ..Options::default() };
     let cases = [
         ("conn_reuse_mode = 3", Options { conn_reuse_mode: 3, ..is }),
         ("expire_nodest_conn = true", Options { expire_nodest_conn: true, ..is }),
-        ("expire_quiescent_template = 1", Options { expire_quiescent_template: true, ..is }),
+        ("expire_quiescent_template = 0", Options { expire_quiescent_template: false, ..is }),
         ("sloppy_tcp = 1", Options { sloppy_tcp: true, ..is }),
         ("sloppy_sctp = true", Options { sloppy_sctp: true, ..is }),
         ("secure_tcp = 3", Options { secure_tcp: 3, ..is }),
@@ -270,11 +270,14 @@ fn options_are_set_one_by_one() {
     for (line, want) in cases {
         assert_eq!(parse(&format!("[options]\n{line}\n{HEAD}")).options, want, "{line}");
         let compat = parse(&format!("compat = 'ipvs'\n[options]\n{line}\n{HEAD}")).options;
-        let kernel = Options { compat_ipvs: true, transit: Transit::Any, ..want };
+        let kernel =
+            Options { compat_ipvs: true, transit: Transit::Any, expire_quiescent_template: false, ..want };
         assert_eq!(compat, kernel, "{line} with compat");
     }
     assert!(parse(&format!("compat = 'ipvs'\n{HEAD}")).options.compat_ipvs, "without [options]");
     assert_eq!(parse(&format!("compat = 'none'\n{HEAD}")).options, is);
+    let compat = format!("compat = 'ipvs'\n[options]\nexpire_quiescent_template = 1\n{HEAD}");
+    assert!(parse(&compat).options.expire_quiescent_template);
 }
 
 #[test]

@@ -234,13 +234,15 @@ fn settings_take_effect_on_traffic_at_once() {
     assert_eq!(director.adm_with("-R", &rules).code, Some(0));
     let defaults = director.adm("--sysctl");
     assert!(defaults.contains("net.ipv4.vs.conn_reuse_mode = 1\n"), "{defaults}");
-    assert!(defaults.contains("net.ipv4.vs.expire_quiescent_template = 0\n"), "{defaults}");
+    assert!(defaults.contains("net.ipv4.vs.expire_quiescent_template = 1\n"), "{defaults}");
     let who = |stage: &Stage| stage.client().run(|| Talk::open(service).unwrap().server).unwrap();
 
-    // A client that sticks to a real server which is quiesced then goes on to it, unless it is told otherwise.
+    // A client that sticks to a real server which is quiesced then leaves it, unless it is told otherwise.
     let first = who(&stage);
     let number = stage.topology.real_servers.iter().position(|server| server.host.name() == first).unwrap();
     let address = format!("{}:8080", stage.topology.real_servers[number].address);
+    let kernel = stage.director().adm("--sysctl net.ipv4.vs.expire_quiescent_template=0");
+    assert_eq!(kernel, "net.ipv4.vs.expire_quiescent_template = 0\n");
     stage.director().adm(&format!("-e -t {service} -r {address} -m -w 0"));
     assert_eq!(who(&stage), first, "as IPVS does by default");
     let set = stage.director().adm("--sysctl net.ipv4.vs.expire_quiescent_template=1");
