@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::collections::HashMap;
 
-use uvs_check::spec::{Amount, Kind, Policy, Quorum};
+use uvs_check::spec::{Amount, Kind, OnDown, Policy, Quorum};
 use uvs_director::Duration;
 use uvs_director::spec::{DestinationSpec, Forwarding, Protocol, ServiceKey};
 
@@ -14,12 +14,16 @@ use crate::model::{Check, CheckVia, Health, Override};
 use crate::read::{At, Integer, Keys, Scalar, Table};
 use crate::suggest::nearest;
 
-pub(crate) const HEALTH: Keys = &["quorum", "hysteresis", "backup", "start", "via", "slow_start", "damping"];
+pub(crate) const HEALTH: Keys =
+    &["quorum", "hysteresis", "backup", "start", "via", "slow_start", "damping", "on_down", "deadline"];
 
 pub(crate) const OVERRIDE: Keys = &["port", "host", "path"];
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SLOW_START: Span = Span { key: "slow_start", min: Duration::ZERO, max: HOUR, note: " (0 is none)" };
+const DEADLINE: Span = Span { key: "deadline", min: Duration::ZERO, max: HOUR, note: "" };
+/// Of `on_down`, where none is given.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 const DAMPING: Span = Span { key: "damping", min: Duration::ZERO, max: HOUR, note: " (0 is none)" };
 
 /// What a service says of the health of its destinations; `None` where it says nothing.
@@ -78,11 +82,26 @@ pub(crate) fn health(
     if let Some(damping) = section.duration(&DAMPING) {
         health.policy.damping = damping.value;
     }
+    health.policy.on_down = on_down(section);
     let words = [("direct", CheckVia::Direct), ("service", CheckVia::Service)];
     if let Some(via) = section.choice("via", &words, &[]) {
         health.via = via.value;
     }
     Some(health)
+}
+
+/// What becomes of connections of a destination that goes down.
+fn on_down(section: &Table<'_>) -> OnDown {
+    let deadline = section.duration(&DEADLINE);
+    let after = deadline.as_ref().map_or(DEADLINE_DEFAULT, |deadline| deadline.value);
+    let words =
+        [("quiesce", OnDown::Quiesce), ("drain", OnDown::Drain(after)), ("reset", OnDown::Reset(after))];
+    let on_down = section.choice("on_down", &words, &[]).map_or(OnDown::Quiesce, |word| word.value);
+    if let (OnDown::Quiesce, Some(deadline)) = (on_down, deadline) {
+        let what = "a deadline, but connections of a server that is down go on for as long as they can";
+        section.doc.warn(&deadline.at, what, "add on_down = \"drain\" or \"reset\", or remove it");
+    }
+    on_down
 }
 
 /// A sum of weights, or a share of all.

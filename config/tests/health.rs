@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use uvs_check::net::Via;
-use uvs_check::spec::{Amount, Dns, Grpc, HttpVersion, Kind, Pattern, Tls, Unmade};
+use uvs_check::spec::{Amount, Dns, Grpc, HttpVersion, Kind, OnDown, Pattern, Tls, Unmade};
 use uvs_config::Config;
 use uvs_director::Duration;
 
@@ -130,6 +130,12 @@ fn mistakes_are_told_with_their_fix() {
             "is out of range",
             "use \"0s\" to \"365d\" (0 is none)",
         ),
+        (health("on_down = 'rst'"), "unknown on_down \"rst\"", "\"reset\""),
+        (
+            health("on_down = 'drain'\ndeadline = '2h'"),
+            "deadline \"2h\" is out of range",
+            "use \"0s\" to \"1h\"",
+        ),
         (typed("type = 'https'\nversion = 'h2'"), "unknown version \"h2\"", "did you mean \"2\"?"),
         (typed("type = 'https'\nversion = '3'"), "unknown version \"3\"", "It is one of \"1.1\", \"2\""),
         (
@@ -251,6 +257,7 @@ fn a_check_that_cannot_see_what_matters_is_warned_of() {
                 .replace("check = { port = 9000,", "check = {"),
             "check \"web\" asks over UDP, and the service is of TCP",
         ),
+        (health("deadline = 5"), "a deadline, but connections of a server that is down go on"),
         (health("quorum = 9"), "quorum 9 is more than all destinations weigh, 4"),
         (text("", "", "[service.health]\nstart = 'up'\n"), "health without checks"),
         (all_ports("192.0.2.1:0"), "takes all ports of 192.0.2.1, and interface uvs0 has no other address"),
@@ -289,6 +296,24 @@ fn the_smallest_form_means_what_it_says() {
     assert_eq!(second.checks[0].probe.target.addr(), addr("192.0.2.22:9000"), "a port of its own");
     let service = &parse(&text("", "", "")).plan().services[0];
     assert!(!service.judged && service.destinations[0].checks.is_empty(), "nobody asks");
+}
+
+#[test]
+fn connections_of_a_server_that_is_down_end_as_they_are_told_to() {
+    let policy = |lines: &str| {
+        let plan = parse(&text(TCP, USES, &format!("[service.health]\n{lines}\n"))).plan();
+        plan.services[0].policy.on_down
+    };
+    let cases = [
+        ("", OnDown::Quiesce),
+        ("on_down = 'quiesce'", OnDown::Quiesce),
+        ("on_down = 'drain'", OnDown::Drain(Duration::from_secs(30))),
+        ("on_down = 'drain'\ndeadline = '5m'", OnDown::Drain(Duration::from_secs(300))),
+        ("on_down = 'reset'\ndeadline = 0", OnDown::Reset(Duration::ZERO)),
+    ];
+    for (lines, want) in cases {
+        assert_eq!(policy(lines), want, "{lines}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ use uvs_director::view::Observations;
 use uvs_director::{Director, Instant};
 
 use crate::clock::Clock;
+use crate::drains::Drains;
 use crate::events::{self, Events, weight_event};
 
 pub(crate) use mend::mend;
@@ -288,9 +289,11 @@ impl Checks {
         clock: Clock,
         seed: u64,
         events: Arc<Events>,
+        drains: Arc<Drains>,
     ) -> Self {
         let director = Arc::clone(director);
-        let doer = Doer { director: Arc::clone(&director), weights: Arc::clone(&weights), clock, events };
+        let doer =
+            Doer { drains, director: Arc::clone(&director), weights: Arc::clone(&weights), clock, events };
         let now = move || clock.now();
         let runner = Runner::start(runtime, network, Bounds::default(), seed, now, doer);
         let runner = Mutex::new(Some(Arc::new(runner)));
@@ -367,6 +370,18 @@ impl Checks {
         true
     }
 
+    /// Removes a destination from its service, as `uvs adm -d` does.
+    pub(crate) fn remove(&self, service: ServiceKey, destination: SocketAddr) {
+        let mut held = self.weights.hold();
+        let now = self.clock.now();
+        if let Err(error) = self.director.apply(Change::RemoveDestination(service, destination), now) {
+            debug!(%service, %destination, %error, "a destination cannot be removed");
+        }
+        let changed = held.changed(&self.director, Some(&service), now);
+        drop(held);
+        self.follow_adm(changed);
+    }
+
     /// What people want of a destination.
     pub(crate) fn admin(&self, service: &ServiceKey, destination: SocketAddr) -> Option<Admin> {
         self.weights.hold().get(service, destination).map(|known| known.admin)
@@ -435,6 +450,7 @@ fn not_in_file(known: HashMap<SocketAddr, Weight>) -> Vec<DestinationPlan> {
 
 /// Does what checks come to.
 struct Doer {
+    drains: Arc<Drains>,
     director: Arc<Director>,
     weights: Arc<Weights>,
     clock: Clock,
@@ -444,9 +460,10 @@ struct Doer {
 impl Sink for Doer {
     fn orders(&mut self, orders: &[Order]) {
         let mut held = self.weights.hold();
-        for Order { service, destination, weight, by, .. } in orders {
+        for Order { service, destination, weight, by, down } in orders {
             // One that is gone is none of ours: the plan that says so is on its way.
             let Some(known) = held.get_mut(service, *destination) else { continue };
+            self.drains.on_down(*service, *destination, *down, self.clock.now());
             // Of one that people have taken out of service since, the checks are about to hear.
             let weight = if known.admin == Admin::Ready { *weight } else { 0 };
             if known.weight == weight {

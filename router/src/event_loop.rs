@@ -21,7 +21,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedSender;
 use uvs_device::{Device, Poller, StopHandle};
-use uvs_director::{Director, DropReason, Frame, Outbox, PortId, Verdict};
+use uvs_director::{DestinationId, Director, DropReason, Frame, Outbox, Place, PortId, Verdict};
 use uvs_wire::arp::ArpRepr;
 use uvs_wire::ethernet;
 
@@ -59,21 +59,21 @@ pub struct DataPlane {
     pub workers: uvs_config::Workers,
     /// By port.
     pub devices: Devices,
-    /// The counts; one lane for each worker, one for the timer, one for the director's own sockets, one for the keeper
-    /// of the host and one for the control thread, as [`lanes`] makes them.
+    /// The counts; one lane for each worker, one for the timer, one for drains, one for the director's own sockets, one
+    /// for the keeper of the host and one for the control thread, as [`lanes`] makes them.
     pub lanes: Arc<[Lane]>,
 }
 
-/// The lanes for these devices: one for each queue, one for the timer, one for the director's own sockets, one for the
-/// keeper, one for the control thread.
+/// The lanes for these devices: one for each queue, one for the timer, one for drains, one for the director's own
+/// sockets, one for the keeper, one for the control thread.
 pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
     let workers: usize = devices.iter().map(|device| device.queues().len()).sum();
-    (0..workers + 4).map(|_| Lane::new(devices.len())).collect()
+    (0..workers + 5).map(|_| Lane::new(devices.len())).collect()
 }
 
 /// The lanes of the workers and, behind them, of the timer.
 pub fn threads(lanes: &[Lane]) -> &[Lane] {
-    &lanes[..lanes.len().saturating_sub(3)]
+    &lanes[..lanes.len().saturating_sub(4)]
 }
 
 /// A thread of the data plane ended.
@@ -440,6 +440,10 @@ fn flush(devices: &[Arc<Device>], lane: &Lane, queue: usize, out: &mut Outbox) {
     }
 }
 
+/// What whoever asks keeps from slice to slice: see [`DataPlane::ask_connections`].
+#[derive(Default)]
+pub struct Asking(Outbox);
+
 impl DataPlane {
     /// Sends a packet of one of the director's own sockets, which count in a lane of their own. `out`: kept from packet
     /// to packet.
@@ -465,6 +469,23 @@ impl DataPlane {
             Verdict::Drop(reason) => Err(reason),
             Verdict::Transmit(_) | Verdict::Consume => Ok(()),
         }
+    }
+
+    /// Asks the ends of connections with these destinations for a segment, in one slice of the table; see
+    /// [`Director::end_connections`]. Where to go on, if there is more, and whether anybody was asked. For the thread
+    /// of drains, which has a lane of its own.
+    pub fn ask_connections(
+        &self,
+        destinations: &[DestinationId],
+        from: Place,
+        Asking(out): &mut Asking,
+    ) -> (Option<Place>, bool) {
+        let next = self.director.ask_some(destinations, from, self.clock.now(), out);
+        let asked = !out.is_empty();
+        if asked && let Some(lane) = self.lanes.len().checked_sub(4).and_then(|at| self.lanes.get(at)) {
+            flush(&self.devices.current().1, lane, 0, out);
+        }
+        (next, asked)
     }
 
     /// Tells the links who we are. For the control thread: it counts in the last lane.

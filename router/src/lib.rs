@@ -24,6 +24,7 @@ pub mod clock;
 pub mod control;
 pub mod demo;
 pub mod devices;
+pub mod drains;
 pub mod event_loop;
 pub mod events;
 pub mod hooks;

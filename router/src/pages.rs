@@ -13,6 +13,7 @@ use crate::accelerate::Missing;
 use crate::alive::{self, Pulse, Standing};
 use crate::checks::Checks;
 use crate::clock::Clock;
+use crate::drains::Drains;
 use crate::event_loop::threads;
 use crate::events::Events;
 use crate::hooks::Hooks;
@@ -54,6 +55,8 @@ pub struct Live {
     pub lanes: Arc<[Lane]>,
     /// Health checks.
     pub checks: Checks,
+    /// Drains.
+    pub drains: Arc<Drains>,
     /// What happened lately.
     pub events: Arc<Events>,
     /// Programs that are told what happens.

@@ -44,7 +44,7 @@ use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
-use crate::{check, checks, control, events, http, local, logging, notify, reload, setup};
+use crate::{check, checks, control, drains, events, http, local, logging, notify, reload, setup};
 
 /// How often the control loop goes round at least.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -229,6 +229,7 @@ async fn serve(
     let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
     let events = Arc::<events::Events>::default();
     let hooks = Hooks::start(&config, &events)?;
+    let drains = Arc::<drains::Drains>::default();
     let checks = Checks::start(
         (local.runtime(), local.network()),
         &plane.director,
@@ -236,6 +237,7 @@ async fn serve(
         plane.clock,
         random_seed(),
         Arc::clone(&events),
+        Arc::clone(&drains),
     );
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
@@ -251,6 +253,7 @@ async fn serve(
         local,
         lanes: Arc::clone(&plane.lanes),
         checks,
+        drains,
         events,
         hooks,
         pulse: Pulse::default(),
@@ -258,6 +261,7 @@ async fn serve(
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
     });
+    let drains_thread = drains::start(&live, &plane)?;
     plane.announce();
     let (sender, ended) = mpsc::unbounded_channel();
     let workers = Workers::start(&plane, &sender)?;
@@ -299,6 +303,7 @@ async fn serve(
     live.hooks.stop().await;
     keeper.let_go().await;
     live.checks.stop();
+    drains_thread.stop();
     local_thread.stop();
     let stopped = workers.stop();
     // With this last handle the devices are closed, unless a worker is stuck: then the end of the process does it.

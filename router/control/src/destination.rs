@@ -21,9 +21,68 @@ pub enum Ask {
     /// The same, and what each writer says of its weight.
     Explain {},
     /// No new connections go to it any more.
-    Drain {},
+    Drain(Terms),
     /// It serves again, as far as everything else goes.
     Undrain {},
+}
+
+/// How a drain ends. By default when the last connection has, and then nothing follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terms {
+    /// After so many milliseconds, whatever is left: flows of UDP are forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Then both ends of what is left of TCP get a reset, too.
+    pub reset: bool,
+    /// What follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub then: Option<Then>,
+}
+
+/// What follows a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// It is removed from its service, as by `uvs adm -d`.
+    Remove,
+    /// It is in maintenance: it gets no connections, and is not checked.
+    Maint,
+    /// It serves again.
+    Ready,
+}
+
+impl Then {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Maint => "maint",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+/// A drain under way, or over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Who wants it: `people`, or `health` by `on_down`.
+    pub by: String,
+    /// `waiting` for the end of connections, `ending` them, or `over`.
+    pub phase: String,
+    /// For how long, in seconds.
+    pub age_s: f64,
+    /// Seconds to the deadline; 0 when it is over, absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
+    /// Whether what is left of TCP is reset at the deadline.
+    #[serde(default)]
+    pub reset: bool,
+    /// What follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Then>,
+    /// How many connections were left when they were last counted.
+    pub open: u64,
 }
 
 /// How it stands.
@@ -41,6 +100,9 @@ pub struct Answer {
     pub admin: String,
     /// What is left of its connections.
     pub left: Left,
+    /// The drain under way, or over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// To [`Ask::Explain`]: what each writer says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<Slot>,

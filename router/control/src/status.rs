@@ -228,6 +228,9 @@ pub struct Destination {
     pub weight_by: String,
     /// `ready`, `drain` or `maint`.
     pub admin: String,
+    /// The drain under way, or over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<crate::destination::Drain>,
     /// How often it went out of service.
     pub flaps: u64,
     /// For how many seconds more it is held out of service for its flaps, if it is.

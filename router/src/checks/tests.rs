@@ -43,6 +43,7 @@ fn a_weight_that_could_not_be_set_is_set_when_that_is_possible() {
     let weights = Arc::<Weights>::default();
     weights.hold().settled(&config, None);
     let mut doer = Doer {
+        drains: Arc::default(),
         director: Arc::clone(&director),
         weights: Arc::clone(&weights),
         clock: Clock::start(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use uvs_control::destination::{Answer, Ask, Request};
+use uvs_control::destination::{Answer, Ask, Drain, Left, Request, Terms, Then};
 use uvs_control::{ClientError, ErrorKind};
 
 use super::{Which, health};
@@ -32,6 +32,15 @@ pub struct DrainArgs {
     /// Which destination of which service
     #[arg(value_name = "SERVICE/DEST")]
     pub name: String,
+    /// When it ends, whatever is left, as in 30s: flows of UDP are forgotten
+    #[arg(long, value_name = "TIME", value_parser = uvs_config::parse_duration)]
+    pub deadline: Option<Duration>,
+    /// What follows its end: the director does it, whether this command still runs or not
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub then: Option<ThenArg>,
+    /// At the deadline both ends of what is left of TCP get a reset
+    #[arg(long, requires = "deadline")]
+    pub reset: bool,
     /// Begin it, and do not wait for its end
     #[arg(long)]
     pub no_wait: bool,
@@ -43,11 +52,37 @@ pub struct DrainArgs {
     pub which: Which,
 }
 
-const DRAIN: &str = "\
-From now on no new connections go there; those that are there go on. The command ends when none is left. Ctrl-C ends the
-command and not the drain, which `uvs undrain` ends. It survives a reload of the configuration, not a restart.
+/// What follows a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ThenArg {
+    /// It is removed from its service, until the configuration is read again
+    Remove,
+    /// It is in maintenance, and not checked
+    Maint,
+    /// It serves again
+    Ready,
+}
 
-Exit status: 0 nothing is left (with --no-wait: it has begun), 1 failed, 2 wrong usage, 130 Ctrl-C.";
+impl From<ThenArg> for Then {
+    fn from(then: ThenArg) -> Self {
+        match then {
+            ThenArg::Remove => Self::Remove,
+            ThenArg::Maint => Self::Maint,
+            ThenArg::Ready => Self::Ready,
+        }
+    }
+}
+
+const DRAIN: &str = "\
+From now on no new connections go there; those that are there go on. The command ends when none is left, or soon after
+the deadline. Ctrl-C ends the command and not the drain, which `uvs undrain` ends. It survives a reload of the
+configuration, not a restart. Without --reset, TCP that is left at the deadline goes on for as long as it can.
+
+Example:
+  uvs drain tcp/192.0.2.10:443/192.168.10.11:443 --deadline 30s --reset --then maint
+
+Exit status: 0 it is over and nothing is left (with --no-wait: it has begun), 1 failed, 2 wrong usage, 3 the deadline is
+over and connections are left, 130 Ctrl-C.";
 
 /// `uvs undrain`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -131,9 +166,11 @@ fn look(which: &Which, name: &str) -> anyhow::Result<Option<Answer>> {
 /// # Errors
 /// No director answers, or it refuses.
 pub fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
-    let DrainArgs { name, no_wait, json, which } = arguments;
+    let DrainArgs { name, deadline, then, reset, no_wait, json, which } = arguments;
     let interrupt = Interrupt::listen()?;
-    let began = ask(which, name, Ask::Drain {})?;
+    let deadline_ms = deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let then = then.map(Then::from);
+    let began = ask(which, name, Ask::Drain(Terms { deadline_ms, reset: *reset, then }))?;
     let mut told = Told::new(*json, began.left.open);
     told.of(&began)?;
     if *no_wait {
@@ -141,7 +178,10 @@ pub fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut now = began;
-    while now.left.open > 0 {
+    let end = loop {
+        if let Some(end) = end_of(&now, then) {
+            break end;
+        }
         if interrupt.within(LOOK)? {
             told.end()?;
             eprintln!(
@@ -150,19 +190,57 @@ pub fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
             );
             return Ok(ExitCode::from(130));
         }
-        let Some(answer) = look(which, &now.name)? else { break };
-        if answer.admin == "ready" {
-            told.end()?;
-            bail!("{} is drained no longer: somebody else has stopped that", answer.name);
-        }
+        let Some(answer) = look(which, &now.name)? else {
+            now.left = Left::default();
+            break if then == Some(Then::Remove) {
+                End::Done("drained and removed")
+            } else {
+                End::Done("gone")
+            };
+        };
         now = answer;
         told.of(&now)?;
-    }
+    };
     told.end()?;
-    if !json {
-        println!("{}: drained", now.name);
+    match end {
+        End::Stopped => bail!("{} is drained no longer: somebody else has stopped that", now.name),
+        End::Late => {
+            eprintln!("{}: the deadline is over, {}", now.name, of_left(&now));
+            Ok(ExitCode::from(3))
+        }
+        End::Done(what) => {
+            if !json {
+                writeln!(std::io::stdout().lock(), "{}: {what}", now.name)
+                    .context("standard output cannot be written")?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done(&'static str),
+    /// Connections are left.
+    Late,
+    /// Somebody else ended it.
+    Stopped,
+}
+
+/// Whether a drain is over, by how its destination stands.
+fn end_of(it: &Answer, then: Option<Then>) -> Option<End> {
+    let is_over = it.drain.as_ref().is_none_or(|drain| drain.phase == "over");
+    match (it.admin.as_str(), then) {
+        _ if !is_over => None,
+        ("ready", Some(Then::Ready)) => Some(End::Done("drained, and ready again")),
+        ("ready", _) => Some(End::Stopped),
+        ("maint", Some(Then::Maint)) => Some(End::Done("drained, and in maintenance")),
+        // What follows is being done.
+        (_, Some(_)) => None,
+        _ if it.left.open > 0 => Some(End::Late),
+        _ => Some(End::Done("drained")),
+    }
 }
 
 /// `uvs undrain`.
@@ -223,6 +301,14 @@ pub fn explain(
 fn explained(it: &Answer) -> String {
     let by = it.weight_by.as_deref().unwrap_or("nobody");
     let mut text = format!("{}: weight {}, by {by}; {}\n", it.name, it.weight, of_left(it));
+    if let Some(drain) = &it.drain {
+        let by = if drain.by == "health" { ", since it is down" } else { "" };
+        text.push_str(&format!(
+            "  drained for {}: {}{by}\n",
+            health::time(drain.age_s),
+            health::of_drain(drain)
+        ));
+    }
     for slot in &it.slots {
         let said = slot.value.as_deref().unwrap_or("-");
         let age = slot.age_s.map_or(String::new(), |age| format!("for {}", health::time(age)));
@@ -235,14 +321,19 @@ fn explained(it: &Answer) -> String {
 }
 
 fn of_left(it: &Answer) -> String {
-    let mut text = match it.left.open {
-        1 => "1 connection left".to_owned(),
-        open => format!("{open} connections left"),
-    };
+    let mut text = health::connections(it.left.open);
     if it.left.ended > 0 {
         text.push_str(&format!(", {} that are over", it.left.ended));
     }
     text
+}
+
+/// The same, and when it ends.
+fn progress(it: &Answer) -> String {
+    match &it.drain {
+        Some(drain) => health::of_drain(&Drain { open: it.left.open, ..drain.clone() }),
+        None => of_left(it),
+    }
 }
 
 /// Ctrl-C, taken instead of dying of it.
@@ -296,9 +387,9 @@ impl Told {
         let written = if self.json {
             writeln!(out, "{}", serde_json::to_string(it)?)
         } else if self.bar {
-            write!(out, "\r\x1b[K{} {}", bar(open, self.began_with), of_left(it)).and_then(|()| out.flush())
+            write!(out, "\r\x1b[K{} {}", bar(open, self.began_with), progress(it)).and_then(|()| out.flush())
         } else {
-            writeln!(out, "{}: {}", it.name, of_left(it)).and_then(|()| out.flush())
+            writeln!(out, "{}: {}", it.name, progress(it)).and_then(|()| out.flush())
         };
         written.context("standard output cannot be written")
     }
@@ -321,9 +412,33 @@ fn bar(left: u64, of: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use uvs_control::destination::{Left, Slot};
+    use uvs_control::destination::Slot;
 
     use super::*;
+
+    #[test]
+    fn a_drain_is_over_when_all_of_it_is_done() {
+        let of = |admin: &str, phase: Option<&str>, open| Answer {
+            admin: admin.into(),
+            drain: phase.map(|phase| Drain { phase: phase.into(), ..Drain::default() }),
+            left: Left { open, ..Left::default() },
+            ..Answer::default()
+        };
+        let cases = [
+            (of("drain", Some("waiting"), 3), None, None),
+            (of("drain", Some("waiting"), 0), None, None),
+            (of("drain", Some("ending"), 3), None, None),
+            (of("drain", Some("over"), 0), None, Some(End::Done("drained"))),
+            (of("drain", Some("over"), 2), None, Some(End::Late)),
+            (of("drain", Some("over"), 2), Some(Then::Maint), None),
+            (of("maint", None, 2), Some(Then::Maint), Some(End::Done("drained, and in maintenance"))),
+            (of("ready", None, 2), Some(Then::Ready), Some(End::Done("drained, and ready again"))),
+            (of("ready", None, 2), None, Some(End::Stopped)),
+        ];
+        for (answer, then, end) in cases {
+            assert_eq!(end_of(&answer, then), end, "{answer:?}");
+        }
+    }
 
     #[test]
     fn the_bar_fills() {

@@ -1,5 +1,6 @@
 //! `uvs status`: health checks as text.
 
+use uvs_control::destination::Drain;
 use uvs_control::status::{Check, Destination, Health};
 
 /// With more destinations than this, those that are in service are only counted.
@@ -48,6 +49,9 @@ fn of_destination(it: &Destination, lines: &mut Vec<String>) {
         "drain" | "maint" => state.push_str(&format!(" for {}, {}", time(it.since_s), it.admin)),
         _ => state.push_str(&format!(" for {}", time(it.since_s))),
     }
+    if let Some(drain) = &it.drain {
+        state.push_str(&format!("; {}", of_drain(drain)));
+    }
     if let Some(held) = it.held_s {
         state.push_str(&format!(", held for its flaps for {} more", time(held)));
     }
@@ -62,6 +66,35 @@ fn of_destination(it: &Destination, lines: &mut Vec<String>) {
     };
     lines.push(format!("  {:38} {weight:>10}  {state}", it.destination));
     lines.extend(it.checks.iter().map(of_check));
+}
+
+/// How a drain stands, as in `3 connections left, ends in 12 s by a reset, then remove`.
+pub(super) fn of_drain(it: &Drain) -> String {
+    if it.phase == "over" && it.open == 0 {
+        return "drained".to_owned();
+    }
+    let mut text = connections(it.open);
+    match (it.phase.as_str(), it.deadline_s) {
+        ("over", _) => text.push_str(", the deadline is over"),
+        ("ending", _) => text.push_str(", being reset"),
+        (_, Some(left)) => {
+            let how = if it.reset { " by a reset" } else { "" };
+            text.push_str(&format!(", ends in {}{how}", time(left)));
+        }
+        (_, None) => {}
+    }
+    if let Some(then) = it.then {
+        text.push_str(&format!(", then {}", then.name()));
+    }
+    text
+}
+
+/// How many are left.
+pub(super) fn connections(open: u64) -> String {
+    match open {
+        1 => "1 connection left".to_owned(),
+        open => format!("{open} connections left"),
+    }
 }
 
 fn of_check(it: &Check) -> String {
@@ -94,6 +127,33 @@ pub(super) fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_says_how_it_ends() {
+        use uvs_control::destination::Then;
+        let drain = |phase: &str, open, deadline_s, reset, then| Drain {
+            phase: phase.into(),
+            open,
+            deadline_s,
+            reset,
+            then,
+            ..Drain::default()
+        };
+        let cases = [
+            (drain("waiting", 1, None, false, None), "1 connection left"),
+            (drain("waiting", 3, Some(12.0), false, None), "3 connections left, ends in 12 s"),
+            (
+                drain("waiting", 3, Some(12.0), true, Some(Then::Remove)),
+                "3 connections left, ends in 12 s by a reset, then remove",
+            ),
+            (drain("ending", 3, Some(0.0), true, None), "3 connections left, being reset"),
+            (drain("over", 3, Some(0.0), false, None), "3 connections left, the deadline is over"),
+            (drain("over", 0, Some(0.0), true, None), "drained"),
+        ];
+        for (drain, text) in cases {
+            assert_eq!(of_drain(&drain), text);
+        }
+    }
 
     #[test]
     fn each_destination_has_its_weight_its_state_and_its_checks() {

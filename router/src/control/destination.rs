@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use tracing::info;
 use uvs_check::core::DestinationView;
 use uvs_check::weight::{Admin, Set, Share, Writer};
-use uvs_control::destination::{Answer, Ask, Left, Request, Slot};
+use uvs_control::destination::{Answer, Ask, Left, Request, Slot, Terms};
 use uvs_control::{Error, ErrorKind};
 use uvs_director::Instant;
 use uvs_director::spec::ServiceKey;
 
 use super::name::{self, Named};
 use super::peer::Peer;
+use crate::drains;
+use crate::events::weight_event;
 use crate::pages::Live;
 
 /// Looks, or does it. It looks at the whole table of connections: not for a thread that others wait for.
@@ -25,12 +27,23 @@ pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answ
     let named = name::find(&request.name, &all).map_err(refused)?;
     let admin = match request.ask {
         Ask::Look {} | Ask::Explain {} => None,
-        Ask::Drain {} => Some(Admin::Drain),
+        Ask::Drain(Terms { reset: true, deadline_ms: None, .. }) => {
+            return Err(refused("what is left can be reset at a deadline only, and there is none".into()));
+        }
+        Ask::Drain(_) => Some(Admin::Drain),
         Ask::Undrain {} => Some(Admin::Ready),
     };
     if let Some(admin) = admin {
+        if admin == Admin::Ready {
+            drains::undo(&live.director, &live.drains, named.0, named.1);
+        }
         if !live.checks.set_admin(named.0, named.1, admin) {
             return Err(refused(format!("{} has gone meanwhile", name::of(&named))));
+        }
+        if let Ask::Drain(terms) = request.ask {
+            live.drains.begin(named.0, named.1, terms, live.clock.now());
+            let by = format!("drain: uid {} pid {}", peer.uid, peer.pid);
+            live.events.tell(weight_event(named.0, named.1, 0, by));
         }
         info!(uid = peer.uid, pid = peer.pid, service = %named.0, destination = %named.1, "{admin}");
     }
@@ -44,17 +57,21 @@ pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answ
 
 fn look(named: &Named, live: &Live) -> Answer {
     let (service, destination) = named;
+    // Before it is counted: of one that is over all is done that was to be.
+    let drain = live.drains.shown(service, *destination, live.clock.now());
     let view = live.director.service_view(service);
     let found = view.and_then(|view| view.destinations.into_iter().find(|it| it.spec.addr == *destination));
     let id = live.director.destination_id(service, *destination);
     let idle = found.as_ref().is_none_or(|it| (it.active, it.inactive, it.persistent) == (0, 0, 0));
     let left = id.filter(|_| !idle).map(|id| live.director.left(&[id])[0]).unwrap_or_default();
+    let admin = live.checks.admin(service, *destination).unwrap_or_default();
     Answer {
         service: service.to_string(),
         destination: destination.to_string(),
         name: name::of(named),
         weight: found.map_or(0, |it| it.spec.weight),
-        admin: live.checks.admin(service, *destination).unwrap_or_default().to_string(),
+        admin: admin.to_string(),
+        drain,
         left: Left { open: left.open as u64, ended: left.ended as u64, templates: left.templates as u64 },
         slots: Vec::new(),
         weight_by: None,

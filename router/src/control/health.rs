@@ -2,6 +2,7 @@
 
 use uvs_check::core::{CheckView, DestinationView, ServiceView};
 use uvs_check::weight::Admin;
+use uvs_control::destination::Drain;
 use uvs_control::status::{Check, Destination, Health};
 use uvs_director::Instant;
 
@@ -13,7 +14,7 @@ pub(super) fn health(live: &Live) -> (Vec<Health>, Option<String>) {
         Some(services) => {
             let now = live.clock.now();
             let shown = services.iter().filter(|service| is_shown(service));
-            (shown.map(|service| of_service(service, now)).collect(), None)
+            (shown.map(|service| of_service(service, live, now)).collect(), None)
         }
         None => (Vec::new(), Some("health checks do not answer: what they said last stays in force".into())),
     }
@@ -24,17 +25,18 @@ fn is_shown(view: &ServiceView) -> bool {
     view.judged || view.destinations.iter().any(|it| it.slots.admin() != Admin::Ready)
 }
 
-fn of_service(view: &ServiceView, now: Instant) -> Health {
+fn of_service(view: &ServiceView, live: &Live, now: Instant) -> Health {
+    let of = |it: &DestinationView| of_destination(it, live.drains.shown(&view.key, it.addr, now), now);
     Health {
         service: view.key.to_string(),
         judged: view.judged,
         quorum: view.quorum,
         backup: view.backup,
-        destinations: view.destinations.iter().map(|destination| of_destination(destination, now)).collect(),
+        destinations: view.destinations.iter().map(of).collect(),
     }
 }
 
-fn of_destination(view: &DestinationView, now: Instant) -> Destination {
+fn of_destination(view: &DestinationView, drain: Option<Drain>, now: Instant) -> Destination {
     Destination {
         destination: view.addr.to_string(),
         backup: view.backup,
@@ -43,6 +45,7 @@ fn of_destination(view: &DestinationView, now: Instant) -> Destination {
         weight: view.weight,
         weight_by: view.by.to_string(),
         admin: view.slots.admin().to_string(),
+        drain,
         flaps: view.flaps,
         held_s: view.held_until.map(|until| until.since(now).as_secs_f64()),
         checks: view.checks.iter().map(|check| of_check(check, now)).collect(),

@@ -1,6 +1,6 @@
 //! Health checks that a running director makes: servers die and come back, and clients do not notice.
 
-mod field;
+pub(crate) mod field;
 mod passive;
 mod real;
 mod told;

@@ -86,8 +86,8 @@ impl Director {
         true
     }
 
-    /// Asks the ends of connections with these destinations for a segment, in one slice of the table. What is sent is in
-    /// `out`. Where to go on, if there is more: see [`Self::end_connections`].
+    /// Asks the ends of connections with these destinations for a segment, in one slice of the table. What is sent is
+    /// in `out`. Where to go on, if there is more: see [`Self::end_connections`].
     pub fn ask_some(
         &self,
         destinations: &[DestinationId],
@@ -112,8 +112,8 @@ impl Director {
         (next != Spot::default()).then_some(Place(next))
     }
 
-    /// Rids destinations of connections, without a word to their ends. How many those were. It looks at the whole table:
-    /// not for a thread that others wait for.
+    /// Rids destinations of connections, without a word to their ends. How many those were. It looks at the whole
+    /// table: not for a thread that others wait for.
     pub fn forget(&self, destinations: &[DestinationId], which: Forgotten) -> usize {
         let mut count = 0;
         let gone = |connection: &Connection| {

@@ -33,8 +33,8 @@ pub(crate) fn ends(connection: &Connection, packet: &Packet) -> bool {
         && !matches!(TcpState::from_number(connection.state), TcpState::TimeWait | TcpState::LastAck)
 }
 
-/// Resets the sender of a segment, and makes a reset of the segment. Meanwhile the shard is not locked: the entry may be
-/// another afterwards.
+/// Resets the sender of a segment, and makes a reset of the segment. Meanwhile the shard is not locked: the entry may
+/// be another afterwards.
 ///
 /// # Errors
 /// The segment is not to be believed.

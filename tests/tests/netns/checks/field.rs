@@ -14,7 +14,7 @@ use uvs_lab::Host;
 use uvs_lab::topology::{Method, Plan};
 
 use super::{ONE, SERVICE, Scene, TWO, checked, listens};
-use crate::peer::{Peer, Talk, stream_both_ways};
+use crate::peer::{Peer, Talk, kind_of, stream_both_ways};
 use crate::probe::{ECHO, ask, request};
 use crate::stage::{Running, Stage, eventually, topology, turn};
 
@@ -83,7 +83,7 @@ impl Drop for Agent {
 }
 
 /// Clients that never stop: short requests, and transfers that take a while.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<[AtomicU64; 2]>,
     failed: Arc<Mutex<Vec<String>>>,
@@ -91,7 +91,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(client: &Host) -> Self {
+    pub(crate) fn start(client: &Host) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new([0, 0].map(AtomicU64::new)));
         let failed = Arc::<Mutex<Vec<String>>>::default();
         let threads = (0..4_u64)
@@ -118,12 +118,12 @@ impl Load {
         Self { stop, done, failed, threads }
     }
 
-    fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.done[0].load(Ordering::Relaxed)
     }
 
     /// Ends it, once there was enough of it. Nothing of it has failed.
-    fn ends_unharmed(self) {
+    pub(crate) fn ends_unharmed(self) {
         let done = |at: usize| self.done[at].load(Ordering::Relaxed);
         eventually("there was a load, or some of it failed", || {
             (done(0) > 20 && done(1) > 0 || !self.failed.lock().unwrap().is_empty()).then_some(())
@@ -171,6 +171,31 @@ fn all_servers_are_restarted_in_turn_and_no_request_fails() {
     load.ends_unharmed();
     let shares = scene.peers.each_ref().map(|peer| peer.as_ref().unwrap().clients().len());
     assert!(shares.iter().all(|share| *share > 0), "both serve again: {shares:?}");
+}
+
+/// Its process goes on with the clients it has, but takes no others: what a check finds.
+#[test]
+fn connections_of_a_server_that_goes_down_are_reset_at_the_deadline() {
+    let Some(_turn) = turn() else { return };
+    let mut scene = Scene::new(&patient(", on_down = \"reset\", deadline = \"300ms\""));
+    scene.weighs(ONE, 1);
+    scene.weighs(TWO, 1);
+    let mut talks: Vec<Talk> =
+        (0..4).map(|_| scene.hosts.client.run(|| Talk::open(SERVICE).unwrap()).unwrap()).collect();
+    scene.peers[0] = None;
+    scene.weighs(ONE, 0);
+    for talk in &mut talks {
+        match talk.server.as_str() {
+            "rs1" => {
+                let error = talk.hear(b"?", Duration::from_secs(20)).unwrap_err();
+                assert_eq!(kind_of(&error), Some(std::io::ErrorKind::ConnectionReset), "{error:#}");
+            }
+            _ => talk.say(b"still there").unwrap(),
+        }
+    }
+    assert_eq!(talks.iter().filter(|talk| talk.server == "rs1").count(), 2);
+    scene.peers[0] = listens(&scene.hosts.servers[0], 11);
+    scene.weighs(ONE, 1);
 }
 
 #[test]
