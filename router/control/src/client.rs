@@ -19,25 +19,25 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub enum ClientError {
     /// Nobody listens there.
     #[error(
-        "no director answers at {}: {source}\n  fix: start one (uvs run), or name the socket of the one that runs with --socket or {SOCKET_VARIABLE}",
+        "no director answers at {}: {cause}\n  fix: start one (uvs run), or name the socket of the one that runs with --socket or {SOCKET_VARIABLE}",
         path.display()
     )]
     NoDirector {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. Not the error's source: whoever prints all causes would print it twice.
+        cause: io::Error,
     },
     /// The socket may not be used by this user.
     #[error(
-        "the control socket {} may not be used: {source}\n  fix: be root, or a member of the group that [control] names",
+        "the control socket {} may not be used: {cause}\n  fix: be root, or a member of the group that [control] names",
         path.display()
     )]
     Denied {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. Not the error's source: whoever prints all causes would print it twice.
+        cause: io::Error,
     },
     /// The director said why not.
     #[error("{0}")]
@@ -79,11 +79,11 @@ impl Client {
             socket.connect(&SockAddr::unix(path)?)?;
             Ok(UnixStream::from(socket))
         };
-        let stream = connect().map_err(|source: io::Error| {
+        let stream = connect().map_err(|cause: io::Error| {
             let path = path.to_owned();
-            match source.kind() {
-                IoErrorKind::PermissionDenied => ClientError::Denied { path, source },
-                _ => ClientError::NoDirector { path, source },
+            match cause.kind() {
+                IoErrorKind::PermissionDenied => ClientError::Denied { path, cause },
+                _ => ClientError::NoDirector { path, cause },
             }
         })?;
         Ok(Self { stream: BufReader::new(stream), path: path.to_owned() })
@@ -210,7 +210,9 @@ mod tests {
         let left = folder.path().join("left.sock");
         drop(UnixListener::bind(&left).unwrap());
         for (path, why) in [(nothing, "no file"), (left, "a socket whose director is gone")] {
-            let error = Client::connect(&path, PATIENCE).expect_err(why).to_string();
+            let error = Client::connect(&path, PATIENCE).expect_err(why);
+            assert!(std::error::Error::source(&error).is_none(), "{why}: the cause would be printed twice");
+            let error = error.to_string();
             assert!(error.contains("no director answers at") && error.contains("uvs run"), "{why}: {error}");
         }
     }
