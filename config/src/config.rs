@@ -99,6 +99,7 @@ impl Config {
         Ok(Self {
             file,
             files: sources.paths(),
+            texts: sources.texts(),
             metrics,
             control,
             limits,

@@ -11,6 +11,7 @@ use core::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
 use toml::Spanned;
@@ -60,6 +61,11 @@ impl Sources {
     /// Their paths, the one that includes the others first.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.list().map(|source| source.path.clone()).collect()
+    }
+
+    /// The same with their texts.
+    pub(crate) fn texts(&self) -> Arc<[(PathBuf, String)]> {
+        self.list().map(|source| (source.path.clone(), source.text.clone())).collect()
     }
 
     /// The file that a place is in.

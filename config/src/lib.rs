@@ -56,6 +56,7 @@ mod control;
 mod destination;
 mod diff;
 mod duration;
+mod export;
 mod file;
 mod health;
 mod include;

@@ -44,6 +44,8 @@ pub struct Config {
     pub file: PathBuf,
     /// That file, and those that it includes, in the order in which they count.
     pub files: Vec<PathBuf>,
+    /// These files with their texts, for [`Config::to_toml`].
+    pub texts: Arc<[(PathBuf, String)]>,
     /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
     pub metrics: Option<SocketAddr>,
     /// Where the running director takes requests.

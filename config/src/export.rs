@@ -1,0 +1,276 @@
+//! A configuration as text again: what its files say, with the services, options and timeouts that it has by now.
+
+use core::net::SocketAddr;
+use std::path::Path;
+
+use toml::{Table, Value};
+use uvs_director::spec::{
+    DestinationSpec, Family, Forwarding, Options, ServiceKey, Timeouts, Transit, Tunnel, TunnelChecksum,
+};
+
+use crate::include::INCLUDE;
+use crate::model::{Config, Service};
+
+/// What is written anew.
+const ANEW: &[&str] = &[INCLUDE, "compat", "transit", "timeouts", "options", "service"];
+
+impl Config {
+    /// The text of a configuration that is this one, in one file. `read` is the same as it was read: what services have
+    /// beside what the director knows (checks, health, trials) is taken from there.
+    ///
+    /// Paths are absolute. Comments are not kept.
+    pub fn to_toml(&self, read: &Self) -> String {
+        let mut root = Table::new();
+        for (path, text) in read.texts.iter() {
+            // It was read once.
+            let Ok(mut table) = toml::from_str::<Table>(text) else { continue };
+            let folder = path.parent().unwrap_or(Path::new(""));
+            for (list, keys) in [("scheduler", &["module"][..]), ("check", &["ca", "file"])] {
+                if let Some(Value::Array(entries)) = table.get_mut(list) {
+                    entries.iter_mut().for_each(|entry| absolute(entry, keys, folder));
+                }
+            }
+            merge(&mut root, table);
+        }
+        let services = match root.remove("service") {
+            Some(Value::Array(services)) => services,
+            _ => Vec::new(),
+        };
+        root.retain(|key, _| !ANEW.contains(&key));
+        let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
+        let timeouts = [("tcp", tcp), ("tcp_fin", tcp_fin), ("udp", udp)];
+        let timeouts = timeouts.map(|(key, time)| (key.to_owned(), integer(time.as_secs())));
+        root.insert("timeouts".to_owned(), Value::Table(timeouts.into_iter().collect()));
+        options(&self.options, &mut root);
+        let written = self.services.iter().map(|service| {
+            let place = read.services.iter().position(|it| it.spec.key == service.spec.key);
+            let known =
+                place.and_then(|place| Some((&read.services[place], services.get(place)?.as_table()?)));
+            Value::Table(self.service(service, known))
+        });
+        let written: Vec<Value> = written.collect();
+        if !written.is_empty() {
+            root.insert("service".to_owned(), Value::Array(written));
+        }
+        toml::to_string(&root).unwrap_or_default()
+    }
+
+    /// `known`: the same service as the file has it, read and as a table.
+    fn service(&self, service: &Service, known: Option<(&Service, &Table)>) -> Table {
+        let mut table = Table::new();
+        let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
+        let spec = &service.spec;
+        match spec.key {
+            ServiceKey::Address { protocol, addr } => {
+                put("protocol", text(protocol.to_string()));
+                put("address", text(addr.to_string()));
+            }
+            ServiceKey::Mark { mark, family } => {
+                put("mark", integer(mark.into()));
+                if family == Family::V6 {
+                    put("family", text("ipv6"));
+                }
+            }
+        }
+        put("scheduler", text(spec.scheduler.name.clone()));
+        // One that the file defines may have options for services that have none.
+        let defined = self.schedulers.iter().any(|scheduler| scheduler.name == spec.scheduler.name);
+        if defined || !spec.scheduler.options.is_empty() {
+            put("options", text(spec.scheduler.options.clone()));
+        }
+        if let Some(persistence) = spec.persistence {
+            put("persistent", integer(persistence.timeout.as_secs()));
+            let whole = if spec.key.family() == Family::V4 { 32 } else { 128 };
+            if persistence.prefix_len != whole {
+                put("netmask", integer(persistence.prefix_len.into()));
+            }
+        }
+        if spec.one_packet {
+            put("one_packet", Value::Boolean(true));
+        }
+        if let Some(trial) = &service.trial {
+            match trial.percent {
+                None => put("shadow", text(trial.scheduler.clone())),
+                Some(percent) => {
+                    let canary =
+                        [("module", text(trial.scheduler.clone())), ("percent", integer(percent.into()))];
+                    put(
+                        "canary",
+                        Value::Table(
+                            canary.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+                        ),
+                    )
+                }
+            };
+        }
+        for key in ["forward", "tunnel", "checks"] {
+            if let Some(value) = known.and_then(|(_, table)| table.get(key)) {
+                put(key, value.clone());
+            }
+        }
+        let there = |addr: &SocketAddr| service.destinations.iter().any(|spec| spec.addr == *addr);
+        let backups =
+            known.and_then(|(read, _)| Some(read.health.as_ref()?.backups.as_slice())).unwrap_or(&[]);
+        if let Some(Value::Table(health)) = known.and_then(|(_, table)| table.get("health")) {
+            let mut health = health.clone();
+            if let Some(Value::Array(entries)) = health.get_mut("backup") {
+                let mut place = 0..;
+                entries.retain(|_| place.next().and_then(|at: usize| backups.get(at)).is_none_or(there));
+            }
+            put("health", Value::Table(health));
+        }
+        let destinations = service.destinations.iter().filter(|spec| !backups.contains(&spec.addr));
+        let destinations: Vec<Value> = destinations
+            .map(|spec| {
+                let mut table = destination(spec);
+                // Its place in the file, where it has one.
+                let check = known.and_then(|(read, table)| {
+                    let place = read.destinations.iter().position(|it| it.addr == spec.addr)?;
+                    table.get("destination")?.as_array()?.get(place)?.get("check")
+                });
+                if let Some(check) = check {
+                    table.insert("check".to_owned(), check.clone());
+                }
+                Value::Table(table)
+            })
+            .collect();
+        if !destinations.is_empty() {
+            put("destination", Value::Array(destinations));
+        }
+        table
+    }
+}
+
+fn destination(spec: &DestinationSpec) -> Table {
+    let DestinationSpec { addr, forwarding, weight, upper_threshold, lower_threshold } = *spec;
+    let mut table = Table::new();
+    let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
+    // Without a port packets keep theirs.
+    let address = if addr.port() == 0 { addr.ip().to_string() } else { addr.to_string() };
+    put("address", text(address));
+    put("weight", integer(weight.into()));
+    let method = match forwarding {
+        Forwarding::Nat => "nat",
+        Forwarding::Direct => "dr",
+        Forwarding::Tunnel(_) => "tun",
+    };
+    put("forward", text(method));
+    if let Forwarding::Tunnel(tunnel) = forwarding {
+        let mut outer = Table::new();
+        let mut put_outer = |key: &str, value: Value| outer.insert(key.to_owned(), value);
+        match tunnel {
+            Tunnel::Ipip => {
+                put_outer("type", text("ipip"));
+            }
+            Tunnel::Gue { port, checksum } => {
+                let checksum = match checksum {
+                    TunnelChecksum::None => "none",
+                    TunnelChecksum::Full => "full",
+                    TunnelChecksum::Remote => "remote",
+                };
+                put_outer("type", text("gue"));
+                put_outer("port", integer(port.into()));
+                put_outer("checksum", text(checksum));
+            }
+            Tunnel::Gre { checksum } => {
+                put_outer("type", text("gre"));
+                put_outer("checksum", text(if checksum { "full" } else { "none" }));
+            }
+        }
+        put("tunnel", Value::Table(outer));
+    }
+    for (key, value) in [("upper_threshold", upper_threshold), ("lower_threshold", lower_threshold)] {
+        if value > 0 {
+            put(key, integer(value.into()));
+        }
+    }
+    table
+}
+
+/// `compat`, `transit` and `[options]`.
+fn options(options: &Options, root: &mut Table) {
+    let Options {
+        conn_reuse_mode,
+        expire_nodest_conn,
+        expire_quiescent_template,
+        sloppy_tcp,
+        sloppy_sctp,
+        secure_tcp,
+        drop_entry,
+        drop_packet,
+        am_droprate,
+        nat_icmp_send,
+        schedule_icmp,
+        cache_bypass,
+        ignore_tunneled,
+        ftp,
+        transit,
+        pmtu_disc,
+        compat_ipvs,
+    } = *options;
+    let transit = match transit {
+        Transit::Servers => "servers",
+        Transit::Any => "any",
+        Transit::None => "none",
+    };
+    root.insert("compat".to_owned(), text(if compat_ipvs { "ipvs" } else { "none" }));
+    root.insert("transit".to_owned(), text(transit));
+    let numbers = [
+        ("conn_reuse_mode", u64::from(conn_reuse_mode)),
+        ("secure_tcp", secure_tcp.into()),
+        ("drop_entry", drop_entry.into()),
+        ("drop_packet", drop_packet.into()),
+        ("am_droprate", am_droprate.into()),
+    ];
+    let switches = [
+        ("expire_nodest_conn", expire_nodest_conn),
+        ("expire_quiescent_template", expire_quiescent_template),
+        ("sloppy_tcp", sloppy_tcp),
+        ("sloppy_sctp", sloppy_sctp),
+        ("nat_icmp_send", nat_icmp_send),
+        ("schedule_icmp", schedule_icmp),
+        ("cache_bypass", cache_bypass),
+        ("ignore_tunneled", ignore_tunneled),
+        ("ftp", ftp),
+        ("pmtu_disc", pmtu_disc),
+    ];
+    let numbers = numbers.map(|(key, value)| (key.to_owned(), integer(value)));
+    let switches = switches.map(|(key, on)| (key.to_owned(), Value::Boolean(on)));
+    root.insert("options".to_owned(), Value::Table(numbers.into_iter().chain(switches).collect()));
+}
+
+/// As files are put together that include one another.
+fn merge(root: &mut Table, more: Table) {
+    for (key, value) in more {
+        match (root.get_mut(&key), value) {
+            (Some(Value::Array(there)), Value::Array(more)) => there.extend(more),
+            (Some(Value::Table(there)), Value::Table(more)) => there.extend(more),
+            (_, value) => {
+                root.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Makes the paths under these keys absolute.
+fn absolute(entry: &mut Value, keys: &[&str], folder: &Path) {
+    let Some(table) = entry.as_table_mut() else { return };
+    for key in keys {
+        if let Some(Value::String(path)) = table.get_mut(*key) {
+            let joined = folder.join(&*path);
+            let joined = std::path::absolute(&joined).unwrap_or(joined);
+            // Others are left as they are: the text is UTF-8.
+            if let Some(absolute) = joined.to_str() {
+                *path = absolute.to_owned();
+            }
+        }
+    }
+}
+
+fn text(text: impl Into<String>) -> Value {
+    Value::String(text.into())
+}
+
+fn integer(value: u64) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
