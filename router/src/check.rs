@@ -1,20 +1,37 @@
 //! Reading a configuration and judging all of it, scheduler modules included.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use uvs_config::{Config, Location, Module, Modules, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{Catalogue, Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
 
-use crate::cli::CheckArgs;
 use crate::memory;
+
+/// Where the configuration is, unless the command line says otherwise.
+pub(crate) const CONFIG: &str = "/etc/uvs/uvs.toml";
 
 /// Exit status for a configuration that is wrong.
 pub const STATUS_WRONG: u8 = 2;
 
 /// `uvs check`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "\
+Examples:
+  uvs check                                is /etc/uvs/uvs.toml right, with all that it includes?
+  uvs check edge.toml                      is this one?
+  uvs import keepalived FILE | uvs check - is what comes out of another program?
+
+Exit status: 0 it can be applied (warnings are on standard error), 2 it cannot, 1 it could not be judged.")]
+pub struct CheckArgs {
+    /// The configuration; - is standard input
+    #[arg(value_name = "FILE", default_value = CONFIG)]
+    pub file: PathBuf,
+}
+
+/// Judges a configuration, for `uvs check`.
 ///
 /// # Errors
 /// The wasm engine does not start.

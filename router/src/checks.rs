@@ -122,6 +122,21 @@ impl Held<'_> {
         self.0.services.get_mut(service)?.get_mut(&destination)
     }
 
+    /// The weights that `uvs adm` has given since the last reload, in order.
+    pub(crate) fn by_adm(&self) -> Vec<(ServiceKey, SocketAddr, u32)> {
+        let services = self.0.services.iter();
+        let all =
+            services.flat_map(|(key, all)| all.iter().map(move |(addr, known)| (*key, *addr, known.adm)));
+        let mut given: Vec<_> = all.filter_map(|(key, addr, adm)| Some((key, addr, adm?))).collect();
+        given.sort_unstable();
+        given
+    }
+
+    /// Whether people have taken a destination out of service.
+    pub(crate) fn is_taken_out(&self, service: &ServiceKey, destination: SocketAddr) -> bool {
+        self.get(service, destination).is_some_and(|known| known.admin != Admin::Ready)
+    }
+
     /// The configuration with the weights that its destinations are to have in the director for now: those that people
     /// have taken out of service have none, those that are checked already keep theirs, those that serve in `before`
     /// without being checked go on, and those that are new begin with what their service's policy says.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::check::CONFIG;
 use crate::logging::{self, LogFormat};
-use crate::{client, control, demo, import, lab, manual, realserver};
+use crate::{check, client, control, demo, import, lab, manual, realserver};
 
 /// Everything `uvs` can be told.
 #[derive(Debug, Parser)]
@@ -27,6 +28,7 @@ Examples:
   uvs demo                            NAT, DR and TUN at work in network namespaces, in a minute
   uvs check edge.toml                 is the configuration right? (exit status 2 if not)
   uvs run --config edge.toml          be the director, until Ctrl-C or SIGTERM; SIGHUP reads the file again
+  uvs plan; uvs reload                what would a changed file change? Put it in force
   uvs sched load SERVICE mine.wasm    another scheduler module for a service, while it serves
   uvs adm -Ln                         the services of the running director; all of ipvsadm's options work
 
@@ -38,7 +40,11 @@ pub enum Command {
     /// Be the director: forward clients of the virtual services to their realservers
     Run(RunArgs),
     /// Check a configuration, scheduler modules included, and list all that is wrong with it
-    Check(CheckArgs),
+    Check(check::CheckArgs),
+    /// Show what a reload would change: services, destinations, old and new, and what becomes of connections
+    Plan(client::plan::PlanArgs),
+    /// Have the running director read its configuration again, and show what that changed
+    Reload(client::plan::ReloadArgs),
     /// Take over a keepalived.conf or rules of ipvsadm: writes a configuration, and says what is different
     #[command(subcommand)]
     Import(import::Source),
@@ -79,9 +85,6 @@ pub enum Command {
     Compile,
 }
 
-/// Where the configuration is, unless the command line says otherwise.
-const CONFIG: &str = "/etc/uvs/uvs.toml";
-
 /// What makes uvs the compiler of another uvs: no command for people.
 pub const COMPILE: &str = "compile-module";
 
@@ -118,21 +121,6 @@ pub struct RunArgs {
     /// How a log line on stderr looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-}
-
-/// `uvs check`.
-#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "\
-Examples:
-  uvs check                                is /etc/uvs/uvs.toml right, with all that it includes?
-  uvs check edge.toml                      is this one?
-  uvs import keepalived FILE | uvs check - is what comes out of another program?
-
-Exit status: 0 it can be applied (warnings are on standard error), 2 it cannot, 1 it could not be judged.")]
-pub struct CheckArgs {
-    /// The configuration; - is standard input
-    #[arg(value_name = "FILE", default_value = CONFIG)]
-    pub file: PathBuf,
 }
 
 #[cfg(test)]

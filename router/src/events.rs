@@ -150,7 +150,7 @@ impl Reader {
 }
 
 /// Such as 2026-11-30T22:04:05.678Z.
-fn rfc3339(unix: f64) -> String {
+pub(crate) fn rfc3339(unix: f64) -> String {
     let millis = Duration::from_secs_f64(unix.max(0.0)).as_millis();
     let seconds = date(i64::try_from(millis / 1000).unwrap_or(i64::MAX));
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), millis % 1000)

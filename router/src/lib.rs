@@ -9,7 +9,7 @@
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
 //!            |         |----> hooks       a thread: programs that are told what happens
-//!            |         `----> reload      SIGHUP: file -> diff -> Director::apply
+//!            |         `----> reload      SIGHUP, `uvs reload`: file -> diff -> Director::apply; `uvs plan`
 //!            `-- a configuration, and the modules it names, judged before anything is touched
 //! ```
 //! Tokio serves what is left of the arrows; no frame ever passes it.
@@ -39,6 +39,7 @@ pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod pages;
+mod plan;
 mod prefetch;
 pub mod realserver;
 pub mod reload;
@@ -46,6 +47,7 @@ pub mod run;
 pub mod setup;
 pub mod traffic;
 pub mod version;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -80,6 +82,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(source) => import::run(&source),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Plan(arguments) => client::plan::plan(&arguments),
+        Command::Reload(arguments) => client::plan::reload(&arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
         Command::Events(arguments) => client::events::run(&arguments),

@@ -1,10 +1,12 @@
 //! What the HTTP server shows, read from the running director at the moment of asking.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uvs_attach::Cache;
+use uvs_config::Config;
+use uvs_control::plan::LastReload;
 use uvs_director::spec::Limits;
 use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
@@ -21,6 +23,7 @@ use crate::http::Pages;
 use crate::keeper::{Health, State};
 use crate::local::Local;
 use crate::metrics::{self, Reloads, SchedulerSample};
+use crate::reload::Parts;
 use crate::traffic::{self, Lane};
 use crate::version::Build;
 
@@ -63,6 +66,10 @@ pub struct Live {
     pub hooks: Hooks,
     /// How the control loop does.
     pub pulse: Pulse,
+    /// The configuration in force.
+    pub config: Mutex<Arc<Config>>,
+    /// How the latest reload went.
+    pub reload: Mutex<Option<LastReload>>,
     /// When the process started, in seconds since 1970.
     pub started: f64,
     /// Reloads that worked.
@@ -72,6 +79,21 @@ pub struct Live {
 }
 
 impl Live {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at what a reload works on.
+    pub(crate) fn with_parts<T>(&self, work: impl FnOnce(Parts<'_>) -> T) -> T {
+        work(Parts {
+            director: &self.director,
+            schedulers: &self.schedulers,
+            clock: self.clock,
+            weights: &self.checks.weights,
+        })
+    }
+
     fn snapshot(&self) -> metrics::Snapshot {
         let interfaces = (0u16..).map(PortId).zip(&self.interfaces);
         metrics::Snapshot {

@@ -1,25 +1,27 @@
 //! Bringing a running director to what the configuration file says now.
 //!
 //! ```text
-//!   file --> check --> refusals? --> diff(what runs, what is wanted) --> Director::apply
+//!   file --> check --> refusals? --> prepare: diff(what runs, what is wanted) --> apply, exchange
+//!                          |                `--> Plan: `uvs plan` ends here
 //!                          `-- then nothing is touched
 //! ```
-//! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`), or could not be
-//! done, a reload brings it to what the file says. A change that fails takes those before it back.
+//! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`, `uvs sched`), or
+//! could not be done, a reload brings it to what the file says. A change that fails takes those before it back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use uvs_config::{Config, Interface, Location, Problems, Service};
+use uvs_config::{Config, Interface, Location, Module, Problems, Service};
+use uvs_control::plan::{Change as Described, Plan};
 use uvs_director::Director;
-use uvs_director::spec::Change;
-use uvs_plugin::{By, Catalogue, Schedulers};
+use uvs_director::spec::{Change, InterfaceSpec, Prefix, SchedulerSpec};
+use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
 
 use crate::check::{self, Judged};
-use crate::checks::Weights;
+use crate::checks::{Held, Weights};
 use crate::clock::Clock;
-use crate::control::adm::same_addresses;
 use crate::memory;
+use crate::plan::{self, Counts};
 
 /// What a reload came to.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ pub enum Outcome {
     Done {
         /// What it says.
         config: Box<Config>,
-        /// How many changes that took.
-        changes: usize,
+        /// What that took.
+        plan: Box<Plan>,
         /// Whether the director may have addresses that its links have not heard of.
         announce: bool,
     },
@@ -39,52 +41,166 @@ pub enum Outcome {
     Failed(Vec<String>),
 }
 
+/// What a reload works on.
+#[derive(Clone, Copy)]
+pub struct Parts<'p> {
+    /// What runs.
+    pub director: &'p Director,
+    /// The modules in it.
+    pub schedulers: &'p Schedulers,
+    /// The director's time.
+    pub clock: Clock,
+    /// What destinations weigh.
+    pub weights: &'p Weights,
+}
+
 /// Reads the file again, judges it, and applies what is different. Compiles modules: not for a thread that
 /// has frames or requests to serve.
-pub fn reload(
-    file: &Path,
-    running: &Config,
-    director: &Director,
-    schedulers: &Schedulers,
-    clock: Clock,
-    weights: &Weights,
-) -> Outcome {
-    match check::load(file, schedulers) {
-        Ok(mut wanted) => {
-            memory::keep(running, &mut wanted.config);
-            let refusals = needs_restart(running, &wanted.config);
-            if refusals.is_empty() {
-                apply(running, wanted, director, schedulers, clock, weights)
-            } else {
-                Outcome::Refused(refusals)
-            }
-        }
-        Err(Problems(problems)) => {
-            schedulers.note_broken_files(By::Configuration);
-            Outcome::Refused(problems.iter().map(ToString::to_string).collect())
+pub fn reload(file: &Path, running: &Config, parts: Parts<'_>) -> Outcome {
+    match accepted(check::load(file, parts.schedulers), running) {
+        Ok(wanted) => apply(running, wanted, parts),
+        Err(reasons) => {
+            parts.schedulers.note_broken_files(By::Configuration);
+            Outcome::Refused(reasons)
         }
     }
 }
 
-fn apply(
+/// What a reload would change, if it read `wanted` now. Changes nothing.
+///
+/// # Errors
+/// Why a reload would be refused.
+pub fn plan(
+    wanted: Result<Judged, Problems>,
     running: &Config,
-    Judged { config: wanted, catalogue }: Judged,
-    director: &Director,
-    schedulers: &Schedulers,
-    clock: Clock,
-    weights: &Weights,
-) -> Outcome {
+    parts: Parts<'_>,
+) -> Result<Plan, Vec<String>> {
+    let wanted = accepted(wanted, running)?;
+    Ok(prepare(running, &wanted, parts, &parts.weights.hold()).plan)
+}
+
+/// What was done by hand and differs from the configuration in force: a reload of the same file would undo it.
+pub fn by_hand(running: &Config, parts: Parts<'_>) -> Vec<Described> {
     // Nobody changes a weight meanwhile.
-    let mut weights = weights.hold();
-    let before = as_it_runs(running, director);
-    let settled = weights.settle(&wanted, Some(&before));
+    let weights = parts.weights.hold();
+    let before = as_it_runs(running, parts.director);
+    let mut found = hand_made(running, &before, parts, &weights);
+    drop(weights);
+    let kept = kept_schedulers(&before, running);
+    let exchanges = parts.schedulers.exchanges(&parts.schedulers.catalogue(), &kept, false);
+    found.extend(exchanges.iter().filter(|exchange| exchange.by_hand).map(plan::of_module));
+    found
+}
+
+/// A configuration that a reload takes.
+fn accepted(judged: Result<Judged, Problems>, running: &Config) -> Result<Judged, Vec<String>> {
+    let mut wanted = judged
+        .map_err(|Problems(problems)| problems.iter().map(ToString::to_string).collect::<Vec<String>>())?;
+    memory::keep(running, &mut wanted.config);
+    let refusals = needs_restart(running, &wanted.config);
+    if refusals.is_empty() { Ok(wanted) } else { Err(refusals) }
+}
+
+/// All that a reload does.
+struct Prepared {
+    /// What runs.
+    before: Config,
+    /// What is wanted, with the weights that destinations are to have for now.
+    settled: Config,
+    changes: Vec<Change>,
+    exchanges: Vec<Exchange>,
+    /// The same for people.
+    plan: Plan,
+}
+
+fn prepare(
+    running: &Config,
+    Judged { config: wanted, catalogue }: &Judged,
+    parts: Parts<'_>,
+    weights: &Held<'_>,
+) -> Prepared {
+    let before = as_it_runs(running, parts.director);
+    let settled = weights.settle(wanted, Some(&before));
     let changes = Config::diff(Some(&before), &settled);
+    let exchanges = parts.schedulers.exchanges(catalogue, &kept_schedulers(&before, &settled), true);
+    let mut described = plan::of_director(&before, &settled, &changes, &counts(parts.director));
+    plan::mark_by_hand(&mut described, &hand_made(running, &before, parts, weights));
+    described.extend(weights_by_adm(wanted, weights));
+    described.extend(exchanges.iter().map(plan::of_module));
+    described.extend(plan::of_checks(running, wanted, &before));
+    let plan = Plan {
+        config: wanted.file.display().to_string(),
+        changes: described,
+        warnings: wanted.warnings.iter().map(ToString::to_string).collect(),
+        refused: Vec::new(),
+    };
+    Prepared { before, settled, changes, exchanges, plan }
+}
+
+/// What would undo everything that was done to the director by hand since it took `running`.
+fn hand_made(running: &Config, before: &Config, parts: Parts<'_>, weights: &Held<'_>) -> Vec<Described> {
+    let settled = weights.settle(running, Some(before));
+    let changes = Config::diff(Some(before), &settled);
+    let mut described = plan::of_director(before, &settled, &changes, &counts(parts.director));
+    for change in &mut described {
+        change.by_hand = true;
+    }
+    described.extend(weights_by_adm(running, weights));
+    described
+}
+
+/// Destinations that are checked go by what `uvs adm` said while their checks are up; a reload ends that.
+fn weights_by_adm(wanted: &Config, weights: &Held<'_>) -> Vec<Described> {
+    let file: HashMap<_, _> = wanted
+        .services
+        .iter()
+        .filter(|service| service.health.is_some())
+        .flat_map(|service| {
+            service.destinations.iter().map(|spec| ((service.spec.key, spec.addr), spec.weight))
+        })
+        .collect();
+    let differing = weights.by_adm().into_iter().filter_map(|(key, addr, weight)| {
+        let wanted = *file.get(&(key, addr))?;
+        (wanted != weight).then(|| plan::of_weight(key, addr, weight, wanted))
+    });
+    differing.collect()
+}
+
+/// Connections of each destination.
+fn counts(director: &Director) -> Counts {
+    let services = director.services();
+    let all = services.iter().flat_map(|service| {
+        let key = service.spec.key;
+        service
+            .destinations
+            .iter()
+            .map(move |it| ((key, it.spec.addr), u64::from(it.active) + u64::from(it.inactive)))
+    });
+    all.collect()
+}
+
+/// The schedulers of services that keep theirs.
+fn kept_schedulers(before: &Config, after: &Config) -> Vec<(String, SchedulerSpec)> {
+    let had: HashMap<_, _> = before.services.iter().map(|service| (service.spec.key, service)).collect();
+    let keeps = |service: &&Service| {
+        had.get(&service.spec.key)
+            .is_some_and(|had| had.spec.scheduler == service.spec.scheduler && had.module == service.module)
+    };
+    let kept = after.services.iter().filter(keeps);
+    kept.map(|service| (service.spec.key.to_string(), service.spec.scheduler.clone())).collect()
+}
+
+fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
+    let Parts { director, schedulers, clock, .. } = parts;
+    // Nobody changes a weight meanwhile.
+    let mut weights = parts.weights.hold();
+    let Prepared { before, settled, changes, exchanges, mut plan } =
+        prepare(running, &wanted, parts, &weights);
     let announce =
         changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
-    let done = changes.len();
     // Schedulers are made by these names from here on.
     let names_before = schedulers.catalogue();
-    schedulers.accept(catalogue);
+    schedulers.accept(wanted.catalogue);
     for change in changes {
         let text = format!("{change:?}");
         if let Err(error) = director.apply(change, clock.now()) {
@@ -97,11 +213,14 @@ fn apply(
     weights.settled(&settled, Some(&before));
     drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
-    // the service's status and in the log: the module before serves on.
-    let loaded = schedulers.refresh(By::Configuration, true).into_iter().filter(|(_, it)| it.is_ok()).count();
-    schedulers.follow();
-    let done = done + loaded;
-    Outcome::Done { config: Box::new(wanted), changes: done, announce }
+    // the service's status and in the log, too: the module before serves on.
+    for exchange in exchanges {
+        let service = exchange.service.clone();
+        if let Err(refusal) = schedulers.exchange(exchange) {
+            plan.refused.push(format!("{service}: {refusal}"));
+        }
+    }
+    Outcome::Done { config: Box::new(wanted.config), plan: Box::new(plan), announce }
 }
 
 /// Brings the director back to what it was before a change failed.
@@ -196,7 +315,7 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
         .map(|view| {
             let known = by_key.get(&view.spec.key);
             Service {
-                module: known.and_then(|service| service.module.clone()),
+                module: module_of(running, &view.spec.scheduler.name),
                 trial: known.and_then(|service| service.trial.clone()),
                 spec: view.spec,
                 destinations: view.destinations.iter().map(|destination| destination.spec).collect(),
@@ -223,139 +342,53 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use uvs_config::Modules;
-    use uvs_director::scheduler::{Scheduler, SchedulerFactory};
-    use uvs_director::spec::{Limits, SchedulerSpec};
-
-    use super::*;
-
-    /// Real schedulers, but for one whose file has gone since it was checked.
-    struct Vanishing(Schedulers);
-
-    impl SchedulerFactory for Vanishing {
-        fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
-            if spec.name == "sh" { Err("it is gone".into()) } else { self.0.create(spec, service) }
-        }
-    }
-
-    const NETWORK: &str = "[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n";
-
-    fn config(text: &str) -> Config {
-        Config::parse(&format!("{NETWORK}{text}"), "test.toml").unwrap()
-    }
-
-    fn service(port: u16, scheduler: &str, server: u8) -> String {
-        format!(
-            "[[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:{port}'\nscheduler = '{scheduler}'\nforward = 'dr'\n\
-             destination = [{{ address = '192.0.2.{server}:{port}' }}]\n"
-        )
-    }
-
-    fn state(director: &Director) -> String {
-        let services: Vec<_> = director
-            .services()
-            .into_iter()
-            .map(|view| (view.spec, view.destinations.iter().map(|one| one.spec).collect::<Vec<_>>()))
-            .collect();
-        format!("{services:?} {:?} {:?} {:?}", director.interfaces(), director.timeouts(), director.options())
-    }
-
-    #[test]
-    fn a_change_that_fails_takes_the_others_back() {
-        let running = config(&(service(80, "rr", 21) + &service(81, "rr", 22)));
-        let schedulers = || check::schedulers(&Modules::default()).unwrap();
-        let director = Director::new(Limits::default(), 1, Arc::new(Vanishing(schedulers())));
-        let clock = Clock::start();
-        for change in Config::diff(None, &running) {
-            director.apply(change, clock.now()).unwrap();
-        }
-        let before = state(&director);
-        let settings = "[options]\nsloppy_tcp = true\n[timeouts]\ntcp = 5\n";
-        let wanted = config(
-            &(settings.to_owned()
-                + &service(80, "wlc", 23)
-                + &service(82, "rr", 22)
-                + &service(83, "sh", 22)),
-        );
-        let wanted = check::judge(wanted, &schedulers()).unwrap();
-        match apply(&running, wanted, &director, &schedulers(), clock, &Weights::default()) {
-            Outcome::Refused(reasons) => {
-                assert_eq!(reasons, ["scheduler \"sh\": it is gone"]);
-            }
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(state(&director), before);
-    }
-
-    #[test]
-    fn what_was_done_by_hand_is_undone() {
-        let running = config(&service(80, "rr", 21));
-        let director =
-            Director::new(Limits::default(), 1, Arc::new(check::schedulers(&Modules::default()).unwrap()));
-        let clock = Clock::start();
-        for change in Config::diff(None, &running) {
-            director.apply(change, clock.now()).unwrap();
-        }
-        let before = state(&director);
-        for line in [
-            "-D -t 192.0.2.10:80",
-            "-A -u 192.0.2.11:53 -s sh -p",
-            "--sysctl sloppy_tcp=1 drop_packet=3",
-            "--set 1 2 3",
-        ] {
-            let words: Vec<&str> = line.split(' ').collect();
-            let output = uvs_adm::run(&words, "", &director, clock.now());
-            assert_eq!(output.code, 0, "{line}: {output:?}");
-        }
-        let interfaces =
-            running.interfaces_for(director.services().into_iter().map(|service| service.spec.key));
-        assert_ne!(interfaces, director.interfaces(), "another VIP");
-        director.apply(Change::SetNetwork { interfaces, routes: Vec::new() }, clock.now()).unwrap();
-        let schedulers = check::schedulers(&Modules::default()).unwrap();
-        let wanted = check::judge(running.clone(), &schedulers).unwrap();
-        match apply(&running, wanted, &director, &schedulers, clock, &Weights::default()) {
-            Outcome::Done { .. } => {}
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(state(&director), before);
-    }
-
-    #[test]
-    fn a_file_that_is_refused_changes_no_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("edge.toml");
-        let named = |module: &str, mtu: u32| {
-            let (_, bytes) = uvs_plugin::SHIPPED.iter().find(|(name, _)| *name == module).unwrap();
-            std::fs::write(folder.path().join(format!("{module}.wasm")), bytes).unwrap();
-            let mine = format!("[[scheduler]]\nname = 'mine'\nmodule = '{module}.wasm'\n");
-            format!("{NETWORK}mtu = {mtu}\n{mine}{}", service(80, "mine", 21))
-        };
-        std::fs::write(&file, named("rr", 1500)).unwrap();
-        let schedulers = Arc::new(check::schedulers(&Modules::default()).unwrap());
-        let Judged { config: running, catalogue } = check::load(&file, &schedulers).unwrap();
-        schedulers.accept(catalogue);
-        let director = Director::new(Limits::default(), 1, schedulers.clone());
-        let clock = Clock::start();
-        for change in Config::diff(None, &running) {
-            director.apply(change, clock.now()).unwrap();
-        }
-        let (names, before) = (schedulers.catalogue(), state(&director));
-        let broken = named("sh", 1500) + &service(81, "/nowhere.wasm", 22);
-        for (text, why) in [(named("sh", 9000), "it needs a restart"), (broken, "a module is missing")] {
-            std::fs::write(&file, text).unwrap();
-            match reload(&file, &running, &director, &schedulers, clock, &Weights::default()) {
-                Outcome::Refused(_) => {}
-                other => panic!("{why}: {other:?}"),
-            }
-            assert!(
-                Arc::ptr_eq(&names, &schedulers.catalogue()),
-                "{why}: the names were not even replaced for a while"
-            );
-            assert_eq!(state(&director), before, "{why}");
-        }
-    }
+/// Whether two sets of interfaces are the same but for the order of their addresses.
+pub(crate) fn same_addresses(one: &[InterfaceSpec], other: &[InterfaceSpec]) -> bool {
+    let set =
+        |interface: &InterfaceSpec| -> HashSet<Prefix> { interface.addresses.iter().copied().collect() };
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| set(one) == set(other))
 }
+
+/// The component behind the name of a scheduler, as the configuration has it.
+fn module_of(config: &Config, name: &str) -> Option<Module> {
+    let defined = config.schedulers.iter().find(|scheduler| scheduler.name == name);
+    let of_path = || name.ends_with(".wasm").then(|| Module::new(name.into()));
+    defined.map(|scheduler| scheduler.module.clone()).or_else(of_path)
+}
+
+/// What runs as the text of a configuration.
+pub fn export(running: &Config, parts: Parts<'_>) -> String {
+    let weights = parts.weights.hold();
+    let mut now = as_it_runs(running, parts.director);
+    let given: HashMap<_, _> =
+        weights.by_adm().into_iter().map(|(key, addr, weight)| ((key, addr), weight)).collect();
+    for service in &mut now.services {
+        let key = service.spec.key;
+        let file = running.services.iter().find(|it| it.spec.key == key);
+        for spec in &mut service.destinations {
+            // What its checks, or a drain, have made of its weight is not what it is to have.
+            if service.health.is_none() && !weights.is_taken_out(&key, spec.addr) {
+                continue;
+            }
+            let in_file = file.and_then(|it| it.destinations.iter().find(|it| it.addr == spec.addr));
+            let weight = given.get(&(key, spec.addr)).copied().or(in_file.map(|it| it.weight));
+            spec.weight = weight.unwrap_or(spec.weight);
+        }
+    }
+    drop(weights);
+    let mut text = format!("# What the director runs that was started with {}.\n", running.file.display());
+    let kept = kept_schedulers(&now, &now);
+    for it in parts.schedulers.exchanges(&parts.schedulers.catalogue(), &kept, false) {
+        if let Some(from) = it.from.filter(|_| it.by_hand && !it.trial) {
+            text.push_str(&format!(
+                "# {} runs {from}, loaded by hand: name it as its scheduler to keep it.\n",
+                it.service
+            ));
+        }
+    }
+    text.push('\n');
+    text + &now.to_toml(running)
+}
+
+#[cfg(test)]
+mod tests;

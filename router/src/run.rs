@@ -25,6 +25,8 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 use uvs_config::{Config, Modules};
 use uvs_control::event::{Event, Kind};
+use uvs_control::plan::{Change, LastReload, Plan};
+use uvs_control::{Error, ErrorKind};
 use uvs_director::Director;
 use uvs_director::flow_cache::FlowCache;
 use uvs_director::spec::MacAddr;
@@ -46,6 +48,8 @@ use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::{check, checks, control, drains, events, http, local, logging, notify, reload, setup};
 
+/// So many changes of the latest reload, or reasons against it, are kept for status.
+const CHANGES_KEPT: usize = 100;
 /// How often the control loop goes round at least.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How often the log is told of new claimants of our addresses.
@@ -239,6 +243,7 @@ async fn serve(
         Arc::clone(&events),
         Arc::clone(&drains),
     );
+    let config = Arc::new(config);
     let live = Arc::new(Live {
         director: Arc::clone(&plane.director),
         clock: plane.clock,
@@ -256,6 +261,8 @@ async fn serve(
         drains,
         events,
         hooks,
+        config: Mutex::new(Arc::clone(&config)),
+        reload: Mutex::default(),
         pulse: Pulse::default(),
         started: clock::unix_time(),
         reloads_done: 0.into(),
@@ -340,7 +347,7 @@ struct Events {
 /// Answers signals and requests until one of them, or the death of a worker, ends the director.
 async fn until_the_end(
     file: &Path,
-    config: Config,
+    mut config: Arc<Config>,
     live: &Arc<Live>,
     plane: &DataPlane,
     Events { mut ended, mut failed, mut signals, mut jobs }: Events,
@@ -355,7 +362,6 @@ async fn until_the_end(
     let mut looking: Option<JoinHandle<()>> = None;
     let mut known = HashSet::new();
     let mut evicted = (0, None);
-    let mut config = Arc::new(config);
     // What changes something, one at a time. It may take as long as a module takes to compile: nobody waits for it
     // here.
     let mut work: Option<JoinHandle<Finished>> = None;
@@ -371,8 +377,8 @@ async fn until_the_end(
                 match finished.context("a change died, and the director with it")? {
                     Finished::Job { announce: true } => plane.announce(),
                     Finished::Job { announce: false } => {}
-                    Finished::Reload(outcome) => {
-                        config = reloaded(outcome, config, live, plane);
+                    Finished::Reload(outcome, by, reply) => {
+                        config = reloaded(outcome, &by, reply, config, live, plane);
                         notify::notify(notify::READY);
                     }
                 }
@@ -392,9 +398,14 @@ async fn until_the_end(
             Some(error) = failed.recv() => return Err(error),
             Some(job) = jobs.recv(), if work.is_none() => {
                 let (config, live) = (Arc::clone(&config), Arc::clone(live));
-                work = Some(tokio::spawn(async move {
-                    Finished::Job { announce: control::work(job, config, live).await }
-                }));
+                work = Some(if job.is_reload() {
+                    let (by, reply) = job.into_reload();
+                    begin_reload(file, config, live, by, Some(reply))
+                } else {
+                    tokio::spawn(async move {
+                        Finished::Job { announce: control::work(job, config, live).await }
+                    })
+                });
             }
             _ = ask.tick() => plane.probe(),
             _ = files.tick(), if config.modules.watch && looking.as_ref().is_none_or(JoinHandle::is_finished) => {
@@ -414,17 +425,28 @@ async fn until_the_end(
                 }
             }
             _ = signals.hangup.recv(), if work.is_none() => {
-                notify::notify(&notify::reloading());
-                info!(file = %file.display(), "SIGHUP: reading the configuration again");
-                let (file, config, live) = (file.to_owned(), Arc::clone(&config), Arc::clone(live));
-                work = Some(tokio::task::spawn_blocking(move || {
-                    let Live { director, schedulers, clock, checks, .. } = &*live;
-                    let weights = &checks.weights;
-                    Finished::Reload(reload::reload(&file, &config, director, schedulers, *clock, weights))
-                }));
+                let by = "SIGHUP".to_owned();
+                work = Some(begin_reload(file, Arc::clone(&config), Arc::clone(live), by, None));
             }
         }
     }
+}
+
+/// Reads the configuration again, where nobody waits for it.
+fn begin_reload(
+    file: &Path,
+    config: Arc<Config>,
+    live: Arc<Live>,
+    by: String,
+    reply: Option<control::Reply>,
+) -> JoinHandle<Finished> {
+    notify::notify(&notify::reloading());
+    info!(file = %file.display(), "{by}: reading the configuration again");
+    let file = file.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let outcome = live.with_parts(|parts| reload::reload(&file, &config, parts));
+        Finished::Reload(outcome, by, reply)
+    })
 }
 
 /// Logs, once, that clients ask for servers that answer them past the director.
@@ -476,10 +498,9 @@ fn warn_of_full_neighbors(live: &Live, last: &mut (u64, Option<Instant>)) {
 /// A change that is over.
 enum Finished {
     /// Whether the links have to hear of addresses.
-    Job {
-        announce: bool,
-    },
-    Reload(Outcome),
+    Job { announce: bool },
+    /// With who wanted it, and where what it came to goes.
+    Reload(Outcome, String, Option<control::Reply>),
 }
 
 /// Loads modules again whose files have changed.
@@ -491,9 +512,16 @@ fn look_at_modules(watch: &Mutex<Watch>, schedulers: &Schedulers) {
 }
 
 /// Says what a reload came to. The configuration that is in force afterwards.
-fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlane) -> Arc<Config> {
-    match outcome {
-        Outcome::Done { config: wanted, changes, announce } => {
+fn reloaded(
+    outcome: Outcome,
+    by: &str,
+    reply: Option<control::Reply>,
+    config: Arc<Config>,
+    live: &Live,
+    plane: &DataPlane,
+) -> Arc<Config> {
+    let (outcome, config) = match outcome {
+        Outcome::Done { config: wanted, plan, announce } => {
             if announce {
                 plane.announce();
             }
@@ -503,23 +531,54 @@ fn reloaded(outcome: Outcome, config: Arc<Config>, live: &Live, plane: &DataPlan
             for warning in &wanted.warnings {
                 warn!("{warning}");
             }
-            info!(changes, "reloaded: {}", check::summary(&wanted));
-            live.events.tell(Event { kind: Kind::Reloaded, ..Event::default() });
-            Arc::from(wanted)
+            for change in &plan.changes {
+                info!(by_hand = change.by_hand, "changed: {}", change.line());
+            }
+            info!(changes = plan.changes.len(), "reloaded: {}", check::summary(&wanted));
+            let reason = Some(check::count(plan.changes.len(), "change"));
+            let by = Some(by.to_owned());
+            live.events.tell(Event { kind: Kind::Reloaded, by, reason, ..Event::default() });
+            (Ok(*plan), Arc::from(wanted))
         }
         Outcome::Refused(reasons) => {
-            not_reloaded(live, &reasons, "not reloaded: the old configuration stays in force");
-            config
+            not_reloaded(live, by, &reasons, "not reloaded: the old configuration stays in force");
+            (Err((ErrorKind::Refused, reasons)), config)
         }
         Outcome::Failed(reasons) => {
-            let come_to = "reloaded in part only: correct the configuration and send SIGHUP again";
-            not_reloaded(live, &reasons, come_to);
-            config
+            let come_to = "reloaded in part only: correct the configuration and reload again";
+            not_reloaded(live, by, &reasons, come_to);
+            (Err((ErrorKind::Failed, reasons)), config)
+        }
+    };
+    *live.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+    *live.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_reload(&outcome, by));
+    if let Some(reply) = reply {
+        reply.send(outcome.map_err(|(kind, reasons)| Error::new(kind, reasons.join("\n"))));
+    }
+    config
+}
+
+/// What is kept of a reload, for status.
+fn last_reload(outcome: &Result<Plan, (ErrorKind, Vec<String>)>, by: &str) -> LastReload {
+    let (time, by) = (events::rfc3339(clock::unix_time()), by.to_owned());
+    match outcome {
+        Ok(plan) => LastReload {
+            time,
+            by,
+            outcome: "done".to_owned(),
+            changes: plan.changes.len() as u64,
+            summary: plan.changes.iter().take(CHANGES_KEPT).map(Change::line).collect(),
+            reasons: plan.refused.clone(),
+        },
+        Err((kind, reasons)) => {
+            let outcome = if *kind == ErrorKind::Failed { "failed" } else { "refused" }.to_owned();
+            let reasons = reasons.iter().take(CHANGES_KEPT).cloned().collect();
+            LastReload { time, by, outcome, reasons, ..LastReload::default() }
         }
     }
 }
 
-fn not_reloaded(live: &Live, reasons: &[String], come_to: &str) {
+fn not_reloaded(live: &Live, by: &str, reasons: &[String], come_to: &str) {
     live.reloads_failed.fetch_add(1, Relaxed);
     for reason in reasons {
         error!("{reason}");
@@ -528,5 +587,6 @@ fn not_reloaded(live: &Live, reasons: &[String], come_to: &str) {
     let more = reasons.len().saturating_sub(1);
     let first = reasons.first().map_or("", String::as_str);
     let reason = if more > 0 { format!("{first} (and {more} more)") } else { first.to_owned() };
-    live.events.tell(Event { kind: Kind::ReloadFailed, reason: Some(reason), ..Event::default() });
+    let (by, reason) = (Some(by.to_owned()), Some(reason));
+    live.events.tell(Event { kind: Kind::ReloadFailed, by, reason, ..Event::default() });
 }

@@ -17,6 +17,7 @@ pub mod destination;
 pub mod event;
 mod line;
 mod message;
+pub mod plan;
 pub mod probe;
 pub mod sched;
 pub mod status;

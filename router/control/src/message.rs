@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, destination, event, probe, sched, status};
+use crate::{VERSION, adm, destination, event, plan, probe, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,10 @@ pub enum Request {
     Events(event::Request),
     /// One destination: how it stands, and what people want of it.
     Destination(destination::Request),
+    /// What a reload would change.
+    Plan(plan::Request),
+    /// A reload.
+    Reload(plan::ReloadRequest),
 }
 
 /// What it answers; the variant is that of the request.
@@ -38,6 +42,8 @@ pub enum Answer {
     Events(event::Answer),
     /// To [`Request::Destination`].
     Destination(Box<destination::Answer>),
+    /// To [`Request::Plan`], and to [`Request::Reload`].
+    Plan(plan::Plan),
 }
 
 /// Why there is no answer.
@@ -237,7 +243,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "unknown variant `reboot`, expected one of `adm`, `status`, `sched`, `probe`, `events`, `destination`",
+                "expected one of `adm`, `status`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
                 "an unknown request",
             ),
             (

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::LastReload;
+
 /// Asks for everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,15 @@ pub struct Answer {
     /// Services whose destinations are checked, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health: Vec<Health>,
+    /// The latest reload, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<LastReload>,
+    /// What differs from the configuration since it was changed by hand, a line each: the next reload undoes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<String>,
+    /// How many these are; the first 100 are in `by_hand`.
+    #[serde(default)]
+    pub by_hand_total: u64,
     /// What is wrong with the director as a whole, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,

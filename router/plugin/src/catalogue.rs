@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use uvs_director::scheduler::Scheduler;
+use uvs_director::spec::SchedulerSpec;
 
 use crate::native::{Refuse, native};
 use crate::policy::Limits;
@@ -11,7 +12,7 @@ use crate::shipped::SHIPPED;
 use crate::trial::Mode;
 
 /// What tells lblc to pick past an upper threshold.
-pub(crate) const PAST_THRESHOLD: &str = "past-threshold";
+const PAST_THRESHOLD: &str = "past-threshold";
 
 /// What stands in for a module unless the configuration says otherwise.
 pub const FALLBACK: &str = "wlc";
@@ -60,6 +61,26 @@ pub(crate) enum Source {
     HandedOver { origin: String },
     /// A file, what its SHA-256 has to be, and what it is granted beyond what others are.
     File { path: PathBuf, pin: Option<[u8; 32]>, limits: Limits },
+}
+
+impl Source {
+    /// For people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Shipped(name) => name.clone(),
+            Self::HandedOver { origin } => format!("{origin} (handed over)"),
+            Self::File { path, .. } => path.display().to_string(),
+        }
+    }
+
+    /// Whether it names the same, whatever is there now. What was handed over is nowhere.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Shipped(one), Self::Shipped(other)) => one == other,
+            (Self::File { path: one, .. }, Self::File { path: other, .. }) => one == other,
+            _ => false,
+        }
+    }
 }
 
 /// A trial that the configuration wants.
@@ -124,10 +145,6 @@ impl Catalogue {
         self.trials.get(service).cloned()
     }
 
-    pub(crate) fn compat_ipvs(&self) -> bool {
-        self.compat_ipvs
-    }
-
     /// All names, in alphabetical order.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.definitions.keys().cloned().collect();
@@ -160,6 +177,21 @@ impl Catalogue {
             "unknown scheduler {name:?}; there are {}, or give the path of a component, which ends in .wasm",
             self.names().join(", ")
         ))
+    }
+
+    /// What `init` is given: the service's options, or else those of the scheduler.
+    pub(crate) fn options_of(&self, spec: &SchedulerSpec, made: &Resolved) -> String {
+        let options = if spec.options.is_empty() { &made.options } else { &spec.options };
+        match self.is_past_threshold(spec, made) {
+            true if options.is_empty() => PAST_THRESHOLD.to_owned(),
+            true => format!("{PAST_THRESHOLD},{options}"),
+            false => options.clone(),
+        }
+    }
+
+    /// Whether it picks destinations past their upper thresholds, as the kernel's lblc does.
+    pub(crate) fn is_past_threshold(&self, spec: &SchedulerSpec, made: &Resolved) -> bool {
+        matches!(made.source, Source::Shipped(_)) && spec.name == "lblc" && self.compat_ipvs
     }
 
     /// What the configuration grants modules of this name.

@@ -10,7 +10,7 @@
 //! ```
 //! Whatever fails on the way leaves the incumbent where it is.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use tracing::info;
@@ -142,6 +142,11 @@ impl Running {
                 trial_source: None,
             }),
         }
+    }
+
+    /// Waits until nobody else changes its module.
+    pub(crate) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
     }
 
     /// Looks at what is remembered, or changes it.

@@ -19,7 +19,7 @@ use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 
 use crate::base::{lock, splitmix64};
-use crate::catalogue::{Catalogue, PAST_THRESHOLD, Resolved, Source, TrialSpec, fallback};
+use crate::catalogue::{Catalogue, Resolved, Source, TrialSpec, fallback};
 use crate::dry_run::Replacement;
 use crate::dump::DumpSink;
 use crate::error::LoadReason;
@@ -87,8 +87,8 @@ impl Schedulers {
         Ok(())
     }
 
-    /// Replaces what the configuration says of schedulers. Services that run keep their modules, and their trials until
-    /// [`Schedulers::follow`] is called.
+    /// Replaces what the configuration says of schedulers. Services that run keep their modules and their trials until
+    /// [`Schedulers::exchange`] is called.
     pub fn accept(&self, catalogue: Catalogue) {
         *lock(&self.catalogue) = Arc::new(catalogue);
     }
@@ -174,7 +174,7 @@ impl Schedulers {
         let limits = self.catalogue().limits_of(&running.scheduler);
         let module = self.store.take(limits, origin, bytes, pin);
         let source = Source::HandedOver { origin: origin.to_owned() };
-        let outcome = module.and_then(|module| self.replace(&running, module, source, By::Load));
+        let outcome = module.and_then(|module| self.replace(&running, module, source, None, By::Load));
         note(&running, By::Load, outcome)
     }
 
@@ -263,7 +263,7 @@ impl Schedulers {
 
     /// What a file holds now. One that is not there is no change as long as nobody asks for it: it is about to be
     /// replaced, or not needed any more.
-    fn digest_of(&self, path: &Path, limits: Limits, by: By) -> Option<[u8; 32]> {
+    pub(crate) fn digest_of(&self, path: &Path, limits: Limits, by: By) -> Option<[u8; 32]> {
         match self.host().limited(limits).read(path) {
             Ok(bytes) => Some(Sha256::digest(&bytes).into()),
             Err(LoadReason::Unreadable(_)) if by == By::Watch => None,
@@ -291,28 +291,17 @@ impl Schedulers {
         files
     }
 
-    /// Begins and ends trials of services that run, as the catalogue says. One that was promoted does
-    /// not begin again.
-    pub fn follow(&self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for running in self.live.list() {
-            let _turn = lock(&running.turn);
-            let wanted = self.catalogue().trial_of(&running.service);
-            if running.remember(|record| record.wanted == wanted) {
-                continue;
-            }
-            if wanted.is_none() {
-                running.remember(|record| (record.wanted, record.trial_source) = (None, None));
-                let ended = running.with(Plugin::end_trial);
-                drop(ended); // when nobody waits any more
-            } else if let Err(refusal) = self.begin_trial(&running, wanted) {
-                changes.push((running.service.clone(), Err(refusal)));
-            }
-        }
-        changes
+    /// Services that run.
+    pub(crate) fn running(&self) -> Vec<Arc<Running>> {
+        self.live.list()
     }
 
-    fn begin_trial(&self, running: &Running, wanted: Option<TrialSpec>) -> Result<(), Refusal> {
+    /// The compiled module that a source names.
+    pub(crate) fn fetch(&self, source: &Source) -> Result<Module, Refusal> {
+        self.store.fetch(source)
+    }
+
+    pub(crate) fn begin_trial(&self, running: &Running, wanted: Option<TrialSpec>) -> Result<(), Refusal> {
         let Some(spec) = wanted else { return Ok(()) };
         let made =
             self.catalogue().resolve(&spec.scheduler).map_err(|reason| Refusal::new(Step::Find, reason));
@@ -345,18 +334,20 @@ impl Schedulers {
 
     fn bring_in(&self, running: &Running, source: Source, by: By) -> Result<LoadReport, Refusal> {
         let module = self.store.fetch(&source);
-        let outcome = module.and_then(|module| self.replace(running, module, source, by));
+        let outcome = module.and_then(|module| self.replace(running, module, source, None, by));
         note(running, by, outcome)
     }
 
-    fn replace(
+    /// With the options that it has, unless there are others.
+    pub(crate) fn replace(
         &self,
         running: &Running,
         module: Module,
         source: Source,
+        options: Option<Arc<str>>,
         by: By,
     ) -> Result<LoadReport, Refusal> {
-        let options = running.with(|plugin| Arc::clone(&plugin.binding().options));
+        let options = options.unwrap_or_else(|| running.with(|plugin| Arc::clone(&plugin.binding().options)));
         let seed = self.fresh_seed(&running.service);
         running.bring_in(Replacement { module, options, source, state: None, seed, by })
     }
@@ -373,21 +364,12 @@ impl Schedulers {
             .store
             .fetch(&made.source)
             .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
-        if !spec.options.is_empty() {
-            made.options.clone_from(&spec.options);
-        }
-        let shipped = matches!(made.source, Source::Shipped(_));
-        let past_threshold = shipped && spec.name == "lblc" && catalogue.compat_ipvs();
-        if past_threshold {
-            let more = if made.options.is_empty() { "" } else { "," };
-            made.options.insert_str(0, more);
-            made.options.insert_str(0, PAST_THRESHOLD);
-        }
+        made.options = catalogue.options_of(spec, &made);
         let fallback = fallback(&made.fallback, service, seed)?;
         let dumps = self.dumps.get().cloned();
         let mut plugin = Plugin::with_dumps(&module, service, &made.options, fallback, seed, dumps)
             .map_err(|error| format!("scheduler {:?} {error}", spec.name))?;
-        if past_threshold {
+        if catalogue.is_past_threshold(spec, &made) {
             plugin.take_overloaded();
         }
         Ok((Box::new(plugin), made))
@@ -409,7 +391,11 @@ impl Schedulers {
 }
 
 /// Writes down what an attempt came to.
-fn note(running: &Running, by: By, outcome: Result<LoadReport, Refusal>) -> Result<LoadReport, Refusal> {
+pub(crate) fn note(
+    running: &Running,
+    by: By,
+    outcome: Result<LoadReport, Refusal>,
+) -> Result<LoadReport, Refusal> {
     if let Err(refusal) = &outcome {
         warn!(service = running.service, "the module that serves goes on, the new one is {refusal}");
     }

@@ -32,9 +32,11 @@ const MORE: &str = "
 Of uvs, not of ipvsadm:
   --sysctl [NAME[=VALUE]]...      show settings (all without a name), or set them; names as
                                   under net.ipv4.vs
+  --export                        print what runs as a configuration (TOML) for uvs check, uvs run
   --socket PATH                   before all else: the control socket of the director
                                   (default: $UVS_SOCKET, else /run/uvs.sock)
-A change holds until the director reads its configuration again (SIGHUP) or ends.
+A change holds until the director reads its configuration again (uvs reload, SIGHUP) or ends; uvs plan shows
+what that would undo.
 ";
 
 /// Runs `uvs adm ARGUMENTS`, or `ipvsadm ARGUMENTS` when `as_ipvsadm`.

@@ -1,10 +1,11 @@
 //! Commands that ask a running director: `uvs adm`, `uvs drain`, `uvs undrain`, `uvs wait`, `uvs explain`,
-//! `uvs events`, `uvs probe`, `uvs sched` and `uvs status`.
+//! `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched` and `uvs status`.
 
 pub mod adm;
 pub mod destination;
 pub mod events;
 mod health;
+pub mod plan;
 pub mod probe;
 pub mod sched;
 pub mod status;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use uvs_control::plan::LastReload;
 use uvs_control::status::{Answer as Status, Flow, Interface, Losses, Request};
 use uvs_control::{Answer, Client};
 
@@ -65,6 +66,10 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     if let Some(lowered) = &now.limits_lowered {
         line(format!("{:12} {lowered}", "by memory"));
     }
+    if let Some(reload) = &now.reload {
+        of_reload(reload).into_iter().for_each(&mut line);
+    }
+    by_hand(now).into_iter().for_each(&mut line);
     line(String::new());
     line(format!(
         "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
@@ -155,6 +160,58 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
         line(format!("Dropped so far: {}", drops.join(", ")));
     }
     text
+}
+
+/// So many lines about a reload, and about what was done by hand, are shown.
+const LINES_MAX: usize = 10;
+
+/// When the latest reload was, and what it changed or why it failed.
+fn of_reload(reload: &LastReload) -> Vec<String> {
+    let LastReload { time, by, outcome, changes, summary, reasons } = reload;
+    let come_to = match outcome.as_str() {
+        "done" => match changes {
+            0 => "nothing had to change".to_owned(),
+            1 => "1 change".to_owned(),
+            changes => format!("{changes} changes"),
+        },
+        "refused" => "REFUSED, the configuration before stays in force".to_owned(),
+        _ => "FAILED, some of it is in force; correct the configuration and reload again".to_owned(),
+    };
+    let mut lines = vec![format!("{:12} {} by {by}: {come_to}", "reload", time_of_day(time))];
+    let total = usize::try_from(*changes).unwrap_or(usize::MAX);
+    lines.extend(listed(summary, total));
+    lines.extend(listed(reasons, reasons.len()));
+    lines
+}
+
+/// What was done by hand since.
+fn by_hand(now: &Status) -> Vec<String> {
+    let total = usize::try_from(now.by_hand_total).unwrap_or(usize::MAX);
+    if total == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("{:12} {total} by hand, which a reload undoes (uvs plan):", "changes")];
+    lines.extend(listed(&now.by_hand, total));
+    lines
+}
+
+/// The first of them, indented, and how many there are beside.
+fn listed(all: &[String], total: usize) -> Vec<String> {
+    let of = |text: &String| text.lines().map(|line| format!("{:12} {line}", "")).collect::<Vec<_>>();
+    let mut lines: Vec<String> = all.iter().take(LINES_MAX).flat_map(of).collect();
+    let more = total.saturating_sub(LINES_MAX);
+    if more > 0 {
+        lines.push(format!("{:12} and {more} more", ""));
+    }
+    lines
+}
+
+/// Of 2026-11-30T22:04:05.678Z what people read: 2026-11-30 22:04:05 UTC.
+fn time_of_day(time: &str) -> String {
+    match time.split_once('T') {
+        Some((day, rest)) => format!("{day} {} UTC", rest.split(['.', 'Z']).next().unwrap_or(rest)),
+        None => time.to_owned(),
+    }
 }
 
 /// What is amiss with an interface, and what was lost around it.
@@ -286,6 +343,16 @@ mod tests {
             limits_lowered: Some("connections = 1000: 1 MiB left (memory.max)".into()),
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
             health: vec![],
+            reload: Some(LastReload {
+                time: "2026-11-30T22:04:05.678Z".into(),
+                by: "SIGHUP".into(),
+                outcome: "done".into(),
+                changes: 12,
+                summary: vec!["~ destination 10.0.0.1:80 of tcp 192.0.2.10:80: weight 1 -> 5".into(); 12],
+                reasons: vec![],
+            }),
+            by_hand: vec!["+ service tcp 192.0.2.10:81: scheduler rr".into()],
+            by_hand_total: 1,
             notices: vec!["the network namespace edge was deleted".into()],
         };
         let text = page(&status(1_000_000), &status(2_000_000), Duration::from_millis(500));
@@ -297,6 +364,11 @@ mod tests {
             "uvs0: the host was set up again 2 times, see the log",
             "uvs0: uvs0 (device) lost on the way in: 105 dropped, 0 errors; out: 0 dropped, 0 errors",
             "the network namespace edge was deleted",
+            "reload       2026-11-30 22:04:05 UTC by SIGHUP: 12 changes",
+            "             ~ destination 10.0.0.1:80 of tcp 192.0.2.10:80: weight 1 -> 5",
+            "             and 2 more",
+            "changes      1 by hand, which a reload undoes (uvs plan):",
+            "             + service tcp 192.0.2.10:81: scheduler rr",
             "by memory    connections = 1000: 1 MiB left (memory.max)",
             "tcp 192.0.2.10:80                mine.wasm        2/3        5        0        0",
             "set aside, the fallback picks, 9 failures in 100 picks, set aside 1 times",

@@ -17,7 +17,10 @@ use super::peer::Peer;
 use super::{blocking, rights};
 use crate::events::weight_event;
 use crate::pages::Live;
+use crate::reload::{self, same_addresses};
 
+/// What prints the director as a configuration. Not of ipvsadm, whose parser does not know it.
+const EXPORT: &str = "--export";
 /// The most of a command line that the log repeats, in bytes.
 const LOGGED_MAX: usize = 300;
 
@@ -33,6 +36,10 @@ pub(super) fn lists_connections(request: &Request) -> bool {
 
 /// Answers what changes nothing.
 pub(super) fn look(request: &Request, live: &Live) -> Answer {
+    if words(request) == [EXPORT] {
+        let stdout = live.with_parts(|parts| reload::export(&live.config(), parts));
+        return Answer { stdout, ..Answer::default() };
+    }
     execute(request, live)
 }
 
@@ -171,11 +178,4 @@ fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> bool {
 
 fn addresses(interfaces: &[InterfaceSpec]) -> impl Iterator<Item = Prefix> {
     interfaces.iter().flat_map(|interface| &interface.addresses).copied()
-}
-
-/// Whether two sets of interfaces are the same but for the order of their addresses.
-pub(crate) fn same_addresses(one: &[InterfaceSpec], other: &[InterfaceSpec]) -> bool {
-    let set =
-        |interface: &InterfaceSpec| -> HashSet<Prefix> { interface.addresses.iter().copied().collect() };
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| set(one) == set(other))
 }

@@ -8,12 +8,13 @@
 //! A family of requests is a file here: it says which of its requests only look, and does both kinds. Of changes and
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
-pub(crate) mod adm;
+mod adm;
 mod destination;
 mod events;
 mod health;
 mod name;
 mod peer;
+mod plan;
 mod probe;
 mod rights;
 mod sched;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use uvs_config::Config;
+use uvs_control::plan::Plan;
 use uvs_control::{Answer, Error, ErrorKind, Request};
 
 pub use peer::Peer;
@@ -40,6 +42,30 @@ pub struct Job {
     request: Request,
     peer: Peer,
     reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Job {
+    /// Whether it is a reload, which the control loop does itself.
+    pub fn is_reload(&self) -> bool {
+        matches!(self.request, Request::Reload(_))
+    }
+
+    /// Who wants it, and where its outcome goes.
+    pub fn into_reload(self) -> (String, Reply) {
+        (format!("uid {} pid {}", self.peer.uid, self.peer.pid), Reply(self.reply))
+    }
+}
+
+/// Where the outcome of a reload goes.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<Result<Answer, Error>>);
+
+impl Reply {
+    /// What was done, or why not.
+    pub fn send(self, outcome: Result<Plan, Error>) {
+        // A client that has gone meanwhile hears nothing.
+        let _ = self.0.send(outcome.map(Answer::Plan));
+    }
 }
 
 /// Whoever answers clients has one.
@@ -85,7 +111,9 @@ impl Handle {
                 let answer = blocking(move || destination::answer(&request, &live, &peer)).await??;
                 Ok(Answer::Destination(Box::new(answer)))
             }
-            change @ Request::Adm(_) => self.in_turn(change, peer).await,
+            change @ (Request::Adm(_) | Request::Plan(_) | Request::Reload(_)) => {
+                self.in_turn(change, peer).await
+            }
         }
     }
 
@@ -110,11 +138,15 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
             Ok((answer, announce)) => (Ok(Answer::Adm(answer)), announce),
             Err(error) => (Err(error), false),
         },
+        Request::Plan(request) => {
+            (plan::answer(request, &job.peer, config, live).await.map(Answer::Plan), false)
+        }
         Request::Status(_)
         | Request::Sched(_)
         | Request::Probe(_)
         | Request::Events(_)
-        | Request::Destination(_) => {
+        | Request::Destination(_)
+        | Request::Reload(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }
     };

@@ -1,8 +1,10 @@
 //! `status`: the running director in figures.
 
 use std::path::Path;
+use std::sync::PoisonError;
 
 use uvs_attach::CacheStatus;
+use uvs_control::plan::Change;
 use uvs_control::status::{
     Answer, Drops, Flow, FlowCache, Interface, Limit, Losses, NotAccelerated, Request, Scheduler, Service,
 };
@@ -12,13 +14,18 @@ use uvs_director::view::{DestinationView, ServiceView, Status};
 use crate::accelerate::Missing;
 use crate::keeper::DeviceLosses;
 use crate::pages::Live;
+use crate::reload;
 use crate::traffic::{self, FlowCounts};
 use crate::version::Build;
+
+/// So many changes by hand are told.
+const BY_HAND_MAX: usize = 100;
 
 /// The answer at this moment.
 pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
     let status = live.director.status();
     let (health, stuck) = super::health::health(live);
+    let by_hand = live.with_parts(|parts| reload::by_hand(&live.config(), parts));
     Answer {
         version: Build::current().version.to_owned(),
         pid: std::process::id(),
@@ -44,6 +51,9 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
             .filter(|(_, frames)| *frames > 0)
             .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
             .collect(),
+        reload: live.reload.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        by_hand: by_hand.iter().take(BY_HAND_MAX).map(Change::line).collect(),
+        by_hand_total: by_hand.len() as u64,
         notices: live.health.notices().into_iter().chain(stuck).collect(),
         health,
     }

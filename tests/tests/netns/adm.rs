@@ -301,6 +301,38 @@ fn a_reload_reconciles_to_the_file() {
     stage.director().reload(&config);
     assert_eq!(sorted(&stage.director().adm("-S -n")), sorted(&saved));
     talk(&stage, service).unwrap();
+
+    // Seen before it is done, by the commands for it.
+    let director = stage.director();
+    let socket = director.get().socket().to_owned();
+    let uvs = |line: &str, input: &str| {
+        let mut command = Command::new(uvs());
+        command.args(line.split_whitespace()).env("UVS_SOCKET", &socket);
+        say(command, input)
+    };
+    let nothing = uvs("plan", "");
+    assert!(nothing.code == Some(0) && nothing.out.starts_with("Nothing to change"), "{nothing:?}");
+    director.adm(&format!("-E -t {service} -s sh -p 60"));
+    director.adm("-A -f 9 -s wlc -p");
+    director.adm("-a -f 9 -r 192.168.10.11 -m -w 7");
+    let exported = director.adm("--export");
+    let same = uvs("plan -", &exported);
+    assert_eq!(same.code, Some(0), "what was exported is what runs: {same:?}\n{exported}");
+    let planned = uvs("plan --json", "");
+    assert_eq!(planned.code, Some(1), "{planned:?}");
+    let status = uvs("status", "").out;
+    assert!(status.contains("2 by hand, which a reload undoes"), "{status}");
+    let done = uvs("reload --json", "");
+    assert_eq!((done.code, &done.out), (Some(0), &planned.out), "{done:?}");
+    assert_eq!(sorted(&director.adm("-S -n")), sorted(&saved));
+    let status = uvs("status", "").out;
+    assert!(status.contains("UTC by uid 0 pid ") && status.contains(": 2 changes"), "{status}");
+    let wrong = uvs("plan -", "no = TOML");
+    assert!(wrong.code == Some(2) && wrong.err.contains("standard input:1:"), "{wrong:?}");
+    let restart = uvs("plan -", &exported.replace("[timeouts]", "[limits]\nneighbors = 77\n\n[timeouts]"));
+    assert!(restart.code == Some(2) && restart.err.contains("[limits] cannot change"), "{restart:?}");
+    let nobody = uvs("plan --socket /nowhere.sock", "");
+    assert_eq!((nobody.code, nobody.err.matches("No such file").count()), (Some(2), 1), "{nobody:?}");
 }
 
 #[test]

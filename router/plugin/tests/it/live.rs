@@ -282,6 +282,13 @@ fn try_out(schedulers: &Schedulers, spec: Option<TrialSpec>) {
     schedulers.accept(Catalogue::clone(&schedulers.catalogue()).with_trials(trials));
 }
 
+/// What a reload does to modules and trials: whether each of them was by hand, and why what runs goes on.
+fn follow(schedulers: &Schedulers) -> Vec<(bool, Option<Refusal>)> {
+    let services = [(SERVICE.to_owned(), SchedulerSpec::named("mine"))];
+    let exchanges = schedulers.exchanges(&schedulers.catalogue(), &services, true);
+    exchanges.into_iter().map(|it| (it.by_hand, schedulers.exchange(it).err())).collect()
+}
+
 fn trial(name: &str, mode: Mode) -> impl FnOnce(&Schedulers) {
     let spec = TrialSpec { scheduler: name.to_owned(), mode };
     move |schedulers| try_out(schedulers, Some(spec))
@@ -311,8 +318,9 @@ fn a_shadow_is_asked_too_and_never_heard() {
     assert!(refusal.reason.contains("not alive"), "{refusal}");
 
     try_out(&lab.schedulers, None);
-    assert!(lab.schedulers.follow().is_empty());
+    assert_eq!(follow(&lab.schedulers), [(false, None)]);
     assert!(lab.status().trial.is_none(), "the configuration wants none any more");
+    assert_eq!(follow(&lab.schedulers), []);
     assert!(lab.schedulers.promote(SERVICE).is_err());
 }
 
@@ -341,9 +349,18 @@ fn a_canary_places_its_share_and_a_failing_one_costs_nothing() {
     assert_eq!(report.origin, path.display().to_string());
     assert_eq!(lab.picks(3), [Some(4); 3], "all of them now");
     assert!(lab.status().trial.is_none());
-    assert!(lab.schedulers.follow().is_empty() && lab.status().trial.is_none(), "not begun again");
     lab.schedulers.rollback(SERVICE).unwrap();
     assert_eq!(lab.picks(3), [Some(1); 3], "back again");
+    assert_eq!(follow(&lab.schedulers), [(true, None)], "what was promoted is tried again");
+    lab.schedulers.promote(SERVICE).unwrap();
+    assert_eq!(lab.picks(3), [Some(4); 3]);
+    assert_eq!(follow(&lab.schedulers), [(true, None), (true, None)], "the configuration wins");
+    let shares: Vec<_> = (0..2000).map(|port| by_port(&mut lab, port)).collect();
+    let placed = shares.iter().filter(|pick| **pick == Some(4)).count();
+    assert!((400..600).contains(&placed), "a share again, of other flows: {placed}");
+    assert_eq!(follow(&lab.schedulers), [], "and is content");
+    try_out(&lab.schedulers, None);
+    assert_eq!(follow(&lab.schedulers), [(false, None)], "and ends the trial when it is told to");
 
     let broken = Guest {
         schedule: "(if (i32.eq (local.get $mark) (i32.const 0)) (then unreachable)) call $none",
@@ -357,12 +374,43 @@ fn a_canary_places_its_share_and_a_failing_one_costs_nothing() {
         std::fs::write(&path, guest.component()).unwrap();
         let mode = Mode::Canary { percent: 100 };
         try_out(&lab.schedulers, Some(TrialSpec { scheduler: path.display().to_string(), mode }));
-        assert_eq!(lab.schedulers.follow().is_empty(), begins, "{name}");
+        assert_eq!(follow(&lab.schedulers)[0].1.is_none(), begins, "{name}");
         assert_eq!(lab.picks(10), [Some(1); 10], "{name}");
         assert_eq!(lab.status().trial.map(|trial| trial.passed_on), begins.then_some(10), "{name}");
         try_out(&lab.schedulers, None);
-        lab.schedulers.follow();
+        follow(&lab.schedulers);
     }
+}
+
+#[test]
+fn a_reload_undoes_what_was_loaded_by_hand() {
+    let mut lab = Lab::new(COUNTS);
+    assert_eq!(lab.picks(1), [Some(1)]);
+    let other = lab.file("other.wasm", &FOUR.component());
+    let look = |lab: &Lab, read: bool| -> Vec<_> {
+        let services = [(SERVICE.to_owned(), SchedulerSpec::named("mine"))];
+        let list = lab.schedulers.exchanges(&lab.schedulers.catalogue(), &services, read);
+        list.into_iter().map(|it| (it.from.unwrap(), it.to.unwrap(), it.by_hand)).collect()
+    };
+    assert_eq!(look(&lab, true), []);
+    let mine = lab.path().display().to_string();
+    lab.load(&other).unwrap();
+    assert_eq!(look(&lab, false), [(other.display().to_string(), mine.clone(), true)]);
+    lab.schedulers.load_bytes(SERVICE, ("a pipe", &FOUR.component()), None).unwrap();
+    assert_eq!(look(&lab, false), [("a pipe (handed over)".to_owned(), mine.clone(), true)]);
+    assert_eq!(lab.picks(1), [Some(4)]);
+    assert_eq!(follow(&lab.schedulers), [(true, None)]);
+    assert_eq!((lab.picks(1), lab.status().by), (vec![Some(1)], By::Configuration));
+    assert_eq!(look(&lab, true), []);
+
+    // The same file with something else in it is no change by hand, unless somebody went back from it.
+    lab.file("mine.wasm", &FOUR.component());
+    assert_eq!(look(&lab, false), []);
+    let changed = (mine.clone(), format!("{mine}, as it is now"), false);
+    assert_eq!(look(&lab, true), [changed]);
+    assert_eq!(follow(&lab.schedulers), [(false, None)]);
+    lab.schedulers.rollback(SERVICE).unwrap();
+    assert_eq!(look(&lab, true), [(mine.clone(), format!("{mine}, as it is now"), true)]);
 }
 
 #[test]
