@@ -44,7 +44,8 @@ pub(crate) fn read_direct(table: &Table<'_>, tap: bool) -> Option<Direct> {
 pub(crate) fn read_accelerate(table: &Table<'_>, is_direct: bool) -> Accelerate {
     let words = [("off", Accelerate::Off), ("auto", Accelerate::Auto), ("on", Accelerate::On)];
     let wish = table.choice("accelerate", &words, &[("true", "on"), ("false", "off")]);
-    let wish = wish.map_or(Accelerate::Off, |found| found.value);
+    // The fastest way that is safe and costs nothing to try.
+    let wish = wish.map_or(if is_direct { Accelerate::Auto } else { Accelerate::Off }, |found| found.value);
     // Of an attach that is wrong was said what is.
     if wish == Accelerate::On && !is_direct && !table.has("attach") {
         let what = "accelerate = \"on\" does not go with a bridge: the flow cache is where frames come in";

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use tracing::{info, warn};
 use uvs_attach::{AttachError, Attachments, Cache, CachePlan, Pair};
 use uvs_config::{Accelerate, Config};
+use uvs_director::spec::Link;
 
 use crate::clock::Clock;
 use crate::setup;
@@ -19,9 +20,22 @@ pub struct Missing {
     pub why: String,
 }
 
+/// How the frames of an interface pass, and what would be faster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datapath {
+    /// The interface.
+    pub interface: String,
+    /// `flow_cache`, `tcx`, `bridge`, `tap` or `tun`.
+    pub label: &'static str,
+    /// What to do for a faster one, if there is one.
+    pub faster: Option<String>,
+}
+
 /// What is attached, and what could not be accelerated.
 #[derive(Default)]
 pub struct Attached {
+    /// In the order of the interfaces.
+    pub datapaths: Vec<Datapath>,
     /// The flow cache, if there is one.
     pub cache: Option<Arc<Cache>>,
     /// Interfaces attached directly, their links, and whether they are.
@@ -52,8 +66,41 @@ pub async fn attach(config: &Config, clock: Clock) -> Result<(Option<Attachments
     }
     let cache = attachments.as_ref().and_then(Attachments::cache).cloned();
     let shown = |(pair, attached): (&Pair, bool)| (pair.device.clone(), pair.link.clone(), attached.into());
+    let datapaths = datapaths(config, cache.is_some(), &missing);
+    for Datapath { interface, label, faster } in &datapaths {
+        let faster = faster.as_ref().map(|faster| format!("; faster: {faster}")).unwrap_or_default();
+        info!(interface, datapath = label, "frames pass by {label}{faster}");
+    }
     let links = attachments.iter().flat_map(Attachments::states).map(shown).collect();
-    Ok((attachments, Attached { cache, links, missing }))
+    Ok((attachments, Attached { datapaths, cache, links, missing }))
+}
+
+/// How the frames of each interface pass. `has_cache`: the attached interfaces that want a flow cache have it.
+fn datapaths(config: &Config, has_cache: bool, missing: &[Missing]) -> Vec<Datapath> {
+    config
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let name = &interface.spec.name;
+            let wants = interface.accelerate != Accelerate::Off;
+            let layer_2 = matches!(interface.spec.link, Link::Ethernet(_));
+            let (label, faster) = match (&interface.direct, &interface.bridge) {
+                (Some(_), _) if wants && has_cache => ("flow_cache", None),
+                (Some(_), _) if wants => {
+                    ("tcx", missing.iter().find(|it| it.interface == *name).map(|it| it.why.clone()))
+                }
+                (Some(_), _) => {
+                    ("tcx", Some("accelerate = \"auto\" passes established flows in the kernel".into()))
+                }
+                (None, Some(_)) => {
+                    ("bridge", Some("attach = \"tcx\" and a link in place of the bridge".into()))
+                }
+                (None, None) if layer_2 => ("tap", Some("attach = \"tcx\" and a link of the host".into())),
+                (None, None) => ("tun", Some("a TAP with attach = \"tcx\" and a link of the host".into())),
+            };
+            Datapath { interface: name.clone(), label, faster }
+        })
+        .collect()
 }
 
 /// With a flow cache where one is wanted and can be had.
@@ -88,4 +135,33 @@ async fn with_cache(
             .map(|pair| Missing { interface: pair.device, why: refused.to_string() }),
     );
     Ok(attachments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datapaths_of(keys: &str, has_cache: bool, why: Option<&str>) -> (&'static str, Option<String>) {
+        let text = format!("[[interface]]\nname = \"uvs0\"\naddresses = [\"192.0.2.1/24\"]\n{keys}\n");
+        let config = Config::parse(&text, "test.toml").unwrap_or_else(|error| panic!("{text}\n{error}"));
+        let missing: Vec<Missing> =
+            why.map(|why| Missing { interface: "uvs0".into(), why: why.into() }).into_iter().collect();
+        let [path] = datapaths(&config, has_cache, &missing).try_into().expect("one interface");
+        (path.label, path.faster)
+    }
+
+    #[test]
+    fn the_fastest_datapath_is_the_default_and_the_next_one_is_said() {
+        let tcx = "device = \"tap\"\nattach = \"tcx\"\nlink = \"eth0\"";
+        assert_eq!(datapaths_of(tcx, true, None), ("flow_cache", None));
+        assert_eq!(datapaths_of(tcx, false, Some("no CAP_BPF")), ("tcx", Some("no CAP_BPF".into())));
+        let off = datapaths_of(&format!("{tcx}\naccelerate = \"off\""), false, None);
+        assert_eq!(off.0, "tcx");
+        assert!(off.1.unwrap().contains("accelerate"));
+        let bridge = datapaths_of("device = \"tap\"\nbridge = { name = \"br0\" }", false, None);
+        assert_eq!(bridge.0, "bridge");
+        assert!(bridge.1.unwrap().contains("attach = \"tcx\""));
+        assert_eq!(datapaths_of("device = \"tap\"", false, None).0, "tap");
+        assert_eq!(datapaths_of("device = \"tun\"", false, None).0, "tun");
+    }
 }

@@ -11,7 +11,7 @@ use uvs_director::spec::Limits;
 use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
-use crate::accelerate::Missing;
+use crate::accelerate::{Datapath, Missing};
 use crate::alive::{self, Pulse, Standing};
 use crate::checks::Checks;
 use crate::clock::Clock;
@@ -50,6 +50,8 @@ pub struct Live {
     pub health: Health,
     /// The flow cache.
     pub cache: Option<Arc<Cache>>,
+    /// How the frames of each interface pass.
+    pub datapaths: Vec<Datapath>,
     /// Interfaces that should have one if it can be had, and have none.
     pub unaccelerated: Vec<Missing>,
     /// The director as a host.

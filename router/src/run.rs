@@ -212,7 +212,7 @@ async fn serve(
     schedulers: Arc<Schedulers>,
     (plane, work): (DataPlane, Arc<Notify>),
     keeper: &Keeper,
-    Attached { cache, links, missing }: Attached,
+    Attached { datapaths, cache, links, missing }: Attached,
     Doors { listener, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
@@ -254,6 +254,7 @@ async fn serve(
         attached: links,
         health: Health::default(),
         cache,
+        datapaths,
         unaccelerated: missing,
         local,
         lanes: Arc::clone(&plane.lanes),

@@ -267,7 +267,8 @@ mod tests {
             mtu: 1500,
             link: "eth0".to_owned(),
             port: uvs_director::PortId(0),
-            cached: false,
+            // Where it can be had, unless it is said not to.
+            cached: true,
         };
         assert_eq!(direct(&config), [pair]);
         assert_eq!(

@@ -216,7 +216,7 @@ fn config(mode: Mode, more: &Keys<'_>) -> Result<String> {
                     Attach::Bridge => {
                         format!("bridge = {{ name = \"br-{name}\", ports = [\"{link}\"] }}")
                     }
-                    Attach::Tcx => format!("attach = \"tcx\"\nlink = \"{link}\""),
+                    Attach::Tcx => format!("attach = \"tcx\"\nlink = \"{link}\"\naccelerate = \"off\""),
                     Attach::Cache => format!("attach = \"tcx\"\nlink = \"{link}\"\naccelerate = \"on\""),
                 };
                 write!(

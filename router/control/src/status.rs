@@ -66,6 +66,12 @@ pub struct Interface {
     pub received: Flow,
     /// Frames and bytes that went out.
     pub transmitted: Flow,
+    /// How its frames pass: `flow_cache`, `tcx`, `bridge`, `tap` or `tun`.
+    #[serde(default)]
+    pub datapath: String,
+    /// What to do for a faster one, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faster: Option<String>,
     /// `up`; `degraded` while something is missing that it needs of the host; `down` without a device.
     #[serde(default)]
     pub state: String,

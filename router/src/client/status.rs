@@ -72,8 +72,8 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     by_hand(now).into_iter().for_each(&mut line);
     line(String::new());
     line(format!(
-        "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
-        "Interface", "in f/s", "in bit/s", "out f/s", "out bit/s", "errors", "lost", "mtu"
+        "{:16} {:10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>6}",
+        "Interface", "datapath", "in f/s", "in bit/s", "out f/s", "out bit/s", "errors", "lost", "mtu"
     ));
     for (index, interface) in now.interfaces.iter().enumerate() {
         let zero = Interface::default();
@@ -84,8 +84,9 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
         let (received, transmitted) =
             (rate(interface.received, old.received), rate(interface.transmitted, old.transmitted));
         line(format!(
-            "{:16} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8} {:>6}",
+            "{:16} {:10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>6}",
             interface.name,
+            interface.datapath,
             received.0,
             short(received.1),
             transmitted.0,
@@ -108,6 +109,13 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     }
     for interface in &now.not_accelerated {
         line(format!("{} is not accelerated: {}", interface.interface, interface.why));
+    }
+    for interface in &now.interfaces {
+        // What was tried and is missing has just been said.
+        let said = now.not_accelerated.iter().any(|it| it.interface == interface.name);
+        if let Some(faster) = interface.faster.as_ref().filter(|_| !said) {
+            line(format!("{} passes frames by {}; faster: {faster}", interface.name, interface.datapath));
+        }
     }
     line(String::new());
     line(format!(
@@ -301,6 +309,8 @@ mod tests {
                 name: "uvs0".into(),
                 received: Flow { frames: bytes / 1000, bytes, errors: 1 },
                 transmitted: Flow::default(),
+                datapath: "bridge".into(),
+                faster: Some("a cable".into()),
                 state: "degraded".into(),
                 reasons: vec!["eth0 has no carrier".into(), "it is late".into()],
                 mtu: 1450,
@@ -359,7 +369,8 @@ mod tests {
         let want = [
             "uvs 0.1.0, pid 7, up 1 d 01:01:01, edge.toml",
             "connections  12 of 1000",
-            "uvs0                     2000        16.0M            0            0        1      105   1450",
+            "uvs0             bridge           2000      16.0M          0          0        1      105   1450",
+            "uvs0 passes frames by bridge; faster: a cable",
             "uvs0 is degraded: eth0 has no carrier; it is late",
             "uvs0: the host was set up again 2 times, see the log",
             "uvs0: uvs0 (device) lost on the way in: 105 dropped, 0 errors; out: 0 dropped, 0 errors",

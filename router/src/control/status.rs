@@ -87,7 +87,8 @@ fn interfaces(live: &Live) -> Vec<Interface> {
     (0u16..)
         .map(PortId)
         .zip(&live.interfaces)
-        .map(|(port, name)| {
+        .zip(&live.datapaths)
+        .map(|((port, name), datapath)| {
             let counts = traffic::sum(live.lanes.iter(), port);
             let health = health.get(usize::from(port.0)).cloned().unwrap_or_default();
             Interface {
@@ -99,6 +100,8 @@ fn interfaces(live: &Live) -> Vec<Interface> {
                 repairs: health.repairs,
                 losses: health.losses.iter().map(losses).collect(),
                 reasons: health.reasons,
+                datapath: datapath.label.to_owned(),
+                faster: datapath.faster.clone(),
             }
         })
         .collect()

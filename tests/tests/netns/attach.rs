@@ -23,11 +23,16 @@ use uvs_lab::topology::{METRICS, Method, Plan, mac};
 use crate::lifecycle::Shape;
 use crate::local::has_its_addresses;
 use crate::peer::{Peer, Talk, ask_datagram, stream_both_ways};
-use crate::stage::{NAT_PORT, Running, Stage, eventually, topology, turn, uvs};
+use crate::stage::{NAT_PORT, Running, Stage, eventually, topology, turn, uvs, with_keys};
 
 const LENGTH: u64 = 10 << 20;
 /// Where the host itself serves.
 const HOST_PORT: u16 = 9000;
+
+/// A config whose packets all pass the director.
+pub(crate) fn without_cache(config: &str) -> String {
+    with_keys(config, "accelerate=off")
+}
 
 /// A config of the lab with each bridge's card attached directly.
 pub(crate) fn without_bridge(config: &str) -> String {
@@ -48,7 +53,7 @@ fn every_method_works_without_a_bridge() {
     let Some(_turn) = turn() else { return };
     for method in Method::ALL {
         let topology = topology(method, &Plan::default());
-        let config = without_bridge(&topology.config);
+        let config = without_cache(&without_bridge(&topology.config));
         let mut stage = Stage::on(topology, &config);
         let service = stage.topology.service;
         stage.client().run(|| stream_both_ways(service, 7, LENGTH, || ()).unwrap()).unwrap();
@@ -213,7 +218,7 @@ fn the_host_keeps_its_addresses_on_the_links() {
         let lab = Lab::new(addresses);
         let server = Peer::start(&lab.real_server, at(addresses.real_server, NAT_PORT));
         let own = [0, 1].map(|side| Peer::start(&lab.director, at(addresses.host[side], HOST_PORT)));
-        let running = Running::start(&lab.director, &lab.config());
+        let running = Running::start(&lab.director, &without_cache(&lab.config()));
         lab.exercise(&lab.client, addresses.client, &server);
         lab.exercise(&lab.director, addresses.host[0], &server);
         for (host, side) in [(&lab.client, 0), (&lab.real_server, 1)] {
@@ -244,7 +249,7 @@ fn however_it_ends_nothing_is_left() {
     let lab = Lab::new(&V4);
     let server = Peer::start(&lab.real_server, at(V4.real_server, NAT_PORT));
     let before = Shape::of(&lab.director);
-    let mut running = Running::start(&lab.director, &lab.config());
+    let mut running = Running::start(&lab.director, &without_cache(&lab.config()));
     for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGINT, Signal::SIGKILL, Signal::SIGTERM] {
         lab.exercise(&lab.client, V4.client, &server);
         assert_ne!(Shape::of(&lab.director), before, "the TAPs are there, and the cards promiscuous");
@@ -261,7 +266,7 @@ fn a_card_that_goes_is_taken_again_when_it_comes_back() {
     let Some(_turn) = turn() else { return };
     let lab = Lab::new(&V4);
     let server = Peer::start(&lab.real_server, at(V4.real_server, NAT_PORT));
-    let running = Running::start(&lab.director, &lab.config());
+    let running = Running::start(&lab.director, &without_cache(&lab.config()));
     let attached = |link| running.metric("uvs_interface_attached", &[("link", link)]);
     lab.exercise(&lab.client, V4.client, &server);
     for _ in 0..3 {
@@ -290,7 +295,7 @@ fn cap_bpf_and_cap_net_admin_are_enough() {
     let uvs = with_capabilities(&folder, "-all,+net_admin,+bpf");
     let lab = Lab::new(&V4);
     let server = Peer::start(&lab.real_server, at(V4.real_server, NAT_PORT));
-    let director = Director::start(&lab.director, &uvs, &lab.config()).unwrap();
+    let director = Director::start(&lab.director, &uvs, &without_cache(&lab.config())).unwrap();
     let status = fs::read_to_string(format!("/proc/{}/status", director.id())).unwrap();
     assert!(status.contains("CapEff:\t0000008000001000\n"), "{status}");
     lab.exercise(&lab.client, V4.client, &server);

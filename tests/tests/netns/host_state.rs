@@ -36,7 +36,7 @@ fn config(lab: &Lab, mode: &str) -> String {
                 format!("accelerate = \"off\"\nbridge = {{ name = \"br-{card}\", ports = [\"{card}\"] }}\n");
             config.replace(&format!("attach = \"tcx\"\nlink = \"{card}\"\n"), &bridge)
         }),
-        "tcx" => config,
+        "tcx" => with_keys(&config, "accelerate=off"),
         _ => with_keys(&config, "accelerate=on"),
     }
 }

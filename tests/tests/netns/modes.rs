@@ -23,7 +23,7 @@ use uvs_lab::topology::{METRICS, RealServer, mac};
 use uvs_lab::{Host, topology};
 use uvs_wire::{Packet, gue, ipv4};
 
-use crate::attach::without_bridge;
+use crate::attach::{without_bridge, without_cache};
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
 use crate::probe;
 use crate::stage::{Running, SOON, eventually, turn, uvs};
@@ -188,7 +188,7 @@ impl Network {
                 );
             }
         }
-        if self.attached { without_bridge(&config) } else { config }
+        if self.attached { without_cache(&without_bridge(&config)) } else { config }
     }
 
     /// Address, port, method and real server of each service.
