@@ -40,6 +40,7 @@ mod lifecycle;
 mod live;
 mod local;
 mod modes;
+mod monitoring;
 mod noise;
 mod overload;
 mod packet;
