@@ -25,13 +25,14 @@ use terminal::Terminal;
 use crate::stage::{turn, uvs};
 
 /// The pages whose blocks are pasted.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/direct-attach.md",
     "docs/dr.md",
     "docs/flow-cache.md",
     "docs/lab.md",
     "docs/operate.md",
+    "docs/plan.md",
     "docs/schedulers.md",
     "docs/tun-device.md",
     "docs/tun.md",
@@ -91,6 +92,11 @@ fn lab() {
 #[test]
 fn operate() {
     follow("docs/operate.md");
+}
+
+#[test]
+fn plan() {
+    follow("docs/plan.md");
 }
 
 #[test]
