@@ -27,6 +27,9 @@ use crate::pages::Live;
 
 /// Between two counts of what is left.
 const LOOK: Duration = Duration::from_millis(250);
+/// A worker that has placed a connection before the weight was 0 has entered it by then: what is counted before says
+/// nothing.
+const SETTLE: Duration = Duration::from_millis(500);
 /// So often the ends of connections are asked...
 const ROUNDS: u32 = 3;
 /// ...with so much time in between. Linux answers what it does not expect twice a second at most.
@@ -98,6 +101,7 @@ impl Drain {
     fn step(&self, open: usize, now: Instant) -> Step {
         match self.phase {
             Phase::Over => Step::Wait,
+            _ if now.since(self.began) < SETTLE => Step::Wait,
             _ if open == 0 => Step::Finish,
             Phase::Waiting if self.deadline.is_some_and(|deadline| deadline <= now) => Step::Begin,
             Phase::Ending(rounds, next) if next <= now => {
@@ -456,6 +460,12 @@ mod tests {
         assert_eq!(steps(&drains, 1, &[0, 1_000_000_000]), [Step::Wait, Step::Wait]);
         assert_eq!(steps(&drains, 0, &[1_000_000_001]), [Step::Finish]);
         assert_eq!(drains.shown(&key().0, key().1, at(1_000_000_001)).unwrap().phase, "over");
+        let soon = steps(&begun(Terms::default()), 0, &[0, 499, 500]);
+        assert_eq!(
+            soon,
+            [Step::Wait, Step::Wait, Step::Finish],
+            "who was placed before may not be entered yet"
+        );
         assert_eq!(steps(&drains, 1, &[1_000_000_002]), [Step::Wait], "it is told once");
     }
 
@@ -505,13 +515,13 @@ mod tests {
         let (service, destination) = key();
         let terms = Terms { deadline_ms: Some(0), reset: true, then: None };
         let drains = begun(terms);
-        assert_eq!(steps(&drains, 1, &[1, 2]), [Step::Begin, Step::Ask]);
-        drains.begin(service, destination, Terms::default(), at(3));
+        assert_eq!(steps(&drains, 1, &[499, 500, 501]), [Step::Wait, Step::Begin, Step::Ask]);
+        drains.begin(service, destination, Terms::default(), at(502));
         assert_eq!(drains.state().cancelled, [key()]);
-        let (before, step) = drains.advance(&key(), 0, at(4)).unwrap();
+        let (before, step) = drains.advance(&key(), 0, at(1100)).unwrap();
         assert_eq!(step, Step::Finish);
-        drains.begin(service, destination, Terms::default(), at(5));
+        drains.begin(service, destination, Terms::default(), at(1101));
         assert!(!drains.close(&key(), &before, 0), "it is another by now");
-        assert_eq!(steps(&drains, 1, &[6]), [Step::Wait]);
+        assert_eq!(steps(&drains, 1, &[2000]), [Step::Wait]);
     }
 }

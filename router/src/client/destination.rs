@@ -261,10 +261,14 @@ pub fn undrain(UndrainArgs { name, which }: &UndrainArgs) -> anyhow::Result<Exit
 pub fn wait(WaitArgs { name, drained, up: _, timeout, which }: &WaitArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut now = Some(ask(which, name, Ask::Look {})?);
+    // Since when it has no connections: one that was placed a moment before is entered a moment later.
+    let mut empty: Option<Instant> = None;
     loop {
+        let is_empty = now.as_ref().is_some_and(|it| it.weight == 0 && it.left.open == 0);
+        empty = is_empty.then(|| empty.unwrap_or_else(Instant::now));
         let so = match &now {
             None => *drained,
-            Some(it) if *drained => it.weight == 0 && it.left.open == 0,
+            Some(_) if *drained => empty.is_some_and(|since| since.elapsed() >= LOOK),
             Some(it) => it.weight > 0,
         };
         if so {
