@@ -25,10 +25,11 @@ use terminal::Terminal;
 use crate::stage::{turn, uvs};
 
 /// The pages whose blocks are pasted.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "docs/direct-attach.md",
     "docs/dr.md",
+    "docs/drain.md",
     "docs/flow-cache.md",
     "docs/lab.md",
     "docs/operate.md",
@@ -77,6 +78,11 @@ fn direct_attach() {
 #[test]
 fn dr() {
     follow("docs/dr.md");
+}
+
+#[test]
+fn drain() {
+    follow("docs/drain.md");
 }
 
 #[test]
