@@ -21,8 +21,8 @@
 //!     "#,
 //!     "edge.toml",
 //! )?;
-//! // The network, the service, two destinations.
-//! assert_eq!(uvs_config::Config::diff(None, &config).len(), 4);
+//! // The network, options, the service, two destinations.
+//! assert_eq!(uvs_config::Config::diff(None, &config).len(), 5);
 //! assert!(uvs_config::Config::diff(Some(&config), &config).is_empty());
 //! # Ok::<(), uvs_config::Problems>(())
 //! ```

@@ -306,6 +306,8 @@ fn the_start_sets_the_network_first_and_destinations_in_the_order_of_the_file() 
     let interfaces = vec![config.interfaces[0].spec.clone()];
     let want = [
         Change::SetNetwork { interfaces, routes: Vec::new() },
+        // Without `compat`, templates do not keep clients at a quiesced destination, which is not the default of IPVS.
+        Change::SetOptions(config.options),
         Change::AddService(service.spec.clone()),
         Change::AddDestination(key, service.destinations[0]),
         Change::AddDestination(key, service.destinations[1]),
