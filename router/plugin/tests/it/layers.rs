@@ -38,7 +38,7 @@ const ORDER: [&str; 31] = [
     "replay",
 ];
 /// The same, continued: the facade and what looks at it.
-const TOP: [&str; 3] = ["live", "status", "schedulers"];
+const TOP: [&str; 4] = ["live", "status", "schedulers", "exchange"];
 
 #[test]
 fn no_module_imports_upwards() {
