@@ -132,7 +132,9 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query() {
     let config = topology.config.replacen("[[service]]", check, 1);
     let stage = Stage::on(topology, &config);
     let service = stage.topology.service;
-    stage.client().run(|| Talk::open(service).unwrap().say(b"hello").unwrap()).unwrap();
+    // Nobody takes connections before his first check.
+    let talk = || Talk::open(service).and_then(|mut talk| talk.say(b"hello"));
+    eventually("a server is in service", || stage.client().run(talk).unwrap().ok());
     let folder_of_data = tempfile::tempdir().unwrap();
     let file = folder_of_data.path().join("prometheus.yml");
     let settings = format!(
