@@ -6,15 +6,19 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use uvs_lab::Host;
 use uvs_lab::topology::{METRICS, Method, Plan};
 
 use crate::peer::Talk;
-use crate::stage::{Stage, eventually, skip, topology, turn};
+use crate::stage::{Stage, skip, topology, turn};
 
 const PORT: u16 = 9090;
+/// For a Prometheus that starts on a busy machine, and reads and evaluates once a second.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a director without a certificate, without anything out of order or without a flow cache has no series of.
 const MAY_BE_EMPTY: [&str; 5] = [
@@ -31,6 +35,17 @@ fn folder() -> PathBuf {
 
 fn read(name: &str) -> String {
     fs::read_to_string(folder().join(name)).unwrap()
+}
+
+fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ready() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Every string under a key, anywhere in a document.

@@ -48,13 +48,13 @@ const OTHER_MODES: [(&str, &str, &str); 2] = [
     (
         "namespace tests, one queue and no offload",
         "queues=1,offload=off",
-        "package(uvs-tests) and binary(netns) and not test(/^(documents|golden)::/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(documents|golden|monitoring)::/)",
     ),
     (
         "namespace tests, flows in the kernel",
         "attach=tcx,accelerate=auto",
         // These choose for themselves, or are about bridges, and what comes through them.
-        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|documents|golden|lifecycle|modes)::|each_bad_frame/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|documents|golden|lifecycle|modes|monitoring)::|each_bad_frame/)",
     ),
 ];
 
