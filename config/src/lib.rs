@@ -87,6 +87,7 @@ pub use model::{
 pub use modules::{Folder, Modules};
 pub use notify::NOTIFY_EVENTS;
 pub use problem::{Location, Problem, Problems, Severity};
+pub use suggest::nearest;
 
 #[cfg(test)]
 mod tests {

@@ -46,6 +46,7 @@ pub mod reload;
 pub mod run;
 pub mod setup;
 pub mod traffic;
+pub mod usage;
 pub mod version;
 mod words;
 
@@ -62,13 +63,22 @@ pub fn compile_apart() {
     uvs_plugin::Compiler::this_program(cli::COMPILE).install();
 }
 
-/// Does what `uvs` is told under the name of ipvsadm, as which a link may call it. `None`: it has another name.
+/// Does what `uvs` is told under the name of ipvsadm, ipvsadm-save or ipvsadm-restore, as which a link may call it.
+/// `None`: it has another name.
 ///
 /// # Errors
 /// No director answers.
 pub fn run_as_ipvsadm(arguments: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
     let (name, arguments) = arguments.split_first()?;
-    (Path::new(name).file_name()? == "ipvsadm").then(|| client::adm::run(arguments, true))
+    let first = match Path::new(name).file_name()?.to_str()? {
+        "ipvsadm" => None,
+        "ipvsadm-save" => Some("-S"),
+        "ipvsadm-restore" => Some("-R"),
+        _ => return None,
+    };
+    let arguments: Vec<OsString> =
+        first.map(OsString::from).into_iter().chain(arguments.iter().cloned()).collect();
+    Some(client::adm::run(&arguments, true))
 }
 
 /// Does what the command line says.

@@ -186,7 +186,18 @@ impl Schedulers {
         let running = self.live.find(service)?;
         let _turn = lock(&running.turn);
         let outcome = match running.remember(|record| record.previous.clone()) {
-            None => Err(Refusal::new(Step::Find, format!("{} has run no other module yet", running.service))),
+            None => {
+                let reason = match running.remember(|record| record.by) {
+                    By::Rollback => {
+                        format!(
+                            "{} was rolled back already; load the module that it shall run",
+                            running.service
+                        )
+                    }
+                    _ => format!("{} has run no other module yet", running.service),
+                };
+                Err(Refusal::new(Step::Find, reason))
+            }
             Some(Previous { module, options, source, state }) => {
                 let seed = self.fresh_seed(service);
                 running.bring_in(Replacement { module, options, source, state, seed, by: By::Rollback })
@@ -195,7 +206,7 @@ impl Schedulers {
         if outcome.is_ok() {
             // Its file may hold the module that was just left: that is not to come back by itself.
             running.remember(|record| {
-                record.rejected = record.previous.as_ref().map(|previous| previous.module.digest());
+                record.rejected = record.previous.take().map(|previous| previous.module.digest());
             });
         }
         note(&running, By::Rollback, outcome)

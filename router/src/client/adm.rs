@@ -22,7 +22,7 @@ use super::Which;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 pub struct Args {
-    /// As ipvsadm's; `--socket PATH` before them names the director, `--sysctl` shows and sets net.ipv4.vs.*
+    /// As ipvsadm's; `--socket PATH` names the director, `--sysctl` shows and sets net.ipv4.vs.*
     #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
@@ -33,8 +33,8 @@ Of uvs, not of ipvsadm:
   --sysctl [NAME[=VALUE]]...      show settings (all without a name), or set them; names as
                                   under net.ipv4.vs
   --export                        print what runs as a configuration (TOML) for uvs check, uvs run
-  --socket PATH                   before all else: the control socket of the director
-                                  (default: $UVS_SOCKET, else /run/uvs.sock)
+  --socket PATH                   the control socket of the director (default: $UVS_SOCKET,
+                                  else /run/uvs.sock)
 A change holds until the director reads its configuration again (uvs reload, SIGHUP) or ends; uvs plan shows
 what that would undo.
 ";
@@ -72,18 +72,22 @@ pub fn run(arguments: &[OsString], as_ipvsadm: bool) -> anyhow::Result<ExitCode>
     }
 }
 
-/// `--socket PATH` or `--socket=PATH` at the very front, and the rest.
-fn split_socket(arguments: &[OsString]) -> anyhow::Result<(Which, &[OsString])> {
-    let Some((first, rest)) = arguments.split_first() else { return Ok((Which::default(), arguments)) };
-    let which = |path: PathBuf| Which { socket: Some(path) };
-    if first == "--socket" {
-        let (path, rest) = rest.split_first().context("--socket wants the path of a director's socket")?;
-        return Ok((which(path.into()), rest));
+/// `--socket PATH` or `--socket=PATH`, wherever it stands (ipvsadm has no such option), and the rest.
+fn split_socket(arguments: &[OsString]) -> anyhow::Result<(Which, Vec<OsString>)> {
+    let (mut which, mut rest) = (Which::default(), Vec::new());
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let path = if word == "--socket" {
+            words.next().context("--socket wants the path of a director's socket")?.into()
+        } else if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("--socket=")) {
+            PathBuf::from(path)
+        } else {
+            rest.push(word.clone());
+            continue;
+        };
+        which.socket = Some(path);
     }
-    match first.to_str().and_then(|word| word.strip_prefix("--socket=")) {
-        Some(path) => Ok((which(path.into()), rest)),
-        None => Ok((Which::default(), arguments)),
-    }
+    Ok((which, rest))
 }
 
 fn rules() -> anyhow::Result<String> {
@@ -140,11 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_named_in_front_and_nowhere_else() {
+    fn the_socket_is_named_anywhere() {
         let cases = [
             ("--socket /a -L -n", Some("/a"), "-L -n"),
             ("--socket=/a -L", Some("/a"), "-L"),
-            ("-L --socket /a", None, "-L --socket /a"),
+            ("-L --socket /a -n", Some("/a"), "-L -n"),
+            ("-L --socket=/a", Some("/a"), "-L"),
             ("", None, ""),
         ];
         for (line, socket, rest) in cases {

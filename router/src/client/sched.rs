@@ -57,7 +57,7 @@ pub struct LoadArgs {
     /// The service, such as tcp/192.0.2.10:443
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// The component
+    /// The component, or the name of a shipped scheduler
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Refuse it unless this is its SHA-256
@@ -108,8 +108,15 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Load(LoadArgs { service, file, sha256, which }) => {
             // The director has another folder to start from.
-            let file = std::path::absolute(file).with_context(|| format!("no path: {}", file.display()))?;
-            let content = if geteuid().is_root() { None } else { Some(content(&file)?) };
+            let (file, content) = match shipped(file) {
+                Some(bytes) => (file.clone(), Some(base64::encode(bytes))),
+                None => {
+                    let file =
+                        std::path::absolute(file).with_context(|| format!("no path: {}", file.display()))?;
+                    let content = if geteuid().is_root() { None } else { Some(content(&file)?) };
+                    (file, content)
+                }
+            };
             let service = service.clone();
             ask(which, Request::Load { service, file, content, sha256: sha256.clone() }, false)
         }
@@ -121,6 +128,12 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(arguments) => replay(arguments),
     }
+}
+
+/// The component of a shipped name, as it may stand wherever a module is named; a file of that name comes first.
+fn shipped(name: &Path) -> Option<&'static [u8]> {
+    let (_, bytes) = uvs_plugin::SHIPPED.iter().find(|(shipped, _)| name == Path::new(shipped))?;
+    (!name.exists()).then_some(*bytes)
 }
 
 /// The component, read with the rights of who asks: the director has others.

@@ -107,6 +107,9 @@ fn a_newcomer_goes_on_where_the_one_before_stood() {
     assert_eq!(report.origin, lab.path().display().to_string());
     assert_eq!(lab.picks(2), [Some(4), Some(1)], "and so does the one before");
     assert_eq!(lab.status().by, By::Rollback);
+    let refusal = lab.schedulers.rollback(SERVICE).unwrap_err();
+    assert!(refusal.step == Step::Find && refusal.reason.contains("rolled back already"), "{refusal}");
+    assert_eq!(lab.picks(1), [Some(4)], "it does not go forward again");
 }
 
 #[test]
