@@ -5,11 +5,12 @@ use std::path::Path;
 
 use toml::{Table, Value};
 use uvs_director::spec::{
-    DestinationSpec, Family, Forwarding, Options, ServiceKey, Timeouts, Transit, Tunnel, TunnelChecksum,
+    DestinationSpec, Family, Forwarding, Options, ServiceKey, Timeouts, Tunnel, TunnelChecksum,
 };
 
 use crate::include::INCLUDE;
 use crate::model::{Config, Service};
+use crate::options::{OptionValue, option_values};
 
 /// What is written anew.
 const ANEW: &[&str] = &[INCLUDE, "compat", "transit", "timeouts", "options", "service"];
@@ -52,7 +53,7 @@ impl Config {
         if !written.is_empty() {
             root.insert("service".to_owned(), Value::Array(written));
         }
-        toml::to_string(&root).unwrap_or_default()
+        toml::to_string(&root).expect("what was read from TOML, and numbers and words, can be written")
     }
 
     /// `known`: the same service as the file has it, read and as a table.
@@ -189,54 +190,17 @@ fn destination(spec: &DestinationSpec) -> Table {
 
 /// `compat`, `transit` and `[options]`.
 fn options(options: &Options, root: &mut Table) {
-    let Options {
-        conn_reuse_mode,
-        expire_nodest_conn,
-        expire_quiescent_template,
-        sloppy_tcp,
-        sloppy_sctp,
-        secure_tcp,
-        drop_entry,
-        drop_packet,
-        am_droprate,
-        nat_icmp_send,
-        schedule_icmp,
-        cache_bypass,
-        ignore_tunneled,
-        ftp,
-        transit,
-        pmtu_disc,
-        compat_ipvs,
-    } = *options;
-    let transit = match transit {
-        Transit::Servers => "servers",
-        Transit::Any => "any",
-        Transit::None => "none",
+    let value = |value| match value {
+        OptionValue::Number(number) => integer(number),
+        OptionValue::Switch(on) => Value::Boolean(on),
+        OptionValue::Word(word) => text(word),
     };
-    root.insert("compat".to_owned(), text(if compat_ipvs { "ipvs" } else { "none" }));
-    root.insert("transit".to_owned(), text(transit));
-    let numbers = [
-        ("conn_reuse_mode", u64::from(conn_reuse_mode)),
-        ("secure_tcp", secure_tcp.into()),
-        ("drop_entry", drop_entry.into()),
-        ("drop_packet", drop_packet.into()),
-        ("am_droprate", am_droprate.into()),
-    ];
-    let switches = [
-        ("expire_nodest_conn", expire_nodest_conn),
-        ("expire_quiescent_template", expire_quiescent_template),
-        ("sloppy_tcp", sloppy_tcp),
-        ("sloppy_sctp", sloppy_sctp),
-        ("nat_icmp_send", nat_icmp_send),
-        ("schedule_icmp", schedule_icmp),
-        ("cache_bypass", cache_bypass),
-        ("ignore_tunneled", ignore_tunneled),
-        ("ftp", ftp),
-        ("pmtu_disc", pmtu_disc),
-    ];
-    let numbers = numbers.map(|(key, value)| (key.to_owned(), integer(value)));
-    let switches = switches.map(|(key, on)| (key.to_owned(), Value::Boolean(on)));
-    root.insert("options".to_owned(), Value::Table(numbers.into_iter().chain(switches).collect()));
+    let mut table = Table::new();
+    for (key, option) in option_values(options) {
+        let place = if matches!(key, "compat" | "transit") { &mut *root } else { &mut table };
+        place.insert(key.to_owned(), value(option));
+    }
+    root.insert("options".to_owned(), Value::Table(table));
 }
 
 /// As files are put together that include one another.

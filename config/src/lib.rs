@@ -66,6 +66,7 @@ mod model;
 mod modules;
 mod network;
 mod notify;
+mod options;
 mod plan;
 mod problem;
 mod read;
@@ -86,6 +87,7 @@ pub use model::{
 };
 pub use modules::{Folder, Modules};
 pub use notify::NOTIFY_EVENTS;
+pub use options::{OptionValue, option_values};
 pub use problem::{Location, Problem, Problems, Severity};
 pub use suggest::nearest;
 

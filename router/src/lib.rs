@@ -8,6 +8,7 @@
 //!            |         |----> http        /metrics, /services, /connections, /healthz, /readyz (alive)
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
+//!            |         |----> drains      a thread: destinations that are to lose their connections
 //!            |         |----> hooks       a thread: programs that are told what happens
 //!            |         `----> reload      SIGHUP, `uvs reload`: file -> diff -> Director::apply; `uvs plan`
 //!            `-- a configuration, and the modules it names, judged before anything is touched

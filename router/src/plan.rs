@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use uvs_config::{Config, Service};
+use uvs_config::{Config, Service, option_values};
 use uvs_control::plan::{Action, Change as Described, Field};
 use uvs_director::spec::{
     Change, DestinationSpec, InterfaceSpec, Options, Persistence, ServiceKey, ServiceSpec, Timeouts,
 };
 use uvs_plugin::Exchange;
 
-use crate::words::{forwarding, mark_rule, option_words, route, seconds};
+use crate::words::{forwarding, mark_rule, route, seconds};
 
 /// How many connections name each destination.
 pub(crate) type Counts = HashMap<(ServiceKey, SocketAddr), u64>;
@@ -296,8 +296,10 @@ fn destination_fields(old: Option<&DestinationSpec>, new: &DestinationSpec) -> V
 }
 
 fn option_fields(old: &Options, new: &Options) -> Vec<Field> {
-    let pairs = option_words(old).into_iter().zip(option_words(new));
-    pairs.filter_map(|((name, old), (_, new))| differs(name, old, new, |value| Some(value.clone()))).collect()
+    let pairs = option_values(old).into_iter().zip(option_values(new));
+    pairs
+        .filter_map(|((name, old), (_, new))| differs(name, old, new, |value| Some(value.to_string())))
+        .collect()
 }
 
 fn specs(config: &Config) -> Vec<InterfaceSpec> {

@@ -2,7 +2,7 @@
 
 use uvs_config::Interface;
 use uvs_director::Duration;
-use uvs_director::spec::{Forwarding, MarkRule, Options, RouteSpec, Transit, Tunnel, TunnelChecksum};
+use uvs_director::spec::{Forwarding, MarkRule, RouteSpec, Tunnel, TunnelChecksum};
 
 /// As in `forward`, and in `tunnel` behind it.
 pub(crate) fn forwarding(way: Forwarding) -> String {
@@ -72,51 +72,4 @@ pub(crate) fn mark_rule(rule: &MarkRule) -> String {
     .collect();
     let matches = if matches.is_empty() { "everything".to_owned() } else { matches.join(" ") };
     format!("mark {mark} for {matches}")
-}
-
-/// Each option by its key, and its value.
-pub(crate) fn option_words(options: &Options) -> Vec<(&'static str, String)> {
-    let Options {
-        conn_reuse_mode,
-        expire_nodest_conn,
-        expire_quiescent_template,
-        sloppy_tcp,
-        sloppy_sctp,
-        secure_tcp,
-        drop_entry,
-        drop_packet,
-        am_droprate,
-        nat_icmp_send,
-        schedule_icmp,
-        cache_bypass,
-        ignore_tunneled,
-        ftp,
-        transit,
-        pmtu_disc,
-        compat_ipvs,
-    } = *options;
-    let transit = match transit {
-        Transit::Servers => "servers",
-        Transit::Any => "any",
-        Transit::None => "none",
-    };
-    vec![
-        ("compat", if compat_ipvs { "ipvs" } else { "none" }.to_owned()),
-        ("transit", transit.to_owned()),
-        ("conn_reuse_mode", conn_reuse_mode.to_string()),
-        ("expire_nodest_conn", expire_nodest_conn.to_string()),
-        ("expire_quiescent_template", expire_quiescent_template.to_string()),
-        ("sloppy_tcp", sloppy_tcp.to_string()),
-        ("sloppy_sctp", sloppy_sctp.to_string()),
-        ("secure_tcp", secure_tcp.to_string()),
-        ("drop_entry", drop_entry.to_string()),
-        ("drop_packet", drop_packet.to_string()),
-        ("am_droprate", am_droprate.to_string()),
-        ("nat_icmp_send", nat_icmp_send.to_string()),
-        ("schedule_icmp", schedule_icmp.to_string()),
-        ("cache_bypass", cache_bypass.to_string()),
-        ("ignore_tunneled", ignore_tunneled.to_string()),
-        ("ftp", ftp.to_string()),
-        ("pmtu_disc", pmtu_disc.to_string()),
-    ]
 }
