@@ -149,6 +149,11 @@ impl Reader {
     }
 }
 
+/// The time now, as events have it.
+pub(crate) fn now() -> String {
+    rfc3339(crate::clock::unix_time())
+}
+
 /// Such as 2026-11-30T22:04:05.678Z.
 pub(crate) fn rfc3339(unix: f64) -> String {
     let millis = Duration::from_secs_f64(unix.max(0.0)).as_millis();

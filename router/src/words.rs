@@ -24,6 +24,15 @@ pub(crate) fn forwarding(way: Forwarding) -> String {
     }
 }
 
+/// As in `forward`.
+pub(crate) const fn method(way: Forwarding) -> &'static str {
+    match way {
+        Forwarding::Nat => "nat",
+        Forwarding::Direct => "dr",
+        Forwarding::Tunnel(_) => "tun",
+    }
+}
+
 /// As in `90 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())

@@ -19,6 +19,7 @@ mod line;
 mod message;
 pub mod plan;
 pub mod probe;
+pub mod sample;
 pub mod sched;
 pub mod status;
 

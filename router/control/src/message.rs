@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, destination, event, plan, probe, sched, status};
+use crate::{VERSION, adm, destination, event, plan, probe, sample, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub enum Request {
     Adm(adm::Request),
     /// How the director does.
     Status(status::Request),
+    /// What changes from second to second.
+    Sample(sample::Request),
     /// The schedulers of services: what they do, and other modules for them.
     Sched(sched::Request),
     /// A check made now.
@@ -34,6 +36,8 @@ pub enum Answer {
     Adm(adm::Answer),
     /// To [`Request::Status`].
     Status(Box<status::Answer>),
+    /// To [`Request::Sample`].
+    Sample(Box<sample::Answer>),
     /// To [`Request::Sched`].
     Sched(sched::Answer),
     /// To [`Request::Probe`].
@@ -243,7 +247,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "expected one of `adm`, `status`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
+                "expected one of `adm`, `status`, `sample`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
                 "an unknown request",
             ),
             (

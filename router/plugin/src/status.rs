@@ -72,6 +72,12 @@ pub struct Work {
     pub rebuilds: u64,
     /// How often it was ejected.
     pub ejections: u64,
+    /// Picks whose time was taken.
+    #[serde(default)]
+    pub timed: u64,
+    /// How long these took together, in nanoseconds.
+    #[serde(default)]
+    pub timed_ns: u64,
     /// Upper bounds of what half, and 99 of 100, of its picks took, in nanoseconds.
     pub p50_ns: Option<u64>,
     /// See `p50_ns`.
@@ -138,6 +144,8 @@ impl Work {
             failures: failures.map(|(cause, n)| (cause.label().to_owned(), n)).collect(),
             rebuilds,
             ejections,
+            timed: latency.count(),
+            timed_ns: latency.sum_ns,
             p50_ns: latency.quantile_ns(0.5),
             p99_ns: latency.quantile_ns(0.99),
             last_failure: stats.last_failure().map(|f| format!("{} in {}: {}", f.cause, f.call, f.message)),

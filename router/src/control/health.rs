@@ -5,6 +5,7 @@ use uvs_check::weight::Admin;
 use uvs_control::destination::Drain;
 use uvs_control::status::{Check, Destination, Health};
 use uvs_director::Instant;
+use uvs_director::spec::ServiceKey;
 
 use crate::pages::Live;
 
@@ -16,9 +17,23 @@ pub(super) fn health(live: &Live) -> (Vec<Health>, Option<String>) {
             let shown = services.iter().filter(|service| is_shown(service));
             (shown.map(|service| of_service(service, live, now)).collect(), None)
         }
-        None => (Vec::new(), Some("health checks do not answer: what they said last stays in force".into())),
+        None => (Vec::new(), Some(STUCK.into())),
     }
 }
+
+/// The same of one service.
+pub(super) fn of_one(key: ServiceKey, live: &Live) -> (Vec<Health>, Option<String>) {
+    match live.checks.view_of(key) {
+        Some(view) => {
+            let now = live.clock.now();
+            let shown = view.iter().filter(|service| is_shown(service));
+            (shown.map(|service| of_service(service, live, now)).collect(), None)
+        }
+        None => (Vec::new(), Some(STUCK.into())),
+    }
+}
+
+const STUCK: &str = "health checks do not answer: what they said last stays in force";
 
 /// Of a service that nobody judges there is something to say only while people keep a destination out of service.
 fn is_shown(view: &ServiceView) -> bool {

@@ -17,6 +17,7 @@ mod peer;
 mod plan;
 mod probe;
 mod rights;
+mod sample;
 mod sched;
 mod server;
 mod socket;
@@ -96,6 +97,11 @@ impl Handle {
                 let answer = blocking(move || status::answer(status, &live, &file)).await?;
                 Ok(Answer::Status(Box::new(answer)))
             }
+            Request::Sample(request) => {
+                let (live, file) = (Arc::clone(&self.live), self.config_file.display().to_string());
+                let answer = blocking(move || sample::answer(&request, &live, file)).await?;
+                Ok(Answer::Sample(Box::new(answer)))
+            }
             Request::Sched(request) => {
                 // Modules take their turn service by service: none waits for another's compilation, nor a reload for
                 // it.
@@ -142,6 +148,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
             (plan::answer(request, &job.peer, config, live).await.map(Answer::Plan), false)
         }
         Request::Status(_)
+        | Request::Sample(_)
         | Request::Sched(_)
         | Request::Probe(_)
         | Request::Events(_)

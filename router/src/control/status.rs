@@ -35,22 +35,10 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
         services: live.director.services().iter().map(service).collect(),
         schedulers: schedulers(live),
         flow_cache: live.cache.as_ref().map(|cache| flow_cache(cache.status())),
-        not_accelerated: live
-            .unaccelerated
-            .iter()
-            .map(|Missing { interface, why }| NotAccelerated {
-                interface: interface.clone(),
-                why: why.clone(),
-            })
-            .collect(),
+        not_accelerated: not_accelerated(live),
         limits: limits(live, &status),
         limits_lowered: live.lowered.clone(),
-        drops: status
-            .drops
-            .iter()
-            .filter(|(_, frames)| *frames > 0)
-            .map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames })
-            .collect(),
+        drops: drops(&status),
         reload: live.reload.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         by_hand: by_hand.iter().take(BY_HAND_MAX).map(Change::line).collect(),
         by_hand_total: by_hand.len() as u64,
@@ -59,7 +47,18 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
     }
 }
 
-fn flow_cache(status: CacheStatus) -> FlowCache {
+/// The reasons that have occurred.
+pub(super) fn drops(status: &Status) -> Vec<Drops> {
+    let occurred = status.drops.iter().filter(|(_, frames)| *frames > 0);
+    occurred.map(|(reason, frames)| Drops { reason: reason.label().to_owned(), frames: *frames }).collect()
+}
+
+pub(super) fn not_accelerated(live: &Live) -> Vec<NotAccelerated> {
+    let of = |it: &Missing| NotAccelerated { interface: it.interface.clone(), why: it.why.clone() };
+    live.unaccelerated.iter().map(of).collect()
+}
+
+pub(super) fn flow_cache(status: CacheStatus) -> FlowCache {
     FlowCache {
         flows: status.flows as u64,
         flows_max: status.flows_max as u64,
@@ -69,7 +68,7 @@ fn flow_cache(status: CacheStatus) -> FlowCache {
     }
 }
 
-fn interfaces(live: &Live) -> Vec<Interface> {
+pub(super) fn interfaces(live: &Live) -> Vec<Interface> {
     let flow = |counts: &FlowCounts| Flow {
         frames: counts.frames,
         bytes: counts.bytes,
@@ -107,7 +106,7 @@ fn interfaces(live: &Live) -> Vec<Interface> {
         .collect()
 }
 
-fn service(view: &ServiceView) -> Service {
+pub(super) fn service(view: &ServiceView) -> Service {
     let available = |destination: &&DestinationView| destination.spec.weight > 0 && !destination.overloaded;
     let destinations = &view.destinations;
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -139,7 +138,7 @@ fn schedulers(live: &Live) -> Vec<Scheduler> {
         .collect()
 }
 
-fn limits(live: &Live, status: &Status) -> Vec<Limit> {
+pub(super) fn limits(live: &Live, status: &Status) -> Vec<Limit> {
     let limit = |name: &str, used: usize, max: usize| Limit {
         name: name.to_owned(),
         used: used as u64,

@@ -170,6 +170,8 @@ fn module() -> uvs_plugin::Status {
         failures: BTreeMap::from([("trap".to_owned(), 2), ("fuel".to_owned(), 3)]),
         rebuilds: 1,
         ejections: 0,
+        timed: 1,
+        timed_ns: 300,
         p50_ns: Some(400),
         p99_ns: None,
         last_failure: None,
