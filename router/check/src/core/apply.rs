@@ -14,7 +14,7 @@ use super::table::{Check, Destination, Phase, Probe, Service};
 use super::timers::Owner;
 use super::{Core, Run};
 use crate::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, ServicePlan};
-use crate::weight::{Slots, put, replace};
+use crate::weight::{Admin, Slots, put, replace};
 
 /// First probes are spread over so much time for each of them, and over no more than their interval: 10,000 with an
 /// interval of 2 s over all of it, and so they stay.
@@ -28,6 +28,8 @@ struct Before {
     checks: Vec<Option<Check>>,
     specs: Vec<Arc<ProbeSpec>>,
     probes: HashMap<Arc<ProbeSpec>, Probe>,
+    /// Destinations that were in maintenance, by their new indexes.
+    maint: Vec<usize>,
 }
 
 impl Core {
@@ -49,6 +51,9 @@ impl Core {
             }
         }
         self.schedule_all(now);
+        for index in before.maint {
+            self.admin_changed(index, Admin::Maint, now);
+        }
         self.watched = self.passive_services();
         for index in 0..self.destinations.len() {
             self.judge(index, now);
@@ -82,6 +87,7 @@ impl Core {
             checks: take(&mut self.checks).into_iter().map(Some).collect(),
             specs,
             probes: probes.into_iter().map(|probe| (Arc::clone(&probe.spec), probe)).collect(),
+            maint: Vec::new(),
         }
     }
 
@@ -140,6 +146,9 @@ impl Core {
                 number
             })
             .collect();
+        if known.as_ref().is_some_and(|known| known.slots.admin() == Admin::Maint) {
+            before.maint.push(index);
+        }
         let agent = plan.checks.iter().any(|check| matches!(check.probe.kind, Kind::Agent { .. }));
         let destination = match known {
             Some(known) => Destination { service, backup: plan.backup, checks, stamp: 0, ..known },

@@ -52,8 +52,11 @@ impl Core {
         let is_down = destination.checks.iter().any(|at| self.checks[*at].state() == State::Down);
         let reason = if destination.up == up { String::new() } else { self.reason(index, up) };
 
+        // To know nothing of it any more is no fall.
+        let fell =
+            destination.checks.iter().any(|at| !serves(at) && self.checks[*at].state() != State::Unchecked);
         let destination = &mut self.destinations[index];
-        if destination.up && !up {
+        if destination.up && !up && fell {
             destination.damping.fall(policy.damping, now);
         }
         (destination.up, destination.spare) = (up, spare);
@@ -68,7 +71,7 @@ impl Core {
         if news {
             destination.in_service = in_service;
             destination.since = now;
-            destination.flaps += u64::from(!in_service);
+            destination.flaps += u64::from(!in_service && (up || fell));
             let recovered = in_service && destination.was_down && !policy.slow_start.is_zero();
             destination.slow_start = recovered.then_some(now);
             let reason =
@@ -130,8 +133,8 @@ impl Core {
             .map(|at| &self.checks[*at])
             .find(|check| !check.serves(&self.probes[check.probe].spec.kind));
         against.map_or_else(String::new, |check| {
-            let text = check.cannot.as_deref().or(check.last.as_ref().map(|last| last.text.as_str()));
-            match text {
+            let last = check.last.as_ref().filter(|_| check.state() != State::Unchecked);
+            match check.cannot.as_deref().or(last.map(|last| last.text.as_str())) {
                 Some(text) => format!("check {} is {}: {text}", check.name, check.state()),
                 None => format!("check {} is {}", check.name, check.state()),
             }

@@ -102,8 +102,13 @@ impl Core {
             Verdict::Unmade(_) => probe.unmade.saturating_add(1),
             _ => 0,
         };
-        let spec = probe.spec.clone();
+        let (spec, started) = (probe.spec.clone(), probe.started.unwrap_or(now));
+        let mut is_old = false;
         for at in probe.checks.clone() {
+            if started < self.checks[at].renewed {
+                is_old = true;
+                continue;
+            }
             let destination = self.checks[at].destination;
             let before = self.checks[at].state();
             let flapped = self.count(at, &spec.kind, &outcome, now);
@@ -115,6 +120,9 @@ impl Core {
             self.judge(destination, now);
         }
         self.plan(index, now);
+        if is_old && matches!(self.probes[index].phase, Phase::Due(_)) {
+            self.due_at(index, now);
+        }
     }
 
     /// Counts a result for one check. Says whether that made it go down.
@@ -176,7 +184,10 @@ impl Core {
                     put(&mut destination.slots.agent, Some(share), now);
                 }
                 if let Some(admin) = outcome.says.admin {
+                    let before = destination.slots.admin();
                     put(&mut destination.slots.agent_admin, Some(admin), now);
+                    let index = check.destination;
+                    self.admin_changed(index, before, now);
                 }
             }
             (_, Verdict::Unmade(_)) => {}
@@ -202,6 +213,7 @@ impl Core {
     /// administrative state. Says whether there is such a destination.
     pub fn edit(&mut self, destination: usize, edit: Edit, now: Instant) -> bool {
         let Some(known) = self.destinations.get_mut(destination) else { return false };
+        let before = known.slots.admin();
         match edit {
             Edit::Adm(weight) => {
                 put(&mut known.slots.adm, weight, now);
@@ -213,14 +225,34 @@ impl Core {
                 replace(&mut known.slots.admin, admin, now);
             }
         }
-        let probes: Vec<usize> = known.checks.iter().map(|check| self.checks[*check].probe).collect();
+        self.admin_changed(destination, before, now);
         self.judge(destination, now);
-        for probe in probes {
+        true
+    }
+
+    /// Its administrative state may be another than it was. Who is back from maintenance was not looked at meanwhile,
+    /// and may be another server by now: its checks know nothing until their next results, which are wanted at once.
+    pub(super) fn admin_changed(&mut self, index: usize, before: Admin, now: Instant) {
+        let destination = &self.destinations[index];
+        let is_back = before == Admin::Maint && destination.slots.admin() != Admin::Maint;
+        let start_up = self.services[destination.service].policy.start_up;
+        for at in destination.checks.clone() {
+            let probe = self.checks[at].probe;
+            if is_back {
+                let state = self.checks[at].state();
+                self.checks[at].renew(&self.probes[probe].spec.kind, start_up, now);
+                self.tell_of(at, state, "back from maintenance", now);
+            }
             if matches!(self.probes[probe].phase, Phase::Idle | Phase::Due(_)) {
                 self.plan(probe, now);
+                if is_back && matches!(self.probes[probe].phase, Phase::Due(_)) {
+                    self.due_at(probe, now);
+                }
             }
         }
-        true
+        if is_back {
+            self.weigh(index, now);
+        }
     }
 
     /// Says when a probe that does not run is due, as its checks want it.

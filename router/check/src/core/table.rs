@@ -96,6 +96,8 @@ pub(crate) struct Check {
     pub(crate) unmade: Unmade,
     /// What it counts for until its first result.
     pub(crate) presumed: bool,
+    /// Since when results count: what was asked before says nothing of the server that is there now.
+    pub(crate) renewed: Instant,
     pub(crate) streak: Streak,
     /// Why its probe cannot be made, if it cannot.
     pub(crate) cannot: Option<String>,
@@ -183,6 +185,7 @@ impl Check {
             fall: plan.fall.max(1),
             unmade: plan.unmade,
             presumed,
+            renewed: Instant::ZERO,
             streak,
             cannot: None,
             since: now,
@@ -193,6 +196,29 @@ impl Check {
             expires: None,
             told_expires: None,
             inhibition: Inhibition::default(),
+        }
+    }
+
+    /// What it held counts no more: it is unchecked again, and counts for what `start_up` says until its next result.
+    /// What an agent has said only the agent takes back.
+    pub(crate) fn renew(&mut self, kind: &Kind, start_up: bool, now: Instant) {
+        self.renewed = now;
+        match kind {
+            Kind::Agent { .. } => {}
+            // Nothing is seen of clients before it serves: where it was down, its probe says whether it may.
+            Kind::Passive(_) => {
+                self.cannot = None;
+                self.inhibition.until = now;
+                self.inhibition.forget();
+                if start_up && self.streak.health() == Health::Down {
+                    self.streak.decide(Health::Up);
+                    self.inhibition.asked = true;
+                }
+            }
+            _ => {
+                (self.streak, self.cannot, self.script) = (Streak::default(), None, None);
+                self.presumed = start_up;
+            }
         }
     }
 

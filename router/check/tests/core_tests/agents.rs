@@ -60,6 +60,19 @@ fn an_agent_drains_and_takes_it_back_and_is_asked_while_in_maintenance() {
         world.run(SECOND * 2);
         assert_eq!(world.weight(80, 1), 10, "after {state}");
     }
+    // Back from maintenance the other checks are made again, and count for nothing until then.
+    says(&mut world, 2, admin(Admin::Maint));
+    world.run(SECOND * 3);
+    world.answers(1, Answer::Fail);
+    world.probed.clear();
+    world.run(SECOND * 3);
+    assert!(world.probed.iter().all(|(_, host)| *host == 2), "{:?}", world.probed);
+    says(&mut world, 2, admin(Admin::Ready));
+    world.run(SECOND * 5);
+    assert_eq!(world.weight(80, 1), 0, "the server has died meanwhile");
+    world.answers(1, Answer::Pass);
+    world.run(SECOND * 5);
+    assert_eq!(world.weight(80, 1), 10);
     says(&mut world, 2, admin(Admin::Drain));
     world.apply(plan([plain(1)]));
     world.run(SECOND);

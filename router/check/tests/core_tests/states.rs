@@ -177,3 +177,101 @@ fn in_maintenance_nothing_is_probed() {
     world.run(SECOND);
     assert_eq!(world.weights(1..=2), [10, 10]);
 }
+
+/// Its state from before maintenance counts no more: it is probed at once, and `start` says what it counts for until
+/// then.
+#[test]
+fn back_from_maintenance_a_server_is_unchecked() {
+    use uvs_check::core::Edit;
+    use uvs_check::weight::Admin;
+
+    for (start_up, answer, at_once, then) in [
+        (false, Answer::Pass, 0, 10),
+        (true, Answer::Pass, 10, 10),
+        (false, Answer::Fail, 0, 0),
+        (true, Answer::Fail, 10, 0),
+    ] {
+        let mut service = plain(1);
+        service.policy.start_up = start_up;
+        let mut world = World::new(plan([service]));
+        let edit = |world: &mut World, admin| {
+            let index = world.core.find(&key(80), addr(1)).unwrap();
+            assert!(world.core.edit(index, Edit::Admin(admin), world.now));
+            world.poll();
+        };
+        world.run(SECOND * 2);
+        edit(&mut world, Admin::Maint);
+        world.run(SECOND * 5);
+        world.answers(1, answer.clone());
+        world.probed.clear();
+        world.told();
+        edit(&mut world, Admin::Ready);
+        let case = format!("start up: {start_up}, {answer:?}");
+        assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Unchecked, at_once), "{case}");
+        assert_eq!(world.probed, [(world.now, 1)], "{case}: at once");
+        world.run(world.takes);
+        assert_eq!(world.weight(80, 1), then, "{case}: the first result decides");
+        let flaps = world.core.view()[0].destinations[0].flaps;
+        assert_eq!(flaps, u64::from(start_up && then == 0), "{case}: not to know is no fall");
+        let told = world.told();
+        let unchecked = |what: &&What| matches!(what, What::Check { to: State::Unchecked, .. });
+        assert_eq!(told.iter().filter(unchecked).count(), 1, "{case}: {told:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_before_maintenance_says_nothing_after_it() {
+    use uvs_check::core::Edit;
+    use uvs_check::weight::Admin;
+
+    let mut world = World::new(plan([plain(1)]));
+    world.run(SECOND * 2);
+    world.takes = Duration::from_millis(400);
+    world.run(SECOND + Duration::from_millis(100));
+    assert_eq!(world.core.running(), 1);
+    let index = world.core.find(&key(80), addr(1)).unwrap();
+    for admin in [Admin::Maint, Admin::Ready] {
+        world.core.edit(index, Edit::Admin(admin), world.now);
+    }
+    world.run(Duration::from_millis(350));
+    assert_eq!(world.state(80, 1), State::Unchecked, "that result is of before");
+    world.run(Duration::from_millis(450));
+    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Up, 10), "asked again at once");
+}
+
+#[test]
+fn a_failed_server_is_presumed_again_as_the_service_starts_when_it_is_back_from_maintenance() {
+    use uvs_check::core::Edit;
+    use uvs_check::weight::Admin;
+
+    let mut service = plain(1);
+    service.policy.start_up = true;
+    let mut world = World::new(plan([service.clone()]));
+    world.answers(1, Answer::Fail);
+    world.run(SECOND * 5);
+    assert_eq!(world.weight(80, 1), 0);
+    let index = world.core.find(&key(80), addr(1)).unwrap();
+    world.core.edit(index, Edit::Admin(Admin::Maint), world.now);
+    world.run(SECOND * 5);
+    world.answers(1, Answer::Pass);
+    world.core.edit(index, Edit::Admin(Admin::Ready), world.now);
+    world.poll();
+    assert_eq!(world.weight(80, 1), 10);
+    // The same by a plan, as a reload brings it.
+    let in_maint = |admin| {
+        let mut service = service.clone();
+        service.destinations[0].admin = admin;
+        plan([service])
+    };
+    world.run(SECOND);
+    world.answers(1, Answer::Fail);
+    world.run(SECOND * 5);
+    world.apply(in_maint(Admin::Maint));
+    world.run(SECOND * 5);
+    world.answers(1, Answer::Pass);
+    world.probed.clear();
+    world.apply(in_maint(Admin::Ready));
+    world.poll();
+    assert_eq!((world.state(80, 1), world.weight(80, 1)), (State::Unchecked, 10));
+    assert_eq!(world.probed, [(world.now, 1)]);
+}
