@@ -150,3 +150,61 @@ fn an_association_that_is_lost_is_aborted_at_the_server() {
     let view = sctp::SctpPacket::parse(&told[0].1[34..]).unwrap();
     assert_eq!((view.src_port(), view.dst_port(), view.first_chunk_type()), (4000, 99, Some(sctp::ABORT)));
 }
+
+/// What whoever watches sees: answered, failed, doubtful.
+fn seen(bench: &Bench) -> [u64; 3] {
+    let key = ServiceKey::new(Protocol::Sctp, SocketAddr::new(VIP.into(), 9));
+    let mut all = Vec::new();
+    bench.director.watch(&key, |_, it| all.push([it.answered, it.failed, it.doubtful]));
+    all[0]
+}
+
+fn answer(client_port: u16, chunk: u8) -> Vec<u8> {
+    packet((RS1, 99), (CLIENT, client_port), chunk)
+}
+
+#[test]
+fn who_watches_sees_how_associations_are_taken() {
+    let mut bench = bench(Forwarding::Nat, Options::default(), &["192.168.10.11:99"]);
+    let ask = |bench: &Bench, port, chunk| bench.pass(CLIENT_SIDE, &request(port, chunk)).1;
+    assert_eq!(seen(&bench), [0, 0, 0]);
+    ask(&bench, 4000, sctp::INIT);
+    bench.pass(SERVER_SIDE, &answer(4000, sctp::INIT_ACK));
+    assert_eq!(seen(&bench), [1, 0, 0], "an answer");
+    ask(&bench, 4000, sctp::COOKIE_ECHO);
+    bench.pass(SERVER_SIDE, &answer(4000, sctp::ABORT));
+    assert_eq!(seen(&bench), [1, 0, 0], "what comes later is none of the handshake");
+    ask(&bench, 4001, sctp::INIT);
+    bench.pass(SERVER_SIDE, &answer(4001, sctp::ABORT));
+    assert_eq!(seen(&bench), [1, 1, 0], "refused");
+    ask(&bench, 4002, sctp::INIT);
+    ask(&bench, 4002, sctp::INIT);
+    assert_eq!(seen(&bench), [1, 1, 0], "who repeats at once says nothing");
+    bench.advance(Duration::from_secs(3));
+    ask(&bench, 4002, sctp::INIT);
+    assert_eq!(seen(&bench), [1, 2, 0], "not answered");
+    bench.pass(SERVER_SIDE, &answer(4002, sctp::INIT_ACK));
+    assert_eq!(seen(&bench), [2, 2, 0], "but in the end");
+    ask(&bench, 4003, sctp::INIT);
+    ask(&bench, 4003, sctp::ABORT);
+    bench.advance(Duration::from_secs(600));
+    assert_eq!(seen(&bench), [2, 2, 0], "a client that gives up says nothing");
+    ask(&bench, 4004, sctp::INIT);
+    bench.advance(Duration::from_secs(600));
+    assert_eq!(seen(&bench), [2, 3, 0], "silence to the end");
+}
+
+#[test]
+fn by_direct_routing_clients_tell_how_associations_are_taken() {
+    let mut bench = bench(Forwarding::Direct, Options::default(), &["192.168.10.11:9"]);
+    assert_eq!(seen(&bench), [0, 0, 0]);
+    bench.pass(CLIENT_SIDE, &request(4000, sctp::INIT));
+    bench.pass(CLIENT_SIDE, &request(4000, sctp::COOKIE_ECHO));
+    assert_eq!(seen(&bench), [1, 0, 0]);
+    bench.pass(CLIENT_SIDE, &request(4001, sctp::INIT));
+    bench.advance(Duration::from_secs(3));
+    bench.pass(CLIENT_SIDE, &request(4001, sctp::INIT));
+    assert_eq!(seen(&bench), [1, 0, 1]);
+    bench.advance(Duration::from_secs(600));
+    assert_eq!(seen(&bench), [1, 0, 2]);
+}

@@ -5,6 +5,8 @@
 mod common;
 mod dual;
 
+use std::net::SocketAddr;
+
 use common::*;
 use dual::*;
 use etherparse::{IpHeaders, NetSlice, SlicedPacket, TransportSlice};
@@ -349,6 +351,32 @@ fn other_errors_about_tunnel_packets_reach_the_client() {
             let (_, told) = bench.pass(SERVER_SIDE, &error_about(&frame, kind, code, 0, 128));
             let (from, to, found_kind, found_code, rest, _) = read_icmp(&told);
             assert_eq!((from, to, found_kind, found_code, rest), (VIP, CLIENT, kind, code, 0), "{tunnel:?}");
+        }
+    }
+}
+
+/// A host without a decapsulator says so by protocol unreachable, or unknown next header.
+#[test]
+fn errors_about_tunnel_packets_are_seen_by_who_watches_the_destination() {
+    for (tunnel, _) in KINDS {
+        for (outer_v4, errors) in [
+            (true, [(3, 2, 1), (3, 4, 1), (3, 1, 2), (11, 0, 2)]),
+            (false, [(4, 1, 1), (2, 0, 1), (1, 0, 2), (3, 0, 2)]),
+        ] {
+            let bench = lab(Limits::default(), Options::default(), 1500);
+            serve(&bench, true, Forwarding::Tunnel(tunnel), addresses(outer_v4)[3]);
+            let key = ServiceKey::new(Protocol::Udp, SocketAddr::new(addresses(true)[1], 53));
+            let doubtful = || {
+                let mut seen = Vec::new();
+                bench.director.watch(&key, |_, it| seen.push(it.doubtful));
+                seen[0]
+            };
+            assert_eq!(doubtful(), 0);
+            let (_, frame) = bench.pass(CLIENT_SIDE, &to_director(&request(true, 100, true)));
+            for (kind, code, expected) in errors {
+                bench.send(SERVER_SIDE, &error_about(&frame, kind, code, 1340, 128));
+                assert_eq!(doubtful(), expected, "{tunnel:?}, IPv4 {outer_v4}: {kind} {code}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   about our own tunnel packet, to the DIP:       the client is told, quoting what was inside
 //! ```
 
-use uvs_wire::icmp::{self, v4, v6};
+use uvs_wire::icmp::{self, v4};
 use uvs_wire::{Packet, rewrite};
 
 use crate::base::frame::Frame;
@@ -16,13 +16,13 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::net::talks::Talk;
+use crate::path::report::see_error;
 use crate::path::target::Target;
 use crate::path::transit::servers_are_reached;
 use crate::path::tunnel::{quoted_tunnel, relay_about_tunnel};
 use crate::path::{begin, local_in};
 use crate::scene::Scene;
-use crate::track::connection::{Connection, ReplyKey, RequestKey};
-use crate::track::response;
+use crate::track::connection::{ReplyKey, RequestKey};
 
 /// Whether errors of this type are followed: all but redirects. The kernel's IPVS leaves problems of IPv4 headers as
 /// they are, too.
@@ -93,18 +93,6 @@ fn about_connection(
     Ok(target)
 }
 
-/// Whoever watches the destination of a connection hears that a request did not reach it.
-fn see(packet: &Packet, message: &[u8], connection: &Connection) {
-    let (kind, code) = (message[0], message[1]);
-    let is_unreachable = match packet.is_v4() {
-        true => kind == v4::DESTINATION_UNREACHABLE && code != v4::FRAGMENTATION_NEEDED,
-        false => kind == v6::DESTINATION_UNREACHABLE,
-    };
-    if is_unreachable {
-        response::unreachable(connection);
-    }
-}
-
 /// Whether an error is about a request of no connection, to where a destination answers by NAT or has until lately:
 /// its client does not know that address.
 fn names_server(scene: &Scene<'_>, quoted: usize, (frame, inner): (&Frame, &Packet), hop: &Hop) -> bool {
@@ -146,7 +134,7 @@ pub(crate) fn to_reply(
             // About a request that was not translated: nothing to change, but it counts.
             let direct = shard.request(&RequestKey::of(&inner)).map(|id| shard.get(id));
             if let Some(connection) = direct {
-                see(packet, message, connection);
+                see_error(packet, message, connection);
                 if connection.no_output_expected() {
                     connection.destination.count_out(shard.number(), u64::from(packet.total_len));
                 }
@@ -160,7 +148,7 @@ pub(crate) fn to_reply(
         if !icmp::checksum_ok(frame.bytes(), packet) {
             return Err(DropReason::BadChecksum);
         }
-        see(packet, message, connection);
+        see_error(packet, message, connection);
         connection.destination.count_out(shard.number(), u64::from(packet.total_len));
         (connection.request.virtual_addr, connection.request.virtual_port)
     };

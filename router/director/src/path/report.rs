@@ -15,7 +15,8 @@ use crate::path::icmp::is_icmp;
 use crate::path::ip_options::Echo;
 use crate::path::output::{originate, wire_len};
 use crate::scene::Scene;
-use crate::track::connection::RequestKey;
+use crate::track::connection::{Connection, RequestKey};
+use crate::track::response;
 
 /// Hop limit of what the director originates.
 const HOP_LIMIT: u8 = 64;
@@ -136,6 +137,23 @@ pub(crate) fn count_report(scene: &Scene<'_>, packet: &Packet, bytes: u64) {
         && shard.get(id).no_output_expected()
     {
         shard.get(id).destination.count_out(shard.number(), bytes);
+    }
+}
+
+/// Whoever watches the destination of a connection hears that a request did not reach it, or nobody there. `message` is
+/// the ICMP error in `packet`, about the request, or about what that was sent in.
+pub(crate) fn see_error(packet: &Packet, message: &[u8], connection: &Connection) {
+    let (kind, code) = (message[0], message[1]);
+    let is_unreachable = match packet.is_v4() {
+        true => kind == v4::DESTINATION_UNREACHABLE && code != v4::FRAGMENTATION_NEEDED,
+        // The second is what IPv4 has as protocol unreachable.
+        false => {
+            kind == v6::DESTINATION_UNREACHABLE
+                || (kind, code) == (v6::PARAMETER_PROBLEM, v6::UNKNOWN_NEXT_HEADER)
+        }
+    };
+    if is_unreachable {
+        response::unreachable(connection);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::Hop;
 use crate::path::output::{Sender, output, output_each, wire_len};
-use crate::path::report::{Report, check_mtu, count_report, report_quoted};
+use crate::path::report::{Report, check_mtu, count_report, report_quoted, see_error};
 use crate::scene::Scene;
 use crate::track::connection::RequestKey;
 
@@ -326,6 +326,13 @@ pub(crate) fn relay_about_tunnel(
     }
     let start = usize::from(packet.header_len);
     let message = &frame.bytes()[start..];
+    {
+        let key = RequestKey::of(&inner);
+        let shard = scene.tables.table.shard(key.protocol, key.client, key.client_port);
+        if let Some(id) = shard.request(&key) {
+            see_error(packet, message, shard.get(id));
+        }
+    }
     let original = &message[icmp::HEADER_LEN + offset..];
     // The kernel counts what was inside, and then what it tells the client.
     count_report(scene, &inner, original.len() as u64);

@@ -14,15 +14,17 @@
 //! everything here ends at that.
 //!
 //! Where answers pass by (DR, TUN) a destination that is watched is taken to have answered when its client goes on, and
-//! maybe not to have when that sends its SYN again. Of UDP the first answer counts, and errors.
+//! maybe not to have when that sends its SYN again. Of UDP the first answer counts, and errors. Of SCTP an INIT is what
+//! a SYN is to TCP, an INIT ACK the answer and an ABORT the reset; schedulers do not hear of it.
 
-use uvs_wire::{tcp, udp};
+use uvs_wire::{sctp, tcp, udp};
 
 use crate::base::scheduler::Response;
 use crate::base::time::{Duration, Instant};
 use crate::track::connection::Connection;
 use crate::track::feedback::AskedAt;
 use crate::track::observed;
+use crate::track::sctp::SctpState;
 use crate::track::tcp::{Seen, TcpState};
 
 /// A client that repeats its SYN sooner after the one before says nothing about the destination. Clients wait for a
@@ -49,6 +51,9 @@ enum Sight {
 /// for.
 #[cold]
 pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (Seen, u8), moved: bool) {
+    if connection.request.protocol == sctp::PROTOCOL {
+        return association(connection, at, seen, moved);
+    }
     if connection.asked_at.is_some() {
         answer(connection, at, Sight::Segment(seen, flags));
     }
@@ -72,8 +77,54 @@ pub(crate) fn segment(connection: &mut Connection, at: Instant, (seen, flags): (
     }
 }
 
+/// The same of SCTP, whose states tell of all that matters.
+fn association(connection: &mut Connection, at: Instant, seen: Seen, moved: bool) {
+    let is_opening = is_opening(connection);
+    let Some(asked_at) = connection.asked_at else {
+        let observed = &connection.destination.observed;
+        if moved
+            && is_opening
+            && seen != Seen::Output
+            && observed.is_watched()
+            && !connection.request.template
+        {
+            connection.asked_at = Some(AskedAt::new(at));
+        }
+        return;
+    };
+    let is_closed =
+        matches!(SctpState::from_number(connection.state), SctpState::Closed | SctpState::Rejected);
+    let sight = match seen {
+        Seen::Output if is_closed => observed::Sight::Failed,
+        // Where answers pass by, that its client goes on says as much.
+        Seen::Output | Seen::InputOnly if !is_opening && !is_closed => observed::Sight::Answered,
+        // The client gave up before there was an answer.
+        Seen::Input | Seen::InputOnly if is_closed => {
+            connection.asked_at = None;
+            return;
+        }
+        Seen::Input | Seen::InputOnly if is_opening && asked_at.elapsed(at) >= PATIENCE => {
+            // The next one that counts is as late again.
+            connection.asked_at = Some(AskedAt::new(at));
+            connection.destination.observed.see(silence(connection));
+            return;
+        }
+        _ => return,
+    };
+    connection.asked_at = None;
+    connection.destination.observed.see(sight);
+}
+
+/// What it says of a destination that an answer was not seen.
+fn silence(connection: &Connection) -> observed::Sight {
+    if connection.translates_replies() { observed::Sight::Failed } else { observed::Sight::Doubtful }
+}
+
 /// Whether its client has asked, and nothing more is seen.
 fn is_opening(connection: &Connection) -> bool {
+    if connection.request.protocol == sctp::PROTOCOL {
+        return matches!(SctpState::from_number(connection.state), SctpState::Init1 | SctpState::Init);
+    }
     matches!(TcpState::from_number(connection.state), TcpState::SynRecv | TcpState::SynAck)
 }
 
@@ -89,7 +140,9 @@ pub(crate) fn no_neighbour(connection: &mut Connection, now: Instant) {
 /// An ICMP error says that a request of a connection did not reach its destination, or nobody there.
 pub(crate) fn unreachable(connection: &Connection) {
     let is_asked = connection.asked_at.is_some();
-    if is_asked || connection.request.protocol == udp::PROTOCOL && connection.is_embryonic() {
+    // Where answers pass by, of no flow is known that it is answered.
+    let is_flow = connection.request.protocol == udp::PROTOCOL && !connection.request.template;
+    if is_asked || is_flow && (connection.is_embryonic() || !connection.translates_replies()) {
         connection.destination.observed.see(observed::Sight::Doubtful);
     }
 }
@@ -146,12 +199,10 @@ fn answer(connection: &mut Connection, now: Instant, sight: Sight) {
     let destination = &connection.destination;
     destination.observed.see(match response {
         Response::Answered => observed::Sight::Answered,
-        Response::Unanswered if !connection.translates_replies() && sight != Sight::NoNeighbour => {
-            observed::Sight::Doubtful
-        }
+        Response::Unanswered if sight != Sight::NoNeighbour => silence(connection),
         Response::Refused | Response::Unanswered => observed::Sight::Failed,
     });
-    if connection.translates_replies() {
+    if connection.translates_replies() && connection.request.protocol == tcp::PROTOCOL {
         destination.shared.feedback.put(destination.id, response, elapsed);
     }
 }
