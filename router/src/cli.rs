@@ -56,6 +56,8 @@ pub enum Command {
     Adm(client::adm::Args),
     /// Show how the running director does: interfaces, services, schedulers, limits
     Status(client::status::Args),
+    /// Watch the running director on the terminal: services, destinations, checks, schedulers, drops, events
+    Top(client::top::Args),
     /// Show what happens to checks, services, weights and the configuration, as it happens or since a while
     Events(client::events::Args),
     /// Probe a realserver now from the running director, straight or the way that clients' packets take

@@ -97,6 +97,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reload(arguments) => client::plan::reload(&arguments),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
+        Command::Top(arguments) => client::top::run(&arguments),
         Command::Events(arguments) => client::events::run(&arguments),
         Command::Probe(arguments) => client::probe::run(&arguments),
         Command::Drain(arguments) => client::destination::drain(&arguments),

@@ -64,6 +64,60 @@ pub struct Event {
     pub reason: Option<String>,
 }
 
+impl Event {
+    /// What happened, by whom and why, in words for people.
+    pub fn what(&self) -> String {
+        let weight = self.weight.unwrap_or_default();
+        let what = match self.kind {
+            Kind::Ready => "the director is ready".to_owned(),
+            Kind::Stopping => "the director stops".to_owned(),
+            Kind::CheckUp => "is up".to_owned(),
+            Kind::CheckDown => "is down".to_owned(),
+            Kind::CheckUnmade => "cannot be made".to_owned(),
+            Kind::CheckUnchecked => "has no result".to_owned(),
+            Kind::CheckOverdue => "gave no result in time and was given up".to_owned(),
+            Kind::Certificate => "the certificate expires soon".to_owned(),
+            Kind::DestinationUp => "in service".to_owned(),
+            Kind::DestinationDown => "out of service".to_owned(),
+            Kind::DestinationHeld => "held out of service".to_owned(),
+            // Its first results have come.
+            Kind::QuorumUp if self.from.is_some() => {
+                format!("quorum held, {weight} of {}", self.of.unwrap_or_default())
+            }
+            Kind::QuorumUp => format!("quorum regained, {weight} of {}", self.of.unwrap_or_default()),
+            Kind::QuorumDown => format!("quorum lost, {weight} of {}", self.of.unwrap_or_default()),
+            Kind::BackupUp => "the backups serve".to_owned(),
+            Kind::BackupDown => "the backups serve no longer".to_owned(),
+            Kind::Weight => format!("weight {weight}"),
+            Kind::WeightMended => format!("weight {weight} again, was {}", self.of.unwrap_or_default()),
+            Kind::Reloaded => "configuration reloaded".to_owned(),
+            Kind::ReloadFailed => "configuration not reloaded".to_owned(),
+            Kind::Notified => "told".to_owned(),
+            Kind::NotifyFailed => "not told".to_owned(),
+            Kind::NotifyDropped => "not told".to_owned(),
+            Kind::Other => "something that this uvs does not know".to_owned(),
+        };
+        let mut text = what;
+        if let Some(by) = &self.by {
+            text.push_str(&format!(" ({by})"));
+        }
+        if let Some(reason) = &self.reason {
+            text.push_str(&format!(": {reason}"));
+        }
+        text
+    }
+
+    /// When it happened, to what, and what: a line for people.
+    pub fn line(&self) -> String {
+        let mut words = vec![self.time.clone()];
+        words.extend(self.service.clone());
+        words.extend(self.destination.clone());
+        words.extend(self.check.as_ref().map(|check| format!("check {check}")));
+        words.push(self.what());
+        words.join(" ")
+    }
+}
+
 /// What kind of thing happened. The names stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -189,5 +243,34 @@ mod tests {
         let text =
             serde_json::to_string(&Event { number: 1, kind: Kind::Ready, ..Event::default() }).unwrap();
         assert_eq!(text, r#"{"number":1,"time":"","type":"ready"}"#);
+    }
+
+    #[test]
+    fn a_line_says_when_of_whom_what_and_why() {
+        let event = Event {
+            number: 3,
+            time: "2026-11-30T22:04:05.678Z".into(),
+            kind: Kind::CheckDown,
+            service: Some("tcp 192.0.2.10:80".into()),
+            destination: Some("10.0.0.1:80".into()),
+            check: Some("web".into()),
+            from: Some("up".into()),
+            reason: Some("refused".into()),
+            ..Event::default()
+        };
+        let text = "2026-11-30T22:04:05.678Z tcp 192.0.2.10:80 10.0.0.1:80 check web is down: refused";
+        assert_eq!(event.line(), text);
+        let event = Event {
+            kind: Kind::Weight,
+            check: None,
+            reason: None,
+            weight: Some(0),
+            by: Some("health".into()),
+            ..event
+        };
+        let text = "2026-11-30T22:04:05.678Z tcp 192.0.2.10:80 10.0.0.1:80 weight 0 (health)";
+        assert_eq!(event.line(), text);
+        let event = Event { kind: Kind::Ready, time: "then".into(), ..Event::default() };
+        assert_eq!(event.line(), "then the director is ready");
     }
 }

@@ -341,10 +341,10 @@ fn progress(it: &Answer) -> String {
 }
 
 /// Ctrl-C, taken instead of dying of it.
-struct Interrupt(SignalFd);
+pub(super) struct Interrupt(SignalFd);
 
 impl Interrupt {
-    fn listen() -> anyhow::Result<Self> {
+    pub(super) fn listen() -> anyhow::Result<Self> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.thread_block().context("SIGINT cannot be blocked")?;
@@ -353,7 +353,7 @@ impl Interrupt {
     }
 
     /// Waits for so long; whether it came.
-    fn within(&self, time: Duration) -> anyhow::Result<bool> {
+    pub(super) fn within(&self, time: Duration) -> anyhow::Result<bool> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd as _;
         let mut files = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use uvs_control::event::{Answer as Events, Event, Kind, Request};
+use uvs_control::event::{Answer as Events, Request};
 use uvs_control::{Answer, Client};
 
 use super::Which;
@@ -102,92 +102,11 @@ fn print(answer: &Events, json: bool) -> io::Result<()> {
         text.push_str(&if json {
             serde_json::to_string(event).map_err(io::Error::other)?
         } else {
-            line(event)
+            event.line()
         });
         text.push('\n');
     }
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
-}
-
-/// An event for people.
-fn line(event: &Event) -> String {
-    let weight = event.weight.unwrap_or_default();
-    let what = match event.kind {
-        Kind::Ready => "the director is ready".to_owned(),
-        Kind::Stopping => "the director stops".to_owned(),
-        Kind::CheckUp => "is up".to_owned(),
-        Kind::CheckDown => "is down".to_owned(),
-        Kind::CheckUnmade => "cannot be made".to_owned(),
-        Kind::CheckUnchecked => "has no result".to_owned(),
-        Kind::CheckOverdue => "gave no result in time and was given up".to_owned(),
-        Kind::Certificate => "the certificate expires soon".to_owned(),
-        Kind::DestinationUp => "in service".to_owned(),
-        Kind::DestinationDown => "out of service".to_owned(),
-        Kind::DestinationHeld => "held out of service".to_owned(),
-        // Its first results have come.
-        Kind::QuorumUp if event.from.is_some() => {
-            format!("quorum held, {weight} of {}", event.of.unwrap_or_default())
-        }
-        Kind::QuorumUp => format!("quorum regained, {weight} of {}", event.of.unwrap_or_default()),
-        Kind::QuorumDown => format!("quorum lost, {weight} of {}", event.of.unwrap_or_default()),
-        Kind::BackupUp => "the backups serve".to_owned(),
-        Kind::BackupDown => "the backups serve no longer".to_owned(),
-        Kind::Weight => format!("weight {weight}"),
-        Kind::WeightMended => format!("weight {weight} again, was {}", event.of.unwrap_or_default()),
-        Kind::Reloaded => "configuration reloaded".to_owned(),
-        Kind::ReloadFailed => "configuration not reloaded".to_owned(),
-        Kind::Notified => "told".to_owned(),
-        Kind::NotifyFailed => "not told".to_owned(),
-        Kind::NotifyDropped => "not told".to_owned(),
-        Kind::Other => "something that this uvs does not know".to_owned(),
-    };
-    let mut words = vec![event.time.clone()];
-    words.extend(event.service.clone());
-    words.extend(event.destination.clone());
-    words.extend(event.check.as_ref().map(|check| format!("check {check}")));
-    words.push(what);
-    let mut text = words.join(" ");
-    if let Some(by) = &event.by {
-        text.push_str(&format!(" ({by})"));
-    }
-    if let Some(reason) = &event.reason {
-        text.push_str(&format!(": {reason}"));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_says_when_of_whom_what_and_why() {
-        let event = Event {
-            number: 3,
-            time: "2026-11-30T22:04:05.678Z".into(),
-            kind: Kind::CheckDown,
-            service: Some("tcp 192.0.2.10:80".into()),
-            destination: Some("10.0.0.1:80".into()),
-            check: Some("web".into()),
-            from: Some("up".into()),
-            reason: Some("refused".into()),
-            ..Event::default()
-        };
-        let text = "2026-11-30T22:04:05.678Z tcp 192.0.2.10:80 10.0.0.1:80 check web is down: refused";
-        assert_eq!(line(&event), text);
-        let event = Event {
-            kind: Kind::Weight,
-            check: None,
-            reason: None,
-            weight: Some(0),
-            by: Some("health".into()),
-            ..event
-        };
-        let text = "2026-11-30T22:04:05.678Z tcp 192.0.2.10:80 10.0.0.1:80 weight 0 (health)";
-        assert_eq!(line(&event), text);
-        let event = Event { kind: Kind::Ready, time: "then".into(), ..Event::default() };
-        assert_eq!(line(&event), "then the director is ready");
-    }
 }

@@ -1,5 +1,5 @@
 //! Commands that ask a running director: `uvs adm`, `uvs drain`, `uvs undrain`, `uvs wait`, `uvs explain`,
-//! `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched` and `uvs status`.
+//! `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status` and `uvs top`.
 
 pub mod adm;
 pub mod destination;
@@ -9,6 +9,8 @@ pub mod plan;
 pub mod probe;
 pub mod sched;
 pub mod status;
+pub mod top;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -28,6 +30,11 @@ impl Which {
     /// # Errors
     /// It does not run, or may not be asked.
     pub fn connect(&self) -> Result<Client, ClientError> {
-        Client::connect(&socket_path(self.socket.clone(), std::env::var_os(SOCKET_VARIABLE)), PATIENCE)
+        Client::connect(&self.path(), PATIENCE)
+    }
+
+    /// Where its socket is.
+    pub fn path(&self) -> PathBuf {
+        socket_path(self.socket.clone(), std::env::var_os(SOCKET_VARIABLE))
     }
 }

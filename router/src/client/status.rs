@@ -1,6 +1,5 @@
 //! `uvs status`: how the director does, on one page.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::thread;
@@ -10,14 +9,23 @@ use anyhow::{Context as _, bail};
 use uvs_control::plan::LastReload;
 use uvs_control::status::{Answer as Status, Flow, Interface, Losses, Request};
 use uvs_control::{Answer, Client};
+use uvs_top::{figures, rates};
 
-use super::{Which, health};
+use super::{Which, health, watch};
 
 /// Between the two looks that the interfaces' rates are made of.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// `uvs status`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "\
+Examples:
+  uvs status                  the director on one page
+  uvs status --watch          the same again and again, until Ctrl-C; in a pipe a line for each look
+  uvs status --watch=10 --json | jq .per_second
+                              what happens in a second, looked at every 10 seconds
+
+Exit status: 0 done, or Ctrl-C; 1 no director answers (with --watch it is waited for).")]
 pub struct Args {
     /// Which director
     #[command(flatten)]
@@ -25,6 +33,18 @@ pub struct Args {
     /// Print it as JSON, for programs (docs/control.md says what is in it)
     #[arg(long)]
     pub json: bool,
+    /// Look again and again, every so many seconds, with what happens in a second; outlives a director that is started
+    /// anew
+    #[arg(
+        long,
+        short,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = false,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    pub watch: Option<u32>,
 }
 
 /// Asks and prints.
@@ -32,6 +52,9 @@ pub struct Args {
 /// # Errors
 /// No director answers.
 pub fn run(arguments: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(seconds) = arguments.watch {
+        return watch::run(&arguments.which, arguments.json, Duration::from_secs(seconds.into()));
+    }
     let mut client = arguments.which.connect()?;
     let text = if arguments.json {
         serde_json::to_string_pretty(&ask(&mut client)?)? + "\n"
@@ -53,13 +76,19 @@ fn ask(client: &mut Client) -> anyhow::Result<Status> {
 }
 
 /// The page: what it is, how full, what passes, whom it serves, what goes wrong.
-fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
+pub(super) fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
         text.push_str(line.trim_end());
         text.push('\n');
     };
-    line(format!("uvs {}, pid {}, up {}, {}", now.version, now.pid, duration(now.uptime_s), now.config));
+    line(format!(
+        "uvs {}, pid {}, up {}, {}",
+        now.version,
+        now.pid,
+        figures::clock(now.uptime_s),
+        now.config
+    ));
     for limit in &now.limits {
         line(format!("{:12} {} of {}", limit.name, limit.used, limit.max));
     }
@@ -79,7 +108,10 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
         let zero = Interface::default();
         let old = before.interfaces.get(index).unwrap_or(&zero);
         let rate = |flow: Flow, old: Flow| {
-            (per_second(flow.frames, old.frames, elapsed), 8 * per_second(flow.bytes, old.bytes, elapsed))
+            (
+                per_second(flow.frames, old.frames, elapsed),
+                8.0 * rates::per_second(old.bytes, flow.bytes, elapsed.as_secs_f64()),
+            )
         };
         let (received, transmitted) =
             (rate(interface.received, old.received), rate(interface.transmitted, old.transmitted));
@@ -88,9 +120,9 @@ fn page(before: &Status, now: &Status, elapsed: Duration) -> String {
             interface.name,
             interface.datapath,
             received.0,
-            short(received.1),
+            figures::short(received.1),
             transmitted.0,
-            short(transmitted.1),
+            figures::short(transmitted.1),
             interface.received.errors + interface.transmitted.errors,
             interface.losses.iter().map(Losses::total).sum::<u64>(),
             interface.mtu
@@ -261,37 +293,6 @@ fn per_second(now: u64, before: u64, elapsed: Duration) -> u64 {
     (now.saturating_sub(before) as f64 / elapsed.as_secs_f64()).round() as u64
 }
 
-/// A number with three digits and a letter: 1234567 is 1.23M.
-#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn short(number: u64) -> String {
-    let mut value = number as f64;
-    for unit in ["", "k", "M", "G", "T"] {
-        if value < 999.5 {
-            let decimals = match value {
-                _ if unit.is_empty() => 0,
-                value if value < 9.995 => 2,
-                value if value < 99.95 => 1,
-                _ => 0,
-            };
-            return format!("{value:.decimals$}{unit}");
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.0}P")
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds of a run")]
-fn duration(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    let mut text = String::new();
-    if days > 0 {
-        write!(text, "{days} d ").expect("a String takes everything");
-    }
-    write!(text, "{hours:02}:{minutes:02}:{:02}", seconds % 60).expect("a String takes everything");
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use uvs_control::status::{Drops, FlowCache, Limit, NotAccelerated, Scheduler, Service};
@@ -391,21 +392,5 @@ mod tests {
             assert!(text.lines().any(|line| line.contains(part)), "{part:?} is in\n{text}");
         }
         assert_eq!(text.matches("failures").count(), 1, "who does well is not listed:\n{text}");
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let cases = [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1.00k"),
-            (12_345, "12.3k"),
-            (999_499, "999k"),
-            (999_500, "1.00M"),
-            (1_234_567_890, "1.23G"),
-        ];
-        for (number, want) in cases {
-            assert_eq!(short(number), want);
-        }
     }
 }

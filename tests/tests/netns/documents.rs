@@ -25,7 +25,7 @@ use terminal::Terminal;
 use crate::stage::{turn, uvs};
 
 /// The pages whose blocks are pasted.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "docs/direct-attach.md",
     "docs/dr.md",
@@ -35,6 +35,7 @@ const PAGES: [&str; 12] = [
     "docs/operate.md",
     "docs/plan.md",
     "docs/schedulers.md",
+    "docs/top.md",
     "docs/tun-device.md",
     "docs/tun.md",
     "docs/write-a-scheduler.md",
@@ -113,6 +114,11 @@ fn schedulers() {
 #[test]
 fn write_a_scheduler() {
     follow("docs/write-a-scheduler.md");
+}
+
+#[test]
+fn top() {
+    follow("docs/top.md");
 }
 
 #[test]

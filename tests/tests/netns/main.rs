@@ -51,6 +51,7 @@ mod removal;
 mod sdk;
 mod stage;
 mod station;
+mod top;
 mod transfer;
 mod two_directors;
 mod waits;
