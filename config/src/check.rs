@@ -11,7 +11,7 @@ use uvs_director::Duration;
 
 use crate::command::command;
 use crate::duration::Span;
-use crate::model::{Check, Service};
+use crate::model::{Check, Health, Service};
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::suggest::nearest;
@@ -232,11 +232,8 @@ fn confirm(doc: &Doc<'_>, checks: &mut [Check], name: &str, by: &At<&str>) {
 
 /// Warns of checks that nobody uses.
 pub(crate) fn warn_of_unused(doc: &Doc<'_>, checks: &[Check], services: &[Service]) {
-    let used: HashSet<usize> = services
-        .iter()
-        .filter_map(|service| service.health.as_ref())
-        .flat_map(|it| it.checks.clone())
-        .collect();
+    let used: HashSet<usize> =
+        services.iter().filter_map(|service| service.health.as_ref()).flat_map(Health::all_checks).collect();
     let confirms: HashSet<&str> = used.iter().filter_map(|index| checks[*index].confirm.as_deref()).collect();
     let is_used = |index: usize, check: &Check| used.contains(&index) || confirms.contains(&*check.name);
     for (_, check) in checks.iter().enumerate().filter(|(index, check)| !is_used(*index, check)) {

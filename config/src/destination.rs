@@ -7,14 +7,14 @@ use uvs_director::spec::{DestinationSpec, Family, Forwarding, Link};
 
 use crate::address::{check_host, edge_name, is_edge};
 use crate::health;
-use crate::model::{Interface, Override};
+use crate::model::{Check, Interface, Override};
 use crate::network::Network;
 use crate::problem::Location;
 use crate::read::{At, Doc, Integer, Keys, Table};
 use crate::tunnel::{Method, Way};
 
 pub(crate) const DESTINATION: Keys =
-    &["address", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold", "check"];
+    &["address", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold", "check", "checks"];
 
 /// What destinations have to know of their service.
 #[derive(Clone, Copy)]
@@ -51,6 +51,8 @@ pub(crate) struct Destinations<'r> {
     pub(crate) front: Option<Front>,
     /// For destinations without their own.
     pub(crate) way: Way,
+    /// Of the whole file.
+    pub(crate) checks: &'r [Check],
 }
 
 /// What was read of them.
@@ -90,7 +92,7 @@ impl Destinations<'_> {
             if number >= tables.len() {
                 backups.push(spec.addr);
             }
-            if let Some(own) = health::overrides(entry) {
+            if let Some(own) = health::overrides(entry, self.checks) {
                 overrides.insert(spec.addr, own);
             }
             destinations.push(spec);

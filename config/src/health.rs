@@ -35,27 +35,13 @@ pub(crate) fn health(
     overrides: HashMap<SocketAddr, Override>,
 ) -> Option<Health> {
     let doc = table.doc;
-    let named = table.list("checks", "web", |name| {
-        checks.iter().position(|check| &*check.name == name).ok_or_else(|| {
-            let near = nearest(name, checks.iter().map(|check| &*check.name));
-            let near = near.map_or(String::new(), |near| format!(", perhaps {near:?}"));
-            format!("there is no check {name:?}{near}: a [[check]] with that name is needed")
-        })
-    });
-    if !table.has("checks") && section.is_none() {
+    let list = named(table, checks);
+    let own = |own: &Override| own.checks.is_some();
+    if list.is_none() && section.is_none() && !overrides.values().any(own) {
         return None;
     }
-    let mut list: Vec<usize> = Vec::new();
-    for At { value, at } in named.unwrap_or_default() {
-        if list.contains(&value) {
-            let what = format!("check {:?} stands twice", checks[value].name);
-            doc.error(&at, what, "remove one");
-        } else {
-            list.push(value);
-        }
-    }
     let mut health = Health {
-        checks: list,
+        checks: list.unwrap_or_default(),
         quorum: Quorum::default(),
         policy: Policy::default(),
         via: CheckVia::Direct,
@@ -64,7 +50,7 @@ pub(crate) fn health(
         location: table.place("checks"),
     };
     let Some(section) = section else { return Some(health) };
-    if health.checks.is_empty() && health.backups.is_empty() {
+    if health.all_checks().is_empty() && health.backups.is_empty() {
         let what = "health without checks: nothing ever goes down";
         doc.warn(&section.at, what, "add checks = [\"...\"] to the service, before its [service.health]");
     }
@@ -121,11 +107,37 @@ fn amount(section: &Table<'_>, key: &'static str) -> Option<Amount> {
     Some(Amount::Weight(found.value))
 }
 
-/// What a destination has otherwise than the check says.
-pub(crate) fn overrides(entry: &Table<'_>) -> Option<Override> {
-    let table = entry.section("check", OVERRIDE)?;
+/// What a destination has otherwise than its service and the checks say.
+pub(crate) fn overrides(entry: &Table<'_>, checks: &[Check]) -> Option<Override> {
+    let table = entry.section("check", OVERRIDE);
+    let checks = named(entry, checks);
+    if table.is_none() && checks.is_none() {
+        return None;
+    }
+    let Some(table) = table else { return Some(Override { checks, ..Override::default() }) };
     let port = table.integer(&PORT).and_then(|port| u16::try_from(port.value).ok());
-    Some(Override { port, host: http_host(&table), path: http_path(&table) })
+    Some(Override { checks, port, host: http_host(&table), path: http_path(&table) })
+}
+
+/// The checks that a service or a destination names, as indexes; `None` where it says nothing of them.
+fn named(table: &Table<'_>, checks: &[Check]) -> Option<Vec<usize>> {
+    let named = table.list("checks", "web", |name| {
+        checks.iter().position(|check| &*check.name == name).ok_or_else(|| {
+            let near = nearest(name, checks.iter().map(|check| &*check.name));
+            let near = near.map_or(String::new(), |near| format!(", perhaps {near:?}"));
+            format!("there is no check {name:?}{near}: a [[check]] with that name is needed")
+        })
+    });
+    let mut list: Vec<usize> = Vec::new();
+    for At { value, at } in named.unwrap_or_default() {
+        if list.contains(&value) {
+            let what = format!("check {:?} stands twice", checks[value].name);
+            table.doc.error(&at, what, "remove one");
+        } else {
+            list.push(value);
+        }
+    }
+    table.has("checks").then_some(list)
 }
 
 /// What is asked of the server: of a passive check by what confirms it.
@@ -156,17 +168,19 @@ pub(crate) fn judge(
     destinations: &[DestinationSpec],
 ) {
     let doc = table.doc;
-    let used = || health.checks.iter().map(|index| &checks[*index]);
+    let all = health.all_checks();
+    let used = || all.iter().map(|index| (*index, &checks[*index]));
     let protocol = match key {
         ServiceKey::Address { protocol, .. } => Some(protocol),
         ServiceKey::Mark { .. } => None,
     };
     let talks_tcp = |kind: &Kind| matches!(kind, Kind::Tcp(_) | Kind::Http(_) | Kind::Grpc(_));
-    for check in used() {
+    for (index, check) in used() {
+        let asked = || destinations.iter().filter(|spec| health.checks_of(spec.addr).contains(&index));
         let needs_port =
             talks_tcp(asks(check)) || matches!(asks(check), Kind::Udp(_) | Kind::Dns(_) | Kind::Agent { .. });
         let agent = matches!(check.kind, Kind::Agent { .. });
-        for destination in destinations {
+        for destination in asked() {
             let port = health.overrides.get(&destination.addr).and_then(|own| own.port).or(check.port);
             if needs_port && port.is_none() && (destination.addr.port() == 0 || agent) {
                 let what =
@@ -186,7 +200,7 @@ pub(crate) fn judge(
                 );
             }
         }
-        if let Some(nameless) = destinations.iter().find(|spec| is_nameless(check, health, spec.addr)) {
+        if let Some(nameless) = asked().find(|spec| is_nameless(check, health, spec.addr)) {
             let what = format!(
                 "check {:?} has neither host nor sni: the certificate has to name the address that is asked, of {}",
                 check.name, nameless.addr
@@ -220,9 +234,12 @@ pub(crate) fn judge(
             doc.warn(&health.location, what, "add transport = \"tcp\" to the check");
         }
     }
-    let direct = |spec: &&DestinationSpec| spec.forwarding != Forwarding::Nat;
+    let asks_it =
+        |index: &usize| !matches!(asks(&checks[*index]), Kind::File(_) | Kind::Agent { .. } | Kind::Exec(_));
+    let direct = |spec: &&DestinationSpec| {
+        spec.forwarding != Forwarding::Nat && health.checks_of(spec.addr).iter().any(asks_it)
+    };
     if health.via == CheckVia::Direct
-        && used().any(|check| !matches!(asks(check), Kind::File(_) | Kind::Agent { .. } | Kind::Exec(_)))
         && let Some(spec) = destinations.iter().find(direct)
     {
         let (how, hidden) = match spec.forwarding {

@@ -6,7 +6,7 @@ use uvs_check::spec::Kind;
 use uvs_director::local::LocalLimits;
 use uvs_director::spec::{Prefix, Protocol, ServiceKey};
 
-use crate::model::{Check, Local, Service};
+use crate::model::{Check, Health, Local, Service};
 use crate::network::Network;
 use crate::read::{Doc, Integer, Keys, Table};
 
@@ -55,8 +55,7 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 /// Warns of interfaces from whose addresses no check can speak: services take all their ports.
 pub(crate) fn warn_of_taken(doc: &Doc<'_>, network: &Network, services: &[Service], checks: &[Check]) {
     let healths = services.iter().filter_map(|service| service.health.as_ref());
-    let used: Vec<&Kind> =
-        healths.flat_map(|health| &health.checks).map(|index| &checks[*index].kind).collect();
+    let used: Vec<&Kind> = healths.flat_map(Health::all_checks).map(|index| &checks[index].kind).collect();
     for service in services {
         let ServiceKey::Address { protocol, addr } = service.spec.key else { continue };
         if addr.port() != 0 || !used.iter().any(|kind| speaks(kind) == Some(protocol)) {

@@ -1,7 +1,7 @@
 //! What a file says, as plain structs: the readers return them, and everybody else reads them.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -349,7 +349,7 @@ pub struct Notify {
 /// How the health of a service's destinations is judged.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Its checks, as indexes into [`Config::checks`].
+    /// The checks of destinations without their own, as indexes into [`Config::checks`].
     pub checks: Vec<usize>,
     /// How much has to be in service.
     pub quorum: Quorum,
@@ -365,6 +365,20 @@ pub struct Health {
     pub location: Location,
 }
 
+impl Health {
+    /// The checks of one destination, as indexes into [`Config::checks`].
+    pub fn checks_of(&self, destination: SocketAddr) -> &[usize] {
+        let own = self.overrides.get(&destination).and_then(|own| own.checks.as_deref());
+        own.unwrap_or(&self.checks)
+    }
+
+    /// All that any destination may have, as indexes into [`Config::checks`].
+    pub fn all_checks(&self) -> BTreeSet<usize> {
+        let own = self.overrides.values().filter_map(|own| own.checks.as_deref()).flatten();
+        self.checks.iter().chain(own).copied().collect()
+    }
+}
+
 /// Which way the checks of a service go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckVia {
@@ -378,6 +392,9 @@ pub enum CheckVia {
 /// What a destination has otherwise than its checks say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
+    /// Its checks in place of the service's, as indexes into [`Config::checks`]; empty: it has none, and never goes
+    /// down.
+    pub checks: Option<Vec<usize>>,
     /// The port.
     pub port: Option<u16>,
     /// The host that is asked for over HTTP.

@@ -20,7 +20,7 @@ impl Config {
     fn service_plan(&self, service: &Service) -> ServicePlan {
         let health = service.health.as_ref();
         let checks_of = |health: &Health, spec: &DestinationSpec| {
-            let checks = health.checks.iter().map(|index| &self.checks[*index]);
+            let checks = health.checks_of(spec.addr).iter().map(|index| &self.checks[*index]);
             checks.map(|check| check_plan(check, service.spec.key, health, spec.addr)).collect()
         };
         let destination = |spec: &DestinationSpec| DestinationPlan {

@@ -160,7 +160,7 @@ impl ServiceReader<'_> {
         let trial = scheduler::trial(table, self.schedulers);
         let (network, vips) = (self.network, self.vips);
         let section = table.section("health", HEALTH);
-        let reader = Destinations { table, network, vips, front, way };
+        let reader = Destinations { table, network, vips, front, way, checks: self.checks };
         let Read { destinations, backups, overrides } = reader.read(section.as_ref());
         let health = health::health(table, section.as_ref(), self.checks, backups, overrides);
         if let (Some(health), Some(key)) = (&health, key) {

@@ -453,6 +453,37 @@ fn a_passive_check_is_confirmed_by_a_connection_or_by_another_check() {
     }
 }
 
+/// A destination with checks of its own has those and no others, and `[]` is none; a service whose destinations alone
+/// name checks is judged, too.
+#[test]
+fn a_destination_has_checks_of_its_own() {
+    let own = |service: &str, own: &str| {
+        let text = text(&format!("{TCP}[[check]]\nname = 'icmp'\ntype = 'ping'\n"), service, "");
+        text.replace("weight = 3\n", &format!("weight = 3\nchecks = {own}\n"))
+    };
+    let names = |text: &str| -> Vec<Vec<String>> {
+        let plan = parse(text).plan();
+        assert!(plan.services[0].judged);
+        let of =
+            |checks: &[uvs_check::spec::CheckPlan]| checks.iter().map(|it| it.name.to_string()).collect();
+        plan.services[0].destinations.iter().map(|it| of(&it.checks)).collect()
+    };
+    assert_eq!(names(&own(USES, "['icmp']")), [["web"], ["icmp"]]);
+    assert_eq!(names(&own(USES, "[]")), [vec!["web"], vec![]]);
+    assert_eq!(names(&own("", "['icmp', 'web']")), [vec![], vec!["icmp", "web"]]);
+    // What is asked of nobody is not missed, and what is used by one is used.
+    let config = parse(&own("", "['icmp', 'web']"));
+    assert!(
+        !config.warnings.iter().any(|it| it.to_string().contains("no service uses")),
+        "{:?}",
+        config.warnings
+    );
+    let problems = Config::parse(&own(USES, "['icpm']"), "edge.toml").expect_err("no such check").to_string();
+    assert!(problems.contains("there is no check \"icpm\", perhaps \"icmp\""), "{problems}");
+    let problems = Config::parse(&own(USES, "['web', 'web']"), "edge.toml").expect_err("twice").to_string();
+    assert!(problems.contains("check \"web\" stands twice"), "{problems}");
+}
+
 #[test]
 fn the_full_example_is_taken_whole() {
     let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.toml")).expect("valid");
@@ -461,5 +492,5 @@ fn the_full_example_is_taken_whole() {
     let judged: Vec<_> = plan.services.iter().filter(|service| service.judged).collect();
     assert_eq!(judged.len(), 2);
     let checked = judged.iter().flat_map(|service| &service.destinations);
-    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [4, 4, 5, 5]);
+    assert_eq!(checked.map(|destination| destination.checks.len()).collect::<Vec<_>>(), [4, 4, 1, 5]);
 }

@@ -277,7 +277,7 @@ fn served(config: Option<&Config>) -> HashSet<(ServiceKey, SocketAddr)> {
 
 /// What a destination weighs before its first result.
 fn first(health: &Health, destination: &DestinationSpec) -> u32 {
-    let waits = !health.policy.start_up && !health.checks.is_empty();
+    let waits = !health.policy.start_up && !health.checks_of(destination.addr).is_empty();
     if waits || health.backups.contains(&destination.addr) { 0 } else { destination.weight }
 }
 

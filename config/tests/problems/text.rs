@@ -55,7 +55,7 @@ error: unknown key "quorum"
             r#"
 error: unknown key "weigth"
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.22
-  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check, checks
 "#,
         ),
         (
@@ -357,7 +357,7 @@ error: destination weight -1 is out of range
   fix:   use 0 to 2147483647 (0 quiesces the destination)
 error: unknown key "wieght"
   where: edge.toml:21, service tcp 192.0.2.10:443, destination 192.0.2.21:443
-  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check
+  fix:   did you mean "weight"? The keys here are address, weight, forward, tunnel, upper_threshold, lower_threshold, check, checks
 "#,
         ),
     ]
