@@ -1,7 +1,6 @@
 //! A configuration as text again: what its files say, with the services, options and timeouts that it has by now.
 
 use core::net::SocketAddr;
-use std::path::Path;
 
 use toml::{Table, Value};
 use uvs_director::spec::{
@@ -11,6 +10,7 @@ use uvs_director::spec::{
 use crate::include::INCLUDE;
 use crate::model::{Config, Service};
 use crate::options::{OptionValue, option_values};
+use crate::written::whole;
 
 /// What is written anew.
 const ANEW: &[&str] = &[INCLUDE, "compat", "transit", "timeouts", "options", "service"];
@@ -21,18 +21,7 @@ impl Config {
     ///
     /// Paths are absolute. Comments are not kept.
     pub fn to_toml(&self, read: &Self) -> String {
-        let mut root = Table::new();
-        for (path, text) in read.texts.iter() {
-            // It was read once.
-            let Ok(mut table) = toml::from_str::<Table>(text) else { continue };
-            let folder = path.parent().unwrap_or(Path::new(""));
-            for (list, keys) in [("scheduler", &["module"][..]), ("check", &["ca", "file"])] {
-                if let Some(Value::Array(entries)) = table.get_mut(list) {
-                    entries.iter_mut().for_each(|entry| absolute(entry, keys, folder));
-                }
-            }
-            merge(&mut root, table);
-        }
+        let mut root = whole(read);
         let services = match root.remove("service") {
             Some(Value::Array(services)) => services,
             _ => Vec::new(),
@@ -125,12 +114,14 @@ impl Config {
             .map(|spec| {
                 let mut table = destination(spec);
                 // Its place in the file, where it has one.
-                let check = known.and_then(|(read, table)| {
+                let there = known.and_then(|(read, table)| {
                     let place = read.destinations.iter().position(|it| it.addr == spec.addr)?;
-                    table.get("destination")?.as_array()?.get(place)?.get("check")
+                    table.get("destination")?.as_array()?.get(place)
                 });
-                if let Some(check) = check {
-                    table.insert("check".to_owned(), check.clone());
+                for key in ["check", "checks"] {
+                    if let Some(value) = there.and_then(|there| there.get(key)) {
+                        table.insert(key.to_owned(), value.clone());
+                    }
                 }
                 Value::Table(table)
             })
@@ -201,34 +192,6 @@ fn options(options: &Options, root: &mut Table) {
         place.insert(key.to_owned(), value(option));
     }
     root.insert("options".to_owned(), Value::Table(table));
-}
-
-/// As files are put together that include one another.
-fn merge(root: &mut Table, more: Table) {
-    for (key, value) in more {
-        match (root.get_mut(&key), value) {
-            (Some(Value::Array(there)), Value::Array(more)) => there.extend(more),
-            (Some(Value::Table(there)), Value::Table(more)) => there.extend(more),
-            (_, value) => {
-                root.insert(key, value);
-            }
-        }
-    }
-}
-
-/// Makes the paths under these keys absolute.
-fn absolute(entry: &mut Value, keys: &[&str], folder: &Path) {
-    let Some(table) = entry.as_table_mut() else { return };
-    for key in keys {
-        if let Some(Value::String(path)) = table.get_mut(*key) {
-            let joined = folder.join(&*path);
-            let joined = std::path::absolute(&joined).unwrap_or(joined);
-            // Others are left as they are: the text is UTF-8.
-            if let Some(absolute) = joined.to_str() {
-                *path = absolute.to_owned();
-            }
-        }
-    }
 }
 
 fn text(text: impl Into<String>) -> Value {

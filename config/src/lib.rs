@@ -77,6 +77,7 @@ mod suggest;
 mod tls;
 mod tunnel;
 mod workers;
+mod written;
 
 pub use control::{Control, Socket, parse_socket};
 pub use duration::parse_duration;
@@ -90,6 +91,7 @@ pub use notify::NOTIFY_EVENTS;
 pub use options::{OptionValue, option_values};
 pub use problem::{Location, Problem, Problems, Severity};
 pub use suggest::nearest;
+pub use written::{Words, Written};
 
 #[cfg(test)]
 mod tests {

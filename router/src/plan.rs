@@ -4,6 +4,8 @@
 //! Described are the very changes that a reload applies; nothing is compared a second time. What goes past the
 //! director, such as checks, is compared here, and a reload hands over the whole of it.
 
+mod checks;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -13,6 +15,8 @@ use uvs_director::spec::{
     Change, DestinationSpec, InterfaceSpec, Options, Persistence, ServiceKey, ServiceSpec, Timeouts,
 };
 use uvs_plugin::Exchange;
+
+pub(crate) use checks::of_checks;
 
 use crate::words::{forwarding, mark_rule, route, seconds};
 
@@ -348,117 +352,6 @@ pub(crate) fn of_module(exchange: &Exchange) -> Described {
         by_hand: exchange.by_hand,
         ..Described::default()
     }
-}
-
-/// How services are checked: what of that becomes another. Destinations that come to `live`, what the director has, or
-/// go from it, are changes of their own.
-pub(crate) fn of_checks(before: &Config, after: &Config, live: &Config) -> Vec<Described> {
-    let mut described = Vec::new();
-    let effect = "connections stay; what is the same goes on, what is new has no result yet";
-    for check in &after.checks {
-        let Some(old) = before.checks.iter().find(|old| old.name == check.name) else { continue };
-        let text = |check: &uvs_config::Check| {
-            let uvs_config::Check {
-                name: _,
-                kind,
-                port,
-                source,
-                mark,
-                schedule,
-                rise,
-                fall,
-                unmade,
-                confirm,
-                location: _,
-            } = check;
-            [
-                ("type", kind.word().to_owned()),
-                ("asks", format!("{kind:?}")),
-                ("port", format!("{port:?}")),
-                ("source", format!("{source:?}")),
-                ("mark", format!("{mark:?}")),
-                ("interval", format!("{:?}", schedule.interval)),
-                ("fast", format!("{:?}", schedule.fast)),
-                ("down", format!("{:?}", schedule.down)),
-                ("timeout", format!("{:?}", schedule.timeout)),
-                ("jitter", format!("{} %", schedule.jitter)),
-                ("rise", rise.to_string()),
-                ("fall", fall.to_string()),
-                ("unmade", format!("{unmade:?}")),
-                ("confirm", format!("{confirm:?}")),
-            ]
-        };
-        let pairs = text(old).into_iter().zip(text(check));
-        let fields: Vec<Field> = pairs
-            .filter_map(|((name, old), (_, new))| differs(name, old, new, |it| Some(it.clone())))
-            .collect();
-        if !fields.is_empty() {
-            described.push(named(&check.name, plain(Action::Change, "check", fields, effect)));
-        }
-    }
-    let programs = |config: &Config| -> Vec<String> {
-        config.notify.iter().map(|notify| format!("{notify:?}")).collect()
-    };
-    let fields = list_fields("programs", &programs(before), &programs(after));
-    if !fields.is_empty() {
-        let effect = "connections stay; programs are told from now on as it says";
-        described.push(plain(Action::Change, "notify", fields, effect));
-    }
-    let words = |config: &Config, service: &Service| {
-        let Some(health) = &service.health else { return Vec::new() };
-        let names: Vec<String> = health.checks.iter().map(|at| config.checks[*at].name.to_string()).collect();
-        let there = |addr: &SocketAddr| {
-            let service = live.services.iter().find(|it| it.spec.key == service.spec.key);
-            service.is_some_and(|it| it.destinations.iter().any(|it| it.addr == *addr))
-        };
-        let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        let mut overrides: Vec<String> = health
-            .overrides
-            .iter()
-            .filter(|(addr, _)| there(addr))
-            .map(|(addr, own)| format!("{addr} {own:?}"))
-            .collect();
-        overrides.sort();
-        vec![
-            ("checks", list(names)),
-            ("quorum", format!("{:?}", health.quorum)),
-            ("policy", format!("{:?}", health.policy)),
-            ("via", format!("{:?}", health.via).to_lowercase()),
-            (
-                "backups",
-                list(health.backups.iter().filter(|addr| there(addr)).map(ToString::to_string).collect()),
-            ),
-            ("check of destinations", list(overrides)),
-        ]
-    };
-    for service in &after.services {
-        let key = service.spec.key;
-        let Some(old) = before.services.iter().find(|old| old.spec.key == key) else { continue };
-        let (old, new) = (words(before, old), words(after, service));
-        let described_as = |action, fields: Vec<Field>, effect: &str| {
-            of_service(key, plain(action, "health", fields, effect))
-        };
-        if old.is_empty() && !new.is_empty() {
-            let checks = Field::new("checks", None, Some(new[0].1.clone()));
-            described.push(described_as(
-                Action::Add,
-                vec![checks],
-                "connections stay; its destinations are checked",
-            ));
-        } else if !old.is_empty() && new.is_empty() {
-            let effect = "connections stay; nothing takes destinations out of service any more";
-            described.push(described_as(Action::Remove, Vec::new(), effect));
-        } else {
-            let pairs = old.into_iter().zip(new);
-            let fields: Vec<Field> = pairs
-                .filter_map(|((name, old), (_, new))| differs(name, old, new, |it| Some(it.clone())))
-                .collect();
-            if !fields.is_empty() {
-                described.push(described_as(Action::Change, fields, effect));
-            }
-        }
-    }
-    described
 }
 
 /// A weight that `uvs adm` gave a destination that is checked: its checks take it back.

@@ -160,7 +160,7 @@ fn a_plan_is_what_the_reload_does_with_a_changed_file() {
         "+ destination 192.0.2.22:83 of tcp 192.0.2.10:83: forward dr, weight 0",
         "~ marks: rules added mark 7 for udp",
         "- service tcp 192.0.2.10:81",
-        "~ check web: interval 2s -> 3s, fast 2s -> 3s, down 2s -> 3s",
+        "~ check web: interval 2s -> 3s",
         "- health of tcp 192.0.2.10:82",
     ];
     assert_eq!(lines, want);
@@ -174,6 +174,54 @@ fn a_plan_is_what_the_reload_does_with_a_changed_file() {
     }
 }
 
+/// What becomes of checks stands in a plan as it stands in the file.
+#[test]
+fn a_plan_says_of_health_what_the_file_says() {
+    let check = |expect: &str| format!("[[check]]\nname = 'web'\ntype = 'tcp'\nsend = 'hi'\n{expect}");
+    let program =
+        |name: &str, more: &str| format!("[[notify]]\nname = '{name}'\ncommand = ['/bin/true']\n{more}");
+    let health = |lines: &str, own: &str| {
+        let service = service(80, "rr", 21) + "checks = ['web']\n";
+        service.replace(":80' }", &format!(":80', {own} }}")) + "[service.health]\n" + lines
+    };
+    let old = health("quorum = '50%'\nstart = 'up'\n", "weight = 1")
+        + &check("expect = 'ho'\n")
+        + &program("told", "")
+        + &program("gone", "timeout = 5\n");
+    let new = health("quorum = 1\nstart = 'up'\non_down = 'drain'\n", "checks = [], check = { port = 99 }")
+        + &check("expect_regex = 'h[oi]'\ninterval = '2s'\n")
+        + &program("told", "events = ['weight']\n")
+        + &program("new", "");
+    let running = config(&old);
+    let schedulers = Arc::new(check::schedulers(&Modules::default()).unwrap());
+    let director = Director::new(Limits::default(), 1, schedulers.clone());
+    let clock = Clock::start();
+    let weights = Weights::default();
+    let settled = weights.hold().settle(&running, None);
+    for change in Config::diff(None, &settled) {
+        director.apply(change, clock.now()).unwrap();
+    }
+    weights.hold().settled(&settled, None);
+    let parts = Parts { weights: &weights, ..parts(&director, &schedulers, clock) };
+    let planned = plan(check::judge(config(&new), &schedulers), &running, parts).unwrap();
+    let lines: Vec<String> = planned.changes.iter().map(Described::line).collect();
+    let want = [
+        "~ check web: expect ho -> none, expect_regex h[oi], interval 2s",
+        "- notify gone",
+        "+ notify new: command [\"/bin/true\"]",
+        "~ notify told: events [\"weight\"]",
+        "~ health of tcp 192.0.2.10:80: quorum 50% -> 1, on_down drain, check of 192.0.2.21:80 { port = 99 }, \
+         checks of 192.0.2.21:80 []",
+    ];
+    assert_eq!(lines, want);
+    // What is written otherwise and means the same is no change.
+    let same =
+        new.replace("interval = '2s'", "interval = 2").replace("quorum = 1", "quorum = 1\nhysteresis = 0");
+    let planned = plan(check::judge(config(&same), &schedulers), &config(&new), parts).unwrap();
+    let checks = planned.changes.iter().filter(|it| ["check", "health", "notify"].contains(&&*it.what));
+    assert_eq!(checks.count(), 0, "{planned:#?}");
+}
+
 #[test]
 fn what_was_exported_is_what_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -181,7 +229,7 @@ fn what_was_exported_is_what_runs() {
     let rest = "[[scheduler]]\nname = 'mine'\nmodule = 'lc.wasm'\n[[check]]\nname = 'web'\ntype = 'tcp'\n\
                 [[mark]]\nmark = 7\ninterface = 'uvs0'\n[limits]\nneighbors = 99\n";
     let more = "checks = ['web']\n[service.health]\nquorum = 1\nstart = 'up'\n[[service.health.backup]]\n\
-                address = '192.0.2.29'\n[[service.destination]]\naddress = '192.0.2.24'\ncheck = { port = 99 }\n";
+                address = '192.0.2.29'\n[[service.destination]]\naddress = '192.0.2.24'\ncheck = { port = 99 }\nchecks = []\n";
     let checked = service(90, "mine", 21).replace("destination =", "# destination =") + more;
     std::fs::write(folder.path().join("more.toml"), checked).unwrap();
     let text = format!("include = ['more.toml']\n{NETWORK}{rest}{}", service(80, "rr", 21));
