@@ -72,6 +72,9 @@ pub struct Common {
     /// The network card to attach to (`attach = "tcx"`)
     #[arg(long, value_name = "NAME")]
     pub link: Option<String>,
+    /// The bridge of this host that the director's interface is plugged into
+    #[arg(long, value_name = "NAME", conflicts_with = "link")]
+    pub bridge: Option<String>,
 }
 
 /// Reads, and writes what came out.
@@ -101,7 +104,8 @@ pub fn run(source: &Source) -> anyhow::Result<ExitCode> {
                 eprintln!("{}: {}", file.display(), fault.what);
             }
             eprintln!(
-                "give addresses with --address, gateways in their subnets with --gateway, and a card with --link"
+                "give addresses with --address, gateways in their subnets with --gateway, and a card with --link or a \
+                 bridge with --bridge"
             );
             return Ok(ExitCode::from(STATUS_WRONG));
         }
@@ -123,7 +127,12 @@ pub fn run(source: &Source) -> anyhow::Result<ExitCode> {
 }
 
 fn wish(common: &Common) -> Wish {
-    Wish { addresses: common.address.clone(), gateways: common.gateway.clone(), link: common.link.clone() }
+    Wish {
+        addresses: common.address.clone(),
+        gateways: common.gateway.clone(),
+        link: common.link.clone(),
+        bridge: common.bridge.clone(),
+    }
 }
 
 /// The name that keepalived takes if it is given none.

@@ -110,7 +110,7 @@ pub(crate) fn make(checker: &Checker, around: &Around<'_>, remarks: &mut Remarks
         Kind::Udp(udp) => vec![(datagram(udp, remarks), Own::default())],
         Kind::Http(http) => http.urls.iter().map(|url| page(http, url, around, remarks)).collect(),
         Kind::Misc(misc) => {
-            program(misc, checker, remarks).map(|keys| (keys, Own::default())).into_iter().collect()
+            program(misc, checker, around, remarks).map(|keys| (keys, Own::default())).into_iter().collect()
         }
         Kind::File { track, weight, reverse } => {
             let keys =
@@ -317,7 +317,7 @@ fn datagram(udp: &Udp, remarks: &mut Remarks) -> CheckKeys {
     keys
 }
 
-fn program(misc: &Misc, checker: &Checker, remarks: &mut Remarks) -> Option<CheckKeys> {
+fn program(misc: &Misc, checker: &Checker, around: &Around<'_>, remarks: &mut Remarks) -> Option<CheckKeys> {
     let at = &checker.at;
     let Some(command) = &misc.command else {
         remarks.source(at, "MISC_CHECK has no misc_path: it checks nothing");
@@ -343,11 +343,35 @@ fn program(misc: &Misc, checker: &Checker, remarks: &mut Remarks) -> Option<Chec
         remarks.different(at, format!("user {user}: the program is run by the director's own user"));
     }
     let mut keys = kind("exec");
-    keys.push(("command", Value::Array(words.into_iter().collect::<Array>())));
+    // Real servers whose programs differ in nothing but this have one check.
+    let rip = around.ip.to_string();
+    let words = words.iter().map(|word| placed(word, &rip));
+    keys.push(("command", Value::Array(words.collect::<Array>())));
     if misc.dynamic {
         keys.push(("dynamic", true.into()));
     }
     Some(keys)
+}
+
+/// The word with `{rip}` for the real server's address, wherever it stands as a whole.
+fn placed(word: &str, rip: &str) -> String {
+    let joins = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '.');
+    let mut out = String::new();
+    let mut from = 0;
+    for (at, found) in word.match_indices(rip) {
+        let (before, after) = (&word[..at], &word[at + found.len()..]);
+        // 10.0.0.1 is no part of 10.0.0.11, nor of 110.0.0.1.
+        let colon = |c: Option<char>| rip.contains(':') && c == Some(':');
+        let (last, next) = (before.chars().next_back(), after.chars().next());
+        if joins(last) || joins(next) || colon(last) || colon(next) {
+            continue;
+        }
+        out.push_str(&word[from..at]);
+        out.push_str("{rip}");
+        from = at + found.len();
+    }
+    out.push_str(&word[from..]);
+    out
 }
 
 fn file(

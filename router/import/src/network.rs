@@ -17,6 +17,8 @@ pub struct Wish {
     pub gateways: Vec<IpAddr>,
     /// The network card that the interface is attached to.
     pub link: Option<String>,
+    /// The bridge that the interface is plugged into.
+    pub bridge: Option<String>,
 }
 
 /// An address that no host has.
@@ -89,6 +91,7 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
     let complete = known && on_link.is_empty();
     let network = Network {
         link: wish.link.clone(),
+        bridge: wish.bridge.clone(),
         addresses: own.all,
         gateways,
         on_link: on_link.into_iter().filter_map(|(address, len)| Prefix::new(address, len)).collect(),

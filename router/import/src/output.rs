@@ -26,11 +26,13 @@ pub(crate) struct Own {
 pub(crate) struct Destination {
     pub(crate) spec: DestinationSpec,
     pub(crate) own: Own,
+    /// Into [`Output::checks`], in place of the service's.
+    pub(crate) checks: Option<Vec<usize>>,
 }
 
 impl Destination {
     pub(crate) fn new(spec: DestinationSpec) -> Self {
-        Self { spec, own: Own::default() }
+        Self { spec, own: Own::default(), checks: None }
     }
 }
 
@@ -59,6 +61,7 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
     pub(crate) link: Option<String>,
+    pub(crate) bridge: Option<String>,
     pub(crate) addresses: Vec<Prefix>,
     pub(crate) gateways: Vec<IpAddr>,
     /// What is on the link though no address says so.
@@ -141,6 +144,11 @@ impl Output {
             table.insert("attach", value("tcx"));
             table.insert("link", value(link));
         }
+        if let Some(bridge) = &network.bridge {
+            let mut inline = InlineTable::new();
+            inline.insert("name", bridge.into());
+            table.insert("bridge", value(inline));
+        }
         let mut interfaces = ArrayOfTables::new();
         interfaces.push(table);
         document.insert("interface", Item::ArrayOfTables(interfaces));
@@ -160,6 +168,11 @@ impl Output {
         if !routes.is_empty() {
             document.insert("route", Item::ArrayOfTables(routes));
         }
+    }
+
+    fn names(&self, checks: &[usize]) -> Array {
+        let checks = checks.iter().filter_map(|index| self.checks.get(*index));
+        array(checks.map(|(name, _)| name.clone()))
     }
 
     fn service(&self, service: &Service) -> Table {
@@ -205,8 +218,7 @@ impl Output {
             forward(&mut table, common);
         }
         if !service.checks.is_empty() {
-            let names = service.checks.iter().filter_map(|index| self.checks.get(*index));
-            table.insert("checks", value(array(names.map(|(name, _)| name.clone()))));
+            table.insert("checks", value(self.names(&service.checks)));
         }
         if let Some(health) = &service.health {
             table.insert("health", Item::Table(health_table(health, spec, common)));
@@ -224,6 +236,9 @@ impl Output {
             }
             if let Some(path) = &own.path {
                 inline.insert("path", path.into());
+            }
+            if let Some(checks) = &destination.checks {
+                entry.insert("checks", value(self.names(checks)));
             }
             if !inline.is_empty() {
                 entry.insert("check", value(inline));

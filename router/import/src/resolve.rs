@@ -321,7 +321,8 @@ impl Resolver<'_> {
         })
     }
 
-    /// The checks that all destinations have, and whether they start as failed.
+    /// The checks of the service, which are those that most destinations have, and whether they start as failed. The
+    /// others get their own.
     fn checks(
         &self,
         kept: &[(&Real, DestinationSpec)],
@@ -340,41 +341,28 @@ impl Resolver<'_> {
         let most = counts.values().max_by_key(|(count, index)| (*count, usize::MAX - index));
         let Some((_, first)) = most.copied() else { return (Vec::new(), false) };
         let template = &made[first];
+        let mut places = |all: &[Made]| {
+            let mut places = Vec::new();
+            for one in all {
+                let place = resolved.check(one.whole());
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+            places
+        };
+        let common = places(template);
         // Where each real server asks the same, the check says it; else each destination does.
         let alike = |all: &Vec<Made>| all.iter().map(|one| one.own.clone()).collect::<Vec<_>>();
         let shared = alike(template);
-        for ((index, all), (real, spec)) in made.iter().enumerate().zip(kept) {
-            if likeness[index] != likeness[first] {
-                let how = if all.is_empty() { "no checks" } else { "other checks" };
-                let text = format!(
-                    "real_server {} has {how} than most of its virtual server: all have the same here, those of {}",
-                    real.ip, kept[first].1.addr
-                );
-                let text =
-                    if all.is_empty() { text.replace(" than most of", ", unlike most of") } else { text };
-                remarks.different(&real.at, text);
+        for ((index, all), (_, spec)) in made.iter().enumerate().zip(kept) {
+            let like = likeness[index] == likeness[first];
+            if like && alike(all) == shared {
                 continue;
             }
-            if alike(all) == shared {
-                continue;
-            }
-            match own_of(template, all, spec.addr.port()) {
+            match own_of(template, all, spec.addr.port()).filter(|_| like) {
                 Some(own) => destinations[index].own = own,
-                None => {
-                    let text = format!(
-                        "the checks of real_server {} ask other ports or pages than one destination can say: they ask \
-                         what those of {} do",
-                        spec.addr, kept[first].1.addr
-                    );
-                    remarks.different(&real.at, text);
-                }
-            }
-        }
-        let mut indices = Vec::new();
-        for one in template {
-            let index = resolved.check(one.whole());
-            if !indices.contains(&index) {
-                indices.push(index);
+                None => destinations[index].checks = Some(places(all)),
             }
         }
         let alphas: Vec<bool> = made.iter().flatten().map(|one| one.alpha).collect();
@@ -383,7 +371,7 @@ impl Resolver<'_> {
             let text = "alpha at some checks and not at others: here all destinations start as failed";
             remarks.different(&self.server.at, text);
         }
-        (indices, alpha)
+        (common, alpha)
     }
 
     fn made(&self, real: &Real, spec: &DestinationSpec, remarks: &mut Remarks) -> Vec<Made> {

@@ -202,3 +202,74 @@ fn rules_of_ipvsadm_come_over_as_they_stand_in_the_end() {
     assert_eq!(config.timeouts.tcp, uvs_director::Duration::from_secs(60));
     assert_eq!(lines(&done, Kind::Source), [6], "{:#?}", done.remarks);
 }
+
+/// Each real server is asked as it says, and no other for it.
+#[test]
+fn real_servers_with_other_checks_have_their_own() {
+    let real = |number: u8, lines: &str| format!("real_server 198.51.100.{number} 80 {{\n{lines}\n}}\n");
+    let servers = [
+        real(1, "TCP_CHECK {\n}"),
+        real(2, "TCP_CHECK {\n}"),
+        real(3, "PING_CHECK {\n}\nTCP_CHECK {\n}"),
+        real(4, ""),
+        real(5, "HTTP_GET {\nurl {\npath /a\n}\nurl {\npath /b\n}\n}"),
+        real(6, "HTTP_GET {\nurl {\npath /a\n}\nurl {\npath /c\n}\n}"),
+    ];
+    let text =
+        format!("virtual_server 192.0.2.1 80 {{\nprotocol TCP\nlvs_sched rr\n{}}}\n", servers.concat());
+    let done = import(&text);
+    let config = config(&done);
+    let health = config.services[0].health.as_ref().unwrap();
+    let asked = |number: u8| -> Vec<String> {
+        let addr = format!("198.51.100.{number}:80").parse().unwrap();
+        let plan = config.plan();
+        let mut it = plan.services[0].destinations.iter();
+        let checks = &it.find(|it| it.addr == addr).unwrap().checks;
+        checks
+            .iter()
+            .map(|it| match &it.probe.kind {
+                uvs_check::spec::Kind::Http(http) => http.path.clone(),
+                kind => kind.word().to_owned(),
+            })
+            .collect()
+    };
+    assert_eq!(health.checks.len(), 1);
+    assert_eq!((asked(1), asked(2)), (vec!["tcp".to_owned()], vec!["tcp".to_owned()]));
+    assert_eq!(asked(3), ["ping", "tcp"]);
+    assert_eq!(asked(4), [""; 0], "nothing takes it out of service");
+    assert_eq!((asked(5), asked(6)), (vec!["/a".into(), "/b".into()], vec!["/a".into(), "/c".into()]));
+    assert_eq!(
+        lines(&done, Kind::Different),
+        [0, 1],
+        "nothing but guessed subnets and no inhibit_on_failure"
+    );
+}
+
+#[test]
+fn programs_that_name_their_real_server_are_one_check() {
+    let real = |number: u8| {
+        format!(
+            "real_server 198.51.100.{number} 80 {{\nMISC_CHECK {{\n\
+             misc_path \"/bin/ask http://198.51.100.{number}/ 198.51.100.{number} 198.51.100.19\"\n}}\n}}\n"
+        )
+    };
+    let done = import(&format!(
+        "virtual_server 192.0.2.1 80 {{\nprotocol TCP\nlvs_sched rr\n{}{}}}\n",
+        real(1),
+        real(2)
+    ));
+    let config = config(&done);
+    let commands: Vec<Vec<String>> = config.plan().services[0]
+        .destinations
+        .iter()
+        .map(|it| match &it.checks[0].probe.kind {
+            uvs_check::spec::Kind::Exec(exec) => exec.command.clone(),
+            kind => panic!("{kind:?}"),
+        })
+        .collect();
+    for (number, command) in (1..).zip(&commands) {
+        let rip = format!("198.51.100.{number}");
+        assert_eq!(*command, ["/bin/ask", &format!("http://{rip}/"), &rip, "198.51.100.19"]);
+    }
+    assert_eq!(config.checks.len(), 1, "{}", done.toml);
+}
