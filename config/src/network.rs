@@ -103,18 +103,29 @@ impl Network {
         network.check_addresses(doc);
         let tables =
             root.tables("route", ROUTE, |entries| Table::peek(entries, "to").map(|to| format!("to {to}")));
+        // Gateways may be on a link that a route leads to.
+        let (by_gateway, on_link): (Vec<usize>, Vec<usize>) =
+            (0..tables.len()).partition(|at| tables[*at].has("via"));
+        let mut places = Vec::new();
+        for at in on_link.into_iter().chain(by_gateway) {
+            match network.read_route(&tables[at]) {
+                Some(route) => {
+                    places.push((at, route));
+                    network.routes.push(route);
+                }
+                None => network.complete = false,
+            }
+        }
+        places.sort_unstable_by_key(|(at, _)| *at);
         let mut seen = HashMap::new();
-        for table in &tables {
-            let Some(route) = network.read_route(table) else {
-                network.complete = false;
-                continue;
-            };
+        for (at, route) in &places {
+            let table = &tables[*at];
             if let Some(there) = seen.insert(route.to, table.at.clone()) {
                 let fix = format!("remove it or the one in {}", doc.refer(&table.at, &there));
                 doc.error(&table.at, format!("a second route to {}", route.to), fix);
             }
-            network.routes.push(route);
         }
+        network.routes = places.into_iter().map(|(_, route)| route).collect();
         network
     }
 
@@ -197,6 +208,12 @@ impl Network {
             None => self.connected(addr),
         };
         let Some((port, subnet)) = subnet else {
+            let of_interface =
+                |route: &&RouteSpec| interface.is_none_or(|interface| interface.spec.port == route.port);
+            let on_link = |route: &&RouteSpec| route.via.is_none() && route.to.contains(addr);
+            if let Some(route) = self.routes.iter().filter(of_interface).find(on_link) {
+                return Some(route.port);
+            }
             if self.complete {
                 let of =
                     interface.map_or("any interface".to_owned(), |it| format!("interface {}", it.spec.name));

@@ -84,6 +84,24 @@ fn services_are_named_by_address_or_mark() {
     }
 }
 
+/// As `ip route add LINK dev eth0; ip route add default via ROUTER` on a host whose address is alone in its subnet.
+#[test]
+fn a_gateway_may_be_on_a_link_that_a_route_leads_to() {
+    let routes = "[[route]]\nto = '0.0.0.0/0'\nvia = '203.0.113.254'\n\
+                  [[route]]\nto = '203.0.113.0/24'\ninterface = 'uvs0'\n";
+    let config = with(routes);
+    assert_taken(&config, routes);
+    let default = config.routes.iter().find(|route| route.to.prefix_len() == 0).unwrap();
+    assert_eq!((default.via, default.port), (Some("203.0.113.254".parse().unwrap()), PortId(0)));
+    let elsewhere = routes.replace("via = ", "interface = 'uvs1'\nvia = ");
+    let problems =
+        Config::parse(&format!("{HEAD}{elsewhere}"), "edge.toml").expect_err("another link").to_string();
+    assert!(
+        problems.contains("gateway 203.0.113.254 is in no connected subnet of interface uvs1"),
+        "{problems}"
+    );
+}
+
 #[test]
 fn persistence_has_a_timeout_and_a_size_of_networks() {
     let mark6 = "[[service]]\nmark = 7\nfamily = 'ipv6'\n";
