@@ -70,22 +70,35 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
             own.add(Prefix::host(*vip));
         }
     }
-    let gateways: Vec<IpAddr> =
-        wish.gateways.iter().copied().filter(|gateway| own.subnet_of(*gateway).is_some()).collect();
+    let gateways = wish.gateways.clone();
+    let around = |address: IpAddr| {
+        let around = Prefix::new(address, if address.is_ipv4() { 24 } else { 64 });
+        around.map(|around| (around.network(), around.prefix_len()))
+    };
+    let alone = |address: IpAddr| (address, if address.is_ipv4() { 32 } else { 128 });
+    // A router is a host on the link, and so are real servers that seem to be in its subnet, or in that of a VIP.
+    let near: BTreeSet<(IpAddr, u8)> =
+        vips.iter().chain(&gateways).filter_map(|address| around(*address)).collect();
     let mut on_link: BTreeSet<(IpAddr, u8)> = BTreeSet::new();
     for (address, direct) in &targets {
-        let routed = !direct && gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4());
+        let routed = !direct
+            && gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4())
+            && (known || !around(*address).is_some_and(|around| near.contains(&around)));
         match own.subnet_of(*address) {
             // Of its subnet it is no host, but one it may be all the same.
             Some(subnet) if is_edge(subnet, *address) => {
-                on_link.insert((*address, if address.is_ipv4() { 32 } else { 128 }));
+                on_link.insert(alone(*address));
             }
             Some(_) => {}
             None if routed => {}
-            None => {
-                let around = Prefix::new(*address, if address.is_ipv4() { 24 } else { 64 });
-                on_link.extend(around.map(|around| (around.network(), around.prefix_len())));
-            }
+            None => on_link.extend(around(*address)),
+        }
+    }
+    for gateway in &gateways {
+        let reached = own.subnet_of(*gateway).is_some()
+            || around(*gateway).is_some_and(|around| on_link.contains(&around));
+        if !reached {
+            on_link.insert(alone(*gateway));
         }
     }
     let complete = known && on_link.is_empty();

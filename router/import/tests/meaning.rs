@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{config, import, import_of, lines};
+use std::path::Path;
+
+use common::{Memory, config, import, import_of, judge, lines};
 use uvs_director::spec::{Family, Forwarding, ServiceKey};
-use uvs_import::{Kind, Wish, ipvsadm};
+use uvs_import::{Kind, Wish, ipvsadm, keepalived};
 
 /// A virtual server with these lines, from the fourth on, and one real server with those.
 fn one(server: &str, real: &str) -> String {
@@ -272,4 +274,31 @@ fn programs_that_name_their_real_server_are_one_check() {
         assert_eq!(*command, ["/bin/ask", &format!("http://{rip}/"), &rip, "198.51.100.19"]);
     }
     assert_eq!(config.checks.len(), 1, "{}", done.toml);
+}
+
+/// A gateway that was given is a route, whether or not an address of the director tells its subnet.
+#[test]
+fn a_gateway_is_never_dropped() {
+    let text = "virtual_server 192.0.2.1 53 {\nprotocol UDP\nlvs_sched rr\nlb_kind NAT\n\
+                real_server 192.0.2.2 53 {\n}\nreal_server 198.51.100.2 53 {\n}\n}\n";
+    let routes = |addresses: &[&str], gateways: &[&str]| -> Vec<String> {
+        let wish = Wish {
+            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+            gateways: gateways.iter().map(|it| it.parse().unwrap()).collect(),
+            ..Wish::default()
+        };
+        let files = Memory(vec![("/etc/a.conf", text.to_owned())]);
+        let imported = keepalived(Path::new("/etc/a.conf"), "lb1", &files, &wish).expect("it is there");
+        let done = imported.judged(&mut judge).expect("the network is right");
+        let via = |via: Option<core::net::IpAddr>| via.map_or("on link".to_owned(), |via| via.to_string());
+        config(&done).routes.iter().map(|route| format!("{} {}", route.to, via(route.via))).collect()
+    };
+    let all = "0.0.0.0/0 192.0.2.254";
+    assert_eq!(routes(&[], &["192.0.2.254"]), ["192.0.2.0/24 on link", all]);
+    assert_eq!(
+        routes(&[], &["203.0.113.254"]),
+        ["192.0.2.0/24 on link", "203.0.113.254/32 on link", "0.0.0.0/0 203.0.113.254"]
+    );
+    assert_eq!(routes(&["192.0.2.9/24"], &["192.0.2.254"]), [all]);
+    assert_eq!(routes(&["192.0.2.9/28"], &["192.0.2.254"]), ["192.0.2.254/32 on link", all]);
 }
