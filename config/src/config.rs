@@ -10,7 +10,8 @@ use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
 use crate::{
-    check, control, diff, file, local, marks, modules, network, notify, scheduler, service, settings, workers,
+    check, control, diff, file, http, local, marks, modules, network, notify, scheduler, service, settings,
+    workers,
 };
 
 impl Config {
@@ -74,6 +75,7 @@ impl Config {
         let root = Table::root(&doc, &tree, ROOT);
         let metrics = settings::metrics(&root);
         let control = control::control(&root);
+        let http = http::http(&root, &doc, &control);
         let settings::Bounds { limits, flows, unset } = settings::limits(&root);
         let timeouts = settings::timeouts(&root);
         let options = settings::options(&root);
@@ -101,6 +103,7 @@ impl Config {
             files: sources.paths(),
             texts: sources.texts(),
             metrics,
+            http,
             control,
             limits,
             flows,

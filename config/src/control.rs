@@ -6,6 +6,8 @@ use crate::read::{Keys, Table};
 
 pub(crate) const CONTROL: Keys = &["socket", "group"];
 
+/// Where it is where nothing is said.
+pub(crate) const USUAL: &str = "/run/uvs.sock";
 /// What the file says to have no socket.
 const NONE: &str = "none";
 /// What fits into the address of a Unix socket on Linux, its final NUL not counted.

@@ -59,6 +59,7 @@ mod duration;
 mod export;
 mod file;
 mod health;
+mod http;
 mod include;
 mod local;
 mod marks;
@@ -81,6 +82,7 @@ mod written;
 
 pub use control::{Control, Socket, parse_socket};
 pub use duration::parse_duration;
+pub use http::Http;
 pub use model::{
     Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
     Health, Host, Interface, Local, Module, NATIVE, Neighbor, Notify, OffloadWish, Override, REFUSE, SHIPPED,
@@ -97,15 +99,16 @@ pub use written::{Words, Written};
 mod tests {
     use crate::read::Keys;
     use crate::{
-        check, control, destination, health, local, marks, network, notify, read, scheduler, service,
+        check, control, destination, health, http, local, marks, network, notify, read, scheduler, service,
         settings, tunnel, workers,
     };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 24] = [
+        let tables: [(&str, Keys); 25] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
+            ("[http]", http::HTTP),
             ("[control]", control::CONTROL),
             ("[limits]", settings::LIMITS),
             ("[timeouts]", settings::TIMEOUTS),

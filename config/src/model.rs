@@ -14,6 +14,7 @@ use uvs_director::spec::{
 use uvs_director::{Duration, PortId};
 
 use crate::control::Control;
+use crate::http::Http;
 use crate::modules::{Folder, Modules};
 use crate::problem::{Location, Problem};
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub texts: Arc<[(PathBuf, String)]>,
     /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
     pub metrics: Option<SocketAddr>,
+    /// What else is served over HTTP.
+    pub http: Http,
     /// Where the running director takes requests.
     pub control: Control,
     /// Bounds on what the director keeps. They hold from the start of the process: no [`Change`] sets them.

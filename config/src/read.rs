@@ -16,6 +16,7 @@ pub(crate) const ROOT: &[&str] = &[
     "compat",
     "transit",
     "metrics",
+    "http",
     "control",
     "limits",
     "timeouts",

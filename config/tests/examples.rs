@@ -162,6 +162,7 @@ fn one_of_two_directors_does_not_balance_what_the_other_has_balanced() {
 fn full_writes_out_the_defaults_and_resolves_its_module() {
     let config = load("full.toml");
     assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().expect("an address")));
+    assert_eq!(config.http.listen, Some("127.0.0.1:9180".parse().expect("an address")));
     assert_eq!(config.timeouts, Timeouts::default());
     assert_eq!(config.options, Options { expire_quiescent_template: true, ..Options::default() });
     assert_eq!(config.limits, uvs_director::spec::Limits::default());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use uvs_config::Config;
+use uvs_config::{Config, Http};
 use uvs_director::scheduler::{Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::{
     Evict, Family, Forwarding, Limits, MarkRule, Options, Persistence, Protocol, SchedulerSpec, ServiceKey,
@@ -350,4 +350,26 @@ fn limits_are_set_one_by_one() {
     for (line, want) in cases {
         assert_eq!(parse(&format!("[limits]\n{line}\n{HEAD}")).limits, want, "{line}");
     }
+}
+
+#[test]
+fn the_page_is_on_this_machine_unless_more_is_said() {
+    let parse = |text: &str| parse(&format!("{text}\n{HEAD}"));
+    assert_eq!(parse("").http, Http::default());
+    let loopback: std::net::SocketAddr = "127.0.0.1:9180".parse().expect("an address");
+    let plain = parse("http = { page = true, hosts = ['Director.Example'] }");
+    assert_eq!((plain.http.listen, plain.http.page), (Some(loopback), true));
+    assert_eq!((plain.http.token_file, plain.http.hosts), (None, vec!["director.example".to_owned()]));
+    let socket = parse("http = { page = true, socket = '/run/x.sock' }").http;
+    assert_eq!((socket.listen, socket.socket), (None, Some("/run/x.sock".into())), "there alone");
+    let both = parse("http = { page = true, listen = '[::1]:1', socket = '/run/x.sock', token_file = 't' }");
+    assert_eq!(both.http.listen, Some("[::1]:1".parse().expect("an address")));
+    assert_eq!(both.http.token_file, Some("t".into()), "beside the file");
+    assert_eq!(both.warnings, []);
+    let metrics = parse("http.listen = '0.0.0.0:1'");
+    assert_eq!((metrics.http.page, metrics.warnings.len()), (false, 0), "metrics may be open to all");
+    let open = parse("http = { page = true, listen = '192.0.2.1:1', token_file = 't' }").warnings;
+    assert_eq!(open.len(), 1, "{open:?}");
+    let open = open[0].to_string();
+    assert!(open.contains("whoever can reach 192.0.2.1:1") && open.contains("unencrypted"), "{open}");
 }

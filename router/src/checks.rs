@@ -397,6 +397,20 @@ impl Checks {
         self.follow_adm(changed);
     }
 
+    /// Gives a destination a weight, as `uvs adm -e` does: until the next reload, and to one that people have taken out
+    /// of service once it serves again. False: there is none of that name.
+    pub(crate) fn weigh(&self, service: ServiceKey, destination: SocketAddr, weight: u32) -> bool {
+        let mut held = self.weights.hold();
+        let now = self.clock.now();
+        if !set_weight(&self.director, service, destination, weight, now) {
+            return false;
+        }
+        let changed = held.changed(&self.director, Some(&service), now);
+        drop(held);
+        self.follow_adm(changed);
+        true
+    }
+
     /// What people want of a destination.
     pub(crate) fn admin(&self, service: &ServiceKey, destination: SocketAddr) -> Option<Admin> {
         self.weights.hold().get(service, destination).map(|known| known.admin)

@@ -5,7 +5,7 @@
 //!            |         |----> keeper      a thread that keeps the host as setup made it
 //!            |         |----> event_loop  threads: device -> Director -> device
 //!            |         |----> local       a thread: the director as a host, which probes are made from
-//!            |         |----> http        /metrics, /services, /connections, /healthz, /readyz (alive)
+//!            |         |----> http        /metrics, /healthz, /readyz (alive), the page (browser)
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
 //!            |         |----> drains      a thread: destinations that are to lose their connections
@@ -17,6 +17,7 @@
 
 pub mod accelerate;
 pub mod alive;
+mod browser;
 pub mod check;
 pub mod checks;
 pub mod cli;

@@ -284,6 +284,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<String> {
     if running.metrics != wanted.metrics {
         refusals.push(refuse("`listen` of [metrics]"));
     }
+    if running.http != wanted.http {
+        refusals.push(refuse("[http]"));
+    }
     refusals
 }
 

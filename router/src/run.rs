@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -35,6 +34,7 @@ use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
 use crate::accelerate::Attached;
 use crate::alive::Pulse;
+use crate::browser::Browser;
 use crate::checks::{Checks, Weights};
 use crate::cli::RunArgs;
 use crate::clock::{self, Clock};
@@ -46,7 +46,7 @@ use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
-use crate::{check, checks, control, drains, events, http, local, logging, notify, reload, setup};
+use crate::{check, checks, control, drains, events, local, logging, notify, reload, setup};
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
 const CHANGES_KEPT: usize = 100;
@@ -147,10 +147,7 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
     let signals = Signals::new()?;
     // Before anything is done to the host; the socket first, because it says most clearly that another director runs.
     let socket = control::open(arguments.socket.as_ref(), &config.control)?.map(Arc::new);
-    let listener = match config.metrics {
-        Some(address) => Some(http::bind(address).await?),
-        None => None,
-    };
+    let browser = Browser::open(&config).await?;
     let devices = setup::open_devices(&config)?;
     let clock = Clock::start();
     let keeper = Keeper::start(&config, clock).await?;
@@ -178,7 +175,7 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
         lanes: event_loop::lanes(&devices),
         devices: Devices::new(devices),
     };
-    let doors = Doors { listener, socket };
+    let doors = Doors { browser, socket };
     let served =
         serve(&arguments.config, config, schedulers, (plane, work), &keeper, attached, doors, signals).await;
     // The devices are closed by now, and whatever was on them went with them.
@@ -198,8 +195,8 @@ fn random_seed() -> u64 {
 
 /// Where others come in; both were taken before anything was done to the host.
 struct Doors {
-    /// For metrics.
-    listener: Option<TcpListener>,
+    /// For metrics and the page.
+    browser: Browser,
     /// For requests.
     socket: Option<Arc<ControlSocket>>,
 }
@@ -213,7 +210,7 @@ async fn serve(
     (plane, work): (DataPlane, Arc<Notify>),
     keeper: &Keeper,
     Attached { datapaths, cache, links, missing }: Attached,
-    Doors { listener, socket }: Doors,
+    Doors { browser, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
     let weights = Arc::<Weights>::default();
@@ -275,12 +272,8 @@ async fn serve(
     let workers = Workers::start(&plane, &sender)?;
     let (fatal, failed) = mpsc::unbounded_channel();
     keeper.keep(Kept { live: Arc::clone(&live), plane: Arc::clone(&plane), fatal }).await;
-    let server = listener.map(|listener| {
-        let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-        info!(address, "metrics are served");
-        tokio::spawn(http::serve(listener, Arc::clone(&live)))
-    });
     let (handle, jobs) = control::Handle::new(Arc::clone(&live), file);
+    let browsers = browser.serve(&live, &config.http, &handle)?;
     let control_server = socket.map(|socket| {
         info!(socket = %socket.path().display(), "requests are taken");
         tokio::spawn(control::serve(socket, handle))
@@ -304,8 +297,8 @@ async fn serve(
         control_server.abort();
         let _ = control_server.await;
     }
-    if let Some(server) = server {
-        server.abort();
+    for browser in browsers {
+        browser.abort();
     }
     mending.abort();
     live.hooks.stop().await;

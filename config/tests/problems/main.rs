@@ -1,5 +1,6 @@
 //! What a person is told about a wrong config, to the letter.
 
+mod http;
 mod marks;
 mod network;
 mod service;
@@ -84,6 +85,7 @@ fn problems_say_what_where_and_how_to_fix() {
         tunnel::cases(),
         marks::cases(),
         workers::cases(),
+        http::cases(),
     ];
     for (name, text, want) in cases.into_iter().flatten() {
         assert_eq!(problems(&text, "edge.toml").to_string(), want.trim(), "{name}:\n{text}");

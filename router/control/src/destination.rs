@@ -24,6 +24,8 @@ pub enum Ask {
     Drain(Terms),
     /// It serves again, as far as everything else goes.
     Undrain {},
+    /// It is to weigh that much until the next reload, as with `uvs adm -e`.
+    Weight(u32),
 }
 
 /// How a drain ends. By default when the last connection has, and then nothing follows.

@@ -13,6 +13,7 @@
 pub mod adm;
 pub mod base64;
 mod client;
+pub mod connections;
 pub mod destination;
 pub mod event;
 mod line;

@@ -66,7 +66,7 @@ pub(super) async fn change(
         let by_adm = held.changed(&live.director, touched(&request).as_ref(), live.clock.now());
         drop((announced, held));
         for (service, destination, weight) in &by_adm.weights {
-            let by = format!("adm: uid {} pid {}", peer.uid, peer.pid);
+            let by = format!("adm: {peer}");
             live.events.tell(weight_event(*service, *destination, *weight, by));
         }
         live.checks.follow_adm(by_adm);
@@ -130,7 +130,7 @@ fn log(request: &Request, answer: &Answer, peer: &Peer) {
     }
     let error = answer.stderr.trim_end();
     let error = &error[..error.floor_char_boundary(LOGGED_MAX)];
-    info!(uid = peer.uid, pid = peer.pid, code = answer.code, error, "adm {line}");
+    info!(by = %peer, code = answer.code, error, "adm {line}");
 }
 
 /// The services that came since `before`, in order; `None` if none came or went.

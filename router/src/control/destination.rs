@@ -16,6 +16,9 @@ use crate::drains;
 use crate::events::weight_event;
 use crate::pages::Live;
 
+/// The largest weight, as in the configuration.
+const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
+
 /// Looks, or does it. It looks at the whole table of connections: not for a thread that others wait for.
 pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answer, Error> {
     let refused = |message: String| Error::new(ErrorKind::Refused, message);
@@ -26,7 +29,7 @@ pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answ
         .collect();
     let named = name::find(&request.name, &all).map_err(refused)?;
     let admin = match request.ask {
-        Ask::Look {} | Ask::Explain {} => None,
+        Ask::Look {} | Ask::Explain {} | Ask::Weight(_) => None,
         Ask::Drain(Terms { reset: true, deadline_ms: None, .. }) => {
             return Err(refused("what is left can be reset at a deadline only, and there is none".into()));
         }
@@ -42,10 +45,21 @@ pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answ
         }
         if let Ask::Drain(terms) = request.ask {
             live.drains.begin(named.0, named.1, terms, live.clock.now());
-            let by = format!("drain: uid {} pid {}", peer.uid, peer.pid);
+            let by = format!("drain: {peer}");
             live.events.tell(weight_event(named.0, named.1, 0, by));
         }
-        info!(uid = peer.uid, pid = peer.pid, service = %named.0, destination = %named.1, "{admin}");
+        info!(by = %peer, service = %named.0, destination = %named.1, "{admin}");
+    }
+    if let Ask::Weight(weight) = request.ask {
+        let (service, destination) = named;
+        if weight > WEIGHT_MAX {
+            return Err(refused(format!("weight {weight} is out of range; use 0 to {WEIGHT_MAX}")));
+        }
+        if !live.checks.weigh(service, destination, weight) {
+            return Err(refused(format!("{} has gone meanwhile", name::of(&named))));
+        }
+        live.events.tell(weight_event(service, destination, weight, format!("weight: {peer}")));
+        info!(by = %peer, %service, %destination, weight, "weight");
     }
     let mut answer = look(&named, live);
     if request.ask == (Ask::Explain {}) {

@@ -9,6 +9,8 @@
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 mod adm;
+mod browser;
+mod connections;
 mod destination;
 mod events;
 mod health;
@@ -33,7 +35,7 @@ use uvs_control::{Answer, Error, ErrorKind, Request};
 
 pub use peer::Peer;
 pub use server::{CLIENTS_MAX, serve};
-pub use socket::{ControlSocket, open, parse_where};
+pub use socket::{ControlSocket, open, open_browser, parse_where};
 
 use crate::pages::Live;
 
@@ -53,7 +55,7 @@ impl Job {
 
     /// Who wants it, and where its outcome goes.
     pub fn into_reload(self) -> (String, Reply) {
-        (format!("uid {} pid {}", self.peer.uid, self.peer.pid), Reply(self.reply))
+        (self.peer.to_string(), Reply(self.reply))
     }
 }
 
@@ -102,6 +104,10 @@ impl Handle {
                 let answer = blocking(move || sample::answer(&request, &live, file)).await?;
                 Ok(Answer::Sample(Box::new(answer)))
             }
+            Request::Connections(request) => {
+                let live = Arc::clone(&self.live);
+                blocking(move || connections::answer(&request, &live)).await?.map(Answer::Connections)
+            }
             Request::Sched(request) => {
                 // Modules take their turn service by service: none waits for another's compilation, nor a reload for
                 // it.
@@ -133,7 +139,11 @@ impl Handle {
 
 /// Whether the answer may be as long as the connection table.
 fn lists_connections(request: &Request) -> bool {
-    matches!(request, Request::Adm(request) if adm::lists_connections(request))
+    match request {
+        Request::Adm(request) => adm::lists_connections(request),
+        Request::Connections(_) => true,
+        _ => false,
+    }
 }
 
 /// Does a change, on a director that runs `config` (what that says of services, timeouts and options may have been
@@ -149,6 +159,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
         }
         Request::Status(_)
         | Request::Sample(_)
+        | Request::Connections(_)
         | Request::Sched(_)
         | Request::Probe(_)
         | Request::Events(_)

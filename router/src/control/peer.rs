@@ -1,25 +1,41 @@
 //! Who is at the other end of the control socket, as the kernel says.
 
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
-/// The process that connected, with the rights it had at that moment.
+/// Whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its process id, for the log.
-    pub pid: i32,
-    /// Its effective user.
-    pub uid: u32,
+pub enum Peer {
+    /// The process that connected, with the rights it had at that moment.
+    Process {
+        /// Its process id, for the log.
+        pid: i32,
+        /// Its effective user.
+        uid: u32,
+    },
+    /// Somebody with a browser at that address, who knew the token of the page.
+    Page(IpAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, uid } => write!(f, "uid {uid} pid {pid}"),
+            Self::Page(addr) => write!(f, "page at {addr}"),
+        }
+    }
 }
 
 impl Peer {
     /// Whether it could open itself what the director can.
     pub(crate) fn has_the_directors_rights(&self) -> bool {
-        self.uid == 0 || self.uid == geteuid().as_raw()
+        matches!(self, Self::Process { uid, .. } if *uid == 0 || *uid == geteuid().as_raw())
     }
 }
 
@@ -44,7 +60,7 @@ impl Admission {
         let (uid, gid) = (credentials.uid(), credentials.gid());
         let groups = peer_groups(socket).map_err(unknown)?;
         if self.admits(uid, gid, &groups) {
-            Ok(Peer { pid: credentials.pid(), uid })
+            Ok(Peer::Process { pid: credentials.pid(), uid })
         } else {
             Err(format!(
                 "user {uid} may not control this director: be root, user {}, or a member of group {}",
@@ -128,7 +144,9 @@ mod tests {
         assert_eq!(groups, own);
         let admission = Admission { uid: geteuid().as_raw(), gid: getegid().as_raw() };
         let peer = admission.judge(&one).unwrap();
-        assert_eq!(peer.uid, geteuid().as_raw());
-        assert_eq!(u32::try_from(peer.pid).unwrap(), std::process::id());
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(peer, Peer::Process { pid, uid: geteuid().as_raw() });
+        assert!(peer.has_the_directors_rights());
+        assert!(!Peer::Page([127, 0, 0, 1].into()).has_the_directors_rights(), "a token is not root");
     }
 }

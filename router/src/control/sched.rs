@@ -16,7 +16,7 @@ pub(super) fn answer(request: &Request, live: &Live, peer: &Peer) -> Result<Answ
     let refused = |refusal: Refusal| Error::new(kind(&refusal), refusal.to_string());
     let done = |service: &str, what: &str, report: Result<LoadReport, Refusal>| {
         let report = report.map_err(refused)?;
-        tracing::info!(service, pid = peer.pid, uid = peer.uid, "{what} by request");
+        tracing::info!(service, by = %peer, "{what} by request");
         let mut text = format!("{service}: {report}");
         let _ = write!(
             text,

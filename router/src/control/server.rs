@@ -86,7 +86,7 @@ async fn talk(
             // Closed, perhaps in the middle of a line: nobody is left to be told.
             Ok(Ok(_)) => return,
             Ok(Err(error)) => {
-                debug!(pid = peer.pid, %error, "a client of the control socket failed");
+                debug!(by = %peer, %error, "a client of the control socket failed");
                 return;
             }
             Err(_) => {
@@ -120,8 +120,8 @@ async fn talk(
         for chunk in answer.chunks(CHUNK) {
             match timeout(ANSWER_TIMEOUT, stream.get_mut().write_all(chunk)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return debug!(pid = peer.pid, %error, "an answer was not read"),
-                Err(_) => return debug!(pid = peer.pid, "an answer was read too slowly"),
+                Ok(Err(error)) => return debug!(by = %peer, %error, "an answer was not read"),
+                Err(_) => return debug!(by = %peer, "an answer was read too slowly"),
             }
         }
         drop((answer, turn));

@@ -15,7 +15,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use uvs_config::{Control, Socket as Where};
 use uvs_control::DEFAULT_SOCKET;
 
-use super::peer::Admission;
+use super::peer::{Admission, Peer};
+use crate::http::{Door, Who};
 
 /// Readable and writable by the director's user and the socket's group.
 const MODE: u32 = 0o660;
@@ -38,6 +39,19 @@ impl ControlSocket {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A door of the HTTP server.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn door(&self) -> io::Result<Door> {
+        let (listener, admission) = self.listener()?;
+        let admit = move |stream: &tokio::net::UnixStream| match admission.judge(stream)? {
+            Peer::Process { pid, uid } => Ok(Who::Process { pid, uid }),
+            Peer::Page(addr) => Ok(Who::Anybody(addr)),
+        };
+        Ok(Door::Unix(listener, Box::new(admit)))
     }
 
     /// The listener, for the runtime that the caller runs in, and who may speak on it.
@@ -82,6 +96,14 @@ pub fn open(asked: Option<&Where>, control: &Control) -> anyhow::Result<Option<C
             taken => taken.map(Some),
         },
     }
+}
+
+/// Takes the socket of the page, for those who may use the control socket.
+///
+/// # Errors
+/// It cannot be made, or another has it.
+pub fn open_browser(path: &Path, control: &Control) -> anyhow::Result<ControlSocket> {
+    take(path, control.group.as_deref()).context("the page has no socket: see `socket` under [http]")
 }
 
 /// Whether the folder is not ours to use.

@@ -23,7 +23,8 @@ pub(super) struct Slots {
 
 /// What is known of a connection.
 pub(super) struct State {
-    peer: IpAddr,
+    /// Its address; all of a Unix socket are one.
+    peer: Option<IpAddr>,
     /// When bytes came or went last, in milliseconds since the first of all connections.
     moved: AtomicU64,
     /// Requests whose answer is being made: nothing can move.
@@ -97,7 +98,7 @@ impl Slots {
 
     /// A place for a connection of `peer`. Where there is none it gets that of the connection that stood still
     /// longest, if that is `idle` at least; after that time, that of the oldest one.
-    pub(super) async fn take(self: &Arc<Self>, peer: IpAddr, idle: Duration) -> Slot {
+    pub(super) async fn take(self: &Arc<Self>, peer: Option<IpAddr>, idle: Duration) -> Slot {
         let waiting = Instant::now();
         loop {
             if let Some(slot) = self.try_take(peer, idle, waiting.elapsed() >= idle) {
@@ -107,7 +108,7 @@ impl Slots {
         }
     }
 
-    fn try_take(self: &Arc<Self>, peer: IpAddr, idle: Duration, insist: bool) -> Option<Slot> {
+    fn try_take(self: &Arc<Self>, peer: Option<IpAddr>, idle: Duration, insist: bool) -> Option<Slot> {
         let mut taken = self.taken();
         let of_peer = taken.iter().filter(|state| state.peer == peer).count();
         if of_peer >= PER_PEER || taken.len() >= SLOTS {

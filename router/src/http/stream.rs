@@ -7,14 +7,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::slots::State;
 
+/// A connection, of whichever kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A stream on which a write fails once nothing could be written for some time.
 pub(super) struct Patient {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     patience: Duration,
     state: Arc<State>,
     /// Runs while a write waits.
@@ -23,7 +27,7 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, patience: Duration, state: Arc<State>) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, patience: Duration, state: Arc<State>) -> Self {
         Self { stream, patience, state, timer: Box::pin(sleep(patience)), waits: false }
     }
 
