@@ -36,6 +36,7 @@ use crate::path::find::find;
 use crate::path::gather::expire_fragments;
 use crate::path::heading::Heading;
 use crate::path::route::route;
+use crate::path::short::class_of_short;
 use crate::path::unreachable::report_unreachable;
 use crate::scene::outbox::Outbox;
 use crate::scene::{Scene, Tables};
@@ -133,7 +134,10 @@ impl Director {
 #[inline(always)]
 fn walk(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Verdict, Verdict> {
     let (mut packet, mut heading) = (Packet::EMPTY, Heading::UNKNOWN);
-    let class = classify(scene, lane, frame, &mut packet)?;
+    let class = match classify(scene, lane, frame, &mut packet) {
+        Ok(class) => class,
+        Err(verdict) => class_of_short(scene, frame, &mut packet, verdict)?,
+    };
     let found = find(scene, lane, frame, &mut packet, &mut heading, class)?;
     let act = advance(scene, frame, &mut packet, &mut heading, found)?;
     route(scene, lane, frame, &mut packet, &mut heading, act)?;

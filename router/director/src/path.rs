@@ -28,6 +28,7 @@ pub(crate) mod placing;
 pub(crate) mod related;
 pub(crate) mod report;
 pub(crate) mod route;
+pub(crate) mod short;
 pub(crate) mod target;
 pub(crate) mod transit;
 pub(crate) mod translate;

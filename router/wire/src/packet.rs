@@ -59,6 +59,13 @@ struct Transport {
     tcp_flags: u8,
 }
 
+/// What has to be there of the transport header: all of it,
+const WHOLE: u8 = 0;
+/// what an ICMP error quotes of it,
+const QUOTED: u8 = 1;
+/// or its ports, wherever the packet ends behind them.
+const PORTS: u8 = 2;
+
 /// A chain longer than this is refused: no honest sender needs it, and each link costs time.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
@@ -104,7 +111,7 @@ impl Packet {
     #[inline]
     pub fn parse(ip: &[u8]) -> Result<Self, ParseError> {
         let mut packet = Self::EMPTY;
-        packet.read_as::<false>(ip)?;
+        packet.read_as::<WHOLE>(ip)?;
         Ok(packet)
     }
 
@@ -114,7 +121,7 @@ impl Packet {
     /// As [`parse`](Self::parse); then it holds nothing of use.
     #[inline]
     pub fn read(&mut self, ip: &[u8]) -> Result<(), ParseError> {
-        self.read_as::<false>(ip)
+        self.read_as::<WHOLE>(ip)
     }
 
     /// Parses the packet that an ICMP error quotes, which is usually cut off.
@@ -126,22 +133,35 @@ impl Packet {
     /// As [`parse`](Self::parse).
     pub fn parse_quoted(ip: &[u8]) -> Result<Self, ParseError> {
         let mut packet = Self::EMPTY;
-        packet.read_as::<true>(ip)?;
+        packet.read_as::<QUOTED>(ip)?;
+        Ok(packet)
+    }
+
+    /// Parses a whole packet that ends within its transport header, of which the ports are there: 4 bytes.
+    ///
+    /// [`has_ports`](Self::has_ports) is false then, and no edit of [`rewrite`](crate::rewrite) is for it but that of
+    /// the TTL.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_short(ip: &[u8]) -> Result<Self, ParseError> {
+        let mut packet = Self::EMPTY;
+        packet.read_as::<PORTS>(ip)?;
         Ok(packet)
     }
 
     #[inline]
-    fn read_as<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+    fn read_as<const PART: u8>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         match ip.first() {
-            Some(first) if first >> 4 == 4 => self.read_v4::<QUOTED>(ip),
-            Some(first) if first >> 4 == 6 => self.read_v6::<QUOTED>(ip),
+            Some(first) if first >> 4 == 4 => self.read_v4::<PART>(ip),
+            Some(first) if first >> 4 == 6 => self.read_v6::<PART>(ip),
             Some(_) => Err(ParseError::Malformed),
             None => Err(ParseError::Truncated),
         }
     }
 
     #[inline]
-    fn read_v4<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+    fn read_v4<const PART: u8>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let Some(header) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
             return Err(ParseError::Truncated);
         };
@@ -150,7 +170,7 @@ impl Packet {
         if header_len < ipv4::HEADER_LEN || total_len < header_len {
             return Err(ParseError::Malformed);
         }
-        if ip.len() < if QUOTED { header_len } else { total_len } {
+        if ip.len() < if PART == QUOTED { header_len } else { total_len } {
             return Err(ParseError::Truncated);
         }
         let fragment = get16(header, 6);
@@ -167,17 +187,17 @@ impl Packet {
         self.id = u32::from(get16(header, 4));
         self.fragment_header = 0;
         let payload = &ip[header_len..total_len.min(ip.len())];
-        self.read_transport::<QUOTED>(payload, total_len - header_len, header[9], protocol::ICMP)
+        self.read_transport::<PART>(payload, total_len - header_len, header[9], protocol::ICMP)
     }
 
     #[inline]
-    fn read_v6<const QUOTED: bool>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+    fn read_v6<const PART: u8>(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let Some(header) = ip.first_chunk::<{ ipv6::HEADER_LEN }>() else {
             return Err(ParseError::Truncated);
         };
         let payload_len = get16(header, 4);
         let total_len = ipv6::HEADER_LEN + usize::from(payload_len);
-        if !QUOTED && ip.len() < total_len {
+        if PART != QUOTED && ip.len() < total_len {
             return Err(ParseError::Truncated);
         }
         let (src, dst) = (Address::from_octets(array(header, 8)), Address::from_octets(array(header, 24)));
@@ -203,7 +223,7 @@ impl Packet {
         }
         let header_len = usize::from(self.header_len);
         let (payload, claimed) = (&bytes[header_len..], total_len - header_len);
-        self.read_transport::<QUOTED>(payload, claimed, self.protocol, protocol::ICMPV6)
+        self.read_transport::<PART>(payload, claimed, self.protocol, protocol::ICMPV6)
     }
 
     /// Walks from the fixed header of IPv6 to the upper protocol, or to the data of a later fragment (RFC 8200, 4).
@@ -251,14 +271,14 @@ impl Packet {
     /// Reads ports and flags, and checks what the engine and the edits rely on. `payload` is what is there of the
     /// `claimed` bytes: all of them, unless the packet is quoted.
     #[inline]
-    fn read_transport<const QUOTED: bool>(
+    fn read_transport<const PART: u8>(
         &mut self,
         payload: &[u8],
         claimed: usize,
         protocol: u8,
         icmp: u8,
     ) -> Result<(), ParseError> {
-        if !QUOTED
+        if PART == WHOLE
             && protocol == protocol::TCP
             && self.fragment_offset == 0
             && !self.more_fragments
@@ -278,7 +298,7 @@ impl Packet {
             return Err(ParseError::Malformed);
         }
         let transport = if self.fragment_offset == 0 {
-            parse_transport::<QUOTED>(payload, claimed, protocol, icmp, self.more_fragments)?
+            parse_transport::<PART>(payload, claimed, protocol, icmp, self.more_fragments)?
         } else {
             Transport::default()
         };
@@ -367,7 +387,7 @@ impl Packet {
 
 /// What [`Packet::read_transport`] reads of all but whole TCP packets.
 #[inline(never)]
-fn parse_transport<const QUOTED: bool>(
+fn parse_transport<const PART: u8>(
     payload: &[u8],
     claimed: usize,
     protocol: u8,
@@ -382,15 +402,15 @@ fn parse_transport<const QUOTED: bool>(
         _ if is_icmp => ICMP_HEADER_LEN,
         _ => return Ok(Transport::default()),
     };
-    if claimed < least {
+    if claimed < least && PART != PORTS {
         // A tiny first fragment is legal (RFC 791), if never honest (RFC 1858): whoever reassembles will
         // see the header.
         return if more_fragments { Ok(Transport::default()) } else { Err(ParseError::Truncated) };
     }
-    let needed = match QUOTED {
-        true if is_icmp => ICMP_HEADER_LEN,
-        true => 4,
-        false => least,
+    let needed = match PART {
+        WHOLE => least,
+        _ if is_icmp => ICMP_HEADER_LEN,
+        _ => 4,
     };
     if payload.len() < needed {
         return Err(ParseError::Truncated);
@@ -402,7 +422,7 @@ fn parse_transport<const QUOTED: bool>(
     if protocol == protocol::TCP && payload.len() >= 14 {
         transport.tcp_flags = payload[13];
     }
-    if QUOTED {
+    if PART != WHOLE {
         return Ok(transport);
     }
     let sane = match protocol {

@@ -27,8 +27,9 @@ use crate::scene::Scene;
 pub(crate) enum Class {
     /// A request: of a balanced protocol, to an address of ours or by its mark.
     Request(Protocol),
-    /// An ICMP error to an address of ours.
-    Error,
+    /// It goes where a connection does, and is no part of it: an ICMP error to an address of ours, or a request that
+    /// ends within its transport header.
+    Aside,
     /// A packet for somebody else: a destination's reply, an ICMP error about a request, or plain routing.
     Transit,
 }
@@ -201,7 +202,7 @@ fn other_to_us(
         return Err(to_host(scene, lane, frame, packet));
     }
     if icmp::is_error(packet.protocol, frame.bytes()[usize::from(packet.header_len)]) {
-        return Ok(Class::Error);
+        return Ok(Class::Aside);
     }
     Err(icmp_to_us(scene, lane, frame, packet))
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Request   index of requests > meet: use it, or it makes room for a new one
 //!                `-- none > claimed? > begin: service, place, entered > its entry
-//!   Error     the packet that it quotes > where that one's connection goes
+//!   Aside     the packet that an error quotes > where that one's connection goes
 //!   Transit   route, scope, TTL, MTU > index of replies > the entry, or none: plain routing
 //! ```
 //! The shard of the entry stays locked: the next stage moves the connection under the same lock.
@@ -28,6 +28,7 @@ use crate::path::icmp::is_icmp;
 use crate::path::node::{refuse, to_host};
 use crate::path::related;
 use crate::path::report::{Report, check_mtu, check_scope, check_ttl, report};
+use crate::path::short::target_of_short;
 use crate::path::target::Target;
 use crate::path::transit::{may_pass, servers_are_reached};
 use crate::scene::Scene;
@@ -53,8 +54,8 @@ pub(crate) enum Found<'a> {
     Request(Entry<'a>),
     /// It is a reply on this connection, and its next hop is known.
     Reply(Entry<'a>),
-    /// It goes where a connection would, and moves none: an ICMP error, or the only packet of its connection. Its
-    /// target is known.
+    /// It goes where a connection would, and moves none: an ICMP error, a packet that is too short to, or the
+    /// only one of its connection. Its target is known.
     Target,
     /// Nothing: it goes on to a hop that is known.
     Nothing,
@@ -87,12 +88,26 @@ pub(crate) fn find<'a>(
 ) -> Result<Found<'a>, Verdict> {
     match class {
         Class::Request(protocol) => request(scene, lane, frame, packet, heading, protocol),
-        Class::Error => {
-            heading.target = related::to_request(scene, lane, frame, packet)?;
+        Class::Aside => {
+            heading.target = aside(scene, lane, frame, packet)?;
             Ok(Found::Target)
         }
         Class::Transit => transit(scene, lane, frame, packet, heading),
     }
+}
+
+/// Where an ICMP error goes, or a request that ends within its transport header.
+#[cold]
+fn aside(
+    scene: &Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    packet: &mut Packet,
+) -> Result<Target, Verdict> {
+    if is_icmp(packet) {
+        return related::to_request(scene, lane, frame, packet);
+    }
+    target_of_short(scene, packet).ok_or(Verdict::Drop(DropReason::Truncated))
 }
 
 /// A TCP, UDP or SCTP packet to an address of ours.

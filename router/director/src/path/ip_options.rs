@@ -15,6 +15,9 @@ pub(crate) enum Options {
     Bad(u8),
 }
 
+/// Where the header has its checksum.
+const CHECKSUM: core::ops::Range<usize> = 10..12;
+
 const END: u8 = 0;
 const NOP: u8 = 1;
 const RECORD_ROUTE: u8 = 7;
@@ -90,6 +93,32 @@ pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
         }
         at += size;
     }
+}
+
+/// The start of a packet in which `own` was recorded when it came in, as the kernel quotes it: with the checksum it came
+/// with, since the kernel brings that up to date only where the packet leaves. `None`: it was not recorded.
+pub(crate) fn before_recording(ip: &[u8], packet: &Packet, own: Address) -> Option<Vec<u8>> {
+    let own = own.to_v4().filter(|_| present(packet))?;
+    let mut header = ip.get(..usize::from(packet.header_len))?.to_vec();
+    let mut at = ipv4::HEADER_LEN;
+    while at + 2 < header.len() && header[at] != END {
+        if header[at] == NOP {
+            at += 1;
+            continue;
+        }
+        // The options were checked: a size is at least 2 and ends within the header.
+        let size = usize::from(header[at + 1]).max(2);
+        if let (RECORD_ROUTE, Some(route)) = (header[at], header.get_mut(at..at + size))
+            && leave(route, own)
+        {
+            ipv4::fill_checksum(&mut header);
+            let mut quoted = ip.to_vec();
+            quoted[CHECKSUM].copy_from_slice(&header[CHECKSUM]);
+            return Some(quoted);
+        }
+        at += size;
+    }
+    None
 }
 
 /// Options for an answer of ours, at most 40 bytes.
@@ -174,6 +203,16 @@ fn enter(route: &mut [u8], addr: Ipv4Addr) -> bool {
         route[2] += 4;
     }
     has_room
+}
+
+/// Takes an address out again, if it was entered last; where it stands was zero before, as senders leave it.
+fn leave(route: &mut [u8], addr: Ipv4Addr) -> bool {
+    let pointer = usize::from(route[2]);
+    let entered = pointer.checked_sub(5).and_then(|start| route.get_mut(start..start + 4));
+    let Some(entered) = entered.filter(|entered| **entered == addr.octets()) else { return false };
+    entered.fill(0);
+    route[2] -= 4;
+    true
 }
 
 /// Makes lengths and checksum of a header fit a packet with so many bytes of options.

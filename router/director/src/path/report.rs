@@ -12,7 +12,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
 use crate::net::network::is_impossible_source;
 use crate::path::icmp::is_icmp;
-use crate::path::ip_options::Echo;
+use crate::path::ip_options::{Echo, before_recording};
 use crate::path::output::{originate, wire_len};
 use crate::scene::Scene;
 use crate::track::connection::{Connection, RequestKey};
@@ -106,6 +106,9 @@ fn report_with(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], packet: &Packet, r
             let echo = if echoes { Echo::of(ip, packet, source, times) } else { Echo::NONE };
             let room = icmp::MAX_ERROR_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN - echo.len();
             let quoted = &ip[..ip.len().min(room)];
+            let compat = scene.snapshot.options.compat_ipvs && echoes && source == packet.dst;
+            let stale = compat.then(|| before_recording(quoted, packet, source)).flatten();
+            let quoted = stale.as_deref().unwrap_or(quoted);
             let len = icmp::emit_error_v4(buffer, from, to, kind, code, rest, id, quoted);
             let len = echo.insert(buffer, len);
             // Internetwork control, and what the sender asked for (RFC 1812 section 4.3.2.5).

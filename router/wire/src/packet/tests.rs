@@ -124,9 +124,42 @@ proptest! {
     }
 }
 
+#[test]
+fn a_packet_that_ends_within_its_transport_header_has_ports_if_they_are_there() {
+    for (protocol, len, want) in [
+        (6, 4, Ok((0x1234, 80))),
+        (6, 19, Ok((0x1234, 80))),
+        (17, 4, Ok((0x1234, 80))),
+        (17, 7, Ok((0x1234, 80))),
+        (6, 3, Err(ParseError::Truncated)),
+        (1, 7, Err(ParseError::Truncated)),
+    ] {
+        let mut bytes = [0; 64];
+        let repr = ipv4::Ipv4Repr {
+            src: [10, 0, 0, 2].into(),
+            dst: [10, 0, 0, 100].into(),
+            protocol,
+            ttl: 64,
+            tos: 0,
+            id: 0,
+            dont_fragment: false,
+            payload_len: len,
+        };
+        repr.emit(&mut bytes);
+        bytes[20..24].copy_from_slice(&[0x12, 0x34, 0, 80]);
+        let short = Packet::parse_short(&bytes);
+        assert_eq!(short.map(|it| (it.src_port, it.dst_port)), want, "protocol {protocol}, {len} bytes");
+        assert!(short.is_err() || !short.unwrap().has_ports());
+        let end = 20 + usize::from(len);
+        assert_eq!(Packet::parse_short(&bytes[..end - 1]), Err(ParseError::Truncated), "cut off");
+        assert_eq!(Packet::parse(&bytes), Err(ParseError::Truncated));
+    }
+}
+
 /// Calls everything that takes bytes from the wire.
 fn exercise(bytes: &[u8]) {
     let _ = Packet::parse_quoted(bytes);
+    let _ = Packet::parse_short(bytes);
     let _ = crate::arp::ArpRepr::parse(bytes);
     let _ = ipv4::header_checksum_ok(bytes);
     let _ = ipv4::Ipv4Header::parse(bytes).map(|header| header.options().count());
@@ -332,7 +365,8 @@ fn check_frame(frame: &[u8], answered: bool, place: &str) -> bool {
             let packet = match Packet::parse(ip) {
                 Ok(packet) => packet,
                 Err(error) => {
-                    assert!(!answered, "{place}: {error}");
+                    // A request that ends within its transport header follows its connection.
+                    assert!(!answered || Packet::parse_short(ip).is_ok(), "{place}: {error}");
                     return false;
                 }
             };
