@@ -29,6 +29,8 @@ const TIMEOUT_V6: Duration = Duration::from_secs(60);
 /// What a fragment and a packet cost beside their bytes.
 const FRAGMENT_COST: usize = 64;
 const PACKET_COST: usize = 320;
+/// So many packets are given up in one hold of the lock.
+const EXPIRE_SLICE: usize = 64;
 /// Congestion was experienced (RFC 3168).
 const ECN_CE: u8 = 3;
 
@@ -340,21 +342,26 @@ impl Reassembly {
         }
     }
 
-    /// Gives up the packets that should have been whole by now.
+    /// Gives up packets that should have been whole by now, some at a time: fragments that come in wait meanwhile. While
+    /// there are more, [`Self::next_due`] says so.
     pub(crate) fn expire(&self, now: Instant) -> Vec<Expired> {
         if self.due.load(Relaxed) > now.as_nanos() {
             return Vec::new();
         }
-        let state = &mut *lock(&self.state);
-        let mut expired = Vec::new();
-        while let Some((&(at, _), &key)) = state.order.first_key_value()
-            && at <= now
-            && let Some(partial) = state.remove(&key)
+        let mut gone = Vec::new();
         {
-            expired.push(Expired { port: partial.port, first: partial.first_fragment() });
+            let state = &mut *lock(&self.state);
+            while gone.len() < EXPIRE_SLICE
+                && let Some((&(at, _), &key)) = state.order.first_key_value()
+                && at <= now
+                && let Some(partial) = state.remove(&key)
+            {
+                gone.push(partial);
+            }
+            self.set_due(state);
         }
-        self.set_due(state);
-        expired
+        // What they held is copied and freed with nobody waiting.
+        gone.iter().map(|partial| Expired { port: partial.port, first: partial.first_fragment() }).collect()
     }
 }
 

@@ -211,6 +211,20 @@ fn what_is_not_whole_in_time_is_given_up() {
 }
 
 #[test]
+fn many_that_are_due_at_once_are_given_up_some_at_a_time() {
+    let reassembly = with(Limits::default());
+    let (many, at) = (2 * EXPIRE_SLICE + 10, Instant::from_secs(40));
+    for id in 0..u16::try_from(many).unwrap() {
+        add_at(&reassembly, &split(&packet(true, 1600, id, 0, false), &[800, 800], 0)[0], Instant::ZERO);
+    }
+    for want in [EXPIRE_SLICE, EXPIRE_SLICE, 10] {
+        assert!(reassembly.next_due().is_some_and(|due| due <= at), "there are more");
+        assert_eq!(reassembly.expire(at).len(), want);
+    }
+    assert!(reassembly.next_due().is_none() && is_empty(&reassembly));
+}
+
+#[test]
 fn at_a_limit_the_oldest_packet_goes() {
     let first = |id: u16| split(&packet(true, 1600, id, 0, false), &[800, 800], 0)[0].clone();
     let second = |id: u16| split(&packet(true, 1600, id, 0, false), &[800, 800], 0)[1].clone();
