@@ -178,6 +178,10 @@ pub trait FlowCache: Send + Sync {
     /// Brings all tallies up to date.
     fn count(&self);
 
+    /// How many next hops and destinations had to leave their place in the cache to others, or were given up, so far.
+    /// Packets of flows that name them come to the director, until these are placed anew.
+    fn displaced(&self) -> u64;
+
     /// Asks for the MAC addresses of some next hops that are in use: `None` closes one until another answer. `from`: 0,
     /// or what the last call returned, which is where to go on; `None`: those were the last.
     fn refresh_next_hops(

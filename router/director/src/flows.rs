@@ -53,6 +53,8 @@ pub(crate) struct Flows {
     pub(crate) hand: Mutex<Spot>,
     /// Connections that left it so.
     pub(crate) evicted: AtomicU64,
+    /// What the cache had displaced when the latest epoch for that reason began.
+    displaced: AtomicU64,
 }
 
 impl Flows {
@@ -67,6 +69,7 @@ impl Flows {
             refreshed: AtomicU64::new(u64::MAX),
             hand: Mutex::default(),
             evicted: AtomicU64::new(0),
+            displaced: AtomicU64::new(0),
         }
     }
 
@@ -108,10 +111,24 @@ impl Flows {
 
     /// What was placed, of one destination or at all, holds no more.
     pub(crate) fn withdraw(&self, destination: Option<u32>) {
-        let next = |epoch| Some(if epoch == EPOCHS { 1 } else { epoch + 1 });
         // First the epoch: see the head of this file.
-        let _ = self.epoch.fetch_update(AcqRel, Acquire, next);
+        self.begin_epoch();
         self.cache.withdraw(destination);
+    }
+
+    fn begin_epoch(&self) {
+        let next = |epoch| Some(if epoch == EPOCHS { 1 } else { epoch + 1 });
+        let _ = self.epoch.fetch_update(AcqRel, Acquire, next);
+    }
+
+    /// Has flows placed anew, with their next packets that come here, once what some of them name has left the cache.
+    #[inline]
+    pub(crate) fn replace_displaced(&self) {
+        let displaced = self.cache.displaced();
+        if displaced != self.displaced.load(Relaxed) {
+            self.displaced.store(displaced, Relaxed);
+            self.begin_epoch();
+        }
     }
 
     /// The packets of a connection do not pass by in this epoch.

@@ -35,6 +35,10 @@ impl FlowCache for Withdrawn {
         self.0.lock().unwrap().push(destination);
     }
     fn count(&self) {}
+
+    fn displaced(&self) -> u64 {
+        0
+    }
     fn refresh_next_hops(&self, _: usize, _: &mut dyn FnMut(&NextHop) -> Option<MacAddr>) -> Option<usize> {
         None
     }

@@ -34,6 +34,8 @@ struct Inner {
     /// Where each call to refresh began, and how many next hops there are.
     slices: Vec<usize>,
     next_hops: usize,
+    /// What had to leave its place to others.
+    displaced: u64,
     /// Connections that have room, if that is bounded.
     room: Option<usize>,
 }
@@ -98,6 +100,10 @@ impl FlowCache for Fake {
     }
 
     fn count(&self) {}
+
+    fn displaced(&self) -> u64 {
+        self.inner().displaced
+    }
 
     fn refresh_next_hops(
         &self,
@@ -334,6 +340,24 @@ fn a_cache_without_room_is_asked_again_and_one_elsewhere_is_not() {
         }
         assert_eq!(fake.inner().times, want, "{answer:?}: now and then");
     }
+}
+
+#[test]
+fn what_had_to_leave_its_place_in_the_cache_has_flows_placed_anew() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    let more = || {
+        bench.director.catch_up(bench.now, &mut Outbox::new());
+        bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b""));
+        fake.inner().times
+    };
+    assert_eq!(more(), 1);
+    fake.inner().displaced = 1;
+    assert_eq!((more(), more()), (2, 2), "once for each time");
+    fake.inner().displaced = 3;
+    assert_eq!((more(), more()), (3, 3));
+    assert!(fake.inner().withdrawn.is_empty(), "others go on to pass");
 }
 
 #[test]

@@ -26,6 +26,10 @@ const QUIET: u64 = 3_000_000_000;
 const PATIENCE: u64 = 60 * TICK;
 /// Of a tag of 802.1ad, which carries a ticket.
 const TAG: [u8; 2] = [0x88, 0xa8];
+/// Next hops that have room.
+const NEXT_HOPS: usize = 5;
+/// One that was in use so lately, in nanoseconds, keeps its place.
+const LATELY: u128 = 60 * TICK as u128;
 /// Events that have room in the ring.
 const RING: usize = 64;
 
@@ -41,7 +45,8 @@ fn key_of(key: &FlowKey) -> Key {
 struct Placed {
     key: FlowKey,
     act: Act,
-    next_hop: usize,
+    /// Its place, and the generation that is meant.
+    next_hop: (usize, u64),
     destination: u32,
     generation: (u64, u64),
     addr: Address,
@@ -62,6 +67,8 @@ struct Known {
     tunnel: Option<(Address, Address)>,
     open: bool,
     seen: Instant,
+    /// How many had its place before.
+    generation: u64,
 }
 
 /// What the cache holds of one direction, for who checks it.
@@ -102,6 +109,8 @@ struct Inner {
     refusals: BTreeMap<Key, Refusals>,
     /// The last ticket of each direction that has left the director, and in how many frames it came.
     gates: BTreeMap<Key, (u16, u16)>,
+    /// Next hops that gave their place to another.
+    displaced: u64,
     now: Instant,
     limit: usize,
     fault: Option<Fault>,
@@ -189,24 +198,33 @@ impl Inner {
         flow.generation == self.generation_of(flow.destination)
     }
 
-    fn next_hop(&mut self, direction: &Direction) -> usize {
+    fn next_hop(&mut self, direction: &Direction) -> Result<(usize, u64), NotPlaced> {
         let tunnel = match direction.act {
             Act::Tunnel { source, destination } => Some((source, destination)),
             Act::NewDestination(..) | Act::NewSource(..) | Act::AsIs => None,
         };
         let name = |next_hop: &NextHop| (next_hop.port, next_hop.addr, next_hop.from, next_hop.mtu);
-        let next_hop = Known { next_hop: direction.next_hop, tunnel, open: true, seen: self.now };
+        let mut next_hop =
+            Known { next_hop: direction.next_hop, tunnel, open: true, seen: self.now, generation: 0 };
         let same = |it: &Known| name(&it.next_hop) == name(&direction.next_hop) && it.tunnel == tunnel;
-        match self.next_hops.iter().position(same) {
-            Some(index) => {
-                self.next_hops[index] = next_hop;
-                index
-            }
-            None => {
-                self.next_hops.push(next_hop);
-                self.next_hops.len() - 1
-            }
+        if let Some(index) = self.next_hops.iter().position(same) {
+            next_hop.generation = self.next_hops[index].generation;
+            self.next_hops[index] = next_hop;
+            return Ok((index, next_hop.generation));
         }
+        if self.next_hops.len() < NEXT_HOPS {
+            self.next_hops.push(next_hop);
+            return Ok((self.next_hops.len() - 1, 0));
+        }
+        let idlest = (0..NEXT_HOPS).min_by_key(|index| self.next_hops[*index].seen).expect("there are some");
+        let known = &mut self.next_hops[idlest];
+        if self.now.since(known.seen).as_nanos() < LATELY {
+            return Err(NotPlaced::Failed);
+        }
+        next_hop.generation = known.generation + 1;
+        *known = next_hop;
+        self.displaced += 1;
+        Ok((idlest, next_hop.generation))
     }
 
     fn place(&mut self, flow: &Flow<'_>) -> Result<(), NotPlaced> {
@@ -223,8 +241,12 @@ impl Inner {
         if self.flows.len() + new > room {
             return Err(NotPlaced::Full);
         }
+        let mut next_hops = Vec::new();
+        for direction in &directions {
+            next_hops.push(self.next_hop(direction)?);
+        }
         self.tallies.entry(flow.destination).or_insert_with(|| (Arc::clone(flow.tally), Counters::default()));
-        for direction in directions {
+        for (direction, next_hop) in directions.into_iter().zip(next_hops) {
             #[allow(clippy::cast_possible_truncation, reason = "any number that was not in use a moment ago")]
             let fresh = (self.placed as u16).wrapping_mul(0x1357);
             // Packets with tickets of the old entry may still be on their way.
@@ -233,7 +255,7 @@ impl Inner {
             let placed = Placed {
                 key: direction.key,
                 act: direction.act,
-                next_hop: self.next_hop(direction),
+                next_hop,
                 destination: flow.destination,
                 generation: self.generation_of(flow.destination),
                 addr: flow.addr,
@@ -281,7 +303,8 @@ impl Inner {
             destination: (packet.dst, packet.dst_port),
         };
         let flow = *self.flows.get(&key_of(&key))?;
-        let hop = self.next_hops[flow.next_hop];
+        let (index, generation) = flow.next_hop;
+        let hop = self.next_hops[index];
         let outer = match flow.act {
             Act::Tunnel { source, .. } if source.is_v4() => ipv4::HEADER_LEN,
             Act::Tunnel { .. } => ipv6::HEADER_LEN,
@@ -294,6 +317,7 @@ impl Inner {
             && usize::from(packet.header_len) == plain
             && !packet.is_fragment()
             && hop.open
+            && hop.generation == generation
             && packet.total_len as usize + outer <= hop.next_hop.mtu as usize
             && (flags & tcp::SYN == 0 || is_reply && flags & tcp::ACK != 0);
         let told = flow.watched || flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0;
@@ -313,7 +337,7 @@ impl Inner {
             entry.watched = false;
         }
         (entry.seen, entry.shut, entry.passed) = (now, false, true);
-        self.next_hops[flow.next_hop].seen = now;
+        self.next_hops[index].seen = now;
         self.passed += 1;
         if let Some((_, counters)) = self.tallies.get_mut(&flow.destination) {
             let bytes = u64::from(packet.total_len);
@@ -428,6 +452,10 @@ impl FlowCache for Cache {
         }
         inner.refusals.clear();
         bring_tallies(inner);
+    }
+
+    fn displaced(&self) -> u64 {
+        self.inner().displaced
     }
 
     fn count(&self) {

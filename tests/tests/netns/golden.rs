@@ -93,6 +93,10 @@ impl FlowCache for Timeless {
         self.inner.count();
     }
 
+    fn displaced(&self) -> u64 {
+        self.inner.displaced()
+    }
+
     fn refresh_next_hops(
         &self,
         from: usize,

@@ -2,6 +2,7 @@
 //! counters.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -9,13 +10,17 @@ use uvs_director::flow_cache::{NotPlaced, Tally};
 use uvs_director::view::Counters;
 
 use super::layout::{TallyBytes, tally};
+use super::places::Places;
 
 struct Place {
     id: u32,
     /// Dead when nobody names the destination any more.
     tally: Weak<Tally>,
-    /// What the kernel's counters of this place stood at when it became this destination's.
+    /// What the kernel's counters of this place stood at when it became this destination's, less what it had counted
+    /// elsewhere before.
     before: [u64; 4],
+    /// What they stood at when somebody looked for a place last, and the tick since when.
+    looked: ([u64; 4], u32),
 }
 
 /// See the head of this file.
@@ -24,16 +29,32 @@ pub(super) struct Destinations {
     tallies: PerCpuArray<MapData, TallyBytes>,
     known: HashMap<u32, usize>,
     places: Vec<Option<Place>>,
+    room: Places,
+    /// How many gave their place to another that needed it, next hops included.
+    displaced: Arc<AtomicU64>,
     generations: Vec<u32>,
     /// Operations on the map that failed.
     failed: u64,
 }
 
 impl Destinations {
-    pub(super) fn new(map: Array<MapData, u32>, tallies: PerCpuArray<MapData, TallyBytes>) -> Self {
+    pub(super) fn new(
+        map: Array<MapData, u32>,
+        tallies: PerCpuArray<MapData, TallyBytes>,
+        displaced: Arc<AtomicU64>,
+    ) -> Self {
         let room = map.len() as usize;
         let places = (0..room).map(|_| None).collect();
-        Self { map, tallies, known: HashMap::new(), places, generations: vec![0; room], failed: 0 }
+        Self {
+            map,
+            tallies,
+            known: HashMap::new(),
+            places,
+            room: Places::new(room),
+            displaced,
+            generations: vec![0; room],
+            failed: 0,
+        }
     }
 
     /// Operations on the map that failed.
@@ -42,29 +63,57 @@ impl Destinations {
     }
 
     /// The place of a destination and its generation, in the words of a flow.
-    pub(super) fn number(&mut self, id: u32, of: &Arc<Tally>) -> Result<(u32, u32), NotPlaced> {
+    pub(super) fn number(&mut self, id: u32, of: &Arc<Tally>, tick: u32) -> Result<(u32, u32), NotPlaced> {
         let index = match self.known.get(&id) {
             Some(index) => *index,
-            None => self.settle(id, of)?,
+            None => self.settle(id, of, tick)?,
         };
         Ok((number(index), self.generations[index]))
     }
 
+    /// For how many ticks no packet to a destination has passed, as far as was looked.
+    fn idle(&mut self, index: usize, tick: u32) -> Option<u32> {
+        let sum = self.sum(index)?;
+        let place = self.places[index].as_mut()?;
+        if place.tally.strong_count() == 0 {
+            return Some(u32::MAX);
+        }
+        if place.looked.0 != sum {
+            place.looked = (sum, tick);
+        }
+        Some(tick.wrapping_sub(place.looked.1))
+    }
+
     /// Finds a place for a destination.
     #[cold]
-    fn settle(&mut self, id: u32, of: &Arc<Tally>) -> Result<usize, NotPlaced> {
-        let is_free =
-            |place: &Option<Place>| place.as_ref().is_none_or(|place| place.tally.strong_count() == 0);
-        let index = self.places.iter().position(is_free).ok_or(NotPlaced::Failed)?;
+    fn settle(&mut self, id: u32, of: &Arc<Tally>, tick: u32) -> Result<usize, NotPlaced> {
+        let mut room = std::mem::replace(&mut self.room, Places::new(0));
+        let found = room.take(|index| self.idle(index, tick));
+        self.room = room;
+        let index = found.ok_or(NotPlaced::Failed)?;
+        let settled = self.move_in(index, (id, of), tick);
+        if settled.is_err() && self.places[index].is_none() {
+            self.room.give_back(index);
+        }
+        settled.map(|()| index)
+    }
+
+    fn move_in(&mut self, index: usize, (id, of): (u32, &Arc<Tally>), tick: u32) -> Result<(), NotPlaced> {
         // What still names the destination that was there is not this one's.
         self.bump(index)?;
+        let sum = self.sum(index).ok_or(NotPlaced::Failed)?;
+        self.count_one(index);
         if let Some(gone) = &self.places[index] {
+            self.displaced.fetch_add(u64::from(gone.tally.strong_count() > 0), Relaxed);
             self.known.remove(&gone.id);
         }
-        let before = self.sum(index).ok_or(NotPlaced::Failed)?;
-        self.places[index] = Some(Place { id, tally: Arc::downgrade(of), before });
+        // It may have had a place before, and goes on counting.
+        let Counters { packets_in, bytes_in, packets_out, bytes_out, .. } = of.flown();
+        let so_far = [packets_in, bytes_in, packets_out, bytes_out];
+        let before = std::array::from_fn(|n| sum[n].wrapping_sub(so_far[n]));
+        self.places[index] = Some(Place { id, tally: Arc::downgrade(of), before, looked: (sum, tick) });
         self.known.insert(id, index);
-        Ok(index)
+        Ok(())
     }
 
     fn bump(&mut self, index: usize) -> Result<(), NotPlaced> {

@@ -11,13 +11,14 @@
 mod destinations;
 mod layout;
 mod next_hops;
+mod places;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -204,6 +205,8 @@ pub struct Cache {
     censuses: PerCpuArray<MapData, CensusBytes>,
     placed: AtomicU64,
     refused: AtomicU64,
+    /// Next hops and destinations that gave their place to another, or were given up.
+    displaced: Arc<AtomicU64>,
     /// Operations on maps that failed.
     failed: AtomicU64,
 }
@@ -213,15 +216,17 @@ impl Cache {
     pub(crate) fn new(object: &mut Ebpf, plan: &CachePlan) -> Result<Self, MapError> {
         let mut take = |name| object.take_map(name).expect("the object has this map");
         let flows_max = plan.connections.saturating_mul(2) as usize;
+        let displaced = Arc::<AtomicU64>::default();
         Ok(Self {
             zero: nanos(plan.zero),
             flows4: Flows::new(take("flows4"))?,
             flows6: Flows::new(take("flows6"))?,
             flows_max,
-            next_hops: Mutex::new(NextHops::new(take("next_hops").try_into()?)),
+            next_hops: Mutex::new(NextHops::new(take("next_hops").try_into()?, Arc::clone(&displaced))),
             destinations: Mutex::new(Destinations::new(
                 take("destinations").try_into()?,
                 take("tallies").try_into()?,
+                Arc::clone(&displaced),
             )),
             gates: Mutex::new(take("gates").try_into()?),
             gate_of: RandomState::new(),
@@ -229,6 +234,7 @@ impl Cache {
             censuses: take("censuses").try_into()?,
             placed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            displaced,
             failed: AtomicU64::new(0),
         })
     }
@@ -304,7 +310,7 @@ impl Cache {
                 .transpose()?;
             (request, reply)
         };
-        let destination = lock(&self.destinations).number(flow.destination, flow.tally)?;
+        let destination = lock(&self.destinations).number(flow.destination, flow.tally, tick)?;
         if let Some((direction, next_hop)) = reply {
             self.insert(direction, flow.addr, next_hop, destination)?;
         }
@@ -450,6 +456,10 @@ impl FlowCache for Cache {
 
     fn withdraw(&self, destination: Option<u32>) {
         lock(&self.destinations).withdraw(destination);
+    }
+
+    fn displaced(&self) -> u64 {
+        self.displaced.load(Relaxed)
     }
 
     fn count(&self) {

@@ -1,6 +1,8 @@
 //! The next hops in the kernel: each, or an end of a tunnel behind it, has a number that flows name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use aya::maps::{Array, MapData};
 use uvs_director::PortId;
@@ -9,6 +11,7 @@ use uvs_director::spec::MacAddr;
 use uvs_wire::Address;
 
 use super::layout::{NextHopBytes, NextHopEntry, seen};
+use super::places::Places;
 
 /// The room of one that no packet took for so many ticks (some 15 minutes) is given to another.
 const IDLE_TICKS: u32 = 54_000;
@@ -63,6 +66,9 @@ pub(super) struct NextHops {
     links: HashMap<PortId, Link>,
     known: HashMap<Name, usize>,
     places: Vec<Option<Place>>,
+    room: Places,
+    /// How many gave their place to another that needed it, destinations included.
+    displaced: Arc<AtomicU64>,
     /// Of each place, so that a flow which names one that is another's by now is a miss.
     generations: Vec<u16>,
     /// Operations on the map that failed.
@@ -70,13 +76,15 @@ pub(super) struct NextHops {
 }
 
 impl NextHops {
-    pub(super) fn new(map: Array<MapData, NextHopBytes>) -> Self {
+    pub(super) fn new(map: Array<MapData, NextHopBytes>, displaced: Arc<AtomicU64>) -> Self {
         let room = map.len() as usize;
         Self {
             map,
             links: HashMap::new(),
             known: HashMap::new(),
             places: (0..room).map(|_| None).collect(),
+            room: Places::new(room),
+            displaced,
             generations: vec![0; room],
             failed: 0,
         }
@@ -85,6 +93,38 @@ impl NextHops {
     /// Operations on the map that failed.
     pub(super) fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// For how long nothing has needed a place.
+    fn idle(&self, index: usize, tick: u32) -> Option<u32> {
+        let place = self.places[index].as_ref()?;
+        let entry = self.map.get(&u32::try_from(index).ok()?, 0).ok()?;
+        let idle = tick.wrapping_sub(seen(&entry)).min(tick.wrapping_sub(place.placed));
+        // The programs' clock may be ahead.
+        Some(if idle < u32::MAX / 2 { idle } else { 0 })
+    }
+
+    /// Takes a next hop out of its place. What still names it is a miss.
+    fn vacate(&mut self, index: usize, tick: u32) {
+        if let Some(place) = self.places[index].take() {
+            self.known.remove(&place.name);
+        }
+        self.generations[index] = self.generations[index].wrapping_add(1);
+        let _ = self.write(index, tick);
+    }
+
+    /// A place for a next hop that has none.
+    #[cold]
+    fn settle(&mut self, tick: u32) -> Result<usize, NotPlaced> {
+        let mut room = std::mem::replace(&mut self.room, Places::new(0));
+        let found = room.take(|index| self.idle(index, tick));
+        self.room = room;
+        let index = found.ok_or(NotPlaced::Failed)?;
+        if self.places[index].is_some() {
+            self.displaced.fetch_add(1, Relaxed);
+            self.vacate(index, tick);
+        }
+        Ok(index)
     }
 
     /// The number of a direction's next hop, as flows have it.
@@ -96,7 +136,7 @@ impl NextHops {
         let name = Name::of(direction);
         let index = match self.known.get(&name) {
             Some(index) => *index,
-            None => self.places.iter().position(Option::is_none).ok_or(NotPlaced::Failed)?,
+            None => self.settle(tick)?,
         };
         let place = Place { name, to: direction.next_hop.to, open: true, placed: tick };
         let is_as_known = matches!(&self.places[index], Some(old) if old.open && old.to == place.to);
@@ -104,6 +144,9 @@ impl NextHops {
         if !is_as_known {
             if self.write(index, tick).is_err() {
                 // The kernel has what it had.
+                if before.is_none() {
+                    self.room.give_back(index);
+                }
                 self.places[index] = before;
                 return Err(NotPlaced::Failed);
             }
@@ -181,18 +224,14 @@ impl NextHops {
                 return Some(index);
             }
             looked += 1;
-            let Ok(entry) = self.map.get(&u32::try_from(index).expect("less than 65536"), 0) else {
-                continue;
-            };
-            let idle = tick.wrapping_sub(seen(&entry)).min(tick.wrapping_sub(place.placed));
-            if idle > IDLE_TICKS && idle < u32::MAX / 2 {
-                self.known.remove(&place.name);
-                self.places[index] = None;
-                self.generations[index] = self.generations[index].wrapping_add(1);
-                let _ = self.write(index, tick);
+            let Some(idle) = self.idle(index, tick) else { continue };
+            if idle > IDLE_TICKS {
+                self.displaced.fetch_add(1, Relaxed);
+                self.vacate(index, tick);
+                self.room.give_back(index);
                 continue;
             }
-            if idle > QUIET_TICKS && idle < u32::MAX / 2 && place.open {
+            if idle > QUIET_TICKS && place.open {
                 continue;
             }
             let Name { port, addr, from, mtu, .. } = place.name;

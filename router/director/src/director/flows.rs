@@ -45,6 +45,7 @@ impl Director {
     pub fn catch_up(&self, now: Instant, out: &mut Outbox) {
         if let Some(flows) = &self.tables.flows {
             flows.cache.events(&mut |event| self.observe(flows, &event));
+            flows.replace_displaced();
             if flows.tend_at.load(Relaxed) <= now.as_nanos()
                 || flows.refreshed.load(Relaxed) != self.tables.neighbors.version()
             {

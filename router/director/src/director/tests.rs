@@ -48,6 +48,10 @@ impl FlowCache for Taker {
     fn through(&self, _: &Passed) {}
     fn withdraw(&self, _: Option<u32>) {}
     fn count(&self) {}
+
+    fn displaced(&self) -> u64 {
+        0
+    }
     fn refresh_next_hops(&self, _: usize, _: &mut dyn FnMut(&NextHop) -> Option<MacAddr>) -> Option<usize> {
         None
     }
