@@ -2,19 +2,20 @@
 
 mod checks;
 mod health;
+mod interfaces;
 mod notify;
 pub mod page;
+mod schedulers;
 
 use uvs_attach::CacheStatus;
 use uvs_director::spec::{Forwarding, ServiceKey};
 use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
 use uvs_director::{DropReason, Instant};
-use uvs_plugin::Serving;
 
 use crate::keeper::InterfaceHealth;
 use crate::traffic::{FlowCounts, InterfaceCounts, IoFailure};
 use crate::version::Build;
-use page::{Kind, LabelPair, Page};
+use page::{Kind, Page};
 
 /// Everything a page is made from, read at one moment.
 #[derive(Clone, Debug)]
@@ -106,14 +107,14 @@ pub fn render(snapshot: &Snapshot) -> String {
     services(&mut page, &snapshot.services);
     destinations(&mut page, &snapshot.services);
     connections(&mut page, snapshot);
-    schedulers(&mut page, &snapshot.schedulers);
-    modules(&mut page, &snapshot.modules);
-    interfaces(&mut page, &snapshot.interfaces);
-    attached(&mut page, &snapshot.attached);
+    schedulers::calls(&mut page, &snapshot.schedulers);
+    schedulers::modules(&mut page, &snapshot.modules);
+    interfaces::traffic(&mut page, &snapshot.interfaces);
+    interfaces::attached(&mut page, &snapshot.attached);
     health::health(&mut page, snapshot);
     checks::checks(&mut page, snapshot.checks.as_ref());
     notify::notify(&mut page, &snapshot.notified);
-    flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
+    interfaces::flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()
 }
@@ -353,269 +354,6 @@ fn connections(page: &mut Page, snapshot: &Snapshot) {
     for (name, help, value) in gauges {
         page.family(name, Kind::Gauge, help).sample(&[], value);
     }
-}
-
-fn schedulers(page: &mut Page, samples: &[SchedulerSample]) {
-    let counters: [Column<SchedulerSample, u64>; 6] = [
-        ("uvs_scheduler_picks_total", "New connections that a scheduler module was to place.", |sample| {
-            sample.picks
-        }),
-        ("uvs_scheduler_refused_total", "Of them, those it found no destination for.", |sample| {
-            sample.refused
-        }),
-        (
-            "uvs_scheduler_fallbacks_total",
-            "Of them, those that the native fallback placed because the module failed.",
-            |sample| sample.fallbacks,
-        ),
-        ("uvs_scheduler_rebuilds_total", "Instances of a module made in place of one that died.", |sample| {
-            sample.rebuilds
-        }),
-        ("uvs_scheduler_ejections_total", "How often a module was ejected.", |sample| sample.ejections),
-        (
-            "uvs_scheduler_events_total",
-            "Answers, refusals and silence of destinations that a module was told of.",
-            |sample| sample.events,
-        ),
-    ];
-    for (name, help, read) in counters {
-        let mut family = page.family(name, Kind::Counter, help);
-        for sample in samples {
-            family.sample(&sample.labels(), read(sample));
-        }
-    }
-    let mut family = page.family(
-        "uvs_scheduler_failures_total",
-        Kind::Counter,
-        "Failures of a scheduler's module, by cause.",
-    );
-    for sample in samples {
-        let [service, scheduler] = sample.labels();
-        for (cause, n) in &sample.failures {
-            family.sample(&[service, scheduler, ("cause", cause)], n);
-        }
-    }
-    let mut family = page.family(
-        "uvs_scheduler_serving",
-        Kind::Gauge,
-        "1 for who places new connections now: the module, or its fallback while it is ejected or given up.",
-    );
-    for sample in samples {
-        let [service, scheduler] = sample.labels();
-        for serving in SERVING {
-            let now = u8::from(serving == sample.serving);
-            family.sample(&[service, scheduler, ("state", serving)], now);
-        }
-    }
-    let mut family = page.family(
-        "uvs_scheduler_pick_duration_seconds",
-        Kind::Histogram,
-        "How long a pick took, of one pick in eight.",
-    );
-    for sample in samples {
-        family.histogram(&sample.labels(), &sample.latency, sample.latency_above, sample.latency_sum);
-    }
-}
-
-/// What is loaded, what was refused, what is tried.
-fn modules(page: &mut Page, modules: &[uvs_plugin::Status]) {
-    let mut family = page.family(
-        "uvs_scheduler_module_info",
-        Kind::Gauge,
-        "The module that is loaded, by the SHA-256 of its file; the value is always 1.",
-    );
-    for status in modules {
-        let [service, scheduler] = module_labels(status);
-        family.sample(&[service, scheduler, ("sha256", &status.module.sha256)], 1);
-    }
-    let mut family = page.family(
-        "uvs_scheduler_loads_total",
-        Kind::Counter,
-        "Modules that took over from another while the service ran.",
-    );
-    for status in modules {
-        family.sample(&module_labels(status), status.loaded);
-    }
-    let mut family = page.family(
-        "uvs_scheduler_load_refusals_total",
-        Kind::Counter,
-        "Modules that did not take over, by the step they came to; the one before serves on.",
-    );
-    for status in modules {
-        let [service, scheduler] = module_labels(status);
-        for step in uvs_plugin::Step::ALL.map(uvs_plugin::Step::label) {
-            family.sample(
-                &[service, scheduler, ("step", step)],
-                status.refused.get(step).copied().unwrap_or(0),
-            );
-        }
-    }
-    trials(page, modules);
-}
-
-fn trials(page: &mut Page, modules: &[uvs_plugin::Status]) {
-    let on_trial =
-        || modules.iter().filter_map(|status| Some((module_labels(status), status.trial.as_ref()?)));
-    let mut family = page.family(
-        "uvs_scheduler_trial_picks_total",
-        Kind::Counter,
-        "Connections that a module on trial was asked for. same, different: the answers of a shadow beside those of the module \
-         that serves. placed, passed_on: the share of a canary.",
-    );
-    for ([service, scheduler], trial) in on_trial() {
-        let results = [
-            ("same", trial.same),
-            ("different", trial.different),
-            ("placed", trial.placed),
-            ("passed_on", trial.passed_on),
-        ];
-        for (result, n) in results {
-            family.sample(&[service, scheduler, ("mode", &trial.mode), ("result", result)], n);
-        }
-    }
-    let mut family = page.family(
-        "uvs_scheduler_trial_failures_total",
-        Kind::Counter,
-        "Failures of a module on trial. None of them costs a connection.",
-    );
-    for ([service, scheduler], trial) in on_trial() {
-        let failures: u64 = trial.work.failures.values().sum();
-        family.sample(&[service, scheduler, ("mode", &trial.mode)], failures);
-    }
-    let mut family = page.family(
-        "uvs_scheduler_trial_pick_seconds",
-        Kind::Gauge,
-        "What a share of the picks of a module on trial took at most, of one pick in eight.",
-    );
-    for ([service, scheduler], trial) in on_trial() {
-        for (quantile, ns) in [("0.5", trial.work.p50_ns), ("0.99", trial.work.p99_ns)] {
-            #[allow(clippy::cast_precision_loss, reason = "a float is what the format has")]
-            let seconds = ns.unwrap_or(0) as f64 / 1e9;
-            family.sample(&[service, scheduler, ("mode", &trial.mode), ("quantile", quantile)], seconds);
-        }
-    }
-}
-
-fn module_labels(status: &uvs_plugin::Status) -> [LabelPair<'_>; 2] {
-    [("service", &status.service), ("scheduler", &status.scheduler)]
-}
-
-/// The states of [`uvs_plugin::Serving`].
-const SERVING: [&str; 3] = [Serving::Module.label(), Serving::Ejected.label(), Serving::GivenUp.label()];
-
-// The help text above says so.
-const _: () = assert!(uvs_plugin::LATENCY_SAMPLE == 8);
-
-fn interfaces(page: &mut Page, interfaces: &[(String, InterfaceCounts)]) {
-    let directions =
-        |counts: &InterfaceCounts| [("receive", counts.received), ("transmit", counts.transmitted)];
-    let counters: [Column<FlowCounts, u64>; 4] = [
-        (
-            "uvs_interface_frames_total",
-            "Frames read from and written to a device of the director; a GSO packet counts as one.",
-            |flow| flow.frames,
-        ),
-        ("uvs_interface_bytes_total", "Bytes of these frames.", |flow| flow.bytes),
-        ("uvs_interface_gso_packets_total", "Those of the frames that were GSO packets.", |flow| {
-            flow.gso_packets
-        }),
-        ("uvs_interface_gso_segments_total", "Packets in these GSO packets.", |flow| flow.gso_segments),
-    ];
-    for (name, help, read) in counters {
-        let mut family = page.family(name, Kind::Counter, help);
-        for (interface, counts) in interfaces {
-            for (direction, flow) in directions(counts) {
-                family.sample(&[("interface", interface), ("direction", direction)], read(&flow));
-            }
-        }
-    }
-    let mut family = page.family(
-        "uvs_interface_split_gso_packets_total",
-        Kind::Counter,
-        "GSO packets that were written packet by packet, for the device does not take them as one.",
-    );
-    for (interface, counts) in interfaces {
-        family.sample(
-            &[("interface", interface), ("direction", "transmit")],
-            counts.transmitted.split_gso_packets,
-        );
-    }
-    let mut family =
-        page.family("uvs_interface_errors_total", Kind::Counter, "Reads and writes that a device refused.");
-    for (interface, counts) in interfaces {
-        for (direction, flow) in directions(counts) {
-            for (failure, n) in IoFailure::ALL.into_iter().zip(flow.errors) {
-                family.sample(
-                    &[("interface", interface), ("direction", direction), ("reason", failure.label())],
-                    n,
-                );
-            }
-        }
-    }
-}
-
-fn attached(page: &mut Page, attached: &[(String, String, bool)]) {
-    let mut family = page.family(
-        "uvs_interface_attached",
-        Kind::Gauge,
-        "Whether an interface with attach = \"tcx\" is attached to its link: 0 while the link is not there.",
-    );
-    for (interface, link, now) in attached {
-        family.sample(&[("interface", interface), ("link", link)], u64::from(*now));
-    }
-}
-
-fn flow_cache(page: &mut Page, status: Option<&CacheStatus>, evicted: u64) {
-    let Some(status) = status else { return };
-    let gauges: [Column<CacheStatus, u64>; 3] = [
-        (
-            "uvs_flow_cache_flows",
-            "Flows in the kernel's flow cache: two of a NAT connection, one of others.",
-            |status| status.flows as u64,
-        ),
-        ("uvs_flow_cache_flows_max", "Flows of each IP version that have room in it.", |status| {
-            status.flows_max as u64
-        }),
-        ("uvs_flow_cache_next_hops", "Next hops that the flow cache sends to.", |status| {
-            status.next_hops as u64
-        }),
-    ];
-    let counters: [Column<CacheStatus, u64>; 6] = [
-        ("uvs_flow_cache_connections_total", "Connections placed in the flow cache.", |status| status.placed),
-        (
-            "uvs_flow_cache_refused_total",
-            "Tries to place a connection for which the flow cache had no room: its packets pass the director.",
-            |status| status.refused,
-        ),
-        ("uvs_flow_cache_packets_total", "Packets forwarded by the flow cache.", |status| status.packets),
-        (
-            "uvs_flow_cache_unreported_total",
-            "Packets that passed the director because it could not be told of them otherwise.",
-            |status| status.unreported,
-        ),
-        (
-            "uvs_flow_cache_dropped_total",
-            "Packets that the flow cache dropped: the kernel did not let them be rewritten.",
-            |status| status.dropped,
-        ),
-        (
-            "uvs_flow_cache_failed_total",
-            "Operations on the maps of the flow cache that failed: the kernel refused, or next hops or destinations are too many.",
-            |status| status.failed,
-        ),
-    ];
-    for (name, help, read) in gauges {
-        page.family(name, Kind::Gauge, help).sample(&[], read(status));
-    }
-    for (name, help, read) in counters {
-        page.family(name, Kind::Counter, help).sample(&[], read(status));
-    }
-    page.family(
-        "uvs_flow_cache_evicted_total",
-        Kind::Counter,
-        "Connections that left a full flow cache for others, having been idle: their packets pass the director.",
-    )
-    .sample(&[], evicted);
 }
 
 fn conflicts(page: &mut Page, snapshot: &Snapshot) {
