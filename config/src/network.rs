@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
 
-use uvs_director::PortId;
 use uvs_director::spec::{Family, InterfaceSpec, Limits, Link, MacAddr, Prefix, RouteSpec, SourceCheck};
+use uvs_director::{PortId, hash_of_name};
 
 use crate::address::{
     edge_name, is_device_name, is_edge, is_link_local, is_network, is_own_address, is_station, read_address,
@@ -567,13 +567,9 @@ fn longest(prefixes: impl Iterator<Item = Prefix>, addr: IpAddr) -> Option<Prefi
     prefixes.filter(|prefix| prefix.contains(addr)).max_by_key(|prefix| prefix.prefix_len())
 }
 
-/// A locally administered MAC address that follows from the interface's name (FNV-1a), so that it is the same
-/// after a restart.
+/// A locally administered MAC address that follows from the interface's name, so that it is the same after a restart.
 fn derived_mac(name: &str) -> MacAddr {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let [_, _, first, rest @ ..] = hash.to_be_bytes();
+    let [_, _, first, rest @ ..] = hash_of_name(name).to_be_bytes();
     let [b, c, d, e, f] = rest;
     MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
 }

@@ -40,7 +40,7 @@ mod track;
 
 pub use base::cut::{Cut, HEADERS_MAX, Piece};
 pub use base::frame::{FRAME_MAX, Frame, HEADROOM, Offload};
-pub use base::ids::{DestinationId, PortId};
+pub use base::ids::{DestinationId, PortId, hash_of_name};
 pub use base::time::{Duration, Instant};
 pub use base::verdict::{DropReason, Verdict};
 pub use base::{local, scheduler, spec, view};

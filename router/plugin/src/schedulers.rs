@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tracing::warn;
+use uvs_director::hash_of_name;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
 
@@ -386,12 +387,9 @@ impl Schedulers {
         Ok((Box::new(plugin), made))
     }
 
-    /// Differs from service to service (FNV-1a over the name).
+    /// Differs from service to service.
     fn seed_of(&self, service: &str) -> u64 {
-        let name = service
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        splitmix64(&mut (self.seed ^ name))
+        splitmix64(&mut (self.seed ^ hash_of_name(service)))
     }
 
     /// Another one each time, for instances that come later.

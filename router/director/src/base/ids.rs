@@ -18,3 +18,9 @@ pub struct DestinationId(pub(crate) u32);
 
 /// How many shards the connection table has; counters keep a lane for each.
 pub(crate) const SHARDS: usize = 64;
+
+/// A number that follows from a name alone, the same after each start (FNV-1a, 64 bits).
+pub fn hash_of_name(name: &str) -> u64 {
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
