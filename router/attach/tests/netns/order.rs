@@ -313,8 +313,8 @@ fn flows() -> u16 {
     std::env::var("UVS_TEST_FLOWS").map_or(FLOWS, |it| it.parse().unwrap())
 }
 
-/// A client whose port is no other's: of ports that the kernel draws 60 are all different only nine times of ten, and the
-/// second flow between the same ends would look as if the first began again.
+/// A client whose port is no other's: of 60 ports that the kernel draws two are the same now and then, and the second
+/// flow between the same ends would look as if the first began again.
 fn client(routing: &Routing, number: u16) -> UdpSocket {
     let socket = socket(&routing.peers[0], SocketAddr::new(ADDRESS[0].parse().unwrap(), PORT + number));
     routing.peers[0].run(|| socket.connect((VIP, PORT)).unwrap()).unwrap();

@@ -342,8 +342,8 @@ impl Reassembly {
         }
     }
 
-    /// Gives up packets that should have been whole by now, some at a time: fragments that come in wait meanwhile. While
-    /// there are more, [`Self::next_due`] says so.
+    /// Gives up packets that should have been whole by now, some at a time: fragments that come in wait meanwhile.
+    /// While there are more, [`Self::next_due`] says so.
     pub(crate) fn expire(&self, now: Instant) -> Vec<Expired> {
         if self.due.load(Relaxed) > now.as_nanos() {
             return Vec::new();

@@ -95,8 +95,8 @@ pub(crate) fn record_route(ip: &mut [u8], packet: &Packet, addr: Address) {
     }
 }
 
-/// The start of a packet in which `own` was recorded when it came in, as the kernel quotes it: with the checksum it came
-/// with, since the kernel brings that up to date only where the packet leaves. `None`: it was not recorded.
+/// The start of a packet in which `own` was recorded when it came in, as the kernel quotes it: with the checksum it
+/// came with, since the kernel brings that up to date only where the packet leaves. `None`: it was not recorded.
 pub(crate) fn before_recording(ip: &[u8], packet: &Packet, own: Address) -> Option<Vec<u8>> {
     let own = own.to_v4().filter(|_| present(packet))?;
     let mut header = ip.get(..usize::from(packet.header_len))?.to_vec();
