@@ -34,6 +34,8 @@ pub const NOTIFY_EVENTS: &[&str] = &[
     "backup_down",
     "weight",
     "weight_mended",
+    "drain_started",
+    "drain_ended",
     "reloaded",
     "reload_failed",
 ];
@@ -56,6 +58,8 @@ const PLACEHOLDERS: &[&str] = &[
     "from",
     "weight",
     "of",
+    "left",
+    "reset",
     "by",
     "reason",
 ];

@@ -3,7 +3,7 @@
 //! ```text
 //!   uvs drain --begin-->          thread "drains": count what is left > deadline > forget, or reset:
 //!   on_down  --begin--> Drains -->    end_connections > ask, some at a time, three times > forget > what follows
-//!   undrain  --cancel->
+//!   undrain  --cancel->                                                     `--> events: started, ended
 //! ```
 //! The thread goes through the table of connections in slices and sends in a lane of its own: neither the packet path
 //! nor the control loop waits for it. Whoever began a drain need not be there any more.
@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use uvs_check::spec::OnDown;
 use uvs_check::weight::Admin;
 use uvs_control::destination::{self, Terms, Then};
+use uvs_control::event::{Event, Kind};
 use uvs_director::spec::ServiceKey;
 use uvs_director::{DestinationId, Director, Forgotten, Instant, Place};
 
@@ -52,8 +53,8 @@ pub struct Drains {
 #[derive(Debug, Default)]
 struct State {
     drains: HashMap<Key, Drain>,
-    /// Destinations whose connections are no longer to be ended.
-    cancelled: Vec<Key>,
+    /// Drains that were taken back.
+    cancelled: Vec<(Key, Drain)>,
     stopped: bool,
 }
 
@@ -62,6 +63,15 @@ struct State {
 enum By {
     People,
     Health,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Health => "health",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +84,10 @@ struct Drain {
     phase: Phase,
     /// What was left when that was counted last.
     open: usize,
+    /// So many connections were left at the deadline, and got resets.
+    resets: usize,
+    /// Whether it was told that it has begun.
+    told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +112,40 @@ enum Step {
 }
 
 impl Drain {
+    fn new(by: By, (reset, then): (bool, Option<Then>), deadline: Option<Instant>, now: Instant) -> Self {
+        let phase = Phase::Waiting;
+        Self { by, began: now, deadline, reset, then, phase, open: 0, resets: 0, told: false }
+    }
+
+    /// What is to come of it, in words.
+    fn terms(&self) -> String {
+        let end = match self.deadline {
+            None => "ends with the last connection".to_owned(),
+            Some(deadline) => {
+                let how = if self.reset { " by a reset" } else { "" };
+                format!("ends in {:?} at the latest{how}", deadline.since(self.began))
+            }
+        };
+        match self.then {
+            None => end,
+            Some(then) => format!("{end}, then {}", then.name()),
+        }
+    }
+
+    /// An event of it.
+    fn event(&self, kind: Kind, (service, destination): Key, left: usize, reason: String) -> Event {
+        Event {
+            kind,
+            service: Some(service.to_string()),
+            destination: Some(destination.to_string()),
+            left: Some(left as u64),
+            reset: (kind == Kind::DrainEnded && self.reset).then_some(self.resets as u64),
+            by: Some(self.by.name().to_owned()),
+            reason: Some(reason),
+            ..Event::default()
+        }
+    }
+
     fn step(&self, open: usize, now: Instant) -> Step {
         match self.phase {
             Phase::Over => Step::Wait,
@@ -117,11 +165,7 @@ impl Drain {
 
     fn shown(&self, now: Instant) -> destination::Drain {
         destination::Drain {
-            by: match self.by {
-                By::People => "people",
-                By::Health => "health",
-            }
-            .to_owned(),
+            by: self.by.name().to_owned(),
             phase: match self.phase {
                 Phase::Waiting => "waiting",
                 Phase::Ending(..) => "ending",
@@ -145,20 +189,12 @@ impl Drains {
     /// People have begun one, or have other wishes now.
     pub(crate) fn begin(&self, service: ServiceKey, destination: SocketAddr, terms: Terms, now: Instant) {
         let deadline = terms.deadline_ms.map(|millis| now + Duration::from_millis(millis).min(DEADLINE_MAX));
-        let drain = Drain {
-            by: By::People,
-            began: now,
-            deadline,
-            reset: terms.reset,
-            then: terms.then,
-            phase: Phase::Waiting,
-            open: 0,
-        };
+        let drain = Drain::new(By::People, (terms.reset, terms.then), deadline, now);
         let mut state = self.state();
         if let Some(before) = state.drains.insert((service, destination), drain)
-            && matches!(before.phase, Phase::Ending(..))
+            && before.phase != Phase::Over
         {
-            state.cancelled.push((service, destination));
+            state.cancelled.push(((service, destination), before));
         }
         drop(state);
         self.changed.notify_all();
@@ -172,9 +208,10 @@ impl Drains {
     fn cancel_if(&self, key: Key, which: impl FnOnce(&Drain) -> bool) {
         let mut state = self.state();
         if state.drains.get(&key).is_some_and(which)
-            && let Some(Drain { phase: Phase::Ending(..), .. }) = state.drains.remove(&key)
+            && let Some(drain) = state.drains.remove(&key)
+            && drain.phase != Phase::Over
         {
-            state.cancelled.push(key);
+            state.cancelled.push((key, drain));
             drop(state);
             self.changed.notify_all();
         }
@@ -195,15 +232,8 @@ impl Drains {
             Some(OnDown::Reset(after)) => (after, true),
         };
         let mut state = self.state();
-        state.drains.entry(key).or_insert(Drain {
-            by: By::Health,
-            began: now,
-            deadline: Some(now + after),
-            reset,
-            then: None,
-            phase: Phase::Waiting,
-            open: 0,
-        });
+        let drain = Drain::new(By::Health, (reset, None), Some(now + after), now);
+        state.drains.entry(key).or_insert(drain);
         drop(state);
         self.changed.notify_all();
     }
@@ -253,6 +283,7 @@ impl Drains {
         drain.open = open;
         let step = drain.step(open, now);
         let before = *drain;
+        drain.told = true;
         match step {
             Step::Begin if drain.reset => drain.phase = Phase::Ending(0, now),
             Step::Wait | Step::Begin | Step::Forget | Step::Finish => {}
@@ -263,6 +294,13 @@ impl Drains {
             }
         }
         Some((before, step))
+    }
+
+    /// So many of its connections get resets from now on.
+    fn resets(&self, key: &Key, count: usize) {
+        if let Some(drain) = self.state().drains.get_mut(key) {
+            drain.resets = count;
+        }
     }
 
     /// It is over, and so many connections are left. False: somebody has taken it back, or wants something else.
@@ -318,8 +356,8 @@ impl Work {
         let mut asking = Asking::default();
         while drains.wait() {
             let cancelled = std::mem::take(&mut drains.state().cancelled);
-            for (service, destination) in cancelled {
-                self.live.director.end_connections(&service, destination, false);
+            for (key, drain) in cancelled {
+                self.taken_back(&key, &drain);
             }
             self.look(&mut asking);
             if !drains.sleep(LOOK) {
@@ -348,10 +386,14 @@ impl Work {
         for ((key, id), left) in known.iter().zip(director.left(&ids)) {
             let now = clock.now();
             let Some((drain, step)) = drains.advance(key, left.open, now) else { continue };
+            if !drain.told {
+                self.started(key, &drain, left.open);
+            }
             match step {
                 Step::Wait => {}
                 Step::Begin if drain.reset => {
-                    director.forget(&[*id], Forgotten::Datagrams);
+                    let gone = director.forget(&[*id], Forgotten::Datagrams);
+                    drains.resets(key, left.open.saturating_sub(gone));
                     director.end_connections(&key.0, key.1, true);
                 }
                 Step::Begin => {
@@ -387,6 +429,40 @@ impl Work {
         }
     }
 
+    fn started(&self, key: &Key, drain: &Drain, left: usize) {
+        let (terms, (service, destination)) = (drain.terms(), *key);
+        info!(%service, %destination, by = drain.by.name(), left, "drain: {terms}");
+        self.live.events.tell(drain.event(Kind::DrainStarted, *key, left, terms));
+    }
+
+    fn ended(&self, key: &Key, drain: &Drain, left: usize) {
+        let (service, destination) = *key;
+        let then = drain.then.map_or("", Then::name);
+        info!(%service, %destination, left, reset = drain.resets, then, "drained");
+        let reason = match (drain.phase, left) {
+            (Phase::Ending(..), _) => "the deadline is over".to_owned(),
+            (_, 0) => "no connection is left".to_owned(),
+            _ => "the deadline is over, and TCP goes on".to_owned(),
+        };
+        let reason = drain.then.map_or(reason.clone(), |then| format!("{reason}, then {}", then.name()));
+        self.live.events.tell(drain.event(Kind::DrainEnded, *key, left, reason));
+    }
+
+    fn taken_back(&self, key: &Key, drain: &Drain) {
+        let (service, destination) = *key;
+        if matches!(drain.phase, Phase::Ending(..)) {
+            self.live.director.end_connections(&service, destination, false);
+        }
+        // Nobody has heard of one that came and went between two looks.
+        if drain.told {
+            info!(%service, %destination, left = drain.open, reset = drain.resets, "the drain was taken back");
+            let is_there = self.live.director.destination_id(&service, destination).is_some();
+            let reason =
+                if is_there { "it was taken back" } else { "the destination was removed" }.to_owned();
+            self.live.events.tell(drain.event(Kind::DrainEnded, *key, drain.open, reason));
+        }
+    }
+
     /// A drain is over: what follows.
     fn finish(&self, key: &Key, drain: &Drain, open: usize) {
         let Live { director, drains, checks, .. } = &*self.live;
@@ -400,8 +476,7 @@ impl Work {
         if matches!(drain.phase, Phase::Ending(..)) {
             director.end_connections(&service, destination, false);
         }
-        let then = drain.then.map_or("", Then::name);
-        info!(%service, %destination, left = open, then, "drained");
+        self.ended(key, drain, open);
         match drain.then {
             None => return,
             Some(Then::Remove) => {}
@@ -517,7 +592,8 @@ mod tests {
         let drains = begun(terms);
         assert_eq!(steps(&drains, 1, &[499, 500, 501]), [Step::Wait, Step::Begin, Step::Ask]);
         drains.begin(service, destination, Terms::default(), at(502));
-        assert_eq!(drains.state().cancelled, [key()]);
+        let cancelled = drains.state().cancelled.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+        assert_eq!(cancelled, [key()]);
         let (before, step) = drains.advance(&key(), 0, at(1100)).unwrap();
         assert_eq!(step, Step::Finish);
         drains.begin(service, destination, Terms::default(), at(1101));

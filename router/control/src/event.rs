@@ -56,6 +56,12 @@ pub struct Event {
     /// The weight before, or that of all destinations of a service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
+    /// Of a drain: so many connections and flows of UDP are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+    /// Of a drain that is over: so many connections were ended at its deadline, with a reset for both ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
     /// Who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -90,6 +96,11 @@ impl Event {
             Kind::BackupDown => "the backups serve no longer".to_owned(),
             Kind::Weight => format!("weight {weight}"),
             Kind::WeightMended => format!("weight {weight} again, was {}", self.of.unwrap_or_default()),
+            Kind::DrainStarted => format!("drains, {} left", connections(self.left)),
+            Kind::DrainEnded => match self.reset {
+                Some(reset) => format!("drained, {} left, {reset} reset", connections(self.left)),
+                None => format!("drained, {} left", connections(self.left)),
+            },
             Kind::Reloaded => "configuration reloaded".to_owned(),
             Kind::ReloadFailed => "configuration not reloaded".to_owned(),
             Kind::Notified => "told".to_owned(),
@@ -115,6 +126,13 @@ impl Event {
         words.extend(self.check.as_ref().map(|check| format!("check {check}")));
         words.push(self.what());
         words.join(" ")
+    }
+}
+
+fn connections(count: Option<u64>) -> String {
+    match count.unwrap_or_default() {
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
     }
 }
 
@@ -156,6 +174,10 @@ pub enum Kind {
     Weight,
     /// The director had another weight than it should, and has that now.
     WeightMended,
+    /// A destination is to lose its connections.
+    DrainStarted,
+    /// That is over, or was taken back.
+    DrainEnded,
     /// The configuration was read again and is in force.
     Reloaded,
     /// It is not, or in part only.
@@ -193,6 +215,8 @@ impl Kind {
             Self::BackupDown => "backup_down",
             Self::Weight => "weight",
             Self::WeightMended => "weight_mended",
+            Self::DrainStarted => "drain_started",
+            Self::DrainEnded => "drain_ended",
             Self::Reloaded => "reloaded",
             Self::ReloadFailed => "reload_failed",
             Self::Notified => "notified",
@@ -229,6 +253,8 @@ mod tests {
             "backup_down",
             "weight",
             "weight_mended",
+            "drain_started",
+            "drain_ended",
             "reloaded",
             "reload_failed",
             "notified",

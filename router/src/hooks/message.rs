@@ -29,7 +29,7 @@ pub(super) fn of(hook: &Notify, event: &Event) -> (Vec<String>, Vec<(&'static st
 }
 
 /// By the names of placeholders, and of variables.
-fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 14] {
+fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 16] {
     let (protocol, vip) = event.service.as_deref().map_or((None, None), protocol_and_vip);
     let destination: Option<SocketAddr> = event.destination.as_deref().and_then(|text| text.parse().ok());
     [
@@ -45,6 +45,8 @@ fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 14] {
         ("from", "UVS_FROM", event.from.clone()),
         ("weight", "UVS_WEIGHT", event.weight.map(|weight| weight.to_string())),
         ("of", "UVS_OF", event.of.map(|of| of.to_string())),
+        ("left", "UVS_LEFT", event.left.map(|left| left.to_string())),
+        ("reset", "UVS_RESET", event.reset.map(|reset| reset.to_string())),
         ("by", "UVS_BY", event.by.clone()),
         ("reason", "UVS_REASON", event.reason.clone()),
     ]

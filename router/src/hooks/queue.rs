@@ -47,6 +47,7 @@ impl Subject {
             Kind::QuorumUp | Kind::QuorumDown => Kind::QuorumUp,
             Kind::BackupUp | Kind::BackupDown => Kind::BackupUp,
             Kind::Weight | Kind::WeightMended => Kind::Weight,
+            Kind::DrainStarted | Kind::DrainEnded => Kind::DrainStarted,
             Kind::Reloaded | Kind::ReloadFailed => Kind::Reloaded,
             other => other,
         };

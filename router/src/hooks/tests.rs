@@ -36,13 +36,15 @@ const WEB: &str = "tcp 192.0.2.10:80";
 fn the_configuration_knows_every_type_of_event() {
     use Kind::{
         BackupDown, BackupUp, Certificate, CheckDown, CheckOverdue, CheckUnchecked, CheckUnmade, CheckUp,
-        DestinationDown, DestinationHeld, DestinationUp, Notified, NotifyDropped, NotifyFailed, Other,
-        QuorumDown, QuorumUp, Ready, ReloadFailed, Reloaded, Stopping, Weight, WeightMended,
+        DestinationDown, DestinationHeld, DestinationUp, DrainEnded, DrainStarted, Notified, NotifyDropped,
+        NotifyFailed, Other, QuorumDown, QuorumUp, Ready, ReloadFailed, Reloaded, Stopping, Weight,
+        WeightMended,
     };
     let told = |kind: Kind| match kind {
         Ready | Stopping | CheckUp | CheckDown | CheckUnmade | CheckUnchecked | CheckOverdue
         | Certificate | DestinationUp | DestinationDown | DestinationHeld | QuorumUp | QuorumDown
-        | BackupUp | BackupDown | Weight | WeightMended | Reloaded | ReloadFailed => true,
+        | BackupUp | BackupDown | Weight | WeightMended | DrainStarted | DrainEnded | Reloaded
+        | ReloadFailed => true,
         Notified | NotifyFailed | NotifyDropped | Other => false,
     };
     for name in NOTIFY_EVENTS {
