@@ -77,7 +77,7 @@ impl Config {
         let control = control::control(&root);
         let http = http::http(&root, &doc, &control);
         let settings::Bounds { limits, flows, unset } = settings::limits(&root);
-        let timeouts = settings::timeouts(&root);
+        let (timeouts, drain) = settings::timeouts(&root);
         let options = settings::options(&root);
         let workers = workers::workers(&root);
         let flow_pin = settings::flow_pin(&root);
@@ -89,7 +89,7 @@ impl Config {
         let marks = marks::marks(&root, &network);
         let schedulers = scheduler::schedulers(&root);
         let checks = check::checks(&root);
-        let services = service::services(&root, &network, &schedulers, &checks);
+        let services = service::services(&root, &network, &schedulers, &checks, drain);
         check::warn_of_unused(&doc, &checks, &services);
         let notify = notify::notify(&root, &services);
         local::warn_of_taken(&doc, &network, &services, &checks);
@@ -112,6 +112,7 @@ impl Config {
             host_record,
             local,
             timeouts,
+            drain,
             options,
             workers,
             modules,

@@ -26,11 +26,13 @@ impl Config {
             Some(Value::Array(services)) => services,
             _ => Vec::new(),
         };
+        let drain = root.get("timeouts").and_then(|it| it.get("drain")).cloned();
         root.retain(|key, _| !ANEW.contains(&key));
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;
         let timeouts = [("tcp", tcp), ("tcp_fin", tcp_fin), ("udp", udp)];
         let timeouts = timeouts.map(|(key, time)| (key.to_owned(), integer(time.as_secs())));
-        root.insert("timeouts".to_owned(), Value::Table(timeouts.into_iter().collect()));
+        let drain = drain.map(|drain| ("drain".to_owned(), drain));
+        root.insert("timeouts".to_owned(), Value::Table(timeouts.into_iter().chain(drain).collect()));
         options(&self.options, &mut root);
         let written = self.services.iter().map(|service| {
             let place = read.services.iter().position(|it| it.spec.key == service.spec.key);
@@ -93,7 +95,7 @@ impl Config {
                 }
             };
         }
-        for key in ["forward", "tunnel", "checks"] {
+        for key in ["forward", "tunnel", "checks", "drain"] {
             if let Some(value) = known.and_then(|(_, table)| table.get(key)) {
                 put(key, value.clone());
             }

@@ -67,6 +67,9 @@ pub struct Config {
     pub local: Local,
     /// How long idle connections are kept.
     pub timeouts: Timeouts,
+    /// How long connections of a destination that loses its weight, or is removed, go on, in services that do not say;
+    /// `None`: for as long as they can, or not at all.
+    pub drain: Option<Duration>,
     /// Behaviour, by the kernel's names.
     pub options: Options,
     /// The threads that carry frames.
@@ -299,6 +302,9 @@ pub struct Service {
     pub destinations: Vec<DestinationSpec>,
     /// How their health is judged; `None`: nobody asks.
     pub health: Option<Health>,
+    /// How long connections of a destination that loses its weight, or is removed, go on, before both ends get a
+    /// reset; `None`: for as long as they can, or not at all.
+    pub drain: Option<Duration>,
     /// Where it stands.
     pub location: Location,
     /// Where its scheduler is named (the service itself if it names none).

@@ -14,7 +14,7 @@ impl Config {
     /// What is to be checked. Services without checks or `[service.health]` are in it for their weights alone.
     pub fn plan(&self) -> Plan {
         let services = self.services.iter();
-        Plan { services: services.map(|service| self.service_plan(service)).collect() }
+        Plan { services: services.map(|service| self.service_plan(service)).collect(), drain: self.drain }
     }
 
     fn service_plan(&self, service: &Service) -> ServicePlan {
@@ -35,7 +35,10 @@ impl Config {
         ServicePlan {
             key: service.spec.key,
             quorum: health.map_or_else(Quorum::default, |health| health.quorum),
-            policy: health.map_or_else(Policy::default, |health| health.policy),
+            policy: Policy {
+                drain: service.drain,
+                ..health.map_or_else(Policy::default, |health| health.policy)
+            },
             judged: health.is_some(),
             destinations: service.destinations.iter().map(destination).collect(),
         }

@@ -15,6 +15,7 @@ use crate::network::{Network, unrouted_by_host};
 use crate::problem::Location;
 use crate::read::{At, Integer, Keys, Scalar, Table};
 use crate::scheduler;
+use crate::settings;
 use crate::tunnel::Way;
 
 pub(crate) const SERVICE: Keys = &[
@@ -34,6 +35,7 @@ pub(crate) const SERVICE: Keys = &[
     "destination",
     "checks",
     "health",
+    "drain",
 ];
 
 const PROTOCOL_HINTS: &[(&str, &str)] = &[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
@@ -49,6 +51,7 @@ pub(crate) fn services(
     network: &Network,
     schedulers: &[Scheduler],
     checks: &[Check],
+    drain: Option<Duration>,
 ) -> Vec<Service> {
     let doc = root.doc;
     let tables = root.tables("service", SERVICE, |entries| {
@@ -66,7 +69,7 @@ pub(crate) fn services(
     let mut seen: HashMap<ServiceKey, Location> = HashMap::new();
     let mut services = Vec::new();
     for (table, address) in tables.iter().zip(addresses) {
-        let reader = ServiceReader { table, network, schedulers, checks, vips: &vips };
+        let reader = ServiceReader { table, network, schedulers, checks, vips: &vips, drain };
         let Some(service) = reader.read(address.as_ref()) else { continue };
         if let Some(there) = seen.insert(service.spec.key, table.at.clone()) {
             let what = format!("a second service {}", service.spec.key);
@@ -138,6 +141,8 @@ struct ServiceReader<'r> {
     checks: &'r [Check],
     /// Of all services.
     vips: &'r [IpAddr],
+    /// Of those that do not say.
+    drain: Option<Duration>,
 }
 
 impl ServiceReader<'_> {
@@ -173,6 +178,7 @@ impl ServiceReader<'_> {
             trial,
             destinations,
             health,
+            drain: settings::drain(table, self.drain),
             location: table.at.clone(),
             scheduler_location,
         })

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts, Transit};
 
+use crate::duration::Span;
 use crate::model::Unset;
 use crate::modules::{self, Folder};
-use crate::read::{Integer, Keys, Table};
+use crate::read::{Integer, Keys, Scalar, Table};
 
 pub(crate) const METRICS: Keys = &["listen"];
 pub(crate) const LIMITS: Keys = &[
@@ -26,7 +27,7 @@ pub(crate) const LIMITS: Keys = &[
 ];
 pub(crate) const FLOW_CACHE: Keys = &["pin"];
 pub(crate) const HOST: Keys = &["record"];
-pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp"];
+pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp", "drain"];
 pub(crate) const OPTIONS: Keys = &[
     "conn_reuse_mode",
     "expire_nodest_conn",
@@ -171,19 +172,37 @@ pub(crate) fn host_record(root: &Table<'_>) -> Folder {
     table.map(|table| modules::folder(&table, "record", "/run/uvs")).unwrap_or_default()
 }
 
-pub(crate) fn timeouts(root: &Table<'_>) -> Timeouts {
+/// Those of connections, and what services have for `drain` that do not say.
+pub(crate) fn timeouts(root: &Table<'_>) -> (Timeouts, Option<Duration>) {
     let defaults = Timeouts::default();
-    let Some(table) = root.section("timeouts", TIMEOUTS) else { return defaults };
+    let Some(table) = root.section("timeouts", TIMEOUTS) else { return (defaults, None) };
     let timeout = |key, label, default| {
         let found = table.integer(&Integer { key, label, min: 1, max: TIMEOUT_MAX, note: " seconds" });
         found.map_or(default, |found| Duration::from_secs(found.value))
     };
-    Timeouts {
+    let timeouts = Timeouts {
         tcp: timeout("tcp", "timeout tcp", defaults.tcp),
         tcp_fin: timeout("tcp_fin", "timeout tcp_fin", defaults.tcp_fin),
         udp: timeout("udp", "timeout udp", defaults.udp),
+    };
+    (timeouts, drain(&table, None))
+}
+
+/// How long connections of destinations that lose their weight, or are removed, go on; false: there is no such bound.
+pub(crate) fn drain(table: &Table<'_>, default: Option<Duration>) -> Option<Duration> {
+    match table.scalar(DRAIN.key) {
+        None => default,
+        Some(Scalar::Boolean(false)) => None,
+        Some(_) => table.duration(&DRAIN).map(|found| found.value),
     }
 }
+
+const DRAIN: Span = Span {
+    key: "drain",
+    min: Duration::ZERO,
+    max: Duration::from_secs(86_400),
+    note: ", or false for no bound",
+};
 
 /// The behaviour, where `compat` and `transit` at the top level start it from and `[options]` changes it.
 pub(crate) fn options(root: &Table<'_>) -> Options {

@@ -317,6 +317,31 @@ fn connections_of_a_server_that_is_down_end_as_they_are_told_to() {
 }
 
 #[test]
+fn connections_have_a_bound_where_the_service_or_the_file_says_so() {
+    let seconds = |number| Some(Duration::from_secs(number));
+    let cases = [
+        ("", "", None),
+        ("[timeouts]\ndrain = '5m'\n", "", seconds(300)),
+        ("[timeouts]\ndrain = '5m'\n", "drain = 0", seconds(0)),
+        ("[timeouts]\ndrain = '5m'\n", "drain = false", None),
+        ("[timeouts]\ndrain = false\n", "drain = '1.5s'", Some(Duration::from_millis(1500))),
+    ];
+    for (root, service, want) in cases {
+        let config = parse(&text(root, service, ""));
+        assert_eq!(config.services[0].drain, want, "{root}{service}");
+        let plan = config.plan();
+        assert_eq!(plan.services[0].policy.drain, want, "{root}{service}");
+        assert_eq!(plan.drain, if root.contains("5m") { seconds(300) } else { None });
+        let again = parse(&config.to_toml(&config));
+        assert_eq!((again.services[0].drain, again.drain), (want, config.drain), "as it is exported");
+    }
+    for (service, what) in [("drain = '25h'", "is out of range"), ("drain = true", "")] {
+        let problems = Config::parse(&text("", service, ""), "edge.toml").expect_err(what).to_string();
+        assert!(problems.contains(what) && problems.contains("drain"), "{problems}");
+    }
+}
+
+#[test]
 fn destinations_have_their_own_port_host_and_path() {
     let check = "[[check]]\nname = 'web'\ntype = 'http'\nhost = 'a.example.org'\nexpect_regex = '^ok'\ninterval = '500ms'\n";
     let plan = parse(&text(check, USES, "")).plan();

@@ -385,9 +385,17 @@ impl Checks {
         true
     }
 
-    /// Removes a destination from its service, as `uvs adm -d` does.
-    pub(crate) fn remove(&self, service: ServiceKey, destination: SocketAddr) {
+    /// Removes a destination from its service, if that is still wanted.
+    pub(crate) fn remove(
+        &self,
+        service: ServiceKey,
+        destination: SocketAddr,
+        is_wanted: impl FnOnce() -> bool,
+    ) {
         let mut held = self.weights.hold();
+        if !is_wanted() {
+            return;
+        }
         let now = self.clock.now();
         if let Err(error) = self.director.apply(Change::RemoveDestination(service, destination), now) {
             debug!(%service, %destination, %error, "a destination cannot be removed");
@@ -451,10 +459,11 @@ fn planned(mut plan: Plan, held: &Held<'_>) -> Plan {
     });
     let mut added: Vec<_> = added.into_iter().collect();
     added.sort_unstable_by_key(|(key, _)| *key);
+    let drain = plan.drain;
     plan.services.extend(added.into_iter().map(|(key, known)| ServicePlan {
         key,
         quorum: Quorum::default(),
-        policy: Policy::default(),
+        policy: Policy { drain, ..Policy::default() },
         judged: false,
         destinations: not_in_file(known),
     }));
@@ -489,10 +498,18 @@ struct Doer {
 impl Sink for Doer {
     fn orders(&mut self, orders: &[Order]) {
         let mut held = self.weights.hold();
-        for Order { service, destination, weight, by, down } in orders {
+        for Order { service, destination, weight, by, down, quiesced, drain } in orders {
             // One that is gone is none of ours: the plan that says so is on its way.
             let Some(known) = held.get_mut(service, *destination) else { continue };
             self.drains.on_down(*service, *destination, *down, self.clock.now());
+            match quiesced {
+                // People have said themselves what is to become of its connections.
+                Some(true) if known.admin != Admin::Ready => {}
+                Some(true) if drain.is_none() => {}
+                Some(true) => self.drains.on_weight(*service, *destination, *drain, self.clock.now()),
+                Some(false) => self.drains.on_weight(*service, *destination, None, self.clock.now()),
+                None => {}
+            }
             // Of one that people have taken out of service since, the checks are about to hear.
             let weight = if known.admin == Admin::Ready { *weight } else { 0 };
             if known.weight == weight {

@@ -93,6 +93,7 @@ impl Live {
             schedulers: &self.schedulers,
             clock: self.clock,
             weights: &self.checks.weights,
+            drains: &self.drains,
         })
     }
 

@@ -6,8 +6,9 @@
 
 mod checks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use uvs_config::{Config, Service, option_values};
 use uvs_control::plan::{Action, Change as Described, Field};
@@ -23,15 +24,19 @@ use crate::words::{forwarding, mark_rule, route, seconds};
 /// How many connections name each destination.
 pub(crate) type Counts = HashMap<(ServiceKey, SocketAddr), u64>;
 
+/// Destinations that are to be removed once their connections have ended, and how long those may go on.
+pub(crate) type Leaving = HashMap<(ServiceKey, SocketAddr), Duration>;
+
 /// Changes of the director from `before` to `after`, described.
 pub(crate) fn of_director(
     before: &Config,
     after: &Config,
     changes: &[Change],
+    leaving: &Leaving,
     counts: &Counts,
 ) -> Vec<Described> {
     let services = before.services.iter().map(|service| (service.spec.key, service)).collect();
-    let describer = Describer { before, after, services, counts };
+    let describer = Describer { before, after, services, leaving, counts };
     changes.iter().flat_map(|change| describer.describe(change)).collect()
 }
 
@@ -40,7 +45,50 @@ struct Describer<'c> {
     after: &'c Config,
     /// Those before.
     services: HashMap<ServiceKey, &'c Service>,
+    /// Destinations that stay for their connections alone.
+    leaving: &'c Leaving,
     counts: &'c Counts,
+}
+
+/// What becomes of destinations that go, and have no weight as it is.
+pub(crate) fn of_quiesced(
+    running: &Config,
+    before: &Config,
+    leaving: &Leaving,
+    counts: &Counts,
+) -> Vec<Described> {
+    let in_file: HashSet<(ServiceKey, SocketAddr)> =
+        destinations_of(running).map(|(key, it)| (key, it.addr)).collect();
+    // One that is not in the file that runs was removed before, and is on its way.
+    let is_one =
+        |(key, it): &(ServiceKey, &DestinationSpec)| it.weight == 0 && in_file.contains(&(*key, it.addr));
+    let gone = destinations_of(before).filter(is_one).filter_map(|(key, it)| {
+        let after = leaving.get(&(key, it.addr))?;
+        let effect = leaves(count_of(counts, key, it.addr), *after);
+        Some(destination(key, it.addr, Action::Remove, Vec::new(), effect))
+    });
+    gone.collect()
+}
+
+fn destinations_of(config: &Config) -> impl Iterator<Item = (ServiceKey, &DestinationSpec)> {
+    config.services.iter().flat_map(|service| service.destinations.iter().map(|it| (service.spec.key, it)))
+}
+
+fn count_of(counts: &Counts, key: ServiceKey, addr: SocketAddr) -> u64 {
+    counts.get(&(key, addr)).copied().unwrap_or(0)
+}
+
+/// What becomes of connections that have so long.
+fn bounded(connections: u64, after: Duration) -> String {
+    match connections {
+        0 => "has no connections".to_owned(),
+        1 => format!("1 connection has {after:?} to end, then both ends get a reset"),
+        count => format!("{count} connections have {after:?} to end, then both ends get a reset"),
+    }
+}
+
+fn leaves(connections: u64, after: Duration) -> String {
+    format!("gets no new connections and is removed; {}", bounded(connections, after))
 }
 
 fn plain(action: Action, what: &str, fields: Vec<Field>, effect: impl Into<String>) -> Described {
@@ -125,7 +173,7 @@ impl Describer<'_> {
                 self.edit_destination(*key, &new)
             }
             Change::RemoveDestination(key, addr) => {
-                let connections = self.counts.get(&(*key, *addr)).copied().unwrap_or(0);
+                let connections = count_of(self.counts, *key, *addr);
                 let effect = self.orphaned(connections, Some(*key));
                 destination(*key, *addr, Action::Remove, Vec::new(), effect)
             }
@@ -203,9 +251,25 @@ impl Describer<'_> {
 
     fn edit_destination(&self, key: ServiceKey, spec: &DestinationSpec) -> Described {
         let old = self.destination(key, spec.addr);
+        let connections = count_of(self.counts, key, spec.addr);
+        if let Some(after) = self.leaving.get(&(key, spec.addr)) {
+            return destination(key, spec.addr, Action::Remove, Vec::new(), leaves(connections, *after));
+        }
+        let drain = self.after.services.iter().find(|it| it.spec.key == key).and_then(|it| it.drain);
         let effect = match old {
             Some(old) if old.forwarding != spec.forwarding => {
                 "connections go on by the method they began with; new ones go by the new one"
+            }
+            Some(old) if old.weight > 0 && spec.weight == 0 && drain.is_some() => {
+                let what = bounded(connections, drain.unwrap_or_default());
+                let effect = format!("drains: new connections go elsewhere; {what}");
+                return destination(
+                    key,
+                    spec.addr,
+                    Action::Change,
+                    destination_fields(old.into(), spec),
+                    effect,
+                );
             }
             Some(old) if old.weight > 0 && spec.weight == 0 => {
                 "drains: connections and templates stay, new connections go elsewhere"

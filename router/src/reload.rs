@@ -9,19 +9,21 @@
 //! could not be done, a reload brings it to what the file says. A change that fails takes those before it back.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use uvs_config::{Config, Interface, Location, Module, Problems, Service};
 use uvs_control::plan::{Change as Described, Plan};
 use uvs_director::Director;
-use uvs_director::spec::{Change, InterfaceSpec, Prefix, SchedulerSpec};
+use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Prefix, SchedulerSpec};
 use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
 
 use crate::check::{self, Judged};
 use crate::checks::{Held, Weights};
 use crate::clock::Clock;
+use crate::drains::Drains;
 use crate::memory;
-use crate::plan::{self, Counts};
+use crate::plan::{self, Counts, Leaving};
 
 /// What a reload came to.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Parts<'p> {
     pub clock: Clock,
     /// What destinations weigh.
     pub weights: &'p Weights,
+    /// Destinations that lose their connections.
+    pub drains: &'p Drains,
 }
 
 /// Reads the file again, judges it, and applies what is different. Compiles modules: not for a thread that
@@ -107,6 +111,7 @@ struct Prepared {
     before: Config,
     /// What is wanted, with the weights that destinations are to have for now.
     settled: Config,
+    leaving: Leaving,
     changes: Vec<Change>,
     exchanges: Vec<Exchange>,
     /// The same for people.
@@ -120,10 +125,13 @@ fn prepare(
     weights: &Held<'_>,
 ) -> Prepared {
     let before = as_it_runs(running, parts.director);
-    let settled = weights.settle(wanted, Some(&before));
+    let mut settled = weights.settle(wanted, Some(&before));
+    let leaving = leave(&mut settled, &before);
     let changes = Config::diff(Some(&before), &settled);
     let exchanges = parts.schedulers.exchanges(catalogue, &kept_schedulers(&before, &settled), true);
-    let mut described = plan::of_director(&before, &settled, &changes, &counts(parts.director));
+    let counts = counts(parts.director);
+    let mut described = plan::of_director(&before, &settled, &changes, &leaving, &counts);
+    described.extend(plan::of_quiesced(running, &before, &leaving, &counts));
     plan::mark_by_hand(&mut described, &hand_made(running, &before, parts, weights));
     described.extend(weights_by_adm(wanted, weights));
     described.extend(exchanges.iter().map(plan::of_module));
@@ -134,14 +142,31 @@ fn prepare(
         warnings: wanted.warnings.iter().map(ToString::to_string).collect(),
         refused: Vec::new(),
     };
-    Prepared { before, settled, changes, exchanges, plan }
+    Prepared { before, settled, leaving, changes, exchanges, plan }
+}
+
+/// Has the destinations that go from a service with a bound for their connections (`drain`) stay without a weight.
+fn leave(settled: &mut Config, before: &Config) -> Leaving {
+    let had: HashMap<_, _> = before.services.iter().map(|service| (service.spec.key, service)).collect();
+    let mut leaving = Leaving::new();
+    for service in &mut settled.services {
+        let key = service.spec.key;
+        let (Some(after), Some(had)) = (service.drain, had.get(&key)) else { continue };
+        let stay: HashSet<SocketAddr> = service.destinations.iter().map(|spec| spec.addr).collect();
+        for spec in had.destinations.iter().filter(|spec| !stay.contains(&spec.addr)) {
+            service.destinations.push(DestinationSpec { weight: 0, ..*spec });
+            leaving.insert((key, spec.addr), after);
+        }
+    }
+    leaving
 }
 
 /// What would undo everything that was done to the director by hand since it took `running`.
 fn hand_made(running: &Config, before: &Config, parts: Parts<'_>, weights: &Held<'_>) -> Vec<Described> {
-    let settled = weights.settle(running, Some(before));
+    let mut settled = weights.settle(running, Some(before));
+    let leaving = leave(&mut settled, before);
     let changes = Config::diff(Some(before), &settled);
-    let mut described = plan::of_director(before, &settled, &changes, &counts(parts.director));
+    let mut described = plan::of_director(before, &settled, &changes, &leaving, &counts(parts.director));
     for change in &mut described {
         change.by_hand = true;
     }
@@ -191,10 +216,10 @@ fn kept_schedulers(before: &Config, after: &Config) -> Vec<(String, SchedulerSpe
 }
 
 fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
-    let Parts { director, schedulers, clock, .. } = parts;
+    let Parts { director, schedulers, clock, drains, .. } = parts;
     // Nobody changes a weight meanwhile.
     let mut weights = parts.weights.hold();
-    let Prepared { before, settled, changes, exchanges, mut plan } =
+    let Prepared { before, settled, leaving, changes, exchanges, mut plan } =
         prepare(running, &wanted, parts, &weights);
     let announce =
         changes.iter().any(|change| matches!(change, Change::SetNetwork { .. } | Change::SetAddresses(_)));
@@ -211,6 +236,14 @@ fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
         tracing::debug!(change = text, "applied");
     }
     weights.settled(&settled, Some(&before));
+    for Service { spec, destinations, .. } in &settled.services {
+        for destination in destinations {
+            match leaving.get(&(spec.key, destination.addr)) {
+                Some(after) => drains.on_removal(spec.key, destination.addr, *after, clock.now()),
+                None => drains.stays(spec.key, destination.addr),
+            }
+        }
+    }
     drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
     // the service's status and in the log, too: the module before serves on.
@@ -323,6 +356,7 @@ fn as_it_runs(running: &Config, director: &Director) -> Config {
                 spec: view.spec,
                 destinations: view.destinations.iter().map(|destination| destination.spec).collect(),
                 health: known.and_then(|service| service.health.clone()),
+                drain: known.map_or(running.drain, |service| service.drain),
                 location: Location::default(),
                 scheduler_location: Location::default(),
             }
@@ -368,6 +402,7 @@ pub fn export(running: &Config, parts: Parts<'_>) -> String {
     for service in &mut now.services {
         let key = service.spec.key;
         let file = running.services.iter().find(|it| it.spec.key == key);
+        service.destinations.retain(|spec| !parts.drains.is_leaving(&key, spec.addr));
         for spec in &mut service.destinations {
             // What its checks, or a drain, have made of its weight is not what it is to have.
             if service.health.is_none() && !weights.is_taken_out(&key, spec.addr) {

@@ -266,7 +266,7 @@ async fn serve(
         reloads_done: 0.into(),
         reloads_failed: 0.into(),
     });
-    let drains_thread = drains::start(&live, &plane)?;
+    let drains_thread = drains::thread::start(&live, &plane)?;
     plane.announce();
     let (sender, ended) = mpsc::unbounded_channel();
     let workers = Workers::start(&plane, &sender)?;

@@ -247,6 +247,8 @@ pub struct Passive {
 pub struct Plan {
     /// Each service once.
     pub services: Vec<ServicePlan>,
+    /// [`Policy::drain`] of services that are not in the configuration.
+    pub drain: Option<Duration>,
 }
 
 /// A service and how it is judged.
@@ -275,6 +277,8 @@ pub struct Policy {
     pub damping: Duration,
     /// What happens to connections of one that goes down.
     pub on_down: OnDown,
+    /// How long connections of one go on that loses its weight; `None`: for as long as they can.
+    pub drain: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -284,6 +288,7 @@ impl Default for Policy {
             slow_start: Duration::ZERO,
             damping: Duration::from_secs(60),
             on_down: OnDown::default(),
+            drain: None,
         }
     }
 }

@@ -72,7 +72,7 @@ fn plain(count: u16) -> ServicePlan {
 }
 
 fn plan(services: impl Into<Vec<ServicePlan>>) -> Plan {
-    Plan { services: services.into() }
+    Plan { services: services.into(), drain: None }
 }
 
 /// How a host answers.

@@ -86,6 +86,7 @@ fn plan(addr: SocketAddr, kind: Kind) -> Plan {
     };
     let (quorum, policy) = Default::default();
     Plan {
+        drain: None,
         services: vec![ServicePlan {
             key: KEY,
             quorum,

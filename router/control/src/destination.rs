@@ -68,7 +68,7 @@ impl Then {
 /// A drain under way, or over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drain {
-    /// Who wants it: `people`, or `health` by `on_down`.
+    /// Who wants it: `people`; `health`, by `on_down`; `weight`, one of 0; `removal`, whoever took it from its service.
     pub by: String,
     /// `waiting` for the end of connections, `ending` them, or `over`.
     pub phase: String,

@@ -58,7 +58,15 @@ fn a_weight_that_could_not_be_set_is_set_when_that_is_possible() {
 
     director.apply(Change::RemoveDestination(service, one), Instant::ZERO).unwrap();
     let by = uvs_check::weight::Writer::Health;
-    doer.orders(&[Order { service, destination: one, weight: 0, by, down: None }]);
+    doer.orders(&[Order {
+        service,
+        destination: one,
+        weight: 0,
+        by,
+        down: None,
+        quiesced: None,
+        drain: None,
+    }]);
     assert_eq!(mend(), [], "it is not there");
     director.apply(Change::AddDestination(service, spec), Instant::ZERO).unwrap();
     assert_eq!(weight(&director, one), Some(3));

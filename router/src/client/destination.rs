@@ -306,7 +306,12 @@ fn explained(it: &Answer) -> String {
     let by = it.weight_by.as_deref().unwrap_or("nobody");
     let mut text = format!("{}: weight {}, by {by}; {}\n", it.name, it.weight, of_left(it));
     if let Some(drain) = &it.drain {
-        let by = if drain.by == "health" { ", since it is down" } else { "" };
+        let by = match &*drain.by {
+            "health" => ", since it is down",
+            "weight" => ", since its weight is 0",
+            "removal" => ", since it was removed",
+            _ => "",
+        };
         text.push_str(&format!(
             "  drained for {}: {}{by}\n",
             health::time(drain.age_s),

@@ -61,7 +61,10 @@ pub(super) async fn change(
         let announced = weights.announce();
         // Not while a module is compiled: the checks wait for whoever holds their weights.
         let held = modules(&request).is_empty().then(|| weights.hold());
-        let answer = execute(&request, &live);
+        let answer = held
+            .as_ref()
+            .and_then(|_| instead(&request, &config, &live))
+            .unwrap_or_else(|| execute(&request, &live));
         let mut held = held.unwrap_or_else(|| weights.hold());
         let by_adm = held.changed(&live.director, touched(&request).as_ref(), live.clock.now());
         drop((announced, held));
@@ -75,6 +78,28 @@ pub(super) async fn change(
         Ok((answer, announce))
     })
     .await?
+}
+
+/// Destinations of services with a bound for their connections (`drain`) are not gone at once, unless they are to be as
+/// in the kernel: what removes one has it leave, and what adds one that leaves has it stay. `None`: that is not asked,
+/// or cannot be done as it is.
+fn instead(request: &Request, config: &Config, live: &Live) -> Option<Answer> {
+    let Ok(Command::Change(change)) = uvs_adm::parse(&words(request)) else { return None };
+    let now = live.clock.now();
+    match change {
+        Change::RemoveDestination(key, addr) if !live.director.options().compat_ipvs => {
+            let service = config.services.iter().find(|service| service.spec.key == key);
+            let after = service.map_or(config.drain, |service| service.drain)?;
+            live.director.apply(Change::SetWeight(key, addr, 0), now).ok()?;
+            live.drains.on_removal(key, addr, after, now);
+        }
+        Change::AddDestination(key, spec) if live.drains.is_leaving(&key, spec.addr) => {
+            live.director.apply(Change::EditDestination(key, spec), now).ok()?;
+            live.drains.stays(key, spec.addr);
+        }
+        _ => return None,
+    }
+    Some(Answer::default())
 }
 
 /// The service that a command line changes, where it is one.

@@ -147,6 +147,7 @@ fn checked(key: ServiceKey) -> Vec<uvs_check::core::ServiceView> {
                 judged: true,
                 destinations: vec![destination],
             }],
+            drain: None,
         },
         Instant::ZERO,
     );

@@ -6,9 +6,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uvs_config::{Check, Config, Health, Service, Words, Written};
 use uvs_control::plan::{Action, Field};
+use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
-use super::{Described, named, of_service, plain};
+use super::{Described, differs, named, of_service, plain};
 
 /// What the files say: they are read again once something differs.
 type Said<'a> = LazyCell<Written<'a>, Box<dyn FnOnce() -> Written<'a> + 'a>>;
@@ -32,10 +33,19 @@ pub(crate) fn of_checks(before: &Config, after: &Config, live: &Config) -> Vec<D
         before.services.iter().enumerate().map(|(place, service)| (service.spec.key, place)).collect();
     for (place, service) in after.services.iter().enumerate() {
         let Some(there) = places.get(&service.spec.key) else { continue };
+        described.extend(of_drain(&before.services[*there], service));
         let old = Side { config: before, place: *there, written: &was };
         described.extend(of_health(&old, &Side { config: after, place, written: &will }, live));
     }
     described
+}
+
+/// How long connections of its destinations go on that lose their weight or go.
+fn of_drain(old: &Service, new: &Service) -> Option<Described> {
+    let bound = |drain: &Option<Duration>| drain.map(|after| format!("{after:?}"));
+    let field = differs("drain", old.drain, new.drain, bound)?;
+    let effect = "connections stay; it counts for destinations that lose their weight or go from now on";
+    Some(of_service(new.spec.key, plain(Action::Change, "service", vec![field], effect)))
 }
 
 /// A configuration, one of its services by its place, and what the files say.

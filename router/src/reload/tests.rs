@@ -31,8 +31,8 @@ fn service(port: u16, scheduler: &str, server: u8) -> String {
 }
 
 fn parts<'p>(director: &'p Director, schedulers: &'p Schedulers, clock: Clock) -> Parts<'p> {
-    let weights = Box::leak(Box::default());
-    Parts { director, schedulers, clock, weights }
+    let (weights, drains) = (Box::leak(Box::default()), Box::leak(Box::default()));
+    Parts { director, schedulers, clock, weights, drains }
 }
 
 fn state(director: &Director) -> String {

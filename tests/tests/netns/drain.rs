@@ -1,5 +1,7 @@
 //! Servers that people take out of service on a running director, and give back.
 
+mod bounded;
+
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,7 +22,8 @@ const ONE: &str = "tcp/10.0.0.100:80/192.168.20.11:8080";
 struct Scene {
     running: Running,
     hosts: Hosts,
-    peers: [Peer; 2],
+    /// `None`: others serve.
+    peers: Option<[Peer; 2]>,
 }
 
 fn listens(host: &Host, last: u8) -> Peer {
@@ -29,10 +32,18 @@ fn listens(host: &Host, last: u8) -> Peer {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(&config())
+    }
+
+    fn with(config: &str) -> Self {
         let hosts = hosts();
-        let peers = [listens(&hosts.servers[0], 11), listens(&hosts.servers[1], 12)];
-        let running = Running::start(&hosts.director, &config());
+        let peers = Some([listens(&hosts.servers[0], 11), listens(&hosts.servers[1], 12)]);
+        let running = Running::start(&hosts.director, config);
         Self { running, hosts, peers }
+    }
+
+    fn peers(&self) -> &[Peer; 2] {
+        self.peers.as_ref().unwrap()
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -87,7 +98,7 @@ impl Scene {
 
     /// Connections that rs1 has got.
     fn shares(&self) -> usize {
-        self.peers[0].clients().len()
+        self.peers()[0].clients().len()
     }
 
     /// A connection with rs1.
@@ -269,11 +280,11 @@ fn datagrams_go_elsewhere_when_their_server_is_drained() {
     }
     let flows = "udp/10.0.0.100:80/192.168.20.11:8080";
     assert!(scene.says(&["drain", flows, "--deadline", "0s"]).ends_with("drained\n"));
-    let before = scene.peers[0].datagrams().len();
+    let before = scene.peers()[0].datagrams().len();
     for _ in 0..4 {
         ask();
     }
-    assert_eq!(scene.peers[0].datagrams().len(), before);
+    assert_eq!(scene.peers()[0].datagrams().len(), before);
 }
 
 /// As docs/drain.md has it.
@@ -290,14 +301,15 @@ fn all_servers_are_restarted_in_turn_by_drain_and_no_request_fails() {
         // The address is free once nobody listens there.
         let host = &scene.hosts.servers[at];
         let gone = Peer::start(host, SocketAddr::from(([192, 168, 20, last], NAT_PORT + 1)));
-        drop(std::mem::replace(&mut scene.peers[at], gone));
-        scene.peers[at] = listens(host, last);
+        let peers = scene.peers.as_mut().unwrap();
+        drop(std::mem::replace(&mut peers[at], gone));
+        peers[at] = listens(host, last);
         scene.says(&["undrain", &name]);
         scene.says(&["wait", &name, "--up", "--timeout", "20s"]);
     }
-    let before = scene.peers.each_ref().map(|peer| peer.clients().len());
+    let before = scene.peers().each_ref().map(|peer| peer.clients().len());
     eventually("both serve again", || {
-        let now = scene.peers.each_ref().map(|peer| peer.clients().len());
+        let now = scene.peers().each_ref().map(|peer| peer.clients().len());
         (now[0] > before[0] && now[1] > before[1]).then_some(())
     });
     load.ends_unharmed();

@@ -173,6 +173,7 @@ impl Core {
                     flaps: 0,
                     slow_start: None,
                     told: None,
+                    quiesced: None,
                     settled: None,
                     stamp: 0,
                     checks,

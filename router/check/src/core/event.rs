@@ -4,8 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use std::sync::Arc;
 
-use uvs_director::Instant;
 use uvs_director::spec::ServiceKey;
+use uvs_director::{Duration, Instant};
 
 use super::streak::Health;
 use crate::spec::OnDown;
@@ -141,4 +141,9 @@ pub struct Order {
     pub by: Writer,
     /// What its connections are to expect where it went down; `None` where it is 0 for another reason, or not 0.
     pub down: Option<OnDown>,
+    /// Whether it is to have no new connections whatever its health (a weight of 0, or an agent that drains), where
+    /// that has changed.
+    pub quiesced: Option<bool>,
+    /// How long the connections of one that is quiesced go on: see [`Policy`](crate::spec::Policy).
+    pub drain: Option<Duration>,
 }

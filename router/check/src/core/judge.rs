@@ -5,7 +5,7 @@ use uvs_director::{Duration, Instant};
 use super::Core;
 use super::event::{Event, Order, State, What};
 use super::timers::Owner;
-use crate::spec::Kind;
+use crate::spec::{Kind, Policy};
 use crate::weight::{Admin, Writer, put, replace};
 
 /// A service is not settled again before so much time has passed for each of its destinations.
@@ -166,7 +166,8 @@ impl Core {
     fn settle(&mut self, index: usize, now: Instant) {
         self.services[index].settled = Some(now);
         let service = &self.services[index];
-        let (quorum, key, on_down) = (service.quorum, service.key, service.policy.on_down);
+        let (quorum, key) = (service.quorum, service.key);
+        let Policy { on_down, drain, .. } = service.policy;
         let (mut weight, mut total, mut backup_ready, mut rescue) = (0_u64, 0_u64, false, true);
         for at in &service.destinations {
             let destination = &self.destinations[*at];
@@ -215,9 +216,13 @@ impl Core {
             replace(&mut destination.slots.health, health, now);
             let (weight, by) = destination.slots.effective();
             let down = (by == Writer::Health && !destination.up).then_some(on_down);
-            if destination.told != Some((weight, down)) {
+            let is_quiesced = destination.slots.wanted().0 == 0 || destination.slots.admin() != Admin::Ready;
+            let before = destination.quiesced.replace(is_quiesced);
+            let quiesced = before.is_some_and(|before| before != is_quiesced).then_some(is_quiesced);
+            if destination.told != Some((weight, down)) || quiesced.is_some() {
                 destination.told = Some((weight, down));
-                self.orders.push(Order { service: key, destination: destination.addr, weight, by, down });
+                let destination = destination.addr;
+                self.orders.push(Order { service: key, destination, weight, by, down, quiesced, drain });
             }
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Destination {
     pub(crate) was_down: bool,
     /// What the director was last told, if anything.
     pub(crate) told: Option<(u32, Option<OnDown>)>,
+    /// Whether it had no weight whatever its health, when that was last told.
+    pub(crate) quiesced: Option<bool>,
     /// What its service knew of it when it was last settled.
     pub(crate) settled: Option<([bool; 4], Slots)>,
     /// Of its timer.
