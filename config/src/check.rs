@@ -9,7 +9,7 @@ use uvs_check::probe::check_regex;
 use uvs_check::spec::{Exec, FileCheck, FileMeaning, Kind, Passive, Pattern, Schedule, Talk, Unmade};
 use uvs_director::Duration;
 
-use crate::command::command;
+use crate::command::{command, user};
 use crate::duration::Span;
 use crate::model::{Check, Health, Service};
 use crate::problem::Location;
@@ -54,6 +54,8 @@ pub(crate) const CHECK: Keys = &[
     "payload",
     "do_not_fragment",
     "command",
+    "user",
+    "group",
     "dynamic",
     "file",
     "meaning",
@@ -101,6 +103,8 @@ const OF_TYPES: &[(&str, &[&str])] = &[
     ("payload", &["ping"]),
     ("do_not_fragment", &["ping"]),
     ("command", &["exec"]),
+    ("user", &["exec"]),
+    ("group", &["exec"]),
     ("dynamic", &["exec"]),
     ("file", &["file"]),
     ("meaning", &["file"]),
@@ -417,6 +421,6 @@ impl Reader<'_> {
         let example = "[\"/usr/local/bin/judge\", \"{rip}\", \"{rport}\"]";
         let command = command(table, example, PLACEHOLDERS, "the check cannot be made without it")?;
         let dynamic = table.boolean("dynamic").unwrap_or(false);
-        Some(Exec { command, dynamic, environment: Vec::new() })
+        Some(Exec { command, user: user(table), dynamic, environment: Vec::new() })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::read::Table;
+use nix::unistd;
+use uvs_check::program::User;
+
+use crate::read::{At, Table};
 
 /// The words of `command`. `placeholders` are those that something stands for; `without` is what is not done while the
 /// program is not there.
@@ -36,6 +39,67 @@ pub(crate) fn command(
         table.doc.warn(&program.at, what, "correct the path, or put the program there");
     }
     Some(words.into_iter().map(|word| word.value).collect())
+}
+
+/// Whom the program is run as. The user database is asked here and not when it is run, since that may take a while.
+pub(crate) fn user(table: &Table<'_>) -> Option<User> {
+    let named = table.string("user", "nobody");
+    let group = table.string("group", "nogroup");
+    let doc = table.doc;
+    let Some(At { value: name, at }) = named else {
+        if let Some(At { at, .. }) = group {
+            doc.error(&at, "group without user", "add user = \"...\", or remove group");
+        }
+        return None;
+    };
+    // The outer error: the database cannot be read.
+    let found = match name.parse() {
+        Ok(number) => unistd::User::from_uid(unistd::Uid::from_raw(number)).map(|it| (Some(number), it)),
+        Err(_) => unistd::User::from_name(name).map(|it| (it.as_ref().map(|it| it.uid.as_raw()), it)),
+    };
+    let (uid, entry) = match found {
+        Ok((Some(uid), entry)) => (uid, entry),
+        Ok((None, _)) => {
+            let fix = "name one of this host (getent passwd), or give its number";
+            doc.error(&at, format!("there is no user {name:?}"), fix);
+            return None;
+        }
+        Err(error) => {
+            let what = format!("user {name:?} cannot be looked up: {error}");
+            doc.error(&at, what, "give the numbers of user and group");
+            return None;
+        }
+    };
+    let gid = match group {
+        None => match entry {
+            Some(entry) => entry.gid.as_raw(),
+            None => {
+                let what = format!("user {name} has no entry, so that its group is not known");
+                doc.error(&at, what, "add group = \"...\"");
+                return None;
+            }
+        },
+        Some(At { value: group, at }) => {
+            let found = match group.parse() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => unistd::Group::from_name(group).map(|it| it.map(|it| it.gid.as_raw())),
+            };
+            match found {
+                Ok(Some(gid)) => gid,
+                Ok(None) => {
+                    let fix = "name one of this host (getent group), or give its number";
+                    doc.error(&at, format!("there is no group {group:?}"), fix);
+                    return None;
+                }
+                Err(error) => {
+                    let what = format!("group {group:?} cannot be looked up: {error}");
+                    doc.error(&at, what, "give its number");
+                    return None;
+                }
+            }
+        }
+    };
+    Some(User { name: name.to_owned(), uid, gid })
 }
 
 /// The first placeholder that nothing stands for.

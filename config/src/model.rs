@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uvs_check::program::User;
 use uvs_check::spec::{Kind, Policy, Quorum, Schedule, Unmade};
 use uvs_director::local::LocalLimits;
 use uvs_director::spec::{
@@ -345,6 +346,8 @@ pub struct Notify {
     pub name: Arc<str>,
     /// The program by its absolute path, and its arguments, with placeholders.
     pub command: Vec<String>,
+    /// Whom it is run as; `None`: as the director.
+    pub user: Option<User>,
     /// What it is told of; each is one of [`NOTIFY_EVENTS`](crate::NOTIFY_EVENTS).
     pub events: Vec<&'static str>,
     /// Of which services, where the event is of one; empty: of all.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
-use crate::command::command;
+use crate::command::{command, user};
 use crate::duration::Span;
 use crate::model::{Notify, Service};
 use crate::read::{At, Keys, Table};
 use crate::suggest::nearest;
 
-pub(crate) const NOTIFY: Keys = &["name", "command", "events", "services", "destinations", "timeout"];
+pub(crate) const NOTIFY: Keys =
+    &["name", "command", "user", "group", "events", "services", "destinations", "timeout"];
 
 /// What a program can be told of: the types of events (docs/control.md) but those that tell of such programs.
 pub const NOTIFY_EVENTS: &[&str] = &[
@@ -127,6 +128,7 @@ pub(crate) fn notify(root: &Table<'_>, services: &[Service]) -> Vec<Notify> {
             all.push(Notify {
                 name: Arc::from(name.value),
                 command,
+                user: user(table),
                 events: values(events),
                 services: of_services.unwrap_or_default().into_iter().map(|it| it.value).collect(),
                 destinations: destinations.unwrap_or_default(),

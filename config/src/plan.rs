@@ -111,6 +111,7 @@ fn expanded(exec: &Exec, service: ServiceKey, destination: SocketAddr) -> Exec {
         values.iter().map(|(name, value)| (format!("UVS_{}", name.to_uppercase()), value.clone()));
     Exec {
         command: exec.command.iter().map(expand).collect(),
+        user: exec.user.clone(),
         dynamic: exec.dynamic,
         environment: environment.chain([("UVS_SERVICE".to_owned(), service.to_string())]).collect(),
     }

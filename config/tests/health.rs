@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use uvs_check::net::Via;
+use uvs_check::program::User;
 use uvs_check::spec::{Amount, Dns, Grpc, HttpVersion, Kind, OnDown, Pattern, Tls, Unmade};
 use uvs_config::Config;
 use uvs_director::Duration;
@@ -77,6 +78,10 @@ fn programs_that_are_told_say_of_what() {
         (notify("services = ['tcp/192.0.2.10:81']"), "perhaps \"tcp 192.0.2.10:80\"", ""),
         (notify("destinations = ['192.0.2.29:80']"), "there is no destination 192.0.2.29:80", ""),
         (notify("destinations = ['x']"), "destination \"x\" is not an IP address and a port", ""),
+        (notify("user = 'no-such-user'"), "there is no user \"no-such-user\"", "getent passwd"),
+        (notify("user = 'root'\ngroup = 'no-such-group'"), "there is no group \"no-such-group\"", "getent"),
+        (notify("group = 'root'"), "group without user", "add user"),
+        (notify("user = '3999999999'"), "has no entry, so that its group is not known", "add group"),
         (notify("timeout = '1ms'"), "timeout \"1ms\" is out of range", "use \"100ms\" to \"10m\""),
     ];
     for (text, what, fix) in cases {
@@ -313,6 +318,26 @@ fn connections_of_a_server_that_is_down_end_as_they_are_told_to() {
     ];
     for (lines, want) in cases {
         assert_eq!(policy(lines), want, "{lines}");
+    }
+}
+
+#[test]
+fn programs_are_run_as_who_is_named_by_name_or_number() {
+    let exec = "[[check]]\nname = 'web'\ntype = 'exec'\ncommand = ['/bin/true']\n";
+    let cases = [
+        ("", None),
+        ("user = 'root'\n", Some((0, 0))),
+        ("user = '3999999999'\ngroup = '7'\n", Some((3_999_999_999, 7))),
+        ("user = 'root'\ngroup = '7'\n", Some((0, 7))),
+    ];
+    for (lines, want) in cases {
+        let numbers = |user: &Option<User>| user.as_ref().map(|user| (user.uid, user.gid));
+        let plan = parse(&text(&format!("{exec}{lines}"), USES, "")).plan();
+        let Kind::Exec(exec) = &plan.services[0].destinations[0].checks[0].probe.kind else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(numbers(&exec.user), want, "{lines}");
+        assert_eq!(numbers(&parse(&notify(lines)).notify[0].user), want, "{lines}");
     }
 }
 

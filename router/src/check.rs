@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use uvs_check::program::may_change_user;
 use uvs_config::{Config, Location, Module, Modules, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
 use uvs_plugin::{Catalogue, Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
@@ -97,6 +98,24 @@ pub struct Judged {
     pub config: Config,
     /// For [`Schedulers::accept`].
     pub catalogue: Catalogue,
+}
+
+/// Why this process cannot run the programs of a configuration, if it names other users and this is not root.
+pub fn cannot_change_user(config: &Config) -> Option<String> {
+    use uvs_check::spec::Kind;
+
+    let of_checks = config.checks.iter().filter_map(|check| match &check.kind {
+        Kind::Exec(exec) => Some(("check", &check.name, exec.user.as_ref()?)),
+        _ => None,
+    });
+    let of_notify = config.notify.iter().filter_map(|it| Some(("notify", &it.name, it.user.as_ref()?)));
+    let mut others = of_checks.chain(of_notify).filter(|(.., user)| !user.is_own());
+    let (what, name, user) = others.next().filter(|_| !may_change_user())?;
+    Some(format!(
+        "{what} {name:?} is run as user {}, which takes root with CAP_SETUID and CAP_SETGID: run uvs so, or remove \
+         user. (In a unit of systemd: CapabilityBoundingSet=CAP_SETUID CAP_SETGID by systemctl edit uvs)",
+        user.name
+    ))
 }
 
 /// Reads a configuration file (no pipe: the director that runs waits for nobody), and tries the module of each

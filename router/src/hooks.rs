@@ -229,7 +229,7 @@ impl Driver {
 async fn run(hook: &Notify, event: &Event) -> (Outcome, String) {
     let (command, environment) = message::of(hook, event);
     let environment = environment.iter().map(|(name, value)| (*name, &**value));
-    let program = match program::start(&command, environment) {
+    let program = match program::start(&command, hook.user.as_ref(), environment) {
         Ok(program) => program,
         Err(why) => return (Outcome::Unmade, why),
     };

@@ -101,7 +101,8 @@ fn accepted(judged: Result<Judged, Problems>, running: &Config) -> Result<Judged
     let mut wanted = judged
         .map_err(|Problems(problems)| problems.iter().map(ToString::to_string).collect::<Vec<String>>())?;
     memory::keep(running, &mut wanted.config);
-    let refusals = needs_restart(running, &wanted.config);
+    let mut refusals = needs_restart(running, &wanted.config);
+    refusals.extend(check::cannot_change_user(&wanted.config));
     if refusals.is_empty() { Ok(wanted) } else { Err(refusals) }
 }
 

@@ -76,6 +76,9 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         Err(problems) => return Ok(check::refuse(&problems)),
     };
+    if let Some(reason) = check::cannot_change_user(&config) {
+        anyhow::bail!(reason);
+    }
     let memory = Memory::find();
     for warning in config.warnings.iter().chain(&memory::warning(&config, memory.as_ref())) {
         warn!("{warning}");

@@ -1,12 +1,12 @@
 //! Runs a program: no shell, an empty environment but for what it is given, a process group of its own, which is killed
-//! when its run ends, however it does.
+//! when its run ends, however it does; as another user where that is asked for.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getegid, geteuid};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
@@ -26,6 +26,33 @@ impl Drop for Group {
             let _ = killpg(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// Whose rights a program has: user and group, and no further groups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct User {
+    /// What it is called where it is named.
+    pub name: String,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's.
+    pub gid: u32,
+}
+
+impl User {
+    /// Whether that is who this process runs as already.
+    pub fn is_own(&self) -> bool {
+        (self.uid, self.gid) == (geteuid().as_raw(), getegid().as_raw())
+    }
+}
+
+/// Whether this process may run programs as another user: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
+pub fn may_change_user() -> bool {
+    const SETGID_AND_SETUID: u64 = 1 << 6 | 1 << 7;
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    effective.is_some_and(|has| has & SETGID_AND_SETUID == SETGID_AND_SETUID)
 }
 
 /// How a program ended, and what it said.
@@ -58,19 +85,25 @@ impl Ended {
     }
 }
 
-/// Starts a program: the first word by its absolute path, the others are its arguments. It is killed with its group
-/// when what this returns is dropped.
+/// Starts a program: the first word by its absolute path, the others are its arguments; `None`: as the user that this
+/// process runs as. It is killed with its group when what this returns is dropped.
 ///
 /// # Errors
 /// It cannot be run. The text says why.
 pub fn start<'e>(
     command: &[String],
+    user: Option<&User>,
     environment: impl IntoIterator<Item = (&'e str, &'e str)>,
 ) -> Result<Program, String> {
     let Some((program, arguments)) = command.split_first() else {
         return Err("no program is named".into());
     };
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(user) = user.filter(|user| !user.is_own()) {
+        // In the child, in this order: the group, no further groups, the user.
+        command.gid(user.gid).uid(user.uid);
+    }
+    let child = command
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -81,7 +114,13 @@ pub fn start<'e>(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("{program} cannot be run: {error}"))?;
+        .map_err(|error| match user {
+            Some(user) if error.raw_os_error() == Some(nix::errno::Errno::EPERM as i32) => {
+                format!("{program} cannot be run as {}: {error}; that takes root", user.name)
+            }
+            Some(user) => format!("{program} cannot be run as {}: {error}", user.name),
+            None => format!("{program} cannot be run: {error}"),
+        })?;
     let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     Ok(Program { child, group: Group(id) })
 }

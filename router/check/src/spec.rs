@@ -9,6 +9,7 @@ use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
 use crate::net::{Echo, Target};
+use crate::program::User;
 use crate::weight::Admin;
 
 /// What one probe does. Two that are equal are made once, and their result is told to all that asked.
@@ -203,6 +204,8 @@ impl Default for Tls {
 pub struct Exec {
     /// The program by its absolute path, and its arguments.
     pub command: Vec<String>,
+    /// Whom it is run as; `None`: as the director.
+    pub user: Option<User>,
     /// Whether exit statuses from 2 are a success that sets the weight to the status less 2 (`misc_dynamic`).
     pub dynamic: bool,
     /// What it is told of whom it checks, in its environment.

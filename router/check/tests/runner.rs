@@ -198,7 +198,7 @@ fn to_end_it_ends_what_it_runs() {
     let (runner, _orders, _events) = start();
     let script = format!("echo $$ > {}; exec sleep 60", list.display());
     let command = vec!["/bin/sh".into(), "-c".into(), script];
-    let exec = Exec { command, dynamic: false, environment: Vec::new() };
+    let exec = Exec { command, user: None, dynamic: false, environment: Vec::new() };
     let mut plan = plan(([127, 0, 0, 1], 9).into(), Kind::Exec(exec.into()));
     let check = &mut plan.services[0].destinations[0].checks[0];
     Arc::make_mut(&mut check.probe).schedule.timeout = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 use crate::model::{Checker, Http, Kind, Misc, Regex, Timing, Udp, Url};
 use crate::remark::Remarks;
+use crate::scripts::run_as;
 use crate::tree::Node;
 use crate::value::{address, number, port, required, switch, timer, unknown};
 use crate::words::shell_words;
@@ -294,17 +295,18 @@ fn program(misc: &mut Misc, node: &Node, remarks: &mut Remarks) -> bool {
                 // The first word is the command with its arguments; a user may follow.
                 let mut words = shell_words(node.rest()).into_iter();
                 misc.command = words.next();
-                let user: Vec<String> = words.collect();
-                if !user.is_empty() {
-                    misc.user = Some((node.at.clone(), user.join(" ")));
-                }
+                misc.user = run_as(words, &node.at, remarks).or(misc.user.take());
             }
         }
         "misc_timeout" => {
             misc.timeout = number(node, 0, 86_400 * 365, remarks).map(|seconds| seconds * 1_000_000)
         }
         "misc_dynamic" => misc.dynamic = switch(node, remarks).unwrap_or(misc.dynamic),
-        "user" => misc.user = required(node, remarks).map(|_| (node.at.clone(), node.rest().to_owned())),
+        "user" => {
+            if required(node, remarks).is_some() {
+                misc.user = run_as(shell_words(node.rest()).into_iter(), &node.at, remarks);
+            }
+        }
         _ => return false,
     }
     true

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use toml_edit::{Array, Value};
 
-use crate::model::{Checker, Http, Kind, Misc, Regex, Timing, TrackFile, Udp, Url};
+use crate::model::{Checker, Http, Kind, Misc, Regex, RunAs, Timing, TrackFile, Udp, Url};
 use crate::output::{CheckKeys, Own, duration, integer};
 use crate::remark::Remarks;
 use crate::words::shell_words;
@@ -339,14 +339,15 @@ fn program(misc: &Misc, checker: &Checker, around: &Around<'_>, remarks: &mut Re
         );
         words.insert(0, "/usr/bin/env".to_owned());
     }
-    if let Some((at, user)) = &misc.user {
-        remarks.different(at, format!("user {user}: the program is run by the director's own user"));
-    }
     let mut keys = kind("exec");
     // Real servers whose programs differ in nothing but this have one check.
     let rip = around.ip.to_string();
     let words = words.iter().map(|word| placed(word, &rip));
     keys.push(("command", Value::Array(words.collect::<Array>())));
+    if let Some(RunAs { user, group }) = &misc.user {
+        keys.push(("user", user.as_str().into()));
+        keys.extend(group.as_ref().map(|group| ("group", group.as_str().into())));
+    }
     if misc.dynamic {
         keys.push(("dynamic", true.into()));
     }

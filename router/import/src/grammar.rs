@@ -7,8 +7,9 @@ use uvs_director::spec::{Family, Protocol};
 use crate::checker;
 use crate::group;
 use crate::method::{self, Given};
-use crate::model::{Conf, Name, Real, Script, Sorry, Timing, TrackFile, Virtual};
+use crate::model::{Conf, Kind, Name, Real, Script, Sorry, Timing, TrackFile, Virtual};
 use crate::remark::{At, Remarks};
+use crate::scripts::run_as;
 use crate::tree::Node;
 use crate::value::{address, flag, number, number_of, port, required, switch, unknown};
 use crate::words::shell_words;
@@ -104,7 +105,24 @@ pub(crate) fn conf(nodes: &[Node], remarks: &mut Remarks) -> Conf {
             _ => unknown(node, "keepalived.conf", remarks),
         }
     }
+    own_users(&mut conf);
     conf
+}
+
+/// Programs that name nobody have `script_user`, wherever that stands in the file.
+fn own_users(conf: &mut Conf) {
+    let Some(usual) = &conf.script_user else { return };
+    for server in &mut conf.virtuals {
+        for script in server.scripts.iter_mut().chain(server.reals.iter_mut().flat_map(|it| &mut it.scripts))
+        {
+            script.user.get_or_insert_with(|| usual.clone());
+        }
+        for checker in server.reals.iter_mut().flat_map(|real| &mut real.checkers) {
+            if let Kind::Misc(misc) = &mut checker.kind {
+                misc.user.get_or_insert_with(|| usual.clone());
+            }
+        }
+    }
 }
 
 fn dialect(node: &Node, remarks: &mut Remarks) {
@@ -133,6 +151,11 @@ fn global(conf: &mut Conf, node: &Node, remarks: &mut Remarks) {
                     };
                     let seconds = pair.get(1).and_then(|text| number_of(child, text, 0, 2_147_483, remarks));
                     conf.timeouts[index] = seconds.filter(|seconds| *seconds > 0);
+                }
+            }
+            "script_user" => {
+                if required(child, remarks).is_some() {
+                    conf.script_user = run_as(shell_words(child.rest()).into_iter(), &child.at, remarks);
                 }
             }
             "lvs_sync_daemon" | "lvs_sync_daemon_interface" => {
@@ -407,12 +430,8 @@ fn script(node: &Node, remarks: &mut Remarks) -> Option<Script> {
     // The first word is the command with its arguments; a user may follow.
     let mut words = shell_words(node.rest()).into_iter();
     let command = words.next()?;
-    let user: Vec<String> = words.collect();
-    if !user.is_empty() {
-        let text = format!("user {}: the program is run by the director's own user", user.join(" "));
-        remarks.different(&node.at, text);
-    }
-    Some(Script { at: node.at.clone(), keyword: node.keyword().to_owned(), command })
+    let user = run_as(words, &node.at, remarks);
+    Some(Script { at: node.at.clone(), keyword: node.keyword().to_owned(), command, user })
 }
 
 fn mail(node: &Node, remarks: &mut Remarks) {

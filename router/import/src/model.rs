@@ -17,6 +17,16 @@ pub(crate) struct Conf {
     pub(crate) timeouts: [Option<u64>; 3],
     /// Addresses with the lengths of their subnets, of VRRP and of `static_ipaddress`.
     pub(crate) addresses: Vec<(IpAddr, u8)>,
+    /// Of programs that name nobody.
+    pub(crate) script_user: Option<RunAs>,
+}
+
+/// Whom a program is run as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RunAs {
+    pub(crate) user: String,
+    /// `None`: the user's.
+    pub(crate) group: Option<String>,
 }
 
 /// What a virtual server is named by.
@@ -136,6 +146,7 @@ pub(crate) struct Script {
     pub(crate) keyword: String,
     /// With its arguments.
     pub(crate) command: String,
+    pub(crate) user: Option<RunAs>,
 }
 
 #[derive(Debug)]
@@ -201,7 +212,7 @@ pub(crate) struct Misc {
     pub(crate) command: Option<String>,
     pub(crate) timeout: Option<u64>,
     pub(crate) dynamic: bool,
-    pub(crate) user: Option<(At, String)>,
+    pub(crate) user: Option<RunAs>,
 }
 
 #[derive(Debug, Default)]

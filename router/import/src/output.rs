@@ -9,6 +9,7 @@ use uvs_director::spec::{
     TunnelChecksum,
 };
 
+use crate::model::RunAs;
 use crate::remark::At;
 
 /// One `[[check]]`: its keys in order, without its name.
@@ -83,6 +84,7 @@ pub(crate) struct Output {
 pub(crate) struct Notify {
     pub(crate) name: String,
     pub(crate) command: Vec<String>,
+    pub(crate) user: Option<RunAs>,
     pub(crate) events: Vec<&'static str>,
     pub(crate) services: Vec<ServiceKey>,
     /// Empty: of all.
@@ -262,6 +264,12 @@ fn notify_table(notify: &Notify, there: &HashSet<ServiceKey>) -> Option<Table> {
     let mut table = Table::new();
     table.insert("name", value(&notify.name));
     table.insert("command", value(array(notify.command.iter().cloned())));
+    if let Some(RunAs { user, group }) = &notify.user {
+        table.insert("user", value(user));
+        if let Some(group) = group {
+            table.insert("group", value(group));
+        }
+    }
     table.insert("events", value(array(notify.events.iter().map(|event| (*event).to_owned()))));
     table.insert("services", value(array(services)));
     if !notify.destinations.is_empty() {

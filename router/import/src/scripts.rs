@@ -5,17 +5,20 @@ use std::collections::HashMap;
 
 use uvs_director::spec::ServiceKey;
 
-use crate::model::{Real, Script, Virtual};
+use crate::model::{Real, RunAs, Script, Virtual};
 use crate::output::Notify;
-use crate::remark::Remarks;
+use crate::remark::{At, Remarks};
 use crate::words::shell_words;
 
+/// What is run, and as whom.
+type Program = (Vec<String>, Option<RunAs>);
+
 /// What makes two scripts one: what is run, at which events, and of which destinations.
-type Likeness = (Vec<String>, Vec<&'static str>, Vec<SocketAddr>);
+type Likeness = (Program, Vec<&'static str>, Vec<SocketAddr>);
 
 /// What makes those of several real servers one, too: what is run, at which events, of which services, and whether of
 /// all real servers.
-type Alike = (Vec<String>, Vec<&'static str>, Vec<ServiceKey>, bool);
+type Alike = (Program, Vec<&'static str>, Vec<ServiceKey>, bool);
 
 /// Scripts so far, each once.
 #[derive(Debug, Default)]
@@ -24,9 +27,25 @@ pub(crate) struct Scripts {
     by_likeness: HashMap<Likeness, usize>,
 }
 
+/// Whom a program is run as: `USER [[:]GROUP]`. A colon has it keep further groups of the user.
+pub(crate) fn run_as(
+    mut words: impl Iterator<Item = String>,
+    at: &At,
+    remarks: &mut Remarks,
+) -> Option<RunAs> {
+    let user = words.next()?;
+    let group: String = words.collect();
+    let name = group.trim_start_matches(':');
+    if name.len() < group.len() {
+        let text = format!("user {user} {group}: the program has no further groups of that user");
+        remarks.different(at, text);
+    }
+    Some(RunAs { user, group: Some(name.to_owned()).filter(|name| !name.is_empty()) })
+}
+
 /// Says that scripts of a virtual server without checks have nothing to tell.
 pub(crate) fn never_run(server: &Virtual, remarks: &mut Remarks) {
-    for Script { at, keyword, command } in
+    for Script { at, keyword, command, .. } in
         server.scripts.iter().chain(server.reals.iter().flat_map(|real| &real.scripts))
     {
         let text =
@@ -58,7 +77,7 @@ impl Scripts {
 
     fn add(
         &mut self,
-        Script { at, keyword, command }: &Script,
+        Script { at, keyword, command, user }: &Script,
         destinations: Vec<SocketAddr>,
         (key, omega): (ServiceKey, bool),
         remarks: &mut Remarks,
@@ -84,7 +103,7 @@ impl Scripts {
             _ => ("notify-down", "destination_down"),
         };
         let events = if omega && event.ends_with("_down") { vec![event, "stopping"] } else { vec![event] };
-        let likeness = (words, events, destinations);
+        let likeness = ((words, user.clone()), events, destinations);
         let all = &mut self.all;
         let index = *self.by_likeness.entry(likeness.clone()).or_insert_with(|| {
             all.push((name.to_owned(), likeness, Vec::new()));
@@ -109,13 +128,14 @@ impl Scripts {
         // What differs in nothing but the real server is one.
         let mut all: Vec<Notify> = Vec::new();
         let mut alike: HashMap<Alike, usize> = HashMap::new();
-        for (name, (command, events, destinations), services) in self.all {
-            let key = (command.clone(), events.clone(), services.clone(), destinations.is_empty());
+        for (name, (program, events, destinations), services) in self.all {
+            let key = (program.clone(), events.clone(), services.clone(), destinations.is_empty());
             match alike.get(&key).and_then(|index| all.get_mut(*index)) {
                 Some(known) => known.destinations.extend(destinations),
                 None => {
                     alike.insert(key, all.len());
-                    all.push(Notify { name: named(name), command, events, services, destinations });
+                    let (name, (command, user)) = (named(name), program);
+                    all.push(Notify { name, command, user, events, services, destinations });
                 }
             }
         }

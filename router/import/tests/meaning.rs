@@ -146,7 +146,8 @@ fn scripts_become_programs_that_are_told() {
     };
     let reals = real(2, "notify_down \"/bin/page db\" nobody") + &real(3, "notify_down \"/bin/page db\"");
     let quorum = "quorum_up \"/sbin/ip addr add 192.0.2.9/32 dev lo\"\nquorum_down 'withdraw 1'\nomega";
-    let done = import(&(server(1, quorum, &reals) + &server(2, quorum, &real(2, ""))));
+    let users = "global_defs {\nscript_user root 7\n}\n";
+    let done = import(&(users.to_owned() + &server(1, quorum, &reals) + &server(2, quorum, &real(2, ""))));
     let config = config(&done);
     let [first, second] = [0, 1].map(|index| config.services[index].spec.key);
     let told: Vec<_> = config
@@ -173,7 +174,14 @@ fn scripts_become_programs_that_are_told() {
                 vec![first, second],
                 0
             ),
-            ("notify-down", "/bin/page db".to_owned(), vec!["destination_down", "stopping"], vec![first], 2),
+            ("notify-down", "/bin/page db".to_owned(), vec!["destination_down", "stopping"], vec![first], 1),
+            (
+                "notify-down-2",
+                "/bin/page db".to_owned(),
+                vec!["destination_down", "stopping"],
+                vec![first],
+                1
+            ),
         ]
     );
     let different: Vec<&str> = done
@@ -182,7 +190,14 @@ fn scripts_become_programs_that_are_told() {
         .filter(|remark| remark.kind == Kind::Different)
         .map(|remark| remark.text.as_str())
         .collect();
-    assert!(different.iter().any(|text| text.contains("user nobody")), "{different:?}");
+    let users: Vec<_> = config
+        .notify
+        .iter()
+        .map(|it| it.user.as_ref().map(|user| (user.name.as_str(), user.uid, user.gid)))
+        .collect();
+    let root = Some(("root", 0, 7));
+    assert_eq!((users[0], users[1], users[3]), (root, root, root));
+    assert_eq!(users[2].map(|(name, ..)| name), Some("nobody"));
     assert!(different.iter().any(|text| text.contains("/usr/bin/env looks for it")), "{different:?}");
     // Without a check nothing ever changes; and braces mean something here.
     let done = import(&one("quorum_up /bin/true", ""));

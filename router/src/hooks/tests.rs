@@ -11,6 +11,7 @@ fn hook(name: &str, command: &[&str], events: &[&'static str]) -> Notify {
     Notify {
         name: name.into(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
+        user: None,
         events: events.to_vec(),
         services: Vec::new(),
         destinations: Vec::new(),

@@ -10,7 +10,7 @@ use crate::weight::Share;
 pub(super) async fn probe(exec: &Exec, stage: &Stage) -> Ended {
     stage.is("starting the program");
     let environment = exec.environment.iter().map(|(name, value)| (&**name, &**value));
-    let program = program::start(&exec.command, environment).map_err(Verdict::Unmade)?;
+    let program = program::start(&exec.command, exec.user.as_ref(), environment).map_err(Verdict::Unmade)?;
     stage.is("waiting for the program");
     judge(exec, &program.end().await.map_err(|error| Verdict::Unmade(error.to_string()))?)
 }

@@ -81,7 +81,8 @@ fn an_agent_drains_and_takes_it_back_and_is_asked_while_in_maintenance() {
 
 #[test]
 fn a_program_says_a_weight_and_takes_it_back_with_its_next_result() {
-    let exec = Exec { command: vec!["/bin/judge".into()], dynamic: true, environment: Vec::new() };
+    let exec =
+        Exec { command: vec!["/bin/judge".into()], user: None, dynamic: true, environment: Vec::new() };
     let check = check_of("exec", probe(Kind::Exec(exec.into()), 1));
     let mut world = World::new(plan([service(80, vec![destination(1, vec![check])])]));
     world.run(SECOND);

@@ -16,7 +16,11 @@ async fn run(script: &str, dynamic: bool) -> Outcome {
 
 async fn outcome_of(command: Vec<String>, dynamic: bool) -> Outcome {
     let environment = vec![("UVS_RIP".into(), "10.0.0.1".into())];
-    outcome(Kind::Exec(Arc::new(Exec { command, dynamic, environment })), ([127, 0, 0, 1], 9).into()).await
+    outcome(
+        Kind::Exec(Arc::new(Exec { command, user: None, dynamic, environment })),
+        ([127, 0, 0, 1], 9).into(),
+    )
+    .await
 }
 
 fn alive(pid: &str) -> bool {
@@ -95,4 +99,26 @@ async fn a_flood_of_output_neither_blocks_it_nor_is_kept() {
     passes(&outcome.verdict, "exit status 0: \\0\\0");
     assert!(outcome.verdict.text().len() < 200);
     fails(&run("exec cat /dev/zero", false).await.verdict, "no end within 400ms");
+}
+
+/// A program that has another user has that one's rights, his group, and no others.
+#[tokio::test]
+async fn a_program_is_run_as_who_it_is_to_be_run_as() {
+    let user = |uid, gid| Some(uvs_check::program::User { name: "somebody".into(), uid, gid });
+    let run = async |user, wanted: &str| {
+        let script = format!("test \"$(id -u) $(id -g) $(id -G)\" = '{wanted}'");
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        let exec = Exec { command, user, dynamic: false, environment: Vec::new() };
+        outcome(Kind::Exec(Arc::new(exec)), ([127, 0, 0, 1], 9).into()).await.verdict
+    };
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    assert!(user(own.0, own.1).unwrap().is_own());
+    if uvs_check::program::may_change_user() {
+        passes(&run(user(4_000_001, 4_000_002), "4000001 4000002 4000002").await, "exit status 0");
+    } else {
+        let Verdict::Unmade(why) = run(user(4_000_001, 4_000_002), "").await else {
+            panic!("it cannot be made")
+        };
+        assert!(why.contains("as somebody") && why.contains("root"), "{why}");
+    }
 }
