@@ -1,6 +1,7 @@
 //! Health checks that a running director makes: servers die and come back, and clients do not notice.
 
 pub(crate) mod field;
+mod head;
 mod passive;
 mod real;
 mod told;

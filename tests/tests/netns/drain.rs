@@ -1,6 +1,8 @@
 //! Servers that people take out of service on a running director, and give back.
 
 mod bounded;
+mod restart;
+mod ways;
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
