@@ -35,6 +35,7 @@ mod golden;
 mod guest;
 mod host_state;
 mod icmp;
+mod imported;
 mod layer3;
 mod lifecycle;
 mod live;
