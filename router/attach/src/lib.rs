@@ -21,6 +21,8 @@
 //! link that filters what it receives (not a veth) CAP_NET_RAW, too. No `unsafe` here: aya makes the system calls.
 
 mod attachments;
+#[cfg(test)]
+mod btf;
 mod cache;
 mod capabilities;
 mod decapsulator;

@@ -231,6 +231,7 @@ fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> &'e mut SchedClassifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::btf::Structs;
 
     #[test]
     fn a_port_is_laid_out_as_the_programs_read_it() {
@@ -242,10 +243,15 @@ mod tests {
             cached: true,
             to_peer: false,
         };
-        let mut want = Vec::from(0x0102_0304_u32.to_ne_bytes());
-        want.extend(5_u32.to_ne_bytes());
-        want.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9]);
-        want.extend([1_u32, 0].map(u32::to_ne_bytes).concat());
-        assert_eq!(port.bytes()[..], want);
+        let word = |word: u32| word.to_ne_bytes().to_vec();
+        let members = [
+            ("tap", word(0x0102_0304)),
+            ("link", word(5)),
+            ("director", vec![2, 0, 0, 0, 0, 1]),
+            ("host", vec![2, 0, 0, 0, 0, 9]),
+            ("cached", word(1)),
+            ("to_peer", word(0)),
+        ];
+        Structs::of(OBJECT).check("port", &port.bytes(), members);
     }
 }

@@ -1,5 +1,5 @@
 //! Bytes of the maps of the flow cache, as `bpf/flows.h` lays them out: numbers as the machine has them, addresses and
-//! ports as the network does.
+//! ports as the network does. The tests hold them against what the compiled programs say of their structures (BTF).
 
 use uvs_director::flow_cache::{Act, FlowKey, Progress};
 use uvs_director::spec::MacAddr;
@@ -334,64 +334,4 @@ impl Event {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addr(text: &str) -> Address {
-        text.parse::<std::net::IpAddr>().unwrap().into()
-    }
-
-    #[test]
-    fn keys_and_values_lie_as_the_programs_read_them() {
-        let of = FlowKey {
-            protocol: 6,
-            source: (addr("10.0.0.2"), 0x1234),
-            destination: (addr("10.0.0.100"), 80),
-        };
-        let want = [&[10, 0, 0, 2, 10, 0, 0, 100, 0x12, 0x34, 0, 80][..], &6_u32.to_ne_bytes()].concat();
-        assert_eq!(key(&of), Key::V4(want.try_into().unwrap()));
-        let entry = Entry {
-            next_hop: 0x0007_0003,
-            destination: 5,
-            generation: 6,
-            seen: 7,
-            is_shut: true,
-            gate: 8,
-            ticket: 9,
-            act: Act::NewDestination(addr("192.168.10.11"), 8080),
-            addr: addr("192.168.10.11"),
-        };
-        let words = [0x0007_0003_u32, 5, 6, 7, 9, 8, 9 << 16, 7].map(u32::to_ne_bytes).concat();
-        let want = [&words[..], &[0x1f, 0x90, 1, 0, 192, 168, 10, 11]].concat();
-        assert_eq!(entry.value4()[..], want);
-        assert_eq!((seen(&entry.value4()), ticket(&entry.value4())), (7, 9));
-        let act = Act::Tunnel { source: addr("::1"), destination: addr("::2") };
-        assert_eq!(Entry { act, ..entry }.value6()[32..36], [0, 0, 5, 0]);
-    }
-
-    #[test]
-    fn an_event_is_read_as_the_programs_write_it() {
-        let mut bytes = Vec::from(9_u64.to_ne_bytes());
-        bytes.extend(addr("2001:db8::2").octets());
-        bytes.extend(addr("2001:db8::100").octets());
-        bytes.extend([0x12, 0x34, 0, 80, 6, 6, 0x12, 2]);
-        let key = FlowKey {
-            protocol: 6,
-            source: (addr("2001:db8::2"), 0x1234),
-            destination: (addr("2001:db8::100"), 80),
-        };
-        assert_eq!(Event::read(&bytes), Some(Event { at: 9, key, tcp_flags: 0x12, is_reply: true }));
-        assert_eq!(Event::read(&bytes[..47]), None);
-    }
-
-    #[test]
-    fn a_tick_ends_before_the_next_one_and_never_after_now() {
-        let now = (5_u64 << 40) + 12_345;
-        for (ticks_ago, case) in [(0, "now"), (1, "the last one"), (1000, "17 s ago")] {
-            let then = now - (ticks_ago << TICK_SHIFT);
-            let end = end_of_tick(tick(then), now);
-            assert!(end <= now && end >= then && end - then < 1 << TICK_SHIFT, "{case}: {then} {end} {now}");
-        }
-        assert_eq!(end_of_tick(tick(now).wrapping_add(1), now), now, "a clock that is ahead");
-    }
-}
+mod tests;
