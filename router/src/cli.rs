@@ -19,9 +19,9 @@ pub struct Cli {
 }
 
 const LONG: &str = "\
-uvs (userspace virtual server) is LVS without the kernel module: a director that takes frames from TUN/TAP devices,
-forwards them to realservers by NAT, direct routing (DR) or IP tunnelling (TUN), tracks the connections
-itself, and asks a sandboxed WebAssembly module which realserver gets each new one.";
+uvs (userspace virtual server) is LVS without the kernel module: a director that takes frames from TUN/TAP devices, \
+forwards them to realservers by NAT, direct routing (DR) or IP tunnelling (TUN), tracks the connections itself, and asks \
+a sandboxed WebAssembly module which realserver gets each new one.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +58,8 @@ pub enum Command {
     Status(client::status::Args),
     /// Watch the running director on the terminal: services, destinations, checks, schedulers, drops, events
     Top(client::top::Args),
+    /// Find what is wrong with the host and the network of a director, with what to do
+    Doctor(client::doctor::Args),
     /// Show what happens to checks, services, weights and the configuration, as it happens or since a while
     Events(client::events::Args),
     /// Probe a realserver now from the running director, straight or the way that clients' packets take
@@ -182,6 +184,24 @@ mod tests {
             let error = Cli::try_parse_from(["uvs"].iter().chain(*arguments)).expect_err("it is wrong");
             assert_eq!(error.kind(), *kind, "{arguments:?}");
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    /// Lines of a paragraph are broken once, by the width of the terminal: a short one is its last.
+    #[test]
+    fn help_is_wrapped_once() {
+        for width in [80, 100] {
+            let mut command = Cli::command().term_width(width);
+            let help = command.render_long_help().to_string();
+            let about: Vec<&str> = help.lines().take_while(|line| !line.is_empty()).collect();
+            let (last, lines) = about.split_last().unwrap();
+            assert!(lines.iter().all(|line| line.len() > width - 20 && line.len() <= width), "{help}");
+            assert!(last.ends_with("each new one."), "{help}");
+            for command in command.get_subcommands_mut() {
+                let help = command.clone().term_width(width).render_long_help().to_string();
+                let long = help.lines().find(|line| line.len() > width && line.contains(' '));
+                assert_eq!(long, None, "uvs {} at {width} columns", command.get_name());
+            }
         }
     }
 

@@ -99,6 +99,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
         Command::Top(arguments) => client::top::run(&arguments),
+        Command::Doctor(arguments) => client::doctor::run(&arguments),
         Command::Events(arguments) => client::events::run(&arguments),
         Command::Probe(arguments) => client::probe::run(&arguments),
         Command::Drain(arguments) => client::destination::drain(&arguments),

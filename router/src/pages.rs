@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
 use uvs_attach::Cache;
 use uvs_config::Config;
 use uvs_control::plan::LastReload;
@@ -66,6 +67,8 @@ pub struct Live {
     pub events: Arc<Events>,
     /// Programs that are told what happens.
     pub hooks: Hooks,
+    /// Somebody wants to know who else has our addresses.
+    pub ask_links: Notify,
     /// How the control loop does.
     pub pulse: Pulse,
     /// The configuration in force.

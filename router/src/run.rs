@@ -264,6 +264,7 @@ async fn serve(
         hooks,
         config: Mutex::new(Arc::clone(&config)),
         reload: Mutex::default(),
+        ask_links: Notify::new(),
         pulse: Pulse::default(),
         started: clock::unix_time(),
         reloads_done: 0.into(),
@@ -405,6 +406,10 @@ async fn until_the_end(
                 });
             }
             _ = ask.tick() => plane.probe(),
+            () = live.ask_links.notified() => {
+                plane.probe();
+                ask.reset();
+            }
             _ = files.tick(), if config.modules.watch && looking.as_ref().is_none_or(JoinHandle::is_finished) => {
                 // A file may lie on a disk that does not answer, and to compile a module may take a minute; what it
                 // comes to is in the log and in its status.

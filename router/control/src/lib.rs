@@ -16,6 +16,7 @@ mod client;
 pub mod connections;
 pub mod destination;
 pub mod event;
+pub mod inspect;
 mod line;
 mod message;
 pub mod plan;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, connections, destination, event, plan, probe, sample, sched, status};
+use crate::{VERSION, adm, connections, destination, event, inspect, plan, probe, sample, sched, status};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Request {
     Status(status::Request),
     /// What changes from second to second.
     Sample(sample::Request),
+    /// The network as the director sees it.
+    Inspect(inspect::Request),
     /// Some entries of the table of connections.
     Connections(connections::Request),
     /// The schedulers of services: what they do, and other modules for them.
@@ -40,6 +42,8 @@ pub enum Answer {
     Status(Box<status::Answer>),
     /// To [`Request::Sample`].
     Sample(Box<sample::Answer>),
+    /// To [`Request::Inspect`].
+    Inspect(Box<inspect::Answer>),
     /// To [`Request::Connections`].
     Connections(connections::Answer),
     /// To [`Request::Sched`].
@@ -251,7 +255,7 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "expected one of `adm`, `status`, `sample`, `connections`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
+                "expected one of `adm`, `status`, `sample`, `inspect`, `connections`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
                 "an unknown request",
             ),
             (

@@ -1,8 +1,9 @@
-//! Commands that ask a running director: `uvs adm`, `uvs drain`, `uvs undrain`, `uvs wait`, `uvs explain`,
-//! `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status` and `uvs top`.
+//! Commands that ask a running director: `uvs adm`, `uvs doctor`, `uvs drain`, `uvs undrain`, `uvs wait`,
+//! `uvs explain`, `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status` and `uvs top`.
 
 pub mod adm;
 pub mod destination;
+pub mod doctor;
 pub mod events;
 mod health;
 pub mod plan;

@@ -14,6 +14,7 @@ mod connections;
 mod destination;
 mod events;
 mod health;
+mod inspect;
 mod name;
 mod peer;
 mod plan;
@@ -33,6 +34,7 @@ use uvs_config::Config;
 use uvs_control::plan::Plan;
 use uvs_control::{Answer, Error, ErrorKind, Request};
 
+pub use inspect::network_of;
 pub use peer::Peer;
 pub use server::{CLIENTS_MAX, serve};
 pub use socket::{ControlSocket, open, open_browser, parse_where};
@@ -104,6 +106,10 @@ impl Handle {
                 let answer = blocking(move || sample::answer(&request, &live, file)).await?;
                 Ok(Answer::Sample(Box::new(answer)))
             }
+            Request::Inspect(request) => {
+                let answer = inspect::answer(request, Arc::clone(&self.live)).await?;
+                Ok(Answer::Inspect(Box::new(answer)))
+            }
             Request::Connections(request) => {
                 let live = Arc::clone(&self.live);
                 blocking(move || connections::answer(&request, &live)).await?.map(Answer::Connections)
@@ -159,6 +165,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
         }
         Request::Status(_)
         | Request::Sample(_)
+        | Request::Inspect(_)
         | Request::Connections(_)
         | Request::Sched(_)
         | Request::Probe(_)

@@ -28,6 +28,7 @@ use crate::stage::{turn, uvs};
 const PAGES: &[&str] = &[
     "README.md",
     "docs/direct-attach.md",
+    "docs/doctor.md",
     "docs/dr.md",
     "docs/drain.md",
     "docs/flow-cache.md",
@@ -76,6 +77,11 @@ fn readme() {
 #[test]
 fn direct_attach() {
     follow("docs/direct-attach.md");
+}
+
+#[test]
+fn doctor() {
+    follow("docs/doctor.md");
 }
 
 #[test]

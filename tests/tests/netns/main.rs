@@ -26,6 +26,7 @@ mod checks;
 mod control;
 mod decapsulate;
 mod demo;
+mod doctor;
 mod documents;
 mod drain;
 mod feedback;

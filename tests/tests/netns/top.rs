@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::tcgetattr;
+use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use uvs_lab::topology::Method;
 
@@ -27,6 +27,8 @@ struct Screen {
     master: File,
     slave: OwnedFd,
     child: Child,
+    /// How the terminal was set before anybody had it.
+    before: Termios,
     cells: Vec<Vec<char>>,
     at: (usize, usize),
     /// The begin of a sequence whose end was not read yet.
@@ -39,12 +41,14 @@ impl Screen {
     fn open(mut command: Command, (columns, rows): (u16, u16)) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
+        let before = tcgetattr(pair.slave.as_fd()).unwrap();
         let end = || Stdio::from(pair.slave.try_clone().unwrap());
         let child = command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self {
             master: File::from(pair.master),
             slave: pair.slave,
             child,
+            before,
             cells: vec![vec![' '; columns.into()]; rows.into()],
             at: (0, 0),
             unread: Vec::new(),
@@ -240,7 +244,6 @@ fn top_follows_a_director_and_its_terminal() {
     let mut load = Load::start(stage.client(), service);
     load.go_on(ENOUGH);
     let mut screen = Screen::open(asking(&socket, &["top"]), (80, 24));
-    let before = tcgetattr(screen.slave.as_fd()).unwrap();
     let name = format!("tcp {service}");
     let text =
         screen.until("rates", |text| text.contains(&name) && rate(text).is_some_and(|rate| rate > 0.0));
@@ -274,7 +277,10 @@ fn top_follows_a_director_and_its_terminal() {
     kill(Pid::from_raw(screen.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(screen.end(), 0);
     let after = tcgetattr(screen.slave.as_fd()).unwrap();
-    assert_eq!((after.local_flags, after.input_flags), (before.local_flags, before.input_flags));
+    assert_eq!(
+        (after.local_flags, after.input_flags),
+        (screen.before.local_flags, screen.before.input_flags)
+    );
     let seen = String::from_utf8_lossy(&screen.seen).into_owned();
     assert!(seen.ends_with("\x1b[?1049l"), "the terminal has its own screen again");
 }
