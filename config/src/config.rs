@@ -10,8 +10,8 @@ use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
 use crate::{
-    check, control, diff, file, http, local, marks, modules, network, notify, scheduler, service, settings,
-    workers,
+    check, control, diff, file, http, local, marks, modules, network, notify, scheduler, sense, service,
+    settings, workers,
 };
 
 impl Config {
@@ -94,6 +94,7 @@ impl Config {
         let notify = notify::notify(&root, &services);
         local::warn_of_taken(&doc, &network, &services, &checks);
         marks::check(&doc, &marks, &services);
+        sense::warn(&doc, &network.interfaces, &services);
         network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
         let warnings = doc.finish()?;
         let network::Network { interfaces, routes, .. } = network;

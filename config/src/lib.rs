@@ -72,6 +72,7 @@ mod plan;
 mod problem;
 mod read;
 mod scheduler;
+mod sense;
 mod service;
 mod settings;
 mod suggest;

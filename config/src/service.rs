@@ -41,7 +41,7 @@ pub(crate) const SERVICE: Keys = &[
 const PROTOCOL_HINTS: &[(&str, &str)] = &[("TCP", "tcp"), ("UDP", "udp"), ("SCTP", "sctp")];
 
 /// What `ipvsadm -p` alone means, in seconds.
-const PERSISTENT_DEFAULT: u64 = 300;
+const PERSISTENT_DEFAULT: u64 = 360;
 /// The longest that ipvsadm takes: 31 days.
 const PERSISTENT_MAX: u64 = 31 * 86_400;
 

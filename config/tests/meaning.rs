@@ -110,7 +110,7 @@ fn persistence_has_a_timeout_and_a_size_of_networks() {
     let cases = [
         ("absent", ADDRESS, "", None),
         ("off", ADDRESS, "persistent = false", None),
-        ("on: ipvsadm's default", ADDRESS, "persistent = true", stick(300, 32)),
+        ("on: ipvsadm's default", ADDRESS, "persistent = true", stick(360, 32)),
         ("seconds", ADDRESS, "persistent = 1", stick(1, 32)),
         ("31 days", ADDRESS, "persistent = 2678400", stick(2_678_400, 32)),
         ("a mask", ADDRESS, "persistent = 60\nnetmask = '255.255.254.0'", stick(60, 23)),

@@ -199,6 +199,28 @@ fn odd_but_possible_configs_are_warned_about() {
              fix:   add \"10.9.9.9/32\" to the host.routes of interface uvs1, unless the route is there",
         ),
         (
+            "service whose destinations take nothing",
+            replaced(
+                "forward = 'nat'",
+                "forward = 'nat'\ndestination = [{ address = '192.0.2.21', weight = 0 }]",
+            )
+            .split("[[service.destination]]")
+            .next()
+            .expect("there is text before it")
+            .to_owned(),
+            "warning: all destinations of the service have weight 0: none of them takes a connection\n  \
+             where: edge.toml:12, service tcp 192.0.2.10:443\n  \
+             fix:   give at least one a weight above 0, or leave weight out, which is 1",
+        ),
+        (
+            "interfaces with one subnet",
+            added("[[interface]]\nname = 'uvs9'\ndevice = 'tap'\naddresses = ['192.0.2.9/24']"),
+            "warning: the subnet of 192.0.2.9/24 is that of interface uvs0 (line 1), too: packets to it leave by one of \
+             them alone\n  \
+             where: edge.toml:18, interface uvs9\n  \
+             fix:   give each interface a subnet of its own",
+        ),
+        (
             "tunnel that no destination has",
             replaced("forward = 'nat'", "forward = 'nat'\ntunnel = { type = 'gre' }"),
             "warning: no destination of the service is reached by a tunnel\n  \

@@ -205,6 +205,22 @@ fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// A time for people: 2026-11-30 22:04:05 UTC.
+fn time_of(unix: u64) -> String {
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Days of the civil calendar, years beginning in March (Howard Hinnant, "chrono-compatible low-level date
+    // algorithms").
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, scheduler, module, by, fallback, work, .. } = self;
@@ -217,10 +233,10 @@ impl fmt::Display for Status {
         }
         if let Some(AttemptStatus { at, by, done, refused }) = &self.latest_load {
             if let Some(report) = done {
-                writeln!(f, "  load      at {at} by {}: {report}", word(by))?;
+                writeln!(f, "  load      {} by {}: {report}", time_of(*at), word(by))?;
             }
             if let Some(refusal) = refused {
-                writeln!(f, "  load      at {at} by {}: {refusal}", word(by))?;
+                writeln!(f, "  load      {} by {}: {refusal}", time_of(*at), word(by))?;
             }
         }
         if let Some(trial) = &self.trial {
@@ -268,6 +284,24 @@ impl Work {
         match &self.last_failure {
             Some(failure) => writeln!(f, "{indent}last      {failure}"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_for_people() {
+        let cases = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_796_032_800, "2026-11-30 10:00:00 UTC"),
+            (4_102_444_800, "2100-01-01 00:00:00 UTC"),
+        ];
+        for (unix, want) in cases {
+            assert_eq!(time_of(unix), want);
         }
     }
 }

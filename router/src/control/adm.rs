@@ -61,7 +61,7 @@ pub(super) async fn change(
         let announced = weights.announce();
         // Not while a module is compiled: the checks wait for whoever holds their weights.
         let held = modules(&request).is_empty().then(|| weights.hold());
-        let answer = held
+        let mut answer = held
             .as_ref()
             .and_then(|_| instead(&request, &config, &live))
             .unwrap_or_else(|| execute(&request, &live));
@@ -74,7 +74,11 @@ pub(super) async fn change(
         }
         live.checks.follow_adm(by_adm);
         log(&request, &answer, &peer);
-        let announce = new_since(&before, &live).is_some_and(|new| own_vips(&config, &new, &live));
+        let announce = new_since(&before, &live).is_some_and(|new| {
+            let Owned { announce, nowhere } = own_vips(&config, &new, &live);
+            tell(&nowhere, &mut answer);
+            announce
+        });
         Ok((answer, announce))
     })
     .await?
@@ -170,8 +174,8 @@ fn new_since(before: &ServiceSet, live: &Live) -> Option<Vec<ServiceKey>> {
 }
 
 /// Gives the director the VIPs that lie in its subnets and takes back those of services that are gone, as a reload
-/// does. `new` are the services that were added. Tells whether it has new addresses.
-fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> bool {
+/// does. `new` are the services that were added.
+fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> Owned {
     let mut services: Vec<ServiceKey> = live.director.service_set().keys().collect();
     // So that addresses are in the same order whoever was added first.
     services.sort_unstable();
@@ -182,23 +186,46 @@ fn own_vips(config: &Config, new: &[ServiceKey], live: &Live) -> bool {
     {
         // The file was good with these interfaces, and a VIP is added only where there is none.
         warn!(%error, "the VIPs cannot be taken over; SIGHUP tries it again");
-        return false;
+        return Owned::default();
     }
     let owned: HashSet<IpAddr> = addresses(&wanted).map(|prefix| prefix.addr()).collect();
-    for service in new {
-        if let ServiceKey::Address { addr, .. } = service
-            && !owned.contains(&addr.ip())
-        {
-            warn!(
-                "VIP {} lies in no subnet of an interface: the director does not answer for it, so it has to be routed here; to \
-                 own it, add \"{}\" to the addresses of an interface in the configuration",
-                addr.ip(),
-                Prefix::host(addr.ip())
-            );
-        }
-    }
+    let vip = |service: &ServiceKey| match service {
+        ServiceKey::Address { addr, .. } => Some(addr.ip()),
+        ServiceKey::Mark { .. } => None,
+    };
+    let mut nowhere: Vec<IpAddr> = new.iter().filter_map(vip).filter(|vip| !owned.contains(vip)).collect();
+    nowhere.dedup();
     let had: HashSet<Prefix> = addresses(&there).collect();
-    addresses(&wanted).any(|address| !had.contains(&address))
+    Owned { announce: addresses(&wanted).any(|address| !had.contains(&address)), nowhere }
+}
+
+/// What came of the VIPs of new services.
+#[derive(Default)]
+struct Owned {
+    /// The director has new addresses, which links have to hear of.
+    announce: bool,
+    /// VIPs that lie in no subnet.
+    nowhere: Vec<IpAddr>,
+}
+
+/// More VIPs than these are only counted.
+const NOWHERE_MAX: usize = 5;
+
+/// Tells whoever typed it, and the log, of VIPs that nobody finds by ARP. The exit status says that it was done.
+fn tell(nowhere: &[IpAddr], answer: &mut Answer) {
+    for vip in nowhere.iter().take(NOWHERE_MAX) {
+        let text = format!(
+            "VIP {vip} lies in no subnet of an interface: the director does not answer for it, so it has to be routed \
+             here; to own it, add \"{}\" to the addresses of an interface in the configuration",
+            Prefix::host(*vip)
+        );
+        warn!("{text}");
+        answer.stderr.push_str(&format!("warning: {text}\n"));
+    }
+    if let Some(more) = nowhere.len().checked_sub(NOWHERE_MAX).filter(|more| *more > 0) {
+        warn!("{more} more VIPs lie in no subnet");
+        answer.stderr.push_str(&format!("warning: {more} more VIPs lie in no subnet\n"));
+    }
 }
 
 fn addresses(interfaces: &[InterfaceSpec]) -> impl Iterator<Item = Prefix> {

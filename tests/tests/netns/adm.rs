@@ -340,7 +340,13 @@ fn names_of_hosts_help_and_the_name_of_ipvsadm() {
     let Some(_turn) = turn() else { return };
     let mut stage = bare_stage(Method::Nat);
     let director = stage.director();
-    director.adm("-A -t localhost:http -s rr");
+    let added = director.adm_with("-A -t localhost:http -s rr", "");
+    assert_eq!(added.code, Some(0), "{added:?}");
+    // Whoever typed it is told that nobody finds it by ARP.
+    assert!(
+        added.err.contains("VIP 127.0.0.1 lies in no subnet") && added.err.contains("\"127.0.0.1/32\""),
+        "{added:?}"
+    );
     director.adm_with("-R", "-a -t localhost:http -r localhost:81 -m\n");
     assert_eq!(
         director.adm("-S -n"),
