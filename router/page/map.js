@@ -37,7 +37,7 @@ function node(x, y, w, hgt, kind, lines, attributes = {}) {
     lines.map((line, at) => s("text", {
       x: x + w / 2, y: top + at * size, class: at ? "more" : "name", "text-anchor": "middle",
       "dominant-baseline": "central",
-    }, fit(line, w - 6, (at ? 6.3 : 7.1) * (w < 120 ? 0.88 : 1)))));
+    }, fit(line, w - 6, (at ? 6.3 : 7.1) * (w < 120 ? 0.95 : 1)))));
 }
 
 /** A text that does not run out of its box. */

@@ -36,6 +36,7 @@ const PAGES: &[&str] = &[
     "docs/from-keepalived.md",
     "docs/lab.md",
     "docs/operate.md",
+    "docs/page.md",
     "docs/plan.md",
     "docs/schedulers.md",
     "docs/top.md",
@@ -142,6 +143,11 @@ fn top() {
 #[test]
 fn tun_device() {
     follow("docs/tun-device.md");
+}
+
+#[test]
+fn the_page() {
+    follow("docs/page.md");
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod monitoring;
 mod noise;
 mod overload;
 mod packet;
+mod page;
 mod path_mtu;
 mod peer;
 mod probe;

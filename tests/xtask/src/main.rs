@@ -2,6 +2,7 @@
 
 mod book;
 mod bpf;
+mod browser;
 mod component;
 mod deb;
 mod deny;

@@ -9,7 +9,7 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 19] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
     // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
@@ -23,6 +23,10 @@ const NEEDED: [(&str, &str); 16] = [
     ("keepalived", "keepalived"),
     // Reads the alert rules, and the metrics of a director.
     ("promtool", "prometheus"),
+    // Go through the page as a person would; npm brings what drives the browser.
+    ("chromium", "chromium"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     // Versions of the libraries that the Debian package needs; and what judges its unit.
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("systemd-analyze", "systemd"),

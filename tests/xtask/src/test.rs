@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tally::{Reader, Tally};
-use crate::{book, bpf, deb, deny, packages, sdk, toolchain};
+use crate::{book, bpf, browser, deb, deny, packages, sdk, toolchain};
 
 const USAGE: &str = "\
 usage: cargo xtask test
@@ -48,13 +48,13 @@ const OTHER_MODES: [(&str, &str, &str); 2] = [
     (
         "namespace tests, one queue and no offload",
         "queues=1,offload=off",
-        "package(uvs-tests) and binary(netns) and not test(/^(documents|golden|monitoring)::/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(documents|golden|monitoring|page)::/)",
     ),
     (
         "namespace tests, flows in the kernel",
         "attach=tcx,accelerate=auto",
         // These choose for themselves, or are about bridges, and what comes through them.
-        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|documents|golden|lifecycle|modes|monitoring)::|each_bad_frame/)",
+        "package(uvs-tests) and binary(netns) and not test(/^(accelerate|attach|decapsulate|demo|documents|golden|lifecycle|modes|monitoring|page)::|each_bad_frame/)",
     ),
 ];
 
@@ -116,6 +116,8 @@ struct Session {
     rebuilt_object: Option<TempDir>,
     /// The examples of the SDKs.
     examples: Option<TempDir>,
+    /// What drives a browser.
+    playwright: Option<PathBuf>,
     steps: Vec<Step>,
     notes: Vec<String>,
 }
@@ -153,6 +155,7 @@ impl Session {
             rebuilt: None,
             rebuilt_object: None,
             examples: None,
+            playwright: None,
             steps: Vec::new(),
             notes,
         })
@@ -179,9 +182,12 @@ impl Session {
 
     fn install_packages(&mut self) -> GoOn {
         let started = Instant::now();
-        let failure = match packages::install_missing(self.in_ci) {
-            Ok(note) => {
+        let installed = packages::install_missing(self.in_ci)
+            .and_then(|note| Ok((note, browser::find(&self.target, self.in_ci)?)));
+        let failure = match installed {
+            Ok((note, playwright)) => {
                 self.notes.extend(note);
+                self.playwright = playwright;
                 None
             }
             Err(error) => Some(format!("{error:#}")),
@@ -422,6 +428,9 @@ impl Session {
         let mut tests = self.tests(&["--release", "--workspace"]);
         // It is built together with them. A test that had cargo build it alone would wait for wasmtime, too.
         tests.env("UVS_BIN", self.target.join("release/uvs"));
+        if let Some(playwright) = &self.playwright {
+            tests.env(browser::VARIABLE, playwright);
+        }
         if let Some(examples) = &self.examples {
             tests.env(sdk::MODULES, examples.path());
         }
