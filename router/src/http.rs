@@ -93,12 +93,15 @@ pub trait Pages: Send + Sync + 'static {
     fn connections(&self, take: &mut dyn FnMut(String) -> bool);
 }
 
+/// Who a client of a Unix socket is, or why it may not come in.
+pub type Admit = Box<dyn Fn(&UnixStream) -> Result<Who, String> + Send + Sync>;
+
 /// A place where clients come in.
 pub enum Door {
     /// An address.
     Tcp(TcpListener),
     /// A Unix socket, and who may come in there.
-    Unix(UnixListener, Box<dyn Fn(&UnixStream) -> Result<Who, String> + Send + Sync>),
+    Unix(UnixListener, Admit),
 }
 
 impl From<TcpListener> for Door {

@@ -85,7 +85,8 @@ mod tests {
             .map(|name| format!("/page/{name}"))
             .collect();
         let mut served: Vec<String> = FILES.iter().map(|(path, ..)| (*path).to_owned()).collect();
-        (there.sort(), served.sort());
+        there.sort();
+        served.sort();
         assert_eq!(served, there);
     }
 

@@ -370,11 +370,9 @@ async fn who_was_led_here_by_another_name_sees_nothing() {
         assert_eq!(status_of(&answer), 421, "{path}: {answer}");
         assert!(answer.contains("add the name to hosts"), "{answer}");
     }
-    let rebound = format!(
-        "POST /api/overview HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
-    );
-    assert_eq!(status_of(&send(server, &rebound).await), 421);
+    let rebound = "POST /api/overview HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\
+         Connection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(status_of(&send(server, rebound).await), 421);
     let named = "GET / HTTP/1.1\r\nHost: director.example:9180\r\nConnection: close\r\n\r\n";
     assert_eq!(status_of(&send(server, named).await), 200);
     for path in ["/metrics", "/healthz"] {
