@@ -13,9 +13,9 @@ use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
 use uvs_director::{DropReason, Instant};
 
 use crate::keeper::InterfaceHealth;
-use crate::traffic::{FlowCounts, InterfaceCounts, IoFailure};
+use crate::traffic::InterfaceCounts;
 use crate::version::Build;
-use page::{Kind, Page};
+use page::{Kind, LabelPair, Page};
 
 /// Everything a page is made from, read at one moment.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use uvs_director::view::{AddressConflict, LocalView, Rates};
 use uvs_plugin::{By, ModuleStatus, TrialStatus, Work};
 
 use super::*;
+use crate::traffic::IoFailure;
 
 /// A director with one of everything.
 fn busy() -> Snapshot {
