@@ -70,9 +70,10 @@ pub enum Command {
     Undrain(client::destination::UndrainArgs),
     /// Wait until a realserver is drained, or up: for scripts
     Wait(client::destination::WaitArgs),
-    /// Explain what a realserver weighs, and who says so
-    #[command(subcommand)]
-    Explain(client::destination::Explain),
+    /// Explain a connection and why it is as it is, or what a client's next packet would meet; what a realserver weighs
+    Explain(client::explain::Args),
+    /// Show packets as they pass: what each was taken for, where it went, and why it was dropped
+    Trace(client::trace::Args),
     /// Unwrap IP-in-IP packets on a realserver whose kernel cannot, as TUN forwarding needs it
     Realserver(realserver::Args),
     /// Write, try, measure and compare scheduler modules; load them into the running director

@@ -28,6 +28,7 @@ use uvs_wire::ethernet;
 use crate::clock::Clock;
 use crate::devices::{Devices, List};
 use crate::prefetch;
+use crate::trace::Traces;
 use crate::traffic::{IoFailure, Lane};
 
 /// Frames that a worker handles with one reading of the clock before it looks for a stop.
@@ -62,6 +63,8 @@ pub struct DataPlane {
     /// The counts; one lane for each worker, one for the timer, one for drains, one for the director's own sockets, one
     /// for the keeper of the host and one for the control thread, as [`lanes`] makes them.
     pub lanes: Arc<[Lane]>,
+    /// Who wants to see packets.
+    pub traces: Arc<Traces>,
 }
 
 /// The lanes for these devices: one for each queue, one for the timer, one for drains, one for the director's own
@@ -367,6 +370,7 @@ impl Worker {
         if !out.is_empty() {
             flush(devices, lane, self.queue, out);
         }
+        let traces = plane.traces.running();
         // One by one they are written while they are in the innermost cache; with a large table that matters less.
         let group = if prefetch::AVAILABLE && plane.director.wants_ahead() { GROUP } else { 1 };
         let queue = &device.queues()[self.queue];
@@ -379,7 +383,11 @@ impl Worker {
                 self.look_ahead(received, out);
             }
             for frame in received {
-                if let Verdict::Transmit(port) = plane.director.handle(self.port, frame, now, out) {
+                let verdict = match &traces {
+                    None => plane.director.handle(self.port, frame, now, out),
+                    Some(traces) => traces.handle(self.lane, &plane.director, self.port, (frame, now), out),
+                };
+                if let Verdict::Transmit(port) = verdict {
                     transmit(devices, lane, self.queue, port, frame);
                 }
                 if !out.is_empty() {
@@ -538,13 +546,16 @@ fn probe_of(mut announcement: Frame) -> Option<Frame> {
 }
 
 /// Expires what is due.
-fn timer(plane: &DataPlane, lane: usize, mut poller: Poller) -> anyhow::Result<()> {
-    let lane = &plane.lanes[lane];
+fn timer(plane: &DataPlane, number: usize, mut poller: Poller) -> anyhow::Result<()> {
+    let lane = &plane.lanes[number];
     let mut out = Outbox::new();
     loop {
         let now = plane.clock.now();
         lane.beat.at(now);
-        plane.director.handle_timeout(now, &mut out);
+        match plane.traces.running() {
+            None => plane.director.handle_timeout(now, &mut out),
+            Some(traces) => traces.handle_timeout(number, &plane.director, now, &mut out),
+        }
         if !out.is_empty() {
             flush(&plane.devices.current().1, lane, 0, &mut out);
         }

@@ -47,6 +47,7 @@ pub mod realserver;
 pub mod reload;
 pub mod run;
 pub mod setup;
+pub(crate) mod trace;
 pub mod traffic;
 pub mod usage;
 pub mod version;
@@ -105,7 +106,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Drain(arguments) => client::destination::drain(&arguments),
         Command::Undrain(arguments) => client::destination::undrain(&arguments),
         Command::Wait(arguments) => client::destination::wait(&arguments),
-        Command::Explain(explain) => client::destination::explain(&explain),
+        Command::Explain(arguments) => client::explain::run(&arguments),
+        Command::Trace(arguments) => client::trace::run(&arguments),
         Command::Sched(Sched::Live(command)) => client::sched::run(&command),
         Command::Realserver(arguments) => realserver::run(arguments),
         Command::Sched(Sched::Author(command)) => uvs_sched::run(&command),

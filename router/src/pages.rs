@@ -25,6 +25,7 @@ use crate::keeper::{Health, State};
 use crate::local::Local;
 use crate::metrics::{self, Reloads, SchedulerSample};
 use crate::reload::Parts;
+use crate::trace::Traces;
 use crate::traffic::{self, Lane};
 use crate::version::Build;
 
@@ -69,6 +70,8 @@ pub struct Live {
     pub hooks: Hooks,
     /// Somebody wants to know who else has our addresses.
     pub ask_links: Notify,
+    /// Who wants to see packets.
+    pub traces: Arc<Traces>,
     /// How the control loop does.
     pub pulse: Pulse,
     /// The configuration in force.

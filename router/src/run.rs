@@ -28,7 +28,7 @@ use uvs_control::plan::{Change, LastReload, Plan};
 use uvs_control::{Error, ErrorKind};
 use uvs_director::Director;
 use uvs_director::flow_cache::FlowCache;
-use uvs_director::spec::MacAddr;
+use uvs_director::spec::{Link, MacAddr};
 use uvs_director::view::AddressConflict;
 use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
@@ -46,6 +46,7 @@ use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
+use crate::trace::Traces;
 use crate::{check, checks, control, drains, events, local, logging, notify, reload, setup};
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
@@ -176,6 +177,10 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
         clock,
         workers: config.workers.clone(),
         lanes: event_loop::lanes(&devices),
+        traces: Arc::new(Traces::new(
+            event_loop::lanes(&devices).len(),
+            config.interfaces.iter().map(|it| matches!(it.spec.link, Link::Ethernet(_))).collect(),
+        )),
         devices: Devices::new(devices),
     };
     let doors = Doors { browser, socket };
@@ -262,6 +267,7 @@ async fn serve(
         drains,
         events,
         hooks,
+        traces: Arc::clone(&plane.traces),
         config: Mutex::new(Arc::clone(&config)),
         reload: Mutex::default(),
         ask_links: Notify::new(),

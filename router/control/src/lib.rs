@@ -16,6 +16,7 @@ mod client;
 pub mod connections;
 pub mod destination;
 pub mod event;
+pub mod explain;
 pub mod inspect;
 mod line;
 mod message;
@@ -24,6 +25,7 @@ pub mod probe;
 pub mod sample;
 pub mod sched;
 pub mod status;
+pub mod trace;
 
 pub use client::{Client, ClientError, PATIENCE};
 pub use line::{LineError, read_line};

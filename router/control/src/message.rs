@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{VERSION, adm, connections, destination, event, inspect, plan, probe, sample, sched, status};
+use crate::{
+    VERSION, adm, connections, destination, event, explain, inspect, plan, probe, sample, sched, status,
+    trace,
+};
 
 /// What a director can be asked. A family of requests is one variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub enum Request {
     Plan(plan::Request),
     /// A reload.
     Reload(plan::ReloadRequest),
+    /// Connections, and why they are as they are.
+    Explain(explain::Request),
+    /// Packets, as they pass.
+    Trace(trace::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -56,6 +63,10 @@ pub enum Answer {
     Destination(Box<destination::Answer>),
     /// To [`Request::Plan`], and to [`Request::Reload`].
     Plan(plan::Plan),
+    /// To [`Request::Explain`].
+    Explain(Box<explain::Answer>),
+    /// To [`Request::Trace`]; further ones come after it.
+    Trace(trace::Answer),
 }
 
 /// Why there is no answer.
@@ -255,7 +266,8 @@ mod tests {
             (
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
-                "expected one of `adm`, `status`, `sample`, `inspect`, `connections`, `sched`, `probe`, `events`, `destination`, `plan`, `reload`",
+                "expected one of `adm`, `status`, `sample`, `inspect`, `connections`, `sched`, `probe`, `events`, \
+                 `destination`, `plan`, `reload`, `explain`, `trace`",
                 "an unknown request",
             ),
             (

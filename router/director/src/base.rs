@@ -9,5 +9,6 @@ pub(crate) mod lock;
 pub mod scheduler;
 pub mod spec;
 pub(crate) mod time;
+pub mod trace;
 pub(crate) mod verdict;
 pub mod view;

@@ -10,9 +10,11 @@ mod apply;
 mod control;
 pub(crate) mod drain;
 mod error;
+pub(crate) mod facts;
 mod flows;
 pub(crate) mod inspect;
 mod local;
+pub(crate) mod traced;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -25,11 +27,12 @@ use crate::base::ids::PortId;
 use crate::base::scheduler::SchedulerFactory;
 use crate::base::spec::Limits;
 use crate::base::time::Instant;
+use crate::base::trace::Told;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::director::control::Control;
 use crate::net::lane::Lane;
 use crate::net::messages;
-use crate::path::advance::advance;
+use crate::path::advance::{Act, advance};
 use crate::path::classify::classify;
 use crate::path::emit::emit;
 use crate::path::find::find;
@@ -75,10 +78,23 @@ impl Director {
     ///
     /// Whatever the bytes are, the answer is a [`Verdict`]: bad input never panics.
     pub fn handle(&self, port: PortId, frame: &mut Frame, now: Instant, out: &mut Outbox) -> Verdict {
+        self.walk(port, frame, now, out, None)
+    }
+
+    /// The same, for whoever looks at it, too: one body, so that they cannot differ.
+    #[inline(never)]
+    fn walk(
+        &self,
+        port: PortId,
+        frame: &mut Frame,
+        now: Instant,
+        out: &mut Outbox,
+        told: Option<&mut Told>,
+    ) -> Verdict {
         let Outbox { lane, held, passed } = out;
         let snapshot = self.tables.snapshot.hold(held, &mut lane.memo);
         let mut scene = Scene::new(&self.tables, snapshot, port, now);
-        let (Ok(verdict) | Err(verdict)) = walk(&mut scene, lane, frame);
+        let (Ok(verdict) | Err(verdict)) = walk(&mut scene, lane, frame, told);
         if let (Some(now_passed), Some(flows)) = (scene.passed, &self.tables.flows) {
             flows.note_passed(now_passed, verdict, passed);
         }
@@ -111,6 +127,17 @@ impl Director {
 
     /// Expires what is due: connections, neighbours, waiting frames. Early or repeated calls are harmless.
     pub fn handle_timeout(&self, now: Instant, out: &mut Outbox) {
+        self.handle_timeout_told(now, out, |_, _, _| {});
+    }
+
+    /// The same; `lost` sees each packet that had waited for a neighbour in vain: the interface that it should have
+    /// left through, the packet as it would have left, and why it is dropped.
+    pub fn handle_timeout_told(
+        &self,
+        now: Instant,
+        out: &mut Outbox,
+        mut lost: impl FnMut(PortId, &[u8], DropReason),
+    ) {
         self.catch_up(now, out);
         let (tables, lane) = (&self.tables, &mut out.lane);
         self.uncache_closed(now);
@@ -118,6 +145,7 @@ impl Director {
         let snapshot = tables.snapshot.load();
         for (port, waiting) in tables.neighbors.expire(&snapshot.network, now, lane) {
             tables.drops.count(DropReason::Unreachable);
+            lost(port, waiting.frame.bytes(), DropReason::Unreachable);
             report_unreachable(&Scene::new(tables, &snapshot, port, now), lane, waiting);
         }
         expire_fragments(tables, &snapshot, now, lane);
@@ -130,18 +158,39 @@ impl Director {
     }
 }
 
-/// The way of one frame. How it ends: at the last stage, or before.
+/// The way of one frame. How it ends: at the last stage, or before. `told`: what the stages find, for whoever looks at
+/// it; nearly always there is nobody.
 #[inline(always)]
-fn walk(scene: &mut Scene<'_>, lane: &mut Lane, frame: &mut Frame) -> Result<Verdict, Verdict> {
+fn walk(
+    scene: &mut Scene<'_>,
+    lane: &mut Lane,
+    frame: &mut Frame,
+    mut told: Option<&mut Told>,
+) -> Result<Verdict, Verdict> {
     let (mut packet, mut heading) = (Packet::EMPTY, Heading::UNKNOWN);
     let class = match classify(scene, lane, frame, &mut packet) {
-        Ok(class) => class,
-        Err(verdict) => class_of_short(scene, frame, &mut packet, verdict)?,
+        Ok(class) => Ok(class),
+        Err(verdict) => class_of_short(scene, frame, &mut packet, verdict),
     };
-    let found = find(scene, lane, frame, &mut packet, &mut heading, class)?;
+    // What is shown is taken out of results here, so that they need not lie in memory for the sake of it.
+    if let Some(told) = told.as_deref_mut() {
+        traced::classified(scene, &packet, traced::kind_of(&class, &packet), told);
+    }
+    let found = find(scene, lane, frame, &mut packet, &mut heading, class?)?;
+    if let Some(told) = told.as_deref_mut() {
+        let (hit, entry) = traced::hit_of(&found);
+        traced::found(scene, hit, entry, told);
+    }
     let act = advance(scene, frame, &mut packet, &mut heading, found)?;
+    if let Some(told) = told.as_deref_mut() {
+        traced::advanced(scene, &heading, matches!(act, Act::Forward), told);
+    }
     route(scene, lane, frame, &mut packet, &mut heading, act)?;
-    Ok(emit(scene, lane, frame, &packet, &heading))
+    let verdict = emit(scene, lane, frame, &packet, &heading);
+    if let Some(told) = told {
+        traced::emitted(scene, &heading, verdict, told);
+    }
+    Ok(verdict)
 }
 
 #[cfg(test)]

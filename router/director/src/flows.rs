@@ -10,15 +10,18 @@
 //! destination) begins an epoch before the cache is told to withdraw, so that whatever is placed meanwhile is found
 //! out, and each connection is placed anew when its next packet comes here.
 
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use uvs_wire::tcp;
+use arc_swap::ArcSwap;
+use uvs_wire::{Address, tcp};
 
 use crate::base::lock::lock;
 use crate::base::spec::{Forwarding, Protocol, Tunnel};
 use crate::base::time::{Duration, Instant};
+use crate::base::trace::Filter;
 use crate::base::verdict::Verdict;
 use crate::flow_cache::{FlowCache, FlowKey, Passed};
 use crate::track::bypass::Bypass;
@@ -55,6 +58,8 @@ pub(crate) struct Flows {
     pub(crate) evicted: AtomicU64,
     /// What the cache had displaced when the latest epoch for that reason began.
     displaced: AtomicU64,
+    /// Connections that are kept out of it, for somebody wants to see their packets.
+    held_off: ArcSwap<Vec<Filter>>,
 }
 
 impl Flows {
@@ -70,6 +75,7 @@ impl Flows {
             hand: Mutex::default(),
             evicted: AtomicU64::new(0),
             displaced: AtomicU64::new(0),
+            held_off: ArcSwap::default(),
         }
     }
 
@@ -79,6 +85,16 @@ impl Flows {
         !connection.cached.is_of(self.epoch.load(Relaxed))
             && self.has_room(connection, now)
             && is_eligible(connection)
+    }
+
+    /// Keeps these connections out of the cache from now on; none of those that are in it leaves it by that.
+    pub(crate) fn hold_off(&self, filters: Vec<Filter>) {
+        self.held_off.store(Arc::new(filters));
+    }
+
+    /// Whether a connection is kept out of it.
+    pub(crate) fn holds_off(&self, connection: &Connection) -> bool {
+        self.held_off.load().iter().any(|filter| is_meant(filter, connection))
     }
 
     /// A full cache costs packets that it does not take nothing but this.
@@ -239,6 +255,17 @@ impl Bypass for Flows {
     }
 }
 
+/// Whether a filter means a connection.
+pub(crate) fn is_meant(filter: &Filter, connection: &Connection) -> bool {
+    let request = &connection.request;
+    let addr = |addr: Address, port| SocketAddr::new(addr.to_ip(), port);
+    filter.matches(
+        addr(request.client, request.client_port),
+        addr(request.virtual_addr, request.virtual_port),
+        addr(connection.destination_addr, connection.destination_port),
+    )
+}
+
 fn keys(connection: &Connection) -> (FlowKey, Option<FlowKey>) {
     let RequestKey { client, virtual_addr, client_port, virtual_port, protocol, .. } = connection.request;
     let destination = (connection.destination_addr, connection.destination_port);
@@ -250,24 +277,35 @@ fn keys(connection: &Connection) -> (FlowKey, Option<FlowKey>) {
 
 /// Whether packets of this connection may pass by the director.
 fn is_eligible(connection: &Connection) -> bool {
+    obstacle(connection).is_none()
+}
+
+/// Why packets of this connection may not pass by the director, if they may not.
+pub(crate) fn obstacle(connection: &Connection) -> Option<&'static str> {
     let request = &connection.request;
-    let goes_on = match Protocol::from_number(request.protocol) {
-        Some(Protocol::Tcp) => !TcpState::from_number(connection.state).is_over(),
+    match Protocol::from_number(request.protocol) {
+        Some(Protocol::Tcp) if TcpState::from_number(connection.state).is_over() => {
+            return Some("it is over");
+        }
         // One of a destination that drains leaves it with a packet that comes here.
-        Some(Protocol::Udp) => connection.destination.weight() > 0,
-        Some(Protocol::Sctp) | None => false,
-    };
-    let is_simple = match connection.forwarding_now() {
-        Forwarding::Nat | Forwarding::Direct | Forwarding::Tunnel(Tunnel::Ipip) => true,
-        Forwarding::Tunnel(_) => false,
-    };
-    goes_on
-        && is_simple
-        && !request.template
-        && request.client_port != 0
-        && connection.ftp.is_none()
-        && connection.destination.is_available()
-        && !connection.destination.local.load(Relaxed)
+        Some(Protocol::Udp) if connection.destination.weight() == 0 => {
+            return Some("its destination drains, and its next datagram may go elsewhere");
+        }
+        Some(Protocol::Tcp | Protocol::Udp) => {}
+        Some(Protocol::Sctp) | None => return Some("the cache knows TCP and UDP only"),
+    }
+    match connection.forwarding_now() {
+        Forwarding::Nat | Forwarding::Direct | Forwarding::Tunnel(Tunnel::Ipip) => {}
+        Forwarding::Tunnel(_) => return Some("of tunnels the cache knows IPIP only"),
+    }
+    let obstacles = [
+        (request.template, "it is a template"),
+        (request.client_port == 0, "its client has not come yet"),
+        (connection.ftp.is_some(), "the FTP helper reads it"),
+        (!connection.destination.is_available(), "its destination was removed, or is being rid of it"),
+        (connection.destination.local.load(Relaxed), "its destination is the director's own host"),
+    ];
+    obstacles.into_iter().find(|(is_so, _)| *is_so).map(|(_, why)| why)
 }
 
 /// Whether any segment moves it: the cache tells of the next one only.

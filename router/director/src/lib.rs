@@ -43,7 +43,7 @@ pub use base::frame::{FRAME_MAX, Frame, HEADROOM, Offload};
 pub use base::ids::{DestinationId, PortId, hash_of_name};
 pub use base::time::{Duration, Instant};
 pub use base::verdict::{DropReason, Verdict};
-pub use base::{local, scheduler, spec, view};
+pub use base::{local, scheduler, spec, trace, view};
 pub use director::drain::{Forgotten, Place};
 pub use director::inspect::ServiceSet;
 pub use director::{ApplyError, Director};

@@ -12,6 +12,7 @@ pub(crate) mod ahead;
 pub(crate) mod begin;
 pub(crate) mod classify;
 pub(crate) mod discovery;
+pub(crate) mod dry_run;
 pub(crate) mod emit;
 pub(crate) mod ending;
 pub(crate) mod find;

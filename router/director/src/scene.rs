@@ -13,6 +13,7 @@ use crate::base::drops::Drops;
 use crate::base::ids::PortId;
 use crate::base::spec::{Limits, MacAddr};
 use crate::base::time::Instant;
+use crate::base::view::Way;
 use crate::choose::defence::Defence;
 use crate::choose::reals::Reals;
 use crate::flow_cache::Passed;
@@ -21,6 +22,7 @@ use crate::net::conflicts::Conflicts;
 use crate::net::error_limit::ErrorLimit;
 use crate::net::local::Local;
 use crate::net::neighbor::Neighbors;
+use crate::net::network::Hop;
 use crate::net::path_mtu::PathMtus;
 use crate::net::reassembly::Reassembly;
 use crate::net::servers::Servers;
@@ -103,6 +105,18 @@ impl Tables {
         match &self.flows {
             Some(flows) if connection.cached.is_placed() => flows.deadline(connection),
             _ => connection.expires_at,
+        }
+    }
+
+    /// A way out, as it is known now.
+    pub(crate) fn way(&self, hop: &Hop) -> Way {
+        Way {
+            port: hop.port,
+            next_hop: hop.addr.to_ip(),
+            mac: self.neighbors.mac(hop.port, hop.addr),
+            mtu: hop.mtu,
+            source: hop.source.map(Address::to_ip),
+            is_local: hop.local,
         }
     }
 

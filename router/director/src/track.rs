@@ -9,6 +9,7 @@ pub(crate) mod destination;
 pub(crate) mod feedback;
 pub(crate) mod ftp;
 pub(crate) mod observed;
+pub(crate) mod past;
 pub(crate) mod queued;
 pub(crate) mod response;
 pub(crate) mod sctp;

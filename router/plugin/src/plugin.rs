@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Picked, Scheduler};
 
 use crate::binding::Binding;
 use crate::dump::{DumpSink, Role};
@@ -27,6 +27,8 @@ pub struct Plugin {
     fallback: Box<dyn Scheduler>,
     /// Whether the fallback knows all loads in `candidates`.
     fallback_current: bool,
+    /// Who made the last pick.
+    picked: Picked,
     /// The current set with current loads.
     candidates: Vec<Candidate>,
     /// What destinations weighed before they were quiesced, by id.
@@ -91,6 +93,7 @@ impl Plugin {
             trial: None,
             fallback,
             fallback_current: true,
+            picked: Picked::Own,
             candidates: Vec::new(),
             weights: HashMap::new(),
             generation: 0,
@@ -252,6 +255,10 @@ impl Scheduler for Plugin {
         }
     }
 
+    fn picked(&self) -> Picked {
+        self.picked
+    }
+
     fn wants_feedback(&self) -> bool {
         self.slot.observes()
             || self.fallback.wants_feedback()
@@ -278,7 +285,9 @@ impl Scheduler for Plugin {
             }
         }
         let placed = if self.trial.is_some() { self.ask_canary(flow, changed) } else { None };
+        self.picked = Picked::Own;
         let pick = if placed.is_some() {
+            self.picked = Picked::Canary;
             self.slot.miss(changed, &self.candidates);
             self.fallback_current &= changed.is_empty();
             placed
@@ -287,6 +296,7 @@ impl Scheduler for Plugin {
             pick
         } else {
             // A module that is not alive has nothing to catch up with; one that gave a bad answer has heard.
+            self.picked = Picked::Fallback;
             self.fall_back(flow, changed)
         };
         if let Some(start) = start {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 
 use tracing::info;
 use uvs_director::Instant;
-use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
+use uvs_director::scheduler::{Candidate, Event, Flow, Load, Picked, Scheduler};
 
 use crate::base::lock;
 use crate::binding::Binding;
@@ -83,11 +83,12 @@ pub(crate) struct Handle {
     running: Arc<Running>,
     /// Whether the plugin wants to hear of events, as of the last call: another module may be in it since.
     wants_feedback: bool,
+    picked: Picked,
 }
 
 impl Handle {
     pub(crate) fn new(running: Arc<Running>) -> Self {
-        Self { running, wants_feedback: false }
+        Self { running, wants_feedback: false, picked: Picked::Own }
     }
 }
 
@@ -102,7 +103,12 @@ impl Scheduler for Handle {
         let mut plugin = lock(&self.running.plugin);
         let pick = plugin.schedule(flow, changed, now);
         self.wants_feedback = plugin.wants_feedback();
+        self.picked = plugin.picked();
         pick
+    }
+
+    fn picked(&self) -> Picked {
+        self.picked
     }
 
     fn wants_feedback(&self) -> bool {

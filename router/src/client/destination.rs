@@ -118,13 +118,6 @@ pub struct WaitArgs {
     pub which: Which,
 }
 
-/// `uvs explain`.
-#[derive(Debug, clap::Subcommand)]
-pub enum Explain {
-    /// What a destination weighs, and who says so: each writer, its value, since when, and which has the last word
-    Destination(ExplainArgs),
-}
-
 /// `uvs explain destination`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = NAME)]
@@ -289,13 +282,11 @@ pub fn wait(WaitArgs { name, drained, up: _, timeout, which }: &WaitArgs) -> any
     }
 }
 
-/// `uvs explain`.
+/// `uvs explain destination`.
 ///
 /// # Errors
 /// No director answers, or there is no such destination.
-pub fn explain(
-    Explain::Destination(ExplainArgs { name, json, which }): &Explain,
-) -> anyhow::Result<ExitCode> {
+pub fn explain(ExplainArgs { name, json, which }: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let answer = ask(which, name, Ask::Explain {})?;
     let text = if *json { serde_json::to_string_pretty(&answer)? + "\n" } else { explained(&answer) };
     std::io::stdout().lock().write_all(text.as_bytes()).context("standard output cannot be written")?;

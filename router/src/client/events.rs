@@ -51,7 +51,7 @@ pub fn run(arguments: &Args) -> anyhow::Result<ExitCode> {
     let mut answer = client.ask(&uvs_control::Request::Events(request))?;
     if follow {
         // A line is printed whole or not at all: Ctrl-C just ends it.
-        end_by_signals()?;
+        super::end_by_signals()?;
     }
     loop {
         let Answer::Events(events) = answer else {
@@ -71,22 +71,6 @@ pub fn run(arguments: &Args) -> anyhow::Result<ExitCode> {
 
 fn next(client: &mut Client) -> anyhow::Result<Answer> {
     client.more().context("there are no more events: the director has ended, or lets this reader go")
-}
-
-/// Ends this process with status 0 at SIGINT or SIGTERM.
-fn end_by_signals() -> anyhow::Result<()> {
-    use nix::sys::signal::{SigSet, Signal};
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-    signals.thread_block().context("signals cannot be waited for")?;
-    let wait = move || {
-        if signals.wait().is_ok() {
-            // Nobody prints a line meanwhile.
-            let _output = io::stdout().lock();
-            std::process::exit(0);
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).context("signals cannot be waited for")?;
-    Ok(())
 }
 
 fn print(answer: &Events, json: bool) -> io::Result<()> {

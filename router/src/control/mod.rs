@@ -12,19 +12,23 @@ mod adm;
 mod browser;
 mod connections;
 mod destination;
+mod ends;
 mod events;
+mod explain;
 mod health;
 mod inspect;
 mod name;
 mod peer;
 mod plan;
 mod probe;
+mod reasons;
 mod rights;
 mod sample;
 mod sched;
 mod server;
 mod socket;
 mod status;
+mod trace;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -129,6 +133,13 @@ impl Handle {
                 let answer = blocking(move || destination::answer(&request, &live, &peer)).await??;
                 Ok(Answer::Destination(Box::new(answer)))
             }
+            Request::Explain(request) => {
+                let live = Arc::clone(&self.live);
+                let answer = blocking(move || explain::answer(&request, &live)).await??;
+                Ok(Answer::Explain(Box::new(answer)))
+            }
+            // It comes another way: it lasts as long as the client likes.
+            Request::Trace(_) => Err(Error::new(ErrorKind::Malformed, "a trace is no question of this kind")),
             change @ (Request::Adm(_) | Request::Plan(_) | Request::Reload(_)) => {
                 self.in_turn(change, peer).await
             }
@@ -171,6 +182,8 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
         | Request::Probe(_)
         | Request::Events(_)
         | Request::Destination(_)
+        | Request::Explain(_)
+        | Request::Trace(_)
         | Request::Reload(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }

@@ -107,6 +107,11 @@ async fn talk(
                     let (read, write) = stream.into_inner().into_split();
                     return super::events::follow(read, write, request, handle).await;
                 }
+                Ok(Request::Trace(request)) => {
+                    drop(slot);
+                    let (read, write) = stream.into_inner().into_split();
+                    return super::trace::follow(read, write, request, handle, peer).await;
+                }
                 Ok(request) => {
                     if super::lists_connections(&request) {
                         turn = lists.acquire().await.ok();

@@ -8,7 +8,7 @@ use crate::peer::Talk;
 use crate::stage::{Stage, turn};
 
 /// A scheduler whose `schedule` is these instructions.
-fn module(schedule: &str) -> Vec<u8> {
+pub(crate) fn module(schedule: &str) -> Vec<u8> {
     let text = include_str!("broken.wat").replace(";; SCHEDULE", schedule);
     wat::parse_str(text).expect("the test's component is well-formed")
 }

@@ -39,6 +39,7 @@ const PAGES: &[&str] = &[
     "docs/page.md",
     "docs/plan.md",
     "docs/schedulers.md",
+    "docs/see.md",
     "docs/top.md",
     "docs/tun-device.md",
     "docs/tun.md",
@@ -128,6 +129,11 @@ fn plan() {
 #[test]
 fn schedulers() {
     follow("docs/schedulers.md");
+}
+
+#[test]
+fn see() {
+    follow("docs/see.md");
 }
 
 #[test]

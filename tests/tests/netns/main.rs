@@ -52,6 +52,7 @@ mod peer;
 mod probe;
 mod removal;
 mod sdk;
+mod see;
 mod stage;
 mod station;
 mod top;

@@ -76,6 +76,18 @@ pub struct Event {
     pub elapsed: Duration,
 }
 
+/// Who made a pick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Picked {
+    /// The scheduler itself.
+    #[default]
+    Own,
+    /// Its fallback, since it failed or is not asked any more.
+    Fallback,
+    /// Another one on trial, whose share the connection is in.
+    Canary,
+}
+
 /// Picks a destination for each new connection of one service.
 pub trait Scheduler: Send {
     /// The whole set, after every change of it (destination added, removed, or its weight edited).
@@ -87,6 +99,11 @@ pub trait Scheduler: Send {
     /// `changed` holds position and load of the destinations whose load changed since the previous call of
     /// `update` or `schedule`. A pick that is out of range, quiesced or unavailable counts as no pick.
     fn schedule(&mut self, flow: &Flow, changed: &[(u32, Load)], now: Instant) -> Option<u32>;
+
+    /// Who made the last pick of [`schedule`](Self::schedule); asked right after it.
+    fn picked(&self) -> Picked {
+        Picked::Own
+    }
 
     /// Whether [`observe`](Self::observe) is to be called. Asked before each pick; until it says so, nothing is
     /// measured.

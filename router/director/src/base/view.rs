@@ -2,8 +2,10 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::base::spec::{DestinationSpec, Forwarding, Protocol, ServiceSpec};
+use crate::base::scheduler::Picked;
+use crate::base::spec::{DestinationSpec, Forwarding, Protocol, ServiceKey, ServiceSpec};
 use crate::base::time::Duration;
+use crate::base::verdict::DropReason;
 
 /// Packet and byte counts. Of outgoing ones direct routing and tunnelling, where replies pass by, see only ICMP errors
 /// about a connection: a real server's, and those that the director sends itself (as IPVS counts them).
@@ -110,6 +112,51 @@ pub enum ConnectionProtocol {
     Ip,
 }
 
+/// How an entry of the connection table came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The service's scheduler picked its destination.
+    Scheduled,
+    /// The scheduler's module had failed, and its native fallback picked.
+    Fallback,
+    /// A module on trial as a canary picked.
+    Canary,
+    /// A persistence template of its client names the destination.
+    Template,
+    /// The FTP helper read about it on a control connection.
+    Announced,
+    /// The flow cache had kept it for a director that ended.
+    Adopted,
+}
+
+impl Origin {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::Fallback, Self::Canary, Self::Template, Self::Announced, Self::Adopted];
+
+    /// A name for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Fallback => "fallback",
+            Self::Canary => "canary",
+            Self::Template => "template",
+            Self::Announced => "ftp",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
+impl From<Picked> for Origin {
+    fn from(picked: Picked) -> Self {
+        match picked {
+            Picked::Own => Self::Scheduled,
+            Picked::Fallback => Self::Fallback,
+            Picked::Canary => Self::Canary,
+        }
+    }
+}
+
 /// One entry of the connection table.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionView {
@@ -131,6 +178,151 @@ pub struct ConnectionView {
     pub template: bool,
     /// Whether it counts as active.
     pub active: bool,
+}
+
+/// Whether packets of a connection pass in the flow cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// There is no flow cache.
+    Off,
+    /// They do.
+    Placed,
+    /// Its next packet tries to place it: nobody has since it began, or since something of it changed.
+    Next,
+    /// They do not, for that reason.
+    Not(&'static str),
+}
+
+/// What is known of one entry of the connection table: all that it keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionFacts {
+    /// As listings have it.
+    pub view: ConnectionView,
+    /// The service that its destination belongs to; none: it was removed.
+    pub service: Option<ServiceKey>,
+    /// How it came to be.
+    pub origin: Origin,
+    /// How its packets get to the destination now: of a tunnel, by the kind that the destination has now.
+    pub forwarding: Forwarding,
+    /// From a packet to silence.
+    pub timeout: Duration,
+    /// Packets from the client that were counted in the entry: no more than 255, and those of the flow cache are not
+    /// among them.
+    pub packets_in: u8,
+    /// A packet from the destination was seen.
+    pub answered: bool,
+    /// Whether the director sees packets from the destination at all: those of NAT.
+    pub sees_answers: bool,
+    /// Its class, as `evict` in the limits goes by it.
+    pub class: &'static str,
+    /// An FTP control connection.
+    pub is_ftp: bool,
+    /// It hangs on a template, or on an FTP control connection; of a template: connections that hang on it.
+    pub controlled: Option<u32>,
+    /// The weight of its destination now.
+    pub weight: u32,
+    /// Whether its destination is a part of its service (`available`), is being rid of its connections (`ending`), or
+    /// was removed from the service (`removed`).
+    pub standing: &'static str,
+    /// The flow cache.
+    pub caching: Caching,
+    /// It is an invalid template, which places nothing any more.
+    pub is_invalid: bool,
+}
+
+/// A way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Through this interface.
+    pub port: crate::base::ids::PortId,
+    /// To this neighbour,
+    pub next_hop: IpAddr,
+    /// whose MAC address is this, as far as it is known.
+    pub mac: Option<crate::base::spec::MacAddr>,
+    /// The longest packet that passes, in bytes.
+    pub mtu: u32,
+    /// The director's own address on that way.
+    pub source: Option<IpAddr>,
+    /// It leads to the director itself.
+    pub is_local: bool,
+}
+
+/// By what a service caught a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtBy {
+    /// The packet's firewall mark.
+    Mark,
+    /// Address and port.
+    Address,
+    /// Its address, and a port of FTP's data.
+    FtpData,
+    /// Its address: the service has port 0, which is all that no other has.
+    AllPorts,
+}
+
+impl CaughtBy {
+    /// A name for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Address => "address",
+            Self::FtpData => "ftp_data",
+            Self::AllPorts => "all_ports",
+        }
+    }
+}
+
+/// A destination that a new connection might get.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// RIP and port.
+    pub addr: SocketAddr,
+    /// The forwarding method.
+    pub forwarding: Forwarding,
+    /// Its weight; 0 also where it belongs to no service any more.
+    pub weight: u32,
+    /// Over its upper threshold and not yet below the lower.
+    pub overloaded: bool,
+    /// Connections in an active state.
+    pub active: u32,
+    /// Connections in any other.
+    pub inactive: u32,
+    /// Which way a packet would leave, or why it would not.
+    pub way: Result<Way, DropReason>,
+}
+
+/// What would become of the first packet of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It belongs to a connection that is there, with that destination.
+    Known(SocketAddr),
+    /// Its client's persistence template names that destination.
+    Template(SocketAddr),
+    /// The service's scheduler is asked.
+    Scheduled,
+    /// No service takes it, and nothing else on the director: its sender is told so, and it is dropped.
+    Refused(DropReason),
+    /// It is dropped.
+    Dropped(DropReason),
+    /// It is to somebody else, and passes through.
+    Passes,
+}
+
+/// What would become of the first packet of a client, and by what.
+#[derive(Clone, Debug)]
+pub struct Prospect {
+    /// Where it would come in; none: nobody knows a way to the client.
+    pub port: Option<crate::base::ids::PortId>,
+    /// Its firewall mark, as far as that does not go by MAC addresses; 0 is none.
+    pub mark: u32,
+    /// The service that would take it.
+    pub service: Option<ServiceKey>,
+    /// By what.
+    pub caught_by: Option<CaughtBy>,
+    /// The destinations of the service.
+    pub choices: Vec<Choice>,
+    /// What would become of it.
+    pub outlook: Outlook,
 }
 
 /// One neighbour, as ARP or ND found it.

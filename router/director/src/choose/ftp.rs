@@ -28,10 +28,12 @@ use crate::base::frame::Frame;
 use crate::base::spec::{Forwarding, Options, Protocol, Timeouts};
 use crate::base::time::Instant;
 use crate::base::verdict::DropReason;
+use crate::base::view::Origin;
 use crate::choose::service::FTP_PORT;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::control::Control;
 use crate::track::destination::Destination;
+use crate::track::past::Past;
 use crate::track::table::{Full, Table};
 use crate::track::tcp::TcpState;
 use text::Command;
@@ -231,6 +233,7 @@ fn expect(context: &Context<'_>, expected: Expected) -> Result<(), DropReason> {
         forwarding: Forwarding::Nat,
         state: TcpState::Listen.number(),
         no_output: false,
+        past: Past::new(Origin::Announced),
         ..Connection::new(request, destination, destination_port, Some(control), now).lasting(timeout, now)
     };
     match table.insert(data, !options.compat_ipvs, Connection::release) {

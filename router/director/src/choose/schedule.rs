@@ -21,10 +21,12 @@ use crate::base::scheduler::Flow;
 use crate::base::spec::{Family, Options, Persistence, Prefix, Protocol, ServiceKey};
 use crate::base::time::Instant;
 use crate::base::verdict::DropReason;
+use crate::base::view::Origin;
 use crate::choose::service::{FTP_DATA_PORT, FTP_PORT, Service};
 use crate::track::connection::{Connection, PROTOCOL_IP, RequestKey};
 use crate::track::control::Control;
 use crate::track::destination::{Counted, Destination};
+use crate::track::past::Past;
 use crate::track::table::Table;
 
 /// How often a connection asks for its client's template. The second time finds the one that the first has made, unless
@@ -38,13 +40,15 @@ pub(crate) struct Placement {
     pub(crate) port: u16,
     /// Of the template that decided; it counts this connection already.
     pub(crate) control: Option<Arc<Control>>,
+    pub(crate) origin: Origin,
 }
 
 impl Placement {
     /// The connection that goes there.
     #[inline(always)]
     pub(crate) fn connection(self, key: RequestKey, now: Instant) -> Connection {
-        Connection::new(key, self.destination, self.port, self.control, now)
+        let past = Past::new(self.origin);
+        Connection { past, ..Connection::new(key, self.destination, self.port, self.control, now) }
     }
 }
 
@@ -98,10 +102,11 @@ pub(crate) fn place(
     if own_port(service.key).is_some_and(|port| port != packet.dst_port) {
         return Ok(None);
     }
-    Ok(service.pick(flow, now, options.compat_ipvs).map(|destination| Placement {
+    Ok(service.pick(flow, now, options.compat_ipvs).map(|(destination, picked)| Placement {
         port: if destination.port == 0 { packet.dst_port } else { destination.port },
         destination,
         control: None,
+        origin: picked.into(),
     }))
 }
 
@@ -117,15 +122,19 @@ fn place_by_template(
     for _ in 0..TEMPLATE_ROUNDS {
         if let Some((destination, control)) = use_template(table, options, &key, (persistence, now)) {
             let port = if own_port && destination.port != 0 { destination.port } else { packet.dst_port };
-            return Ok(Some(Placement { destination, port, control }));
+            let origin = Origin::Template;
+            return Ok(Some(Placement { destination, port, control, origin }));
         }
-        let Some(destination) = service.pick(flow, now, options.compat_ipvs) else { return Ok(None) };
+        let Some((destination, picked)) = service.pick(flow, now, options.compat_ipvs) else {
+            return Ok(None);
+        };
         let one_packet = service.with_spec(|spec| spec.one_packet);
         let port = if own_port && key.virtual_port != 0 { destination.port } else { 0 };
         let control = Arc::new(Control { one_packet, ..Control::default() });
         let template = Connection {
             no_output: true,
             counted: Counted::Persistent,
+            past: Past::new(picked.into()),
             ..Connection::new(key, destination, port, Some(control), now).lasting(persistence.timeout, now)
         };
         // Whoever was faster, the template that is there now decides.
@@ -162,6 +171,20 @@ fn use_template(
     shard.touch(id, now);
     shard.renew(id);
     Some(found)
+}
+
+/// The destination that a client's template would name for one more connection, if there is one; nothing is changed.
+pub(crate) fn placed_by_template(
+    table: &Table,
+    options: &Options,
+    packet: &Packet,
+    service: ServiceKey,
+    persistence: Persistence,
+) -> Option<Arc<Destination>> {
+    let (key, _) = template_key(service, packet, persistence);
+    let shard = table.shard(key.protocol, key.client, 0);
+    let template = shard.request(&key).map(|id| shard.get(id))?;
+    is_usable(options, template).then(|| Arc::clone(&template.destination))
 }
 
 /// The port a service is named by, if any.

@@ -18,7 +18,7 @@ use foldhash::fast::FixedState;
 use uvs_wire::{Address, Packet};
 
 use crate::base::lock::lock;
-use crate::base::scheduler::{Candidate, Event, Flow, Load, Scheduler};
+use crate::base::scheduler::{Candidate, Event, Flow, Load, Picked, Scheduler};
 use crate::base::spec::{Family, Protocol, ServiceKey, ServiceSpec};
 use crate::base::time::Instant;
 use crate::base::view::ServiceView;
@@ -165,9 +165,14 @@ impl Service {
         lock(&self.picker).update(&list, &self.shared.changed);
     }
 
-    /// Asks the scheduler where a new connection goes.
+    /// Asks the scheduler where a new connection goes, and who said so.
     /// `compat_ipvs`: also where it is over its upper threshold, for the kernel takes every pick.
-    pub(crate) fn pick(&self, flow: &Flow, now: Instant, compat_ipvs: bool) -> Option<Arc<Destination>> {
+    pub(crate) fn pick(
+        &self,
+        flow: &Flow,
+        now: Instant,
+        compat_ipvs: bool,
+    ) -> Option<(Arc<Destination>, Picked)> {
         let mut picker = lock(&self.picker);
         picker.changes(&self.shared.changed);
         let Picker { scheduler, told, positions, loads, events, .. } = &mut *picker;
@@ -182,7 +187,7 @@ impl Service {
         let position = scheduler.schedule(flow, loads, now)?;
         told.get(position as usize)
             .filter(|destination| destination.accepts() || compat_ipvs && destination.is_serving())
-            .cloned()
+            .map(|destination| (Arc::clone(destination), scheduler.picked()))
     }
 
     pub(crate) fn view(&self) -> ServiceView {

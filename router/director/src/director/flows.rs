@@ -9,6 +9,7 @@ use uvs_wire::tcp;
 use crate::base::lock::lock;
 use crate::base::spec::{Forwarding, MacAddr, Protocol, Tunnel};
 use crate::base::time::{Duration, Instant};
+use crate::base::view::Origin;
 use crate::director::Director;
 use crate::flow_cache::{FlowCache, FlowEvent, FlowKey, Method, NextHop, Orphan};
 use crate::flows::Flows;
@@ -20,6 +21,7 @@ use crate::track::bypass::Bypass;
 use crate::track::class::USED;
 use crate::track::connection::{Connection, ReplyKey, RequestKey};
 use crate::track::destination::{Counted, Destination};
+use crate::track::past::Past;
 use crate::track::response;
 use crate::track::state::{advance_tcp, advance_udp};
 use crate::track::tcp::{Seen, TcpState};
@@ -128,6 +130,7 @@ impl Director {
         };
         let key = RequestKey::between(source, asked_for, protocol);
         let mut connection = Connection::new(key, found, destination.1, None, now);
+        connection.past = Past::new(Origin::Adopted);
         if transport == Protocol::Tcp {
             let nat = orphan.method == Method::Nat;
             let state = match (orphan.is_reset, orphan.finished, orphan.is_established) {

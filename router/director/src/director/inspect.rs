@@ -87,6 +87,12 @@ impl Director {
         self.tables.snapshot.load().services.get(key).map(|service| service.view())
     }
 
+    /// The name of the scheduler of a service, if there is that service.
+    pub fn scheduler_of(&self, key: &ServiceKey) -> Option<String> {
+        let snapshot = self.tables.snapshot.load();
+        snapshot.services.get(key).map(|service| service.with_spec(|spec| spec.scheduler.name.clone()))
+    }
+
     /// Which services there are now, and nothing of what they count. Costs nothing, however many there are.
     pub fn service_set(&self) -> ServiceSet {
         ServiceSet(Arc::clone(&self.tables.snapshot.load().services))
@@ -200,7 +206,7 @@ impl Director {
 /// What listings show as the ports of a template that is invalid.
 const INVALID_PORT: u16 = 0xffff;
 
-fn view(connection: &Connection, now: Instant) -> ConnectionView {
+pub(crate) fn view(connection: &Connection, now: Instant) -> ConnectionView {
     let request = &connection.request;
     let protocol = match Protocol::from_number(request.protocol) {
         Some(protocol) => ConnectionProtocol::Transport(protocol),
@@ -211,7 +217,7 @@ fn view(connection: &Connection, now: Instant) -> ConnectionView {
     };
     // The kernel takes an invalid template out of its hash by giving it this port, unless it has it anyway.
     let (virtual_port, destination_port) = match request.virtual_port {
-        port if !connection.is_invalid || port == INVALID_PORT => (port, connection.destination_port),
+        port if !connection.past.is_invalid() || port == INVALID_PORT => (port, connection.destination_port),
         _ => (INVALID_PORT, INVALID_PORT),
     };
     ConnectionView {

@@ -48,6 +48,9 @@ pub(crate) fn place_flow(scene: &Scene<'_>, lane: &mut Lane, key: &RequestKey, t
         return flows.refuse(connection, epoch);
     }
     let is_same = (connection.destination_addr, connection.destination_port) == (addr, port);
+    if flows.holds_off(connection) {
+        return;
+    }
     if !is_same || connection.forwarding_now() != forwarding || !flows.wants(connection, scene.now) {
         return;
     }

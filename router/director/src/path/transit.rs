@@ -18,34 +18,50 @@ use crate::net::talks::Talk;
 use crate::path::icmp::is_icmp;
 use crate::scene::Scene;
 
+/// What becomes of a packet that belongs to no connection.
+pub(crate) struct Judged {
+    /// It goes on to its target.
+    pub(crate) passes: bool,
+    /// What it is answered with passes, too.
+    begins_talk: bool,
+}
+
 /// Whether a packet that belongs to no connection goes on to its target.
 #[cold]
 pub(crate) fn may_pass(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop) -> bool {
+    let judged = judge(scene, ip, packet, hop);
+    if judged.begins_talk {
+        scene.tables.talks.remember(Talk::from_server(ip, packet), scene.now);
+    }
+    judged.passes
+}
+
+/// The same, and nothing is remembered.
+#[cold]
+pub(crate) fn judge(scene: &Scene<'_>, ip: &[u8], packet: &Packet, hop: &Hop) -> Judged {
     let (snapshot, tables) = (scene.snapshot, scene.tables);
     let family = if packet.is_v4() { Family::V4 } else { Family::V6 };
+    let only = |passes| Judged { passes, begins_talk: false };
     if scene.mark != 0 && snapshot.services.has_mark(scene.mark, family) {
-        return true;
+        return only(true);
     }
     match snapshot.options.transit {
-        Transit::Any => return true,
-        Transit::None => return false,
+        Transit::Any => return only(true),
+        Transit::None => return only(false),
         Transit::Servers => {}
     }
     if is_back_to_host(scene, hop) {
-        return true;
+        return only(true);
     }
     let to_server = tables.servers.are_around(packet.dst);
     if tables.servers.are_around(packet.src) {
-        if !to_server {
-            tables.talks.remember(Talk::from_server(ip, packet), scene.now);
-        }
-        return true;
+        return Judged { passes: true, begins_talk: !to_server };
     }
     if to_server {
-        return tables.talks.knows(&Talk::to_server(ip, packet), scene.now)
-            || is_about_talk(scene, ip, packet);
+        let is_answer = tables.talks.knows(&Talk::to_server(ip, packet), scene.now);
+        return only(is_answer || is_about_talk(scene, ip, packet));
     }
-    hop.addr != packet.dst && tables.servers.has(hop.addr)
+    only(hop.addr != packet.dst && tables.servers.has(hop.addr))
 }
 
 /// Whether clients may ask real servers directly, by this director or by its host: then they hear them as they are.

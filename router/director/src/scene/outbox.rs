@@ -48,6 +48,11 @@ impl Outbox {
         self.lane.frames().is_empty()
     }
 
+    /// The frames that wait, first in first.
+    pub fn frames(&self) -> &[(PortId, Frame)] {
+        self.lane.frames()
+    }
+
     /// Takes all frames out, first in first.
     pub fn drain(&mut self) -> impl Iterator<Item = (PortId, Frame)> + '_ {
         self.lane.drain()

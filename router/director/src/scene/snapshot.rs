@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::base::spec::{MarkRule, Options, Timeouts};
-use crate::choose::service::Services;
+use crate::base::spec::{MarkRule, Options, Protocol, Timeouts};
+use crate::choose::service::{Service, Services};
 use crate::net::memo::Memo;
 use crate::net::network::Network;
+use crate::track::connection::Connection;
 use crate::track::state::{Rules, Timers};
 
 /// What the packet path reads: immutable, replaced whole by each change.
@@ -30,6 +31,16 @@ impl Snapshot {
     #[inline]
     pub(crate) fn rules(&self) -> Rules<'_> {
         Rules::new(&self.timers, &self.options)
+    }
+
+    /// The service whose destination a connection has; none, if that was removed from it.
+    pub(crate) fn service_of(&self, connection: &Connection) -> Option<&Arc<Service>> {
+        let request = &connection.request;
+        let is_its = |service: &&Arc<Service>| Arc::ptr_eq(&service.shared, &connection.destination.shared);
+        let by_address = Protocol::from_number(request.protocol)
+            .and_then(|protocol| self.services.find(protocol, request.virtual_addr, request.virtual_port, 0));
+        // Else it has a mark, or it is of a service that this one comes before since.
+        by_address.filter(is_its).or_else(|| self.services.iter().find(is_its))
     }
 }
 

@@ -7,12 +7,14 @@ use uvs_wire::{Address, Packet};
 
 use crate::base::spec::{Forwarding, Protocol};
 use crate::base::time::{Duration, Instant, Timeout};
+use crate::base::view::Origin;
 use crate::track::cached::Cached;
 use crate::track::class::{Class, USED};
 use crate::track::control::Control;
 use crate::track::destination::{Counted, Destination};
 use crate::track::feedback::AskedAt;
 use crate::track::ftp::Ftp;
+use crate::track::past::Past;
 use crate::track::queued::Neighbours;
 use crate::track::sctp::SctpState;
 use crate::track::tcp::TcpState;
@@ -116,9 +118,8 @@ pub(crate) struct Connection {
     /// No packet from the destination was seen.
     pub(crate) no_output: bool,
     pub(crate) counted: Counted,
-    /// A template that places nothing any more, since its destination was gone or quiesced when it was asked. No index
-    /// of the table has it; it stays in listings until its time is up, as in the kernel.
-    pub(crate) is_invalid: bool,
+    /// How it came to be, and whether it is an invalid template.
+    pub(crate) past: Past,
     /// Packets from the client; beyond some few it does not matter how many.
     pub(crate) in_packets: u8,
     /// From a packet to silence; the deadline moves with each packet.
@@ -205,7 +206,7 @@ impl Connection {
             forwarding,
             state: TcpState::None.number(),
             no_output: true,
-            is_invalid: false,
+            past: Past::new(Origin::Scheduled),
             counted: Counted::Inactive,
             in_packets: 0,
             timeout: NEW_TIMEOUT.into(),

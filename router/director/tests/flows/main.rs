@@ -12,6 +12,7 @@ use common::*;
 use fake::*;
 use uvs_director::flow_cache::{Act, Method, NotPlaced, Orphan, Progress};
 use uvs_director::spec::*;
+use uvs_director::trace::{End, Filter};
 use uvs_director::{Duration, Frame, Outbox};
 
 #[test]
@@ -69,6 +70,28 @@ fn what_cannot_pass_by_is_not_placed() {
     bench.apply(Change::AddDestination(service, to));
     bench.pass(CLIENT_SIDE, &udp((CLIENT, 5000), (VIP, 53), b"x"));
     assert_eq!(fake.inner().times, 0);
+}
+
+#[test]
+fn what_somebody_wants_to_see_leaves_the_cache_and_stays_out_of_it() {
+    let (bench, fake) = bench();
+    bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:8080"]);
+    let other = (CLIENT, 4001);
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
+    bench.pass(CLIENT_SIDE, &tcp(other, SERVICE, "S", b""));
+    assert_eq!(fake.len(), 2);
+    let client = End { addr: CLIENT.into(), port: Some(CLIENT_AT.1) };
+    let filter = Filter { client: Some(client), ..Filter::default() };
+    assert_eq!(bench.director.take_out_of_cache(&filter, 0), (0, 1), "no more than asked for");
+    bench.director.hold_off_cache(vec![filter]);
+    assert_eq!(bench.director.take_out_of_cache(&filter, 10), (1, 0));
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"x"));
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"y"));
+    assert!(!fake.inner().placed.contains_key(&key(CLIENT_AT, SERVICE)), "its packets go on to come here");
+    assert_eq!(fake.len(), 1, "the other one stays");
+    bench.director.hold_off_cache(Vec::new());
+    bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "A", b"z"));
+    assert_eq!(fake.len(), 2, "and goes back in when nobody looks any more");
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Shard {
 
     pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
-        if !core::mem::replace(&mut connection.is_invalid, true) {
+        if connection.past.invalidate() {
             self.requests.remove(Hashes::of(keys, connection).request, id.0);
         }
     }
@@ -190,7 +190,7 @@ impl Shard {
     #[inline(always)]
     #[allow(clippy::result_large_err, reason = "the entry goes back to where it came from, and rarely")]
     pub(super) fn insert(&mut self, hashes: &Hashes, connection: Connection) -> Result<EntryId, Connection> {
-        debug_assert!(!connection.is_invalid, "it is to be found");
+        debug_assert!(!connection.past.is_invalid(), "it is to be found");
         let deadline = connection.expires_at;
         let index = self.slab.insert(connection);
         if !self.requests.insert(hashes.request, index) {
@@ -224,7 +224,7 @@ impl Shard {
             self.states[tallied.index()] -= 1;
         }
         let hashes = Hashes::of(keys, &connection);
-        if !connection.is_invalid {
+        if !connection.past.is_invalid() {
             self.requests.remove(hashes.request, id.0);
         }
         if let Some(reply) = hashes.reply {
