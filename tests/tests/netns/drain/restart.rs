@@ -74,7 +74,7 @@ impl Drop for Server {
 
 /// The byte at a place of any answer.
 fn byte(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).expect("less than 251")
 }
 
 async fn answer(mut stream: TcpStream) -> Result<()> {
@@ -199,12 +199,12 @@ async fn storm(count: Arc<Count>, rate: u64, transfers: u64) {
             })
         })
         .collect();
-    let (began, mut made) = (Instant::now(), 0);
+    let (began, mut made) = (Instant::now(), 0_u128);
     let mut ticks = interval(Duration::from_millis(5));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !count.stop.load(Relaxed) {
         ticks.tick().await;
-        let due = began.elapsed().as_micros() as u64 * rate / 1_000_000;
+        let due = began.elapsed().as_micros() * u128::from(rate) / 1_000_000;
         while made < due {
             made += 1;
             if count.under_way.load(Relaxed) < AT_ONCE + transfers {
