@@ -68,14 +68,14 @@ pub(super) async fn follow(
             return;
         }
     };
-    info!(uid = peer.uid, pid = peer.pid, "a trace begins");
+    info!(by = %peer, "a trace begins");
     // A client that traces has nothing to say: a word, or its end, ends it.
     let mut word = [0];
     tokio::select! {
         () = pass(&guard, first, &mut write) => {}
         _ = read.read(&mut word) => {}
     }
-    info!(uid = peer.uid, pid = peer.pid, "the trace is over");
+    info!(by = %peer, "the trace is over");
 }
 
 fn begin(request: &Request, live: Arc<Live>) -> Result<(Guard, Answer), Error> {
