@@ -87,7 +87,7 @@ fn explain(arguments: &ConnectionArgs) -> anyhow::Result<ExitCode> {
         bail!("which connection?\n  fix: name its client, as in uvs explain 192.0.2.7:4000");
     }
     if let Some(word) = name.as_deref().filter(|name| !name.contains(['.', ':', '/'])) {
-        let meant = uvs_config::nearest(word, ["destination", "connection"].into_iter());
+        let meant = uvs_config::nearest(word, ["destination", "connection"]);
         let tip = meant.map_or_else(String::new, |meant| format!("; did you mean `uvs explain {meant}`?"));
         bail!("{word:?} is no client{tip}\n  fix: name its address, as in uvs explain 192.0.2.7:4000");
     }
