@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn who_is_in_use_or_cannot_be_asked_keeps_its_place() {
         let mut places = Places::new(3);
-        (0..3).for_each(|_| drop(places.take(|_| None)));
+        for _ in 0..3 {
+            let _ = places.take(|_| None);
+        }
         assert_eq!(places.take(|_| Some(IDLE_TICKS - 1)), None);
         assert_eq!(places.take(|_| None), None);
         assert_eq!(places.take(|index| Some(IDLE_TICKS).filter(|_| index == 1)), Some(1));
