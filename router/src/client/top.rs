@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn an_interval_is_a_time_that_a_director_can_bear() {
         assert_eq!(interval("2s").unwrap(), Duration::from_secs(2));
-        for wrong in ["0s", "1ms", "2", "soon"] {
+        for wrong in ["0s", "1ms", "0", "soon"] {
             assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
