@@ -133,7 +133,7 @@ pub(crate) fn topology(method: Method, plan: &Plan) -> Topology {
 }
 
 /// `config` with the keys of `UVS_TEST_MODE` for each interface that does not say itself.
-fn in_mode(config: &str) -> String {
+pub(crate) fn in_mode(config: &str) -> String {
     let mode = std::env::var("UVS_TEST_MODE").unwrap_or_default();
     with_keys(config, &mode)
 }

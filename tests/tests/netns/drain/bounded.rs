@@ -1,6 +1,7 @@
 //! Destinations that lose their weight or their place have so long for their connections as `drain` says.
 
 use super::*;
+use crate::stage::in_mode;
 
 /// With so long for them.
 fn bounded(drain: &str) -> String {
@@ -88,7 +89,7 @@ fn what_is_removed_by_a_reload_or_by_adm_stays_for_its_connections() {
     let mut scene = Scene::with(&file);
     let mut talk = scene.talk_with_one();
     let without = file.replace(&format!("{RS1}, "), "");
-    std::fs::write(scene.running.file(), &without).unwrap();
+    std::fs::write(scene.running.file(), in_mode(&without)).unwrap();
     let plan = String::from_utf8(scene.uvs(&["plan"]).stdout).unwrap();
     assert!(plan.contains("gets no new connections and is removed"), "{plan}");
     assert!(plan.contains("have 2s to end") || plan.contains("has 2s to end"), "{plan}");
