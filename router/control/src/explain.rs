@@ -24,7 +24,7 @@ pub struct Request {
     pub interface: Option<String>,
     /// No more connections than that; 20 without it, and 1000 at the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub most: Option<u32>,
+    pub limit: Option<u32>,
 }
 
 /// What is known.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Those of this client: an address, or address and port (`[2001:db8::1]:443` of IPv6).
+    /// Those of this client: an address, a subnet (`192.0.2.0/24`), or address and port (`[2001:db8::1]:443` of IPv6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// To this VIP, and of its connections.

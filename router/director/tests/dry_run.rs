@@ -153,8 +153,8 @@ fn connections_are_found_by_any_of_their_ends() {
     persistent(&bench);
     bench.pass(CLIENT_SIDE, &tcp((CLIENT, 2), (VIP, 80), "S", b""));
     let end = |text: &str| match text.parse::<SocketAddr>() {
-        Ok(addr) => Some(End { addr: addr.ip(), port: Some(addr.port()) }),
-        Err(_) => text.parse().ok().map(|addr| End { addr, port: None }),
+        Ok(addr) => Some(End { net: Prefix::host(addr.ip()), port: Some(addr.port()) }),
+        Err(_) => text.parse().ok().map(|addr| End { net: Prefix::host(addr), port: None }),
     };
     let find = |client: &str, vip: &str, destination: &str, most| {
         let filter = Filter { client: end(client), virtual_addr: end(vip), destination: end(destination) };

@@ -56,7 +56,7 @@ pub struct ConnectionArgs {
     pub interface: Option<String>,
     /// List no more than N connections [default: 20]
     #[arg(long, value_name = "N")]
-    pub most: Option<u32>,
+    pub limit: Option<u32>,
     /// Print it as JSON, for programs (docs/control.md says what is in it)
     #[arg(long)]
     pub json: bool,
@@ -82,7 +82,7 @@ pub fn run(arguments: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn explain(arguments: &ConnectionArgs) -> anyhow::Result<ExitCode> {
-    let ConnectionArgs { name, dest, interface, most, json, which } = arguments;
+    let ConnectionArgs { name, dest, interface, limit, json, which } = arguments;
     if name.is_none() && dest.is_none() {
         bail!("which connection?\n  fix: name its client, as in uvs explain 192.0.2.7:4000");
     }
@@ -98,7 +98,7 @@ fn explain(arguments: &ConnectionArgs) -> anyhow::Result<ExitCode> {
         destination: dest.clone(),
         protocol,
         interface: interface.clone(),
-        most: *most,
+        limit: *limit,
     };
     let answer = match which.connect()?.ask(&uvs_control::Request::Explain(request))? {
         uvs_control::Answer::Explain(answer) => *answer,
@@ -141,7 +141,7 @@ fn text(answer: &Answer) -> String {
     }
     let more = answer.total.saturating_sub(answer.connections.len() as u64);
     if more > 0 {
-        text.push_str(&format!("and {more} more (--most N lists more)\n"));
+        text.push_str(&format!("and {more} more (--limit N lists more)\n"));
     }
     if answer.total == 0 {
         text.push_str("there is no such connection\n");

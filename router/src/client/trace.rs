@@ -27,7 +27,8 @@ Examples:
   uvs trace --client 192.0.2.7 --pcap web.pcapng    for Wireshark: each packet as it came and as it left, with a comment
   uvs trace --client 192.0.2.7 --json           one JSON object a line (docs/control.md says what is in it)
 
-A, B and D are addresses, or address and port: 192.0.2.1:4000, [2001:db8::1]:443. Packets have to have all that is named.
+A, B and D are addresses, subnets, or address and port: 192.0.2.1, 192.0.2.0/24, [2001:db8::1]:443. Packets have to
+have all that is named.
 Connections that are meant leave the flow cache while the trace runs, so that their packets are seen; what passes the
 director by (answers of direct routing and tunnels) is not seen.
 Exit status: 0 done, or Ctrl-C; 1 no director answers, it ended, or the file cannot be written; 2 wrong usage.")]

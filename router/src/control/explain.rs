@@ -17,8 +17,8 @@ use crate::pages::Live;
 use crate::words;
 
 /// Connections of an answer, unless more are asked for, and at the most.
-const MOST: usize = 20;
-const MOST_MAX: usize = 1000;
+const LIMIT: usize = 20;
+const LIMIT_MAX: usize = 1000;
 /// A client without a VIP is foreseen for so many services.
 const SERVICES_MAX: usize = 8;
 /// So many services on an address are named.
@@ -28,16 +28,16 @@ const INPUTS_MAX: usize = 64;
 
 /// The answer at this moment. It may look at the whole table of connections: not for a thread that others wait for.
 pub(super) fn answer(request: &Request, live: &Live) -> Result<Answer, Error> {
-    let Request { client, vip, destination, protocol, interface, most } = request;
+    let Request { client, vip, destination, protocol, interface, limit } = request;
     let refused = |message: String| Error::new(ErrorKind::Refused, message);
-    let filter = ends::filter(client.as_deref(), vip.as_deref(), destination.as_deref())?;
+    let filter = ends::filter(client.as_deref(), ("vip", vip.as_deref()), destination.as_deref())?;
     if filter.is_all() {
         return Err(refused("which connections? Name a client, a vip or a destination".into()));
     }
     let protocol = protocol.as_deref().map(protocol_of).transpose().map_err(refused)?;
-    let most = most.map_or(MOST, |most| most as usize).min(MOST_MAX);
+    let limit = limit.map_or(LIMIT, |limit| limit as usize).min(LIMIT_MAX);
     let now = live.clock.now();
-    let (found, total) = live.director.explain(&filter, protocol, most, now);
+    let (found, total) = live.director.explain(&filter, protocol, limit, now);
     let mut services = Services::new(live);
     let mut answer = Answer {
         total: total as u64,
@@ -46,15 +46,16 @@ pub(super) fn answer(request: &Request, live: &Live) -> Result<Answer, Error> {
     };
     // Of a client alone that has connections nobody wants to know what others would be.
     let Some(client) = filter.client.filter(|_| found.is_empty()) else { return Ok(answer) };
+    // A subnet has no next packet.
+    let vip = filter.virtual_addr.map(|vip| vip.host().map(|addr| (addr, vip.port)));
+    let (Some(addr), false) = (client.host(), vip == Some(None)) else { return Ok(answer) };
     let port = match interface {
         None => None,
         Some(name) => Some(port_of(name, live).map_err(refused)?),
     };
     // Any will do that is no connection's.
-    let client = SocketAddr::new(client.addr, client.port.unwrap_or(40_000));
-    for (protocol, asked_for) in
-        asked_for(live, client, protocol, filter.virtual_addr.map(|it| (it.addr, it.port)))
-    {
+    let client = SocketAddr::new(addr, client.port.unwrap_or(40_000));
+    for (protocol, asked_for) in asked_for(live, client, protocol, vip.flatten()) {
         let prospect = live.director.prospect(protocol, client, asked_for, port, now);
         answer.prospects.push(foreseen(&prospect, (protocol, client, asked_for), live, &mut services));
     }

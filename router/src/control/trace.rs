@@ -80,7 +80,7 @@ pub(super) async fn follow(
 
 fn begin(request: &Request, live: Arc<Live>) -> Result<(Guard, Answer), Error> {
     let Request { client, vip, destination, snap } = request;
-    let filter = ends::filter(client.as_deref(), vip.as_deref(), destination.as_deref())?;
+    let filter = ends::filter(client.as_deref(), ("vip", vip.as_deref()), destination.as_deref())?;
     let snap = snap.map_or(SNAP, |snap| snap as usize).min(SNAP_MAX);
     let Some(trace) = live.traces.begin(filter, snap) else {
         let message = format!("{TRACES_MAX} traces run, which is the most; end one of them");

@@ -4,14 +4,14 @@ use core::net::{IpAddr, SocketAddr};
 
 use uvs_wire::{Packet, icmp, ipv4, ipv6};
 
-use crate::base::spec::{Forwarding, ServiceKey};
+use crate::base::spec::{Forwarding, Prefix, ServiceKey};
 use crate::base::view::{ConnectionFacts, Way};
 
-/// One end, as people name it: an address, and a port if that matters.
+/// One end, as people name it: an address or a subnet, and a port if that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct End {
-    /// The address.
-    pub addr: IpAddr,
+    /// The address, or those that it may have.
+    pub net: Prefix,
     /// The port; without one any will do.
     pub port: Option<u16>,
 }
@@ -19,7 +19,13 @@ pub struct End {
 impl End {
     /// Whether an address and port are this end. A packet that shows no port (a later fragment, ICMP) may be its.
     fn is(&self, addr: IpAddr, port: Option<u16>) -> bool {
-        self.addr == addr && (self.port.is_none() || port.is_none() || self.port == port)
+        self.net.contains(addr) && (self.port.is_none() || port.is_none() || self.port == port)
+    }
+
+    /// Its address, if it can have but one.
+    pub fn host(&self) -> Option<IpAddr> {
+        let addr = self.net.addr();
+        (self.net == Prefix::host(addr)).then_some(addr)
     }
 
     /// Whether a socket address is this end.
@@ -201,9 +207,10 @@ mod tests {
 
     fn end(text: &str) -> Option<End> {
         if let Ok(addr) = text.parse::<SocketAddr>() {
-            return Some(End { addr: addr.ip(), port: Some(addr.port()) });
+            return Some(End { net: Prefix::host(addr.ip()), port: Some(addr.port()) });
         }
-        text.parse().ok().map(|addr| End { addr, port: None })
+        let net = text.parse().ok().map(Prefix::host).or_else(|| text.parse().ok());
+        net.map(|net| End { net, port: None })
     }
 
     /// An IPv4 header in front of something.
@@ -240,6 +247,8 @@ mod tests {
             ("a reply", of("10.0.0.1:4000", "", "192.168.0.2"), &reply, true),
             ("the quote of an error", of("10.0.0.1:4000", "", "192.168.0.2:53"), &error, true),
             ("in a tunnel", of("10.0.0.1:4000", "10.0.0.100", "192.168.0.2"), &tunnelled, true),
+            ("by its subnet", of("10.0.0.0/29", "", "192.168.0.0/16"), &tunnelled, true),
+            ("of another", of("10.0.0.8/29", "", ""), &request, false),
             ("someone else's", of("10.0.0.2", "", ""), &tunnelled, false),
         ];
         for (name, filter, packet, want) in cases {

@@ -29,7 +29,7 @@ impl Director {
         now: Instant,
     ) -> (Vec<ConnectionFacts>, usize) {
         let (tables, snapshot) = (&self.tables, self.tables.snapshot.load());
-        let client = filter.client.and_then(|end| Some((Address::from(end.addr), end.port?)));
+        let client = filter.client.and_then(|end| Some((Address::from(end.host()?), end.port?)));
         let shards: Vec<usize> = match client {
             Some((addr, port)) => {
                 let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];

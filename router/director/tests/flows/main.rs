@@ -80,7 +80,7 @@ fn what_somebody_wants_to_see_leaves_the_cache_and_stays_out_of_it() {
     bench.pass(CLIENT_SIDE, &tcp(CLIENT_AT, SERVICE, "S", b""));
     bench.pass(CLIENT_SIDE, &tcp(other, SERVICE, "S", b""));
     assert_eq!(fake.len(), 2);
-    let client = End { addr: CLIENT.into(), port: Some(CLIENT_AT.1) };
+    let client = End { net: Prefix::host(CLIENT.into()), port: Some(CLIENT_AT.1) };
     let filter = Filter { client: Some(client), ..Filter::default() };
     assert_eq!(bench.director.take_out_of_cache(&filter, 0), (0, 1), "no more than asked for");
     bench.director.hold_off_cache(vec![filter]);
