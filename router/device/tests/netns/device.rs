@@ -127,6 +127,20 @@ fn a_socket_talks_to_an_address_behind_a_tun() {
     });
 }
 
+#[test]
+fn a_burst_waits_for_a_reader_that_does_not_get_a_core() {
+    isolated(async |net| {
+        let device = Device::open(&tun("uvs0")).unwrap();
+        let socket = routed_socket(&net).await;
+        for number in 0..2000_u32 {
+            socket.send_to(&number.to_be_bytes(), (THERE, 7777)).unwrap();
+        }
+        for number in 0..2000_u32 {
+            assert!(receive(queue(&device), ends_with(&number.to_be_bytes())).is_some(), "packet {number}");
+        }
+    });
+}
+
 /// A socket on an address of the host, with a route to `THERE` out of uvs0.
 async fn routed_socket(net: &Net) -> UdpSocket {
     net.add_address("lo", Prefix::host(HERE.into())).await.unwrap();
