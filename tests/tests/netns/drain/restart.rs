@@ -35,6 +35,9 @@ struct Server {
 
 impl Server {
     fn start(host: &Host, last: u8) -> Self {
+        // A SYN that comes twice to a full queue gets two answers by cookies, and its client a reset.
+        host.set_sysctl("net.ipv4.tcp_syncookies", "0").unwrap();
+        host.set_sysctl("net.core.somaxconn", "4096").unwrap();
         let address = SocketAddr::from(([192, 168, 20, last], NAT_PORT));
         let (stop, served) = (Arc::new(Notify::new()), Arc::<AtomicU64>::default());
         let (until, count) = (Arc::clone(&stop), Arc::clone(&served));
@@ -98,6 +101,11 @@ async fn answer(mut stream: TcpStream) -> Result<()> {
 /// One exchange of a client, every byte of which is compared.
 async fn exchange(length: u32) -> Result<()> {
     let mut stream = TcpStream::connect(SERVICE).await.context("it is not let in")?;
+    let client = stream.local_addr()?;
+    talk(&mut stream, length).await.with_context(|| client.to_string())
+}
+
+async fn talk(stream: &mut TcpStream, length: u32) -> Result<()> {
     stream.write_u32(length).await.context("it cannot ask")?;
     let mut heard = Vec::with_capacity(length as usize);
     stream
