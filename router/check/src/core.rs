@@ -26,6 +26,7 @@ use core::net::SocketAddr;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
 pub use event::{Event, Order, State, What};
@@ -94,6 +95,8 @@ pub struct Core {
     cancelled: Vec<Run>,
     /// Services with passive checks.
     watched: Vec<ServiceKey>,
+    /// What [`Core::slice`] says.
+    slice: Duration,
     /// Services of which something has changed that is not settled yet.
     dirty: Vec<usize>,
 }
@@ -117,6 +120,7 @@ impl Core {
             orders: Vec::new(),
             cancelled: Vec::new(),
             watched: Vec::new(),
+            slice: schedule::SLICE_MAX,
             dirty: Vec::new(),
         }
     }

@@ -22,8 +22,6 @@ use crate::spec::Plan;
 
 /// So many results are taken before it is looked what they come to.
 const BATCH: usize = 256;
-/// Probes are started no more often than this, of many several at a time: each wake costs more than a start.
-const SLICE: Duration = Duration::from_millis(2);
 /// How often passive checks look at what is seen of connections.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// So many threads of a runtime read files at once; more would only wait for the same disk.
@@ -155,7 +153,8 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
                 self.spawn(start);
             }
             self.tell();
-            let rest = self.core.next_due().map(|due| due.max(started + SLICE).since((self.now)()));
+            let rest =
+                self.core.next_due().map(|due| due.max(started + self.core.slice()).since((self.now)()));
             let wait = async {
                 match rest {
                     Some(rest) => tokio::time::sleep(rest).await,

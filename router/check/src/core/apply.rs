@@ -12,7 +12,7 @@ use super::damping::Damping;
 use super::random::Even;
 use super::table::{Check, Destination, Phase, Probe, Service};
 use super::timers::Owner;
-use super::{Core, Run};
+use super::{Core, Run, schedule};
 use crate::spec::{CheckPlan, DestinationPlan, Kind, Plan, ProbeSpec, ServicePlan};
 use crate::weight::{Admin, Slots, put, replace};
 
@@ -55,6 +55,7 @@ impl Core {
             self.admin_changed(index, Admin::Maint, now);
         }
         self.watched = self.passive_services();
+        self.slice = schedule::slice(&self.probes);
         for index in 0..self.destinations.len() {
             self.judge(index, now);
         }

@@ -18,7 +18,26 @@ const BACK_OFF_MAX: u32 = 16;
 /// ...or, of short intervals, up to this.
 const BACK_OFF: Duration = Duration::from_secs(30);
 
+/// Probes are started no more often than this, of many several at a time: each wake costs more than a start. It is this
+/// share of the shortest interval...
+const SLICE: u32 = 100;
+/// ...within these bounds.
+const SLICE_MIN: Duration = Duration::from_millis(2);
+pub(super) const SLICE_MAX: Duration = Duration::from_millis(20);
+
+/// The slice of those probes.
+pub(super) fn slice(probes: &[Probe]) -> Duration {
+    let intervals = probes.iter().map(|probe| probe.spec.schedule.fast.min(probe.spec.schedule.interval));
+    intervals.min().map_or(SLICE_MAX, |shortest| (shortest / SLICE).clamp(SLICE_MIN, SLICE_MAX))
+}
+
 impl Core {
+    /// From one start of probes to the next, so long may pass: 1 % of the shortest interval, 2 to 20 ms. Whoever drives
+    /// the probes need not wake more often.
+    pub fn slice(&self) -> Duration {
+        self.slice
+    }
+
     /// The next moment at which [`Core::poll`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
         let dirty = self.dirty.iter().map(|service| self.settles_at(*service));

@@ -117,3 +117,18 @@ fn who_looks_sees_that_nobody_drives_the_checks_any_more() {
     assert!(!check.is_overdue(world.now + SECOND));
     assert!(check.is_overdue(world.now + SECOND * 5), "although nothing has told it");
 }
+
+#[test]
+fn starts_wait_for_one_another_no_longer_than_the_shortest_interval_allows() {
+    let with = |intervals: &[u64]| {
+        let destinations = intervals.iter().zip(1..).map(|(interval, number)| {
+            let interval = Duration::from_millis(*interval);
+            let schedule = Schedule { interval, fast: interval, ..SCHEDULE };
+            let spec = ProbeSpec { schedule, ..(*probe(Kind::Tcp(Talk::default()), number)).clone() };
+            destination(number, vec![check_of("tcp", spec.into())])
+        });
+        World::new(plan([service(80, destinations.collect())])).core.slice().as_millis()
+    };
+    assert_eq!([with(&[]), with(&[60_000]), with(&[2000]), with(&[1000]), with(&[50])], [20, 20, 20, 10, 2]);
+    assert_eq!(with(&[60_000, 500]), 5);
+}
