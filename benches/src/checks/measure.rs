@@ -134,7 +134,7 @@ fn settle(witness: &Witness, size: Size) -> Result<()> {
     Ok(())
 }
 
-/// Waits until nobody is asked any more: the last probes may wait to be accepted.
+/// Waits until nobody is asked any more: the last probes may wait to be noted.
 fn fall_silent(witness: &Witness) -> Result<()> {
     let began = Instant::now();
     drop(witness.take());

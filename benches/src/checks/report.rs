@@ -66,7 +66,7 @@ pub(crate) fn table(size: Size, figures: &Figures) -> String {
     let mut text = format!(
         "{} destinations, each checked every {:?} (timeout {:?}, fall {FALL}), {probes:.0} probes/s\n\
          load of the machine {:.1} on {} CPUs\n\
-         CPU of the director, of one core: {:.1} % with checks, {:.1} % without{}\n  by thread:",
+         CPU of the director, of one core: {:.1} % with checks, {:.1} % without, so checks take {:.1} %{}\n  by thread:",
         size.destinations,
         size.interval,
         size.timeout,
@@ -74,6 +74,7 @@ pub(crate) fn table(size: Size, figures: &Figures) -> String {
         figures.load.1,
         with * 100.0,
         without * 100.0,
+        (with - without) * 100.0,
         if size.apart { "" } else { ", with what the servers' kernel does at once" }
     );
     for (name, share) in &figures.threads {

@@ -69,7 +69,7 @@ impl Stage {
         client.net().add_address("eth0", subnet(Ipv4Addr::new(10, 0, 0, 2)))?;
         servers.net().add_address("eth0", subnet(*ECHO_SERVER.ip()))?;
         servers.net().add_default_route(Ipv4Addr::new(192, 168, 10, 1).into())?;
-        // Half of the connections are waiting to be accepted when the machine is busy elsewhere.
+        // Half of the connections wait for their end when the machine is busy elsewhere.
         servers.set_sysctl("net.core.somaxconn", "16384")?;
         if size.apart {
             receive_apart((&servers, "eth0"), (&director, "eth1"))?;

@@ -1,24 +1,29 @@
-//! The real servers: one listener for all their addresses, which notes when each was asked.
+//! The real servers: one listener for all their addresses, and one who notes when each was asked.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd as _;
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::poll::{PollFd, PollFlags, poll};
-use socket2::{Domain, Socket, Type};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
 use uvs_lab::Host;
+use uvs_wire::{Packet, tcp};
 
 use super::stage::{ECHO_SERVER, PORT, number};
 
 /// How long a server waits before it looks whether it is to end.
-const GLANCE_MS: u8 = 50;
+const GLANCE: Duration = Duration::from_millis(50);
+/// Bytes of memory for what came and was not noted yet.
+const BACKLOG: usize = 64 << 20;
 
 /// The servers. Dropped, they end.
 pub(crate) struct Witness {
+    /// A probe that only connects is never accepted: the director ends it as soon as the kernel has answered.
+    _listener: Socket,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -41,22 +46,24 @@ impl Witness {
     /// # Errors
     /// There are no sockets or no threads for them.
     pub(crate) fn start(host: &Host, destinations: u32) -> Result<Self> {
-        let (listener, echo) = host.run(|| -> Result<_> {
+        let (listener, segments, echo) = host.run(|| -> Result<_> {
             let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
             // The standard library's 128 are too few for what comes while others have the processor.
             listener.listen(16_384)?;
-            Ok((TcpListener::from(listener), UdpSocket::bind(ECHO_SERVER)?))
+            let segments = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+            Ok((listener, segments, UdpSocket::bind(ECHO_SERVER)?))
         })??;
-        listener.set_nonblocking(true)?;
-        echo.set_read_timeout(Some(Duration::from_millis(GLANCE_MS.into())))?;
+        setsockopt(&segments, sockopt::RcvBufForce, &BACKLOG)?;
+        segments.set_read_timeout(Some(GLANCE))?;
+        echo.set_read_timeout(Some(GLANCE))?;
         let seen = Seen { last: vec![None; destinations as usize], ..Seen::default() };
         let (seen, stop) = (Arc::new(Mutex::new(seen)), Arc::new(AtomicBool::new(false)));
         let (noted, until) = (Arc::clone(&seen), Arc::clone(&stop));
-        let accepts = host.spawn(move || accept(&listener, &noted, &until))?;
+        let notes = host.spawn(move || note(segments, &noted, &until))?;
         let until = Arc::clone(&stop);
         let echoes = host.spawn(move || answer(&echo, &until))?;
-        Ok(Self { seen, stop, threads: vec![accepts, echoes] })
+        Ok(Self { _listener: listener, seen, stop, threads: vec![notes, echoes] })
     }
 
     /// Forgets what was seen, so that nothing from before counts.
@@ -96,20 +103,22 @@ impl Drop for Witness {
     }
 }
 
-fn accept(listener: &TcpListener, seen: &Mutex<Seen>, stop: &AtomicBool) {
-    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+/// Notes each SYN that came to the listener's port.
+fn note(mut segments: Socket, seen: &Mutex<Seen>, stop: &AtomicBool) {
+    let mut bytes = [0; 256];
     while !stop.load(Ordering::Relaxed) {
-        // Interrupted by a signal is as good as nothing to do.
-        let _ = poll(&mut ready, GLANCE_MS);
-        while let Ok((stream, _)) = listener.accept() {
-            let Ok(SocketAddr::V4(local)) = stream.local_addr() else { continue };
-            let now = Instant::now();
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let Seen { last, gaps, probes } = &mut *seen;
-            let Some(last) = number(*local.ip()).and_then(|number| last.get_mut(number)) else { continue };
-            *probes += 1;
-            gaps.extend(last.replace(now).map(|before| now - before));
+        let Ok(length) = segments.read(&mut bytes) else { continue };
+        let now = Instant::now();
+        let Ok(packet) = Packet::parse(&bytes[..length]) else { continue };
+        if packet.tcp_flags != tcp::SYN || packet.dst_port != PORT {
+            continue;
         }
+        let IpAddr::V4(asked) = IpAddr::from(packet.dst) else { continue };
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Seen { last, gaps, probes } = &mut *seen;
+        let Some(last) = number(asked).and_then(|number| last.get_mut(number)) else { continue };
+        *probes += 1;
+        gaps.extend(last.replace(now).map(|before| now - before));
     }
 }
 

@@ -125,6 +125,18 @@ pub trait Network: Send + Sync + 'static {
     /// it cannot arrive.
     fn tcp(&self, target: &Target) -> Opening<Box<dyn Stream>>;
 
+    /// Asks whether a TCP port is open: it comes out once the other end has answered the SYN, and nothing is left of
+    /// it. The handshake need not be ended for that; then a reset ends it, and no connection comes out of `accept`
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Network::tcp`].
+    fn half_open(&self, target: &Target) -> Opening<()> {
+        let opening = self.tcp(target);
+        Box::pin(async move { opening.await.map(drop) })
+    }
+
     /// Opens a UDP socket; nothing is sent yet.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant as SmolInstant;
 use uvs_director::{DropReason, Frame, Instant};
+use uvs_wire::{Packet, tcp};
 
 use crate::link::Link;
 
@@ -17,6 +18,8 @@ pub(crate) struct Cable<'a> {
     pub(crate) frame: &'a mut Frame,
     /// Why the last one that did not leave did not.
     pub(crate) refused: Option<DropReason>,
+    /// Acknowledgments alone do not leave.
+    pub(crate) is_half_open: bool,
 }
 
 /// What a stack knows of its device.
@@ -59,7 +62,13 @@ impl phy::Device for Cable<'_> {
 
 impl Cable<'_> {
     fn leaving(&mut self) -> Leaving<'_> {
-        Leaving { link: self.link, now: self.now, frame: self.frame, refused: &mut self.refused }
+        Leaving {
+            link: self.link,
+            now: self.now,
+            frame: self.frame,
+            refused: &mut self.refused,
+            is_half_open: self.is_half_open,
+        }
     }
 }
 
@@ -76,6 +85,12 @@ pub(crate) struct Leaving<'t> {
     now: Instant,
     frame: &'t mut Frame,
     refused: &'t mut Option<DropReason>,
+    is_half_open: bool,
+}
+
+/// Whether that is a segment which only acknowledges.
+fn only_acknowledges(packet: &[u8]) -> bool {
+    Packet::parse(packet).is_ok_and(|it| it.protocol == tcp::PROTOCOL && it.tcp_flags == tcp::ACK)
 }
 
 impl phy::TxToken for Leaving<'_> {
@@ -85,6 +100,9 @@ impl phy::TxToken for Leaving<'_> {
         }
         let result = f(&mut self.frame.reset()[..len]);
         self.frame.set_len(len);
+        if self.is_half_open && only_acknowledges(self.frame.bytes()) {
+            return result;
+        }
         if let Err(reason) = self.link.send(self.frame, self.now) {
             *self.refused = Some(reason);
         }

@@ -47,6 +47,14 @@ impl Network for Host {
         })
     }
 
+    fn half_open(&self, target: &Target) -> Opening<()> {
+        let (host, target) = (self.clone(), target.clone());
+        Box::pin(async move {
+            let peer = host.peer(&target)?;
+            host.half_open(peer, Buffers::default()).await.map_err(failure)
+        })
+    }
+
     fn udp(&self, target: &Target) -> Opening<Box<dyn Datagrams>> {
         let (host, target) = (self.clone(), target.clone());
         Box::pin(async move {

@@ -72,6 +72,8 @@ pub struct Stack {
     failure: Option<Error>,
     /// It sends nothing any more.
     is_dead: bool,
+    /// It acknowledges nothing: who answers its SYN is to get a reset.
+    pub(crate) is_half_open: bool,
     /// When both sides had ended the connection.
     over_since: Option<Instant>,
     /// Who waits for a datagram: smoltcp wakes it when one comes, and we do when none will.
@@ -134,6 +136,7 @@ impl Stack {
             buffers,
             failure: None,
             is_dead: false,
+            is_half_open: false,
             over_since: None,
             waits: None,
         };
@@ -157,7 +160,7 @@ impl Stack {
         self.interface = interface(IpAddress::from(binding.addr), self.mtu, seed, now, link);
         (self.binding, self.remote) = (binding, IpAddress::from(spec.remote));
         (self.due, self.failure, self.over_since, self.waits) = (None, None, None, None);
-        self.is_dead = false;
+        (self.is_dead, self.is_half_open) = (false, false);
         self.connect(spec.remote_port);
     }
 
@@ -195,7 +198,15 @@ impl Stack {
             self.due = None;
             return;
         }
-        let mut cable = Cable { link, now, mtu: self.mtu, arrives: packet, frame, refused: None };
+        let mut cable = Cable {
+            link,
+            now,
+            mtu: self.mtu,
+            arrives: packet,
+            frame,
+            refused: None,
+            is_half_open: self.is_half_open,
+        };
         self.interface.poll(smol(now), &mut cable, &mut self.sockets);
         let refused = cable.refused;
         if let Some(reason) = refused {
@@ -306,7 +317,8 @@ fn interface(local: IpAddress, mtu: u32, seed: u64, now: Instant, link: &dyn Lin
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;
     let mut frame = Frame::with_capacity(0);
-    let mut cable = Cable { link, now, mtu, arrives: None, frame: &mut frame, refused: None };
+    let mut cable =
+        Cable { link, now, mtu, arrives: None, frame: &mut frame, refused: None, is_half_open: false };
     let mut interface = Interface::new(config, &mut cable, smol(now));
     interface.update_ip_addrs(|addresses| {
         // There is room for more than one.

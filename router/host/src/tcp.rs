@@ -35,6 +35,18 @@ impl Host {
         poll_fn(|cx| stream.poll_connected(cx)).await?;
         Ok(stream)
     }
+
+    /// Asks whether the port of `peer` is open: the SYN-ACK is answered with a reset. The handshake is never ended, so
+    /// that nobody there has to accept, read and close a connection, as with HAProxy's checks that only connect.
+    ///
+    /// # Errors
+    /// As of [`Host::connect`].
+    pub async fn half_open(&self, peer: Peer, buffers: Buffers) -> Result<(), Error> {
+        let (key, local) = self.open(Transport::Tcp, peer, false, buffers)?;
+        let stream = TcpStream { host: self.clone(), key, local, peer: peer.addr };
+        stream.look(|stack| stack.is_half_open = true);
+        poll_fn(|cx| stream.poll_connected(cx)).await
+    }
 }
 
 impl TcpStream {

@@ -95,6 +95,35 @@ fn a_stream_that_is_dropped_is_reset_and_its_port_is_free_at_once() {
     });
 }
 
+/// SYN, and a reset for the answer: whoever serves there has nothing to accept.
+#[test]
+fn a_half_open_connection_ends_with_a_reset() {
+    run(|host, wire| async move {
+        for peer in [PEER4, PEER6] {
+            let before = wire.sent().len();
+            host.half_open(to(peer, 81), BUFFERS).await.unwrap();
+            assert_eq!((wire.open_sockets(), host.usage().sockets), (0, 0));
+            let sent: Vec<Vec<u8>> = wire.sent().split_off(before);
+            let segments = sent.iter().map(|packet| Packet::parse(packet).unwrap().tcp_flags);
+            assert_eq!(segments.collect::<Vec<_>>(), [tcp::SYN, tcp::RST | tcp::ACK]);
+            // Its number is the one that is waited for: the first after the SYN.
+            let numbers = sent.iter().map(|packet| {
+                let segment = Packet::parse(packet).unwrap().transport(packet).to_vec();
+                u32::from_be_bytes(segment[4..8].try_into().unwrap())
+            });
+            let numbers: Vec<u32> = numbers.collect();
+            assert_eq!(numbers[1], numbers[0].wrapping_add(1));
+            // The same socket serves again, and ends its handshakes.
+            let mut stream = host.connect(to(peer, 80), BUFFERS).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            let mut heard = [0; 5];
+            stream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"hello");
+        }
+        assert_eq!(host.half_open(to(PEER4, 4444), BUFFERS).await, Err(Error::Refused));
+    });
+}
+
 #[test]
 fn what_does_not_come_about_says_why() {
     run(|host, wire| async move {
