@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use uvs_control::probe::{Kind, Request, Verdict};
 use uvs_director::spec::Prefix;
 use uvs_lab::capture::Capture;
 use uvs_lab::director::Decapsulator;
@@ -23,6 +24,7 @@ use uvs_lab::{Host, Process};
 
 use crate::attach::with_capabilities;
 use crate::peer::{PATIENCE, Peer, stream_both_ways};
+use crate::probe::{ask, request};
 use crate::stage::{Running, eventually, turn, uvs};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -242,6 +244,32 @@ fn userspace_unpacks_all_families_too() {
     let said = end(process);
     let (all, in_kernel) = unpacked(&said);
     assert!(all > 1000 && in_kernel == 0, "{said}");
+}
+
+/// By way of the service a check goes through the tunnel as a client's packets do, in each pair of families: half a
+/// handshake, and a conversation. Without the decapsulator it fails.
+#[test]
+fn checks_go_through_each_kind_of_tunnel() {
+    let Some(_turn) = turn() else { return };
+    let network = Network::new();
+    let process = network.decapsulate(&uvs(), &[]);
+    let running = network.direct();
+    let _peers = services().map(|(service, _)| Peer::start(&network.server, service));
+    let verdicts = |timeout_ms| {
+        services().map(|(service, outer)| {
+            let via = SocketAddr::new(outer.parse().unwrap(), service.port());
+            let words = Request { timeout_ms, ..request(Kind::Tcp, service, Some(via)) };
+            let half = Request { send: None, expect: None, ..words.clone() };
+            [half, words].map(|request| ask(&running, request))
+        })
+    };
+    for (verdict, text) in verdicts(10_000).into_iter().flatten() {
+        assert_eq!(verdict, Verdict::Pass, "{text}");
+    }
+    end(process);
+    for (verdict, text) in verdicts(500).into_iter().flatten() {
+        assert_eq!(verdict, Verdict::Fail, "{text}");
+    }
 }
 
 /// Fragments of the outer packet are put together by the kernel and go through userspace.
