@@ -4,6 +4,7 @@
 //!   wire      VRRP advertisements, versions 2 and 3, to bytes and back
 //!   timers    skew and Active_Down_Interval (RFC 9568, 6.1)
 //!   plan      the virtual routers of this node, and what is wrong with a plan of them
+//!   vrrp      the state machine: who is Active, and when (sans-IO)
 //!   announce  frames that tell a link where addresses are now: gratuitous ARP and unsolicited NA
 //! ```
 //! Words are those of RFC 9568: virtual router, VRID, advertisement, Active and Backup. keepalived's MASTER is Active,
@@ -14,4 +15,5 @@
 pub mod announce;
 pub mod plan;
 pub mod timers;
+pub mod vrrp;
 pub mod wire;

@@ -124,6 +124,8 @@ pub struct PlanError {
     pub what: String,
 }
 
+/// Priorities that weights can lead to.
+pub(crate) const WEIGHED: core::ops::RangeInclusive<u8> = 1..=254;
 /// keepalived's bound of a weight, either side of zero.
 const WEIGHT_MAX: u16 = 253;
 /// keepalived's bound of `preempt_delay`.
