@@ -63,9 +63,10 @@ const DOC_TESTS: &str = "doc tests";
 
 /// The crates without wasmtime and devices. The dev profile has assertions on overflow, which the release profile,
 /// where all crates are tested, has not.
-const LIGHT: [&str; 8] = [
+const LIGHT: [&str; 9] = [
     "uvs-wire",
     "uvs-director",
+    "uvs-ha",
     "uvs-config",
     "uvs-adm",
     "uvs-sdk",
