@@ -6,6 +6,7 @@
 //!   plan      the virtual routers of this node, and what is wrong with a plan of them
 //!   vrrp      the state machine: who is Active, and when (sans-IO)
 //!   announce  frames that tell a link where addresses are now: gratuitous ARP and unsolicited NA
+//!   sync      the IPVS sync protocol, version 1, to bytes and back
 //! ```
 //! Words are those of RFC 9568: virtual router, VRID, advertisement, Active and Backup. keepalived's MASTER is Active,
 //! its instance a virtual router, and its FAULT is Initialize with a reason.
@@ -14,6 +15,7 @@
 
 pub mod announce;
 pub mod plan;
+pub mod sync;
 pub mod timers;
 pub mod vrrp;
 pub mod wire;
