@@ -14,7 +14,8 @@ pub(crate) mod facts;
 mod flows;
 pub(crate) mod inspect;
 mod local;
-pub(crate) mod traced;
+mod look;
+mod traced;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -27,12 +28,12 @@ use crate::base::ids::PortId;
 use crate::base::scheduler::SchedulerFactory;
 use crate::base::spec::Limits;
 use crate::base::time::Instant;
-use crate::base::trace::Told;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::director::control::Control;
+use crate::director::look::{Look, Nobody};
 use crate::net::lane::Lane;
 use crate::net::messages;
-use crate::path::advance::{Act, advance};
+use crate::path::advance::advance;
 use crate::path::classify::classify;
 use crate::path::emit::emit;
 use crate::path::find::find;
@@ -78,10 +79,11 @@ impl Director {
     ///
     /// Whatever the bytes are, the answer is a [`Verdict`]: bad input never panics.
     pub fn handle(&self, port: PortId, frame: &mut Frame, now: Instant, out: &mut Outbox) -> Verdict {
-        self.walk(port, frame, now, out, None)
+        self.walk(port, frame, now, out, Nobody)
     }
 
-    /// The same, for whoever looks at it, too: one body, so that they cannot differ.
+    /// The same, for whoever looks at it, too: one source, so that they cannot differ, and compiled once for each, so
+    /// that nobody costs nothing.
     #[inline(never)]
     fn walk(
         &self,
@@ -89,12 +91,12 @@ impl Director {
         frame: &mut Frame,
         now: Instant,
         out: &mut Outbox,
-        told: Option<&mut Told>,
+        look: impl Look,
     ) -> Verdict {
         let Outbox { lane, held, passed } = out;
         let snapshot = self.tables.snapshot.hold(held, &mut lane.memo);
         let mut scene = Scene::new(&self.tables, snapshot, port, now);
-        let (Ok(verdict) | Err(verdict)) = walk(&mut scene, lane, frame, told);
+        let (Ok(verdict) | Err(verdict)) = walk(&mut scene, lane, frame, look);
         if let (Some(now_passed), Some(flows)) = (scene.passed, &self.tables.flows) {
             flows.note_passed(now_passed, verdict, passed);
         }
@@ -158,38 +160,27 @@ impl Director {
     }
 }
 
-/// The way of one frame. How it ends: at the last stage, or before. `told`: what the stages find, for whoever looks at
-/// it; nearly always there is nobody.
+/// The way of one frame. How it ends: at the last stage, or before. `look` sees what the stages find.
 #[inline(always)]
 fn walk(
     scene: &mut Scene<'_>,
     lane: &mut Lane,
     frame: &mut Frame,
-    mut told: Option<&mut Told>,
+    mut look: impl Look,
 ) -> Result<Verdict, Verdict> {
     let (mut packet, mut heading) = (Packet::EMPTY, Heading::UNKNOWN);
     let class = match classify(scene, lane, frame, &mut packet) {
         Ok(class) => Ok(class),
         Err(verdict) => class_of_short(scene, frame, &mut packet, verdict),
     };
-    // What is shown is taken out of results here, so that they need not lie in memory for the sake of it.
-    if let Some(told) = told.as_deref_mut() {
-        traced::classified(scene, &packet, traced::kind_of(&class, &packet), told);
-    }
+    look.classified(scene, &packet, &class);
     let found = find(scene, lane, frame, &mut packet, &mut heading, class?)?;
-    if let Some(told) = told.as_deref_mut() {
-        let (hit, entry) = traced::hit_of(&found);
-        traced::found(scene, hit, entry, told);
-    }
+    look.found(scene, &found);
     let act = advance(scene, frame, &mut packet, &mut heading, found)?;
-    if let Some(told) = told.as_deref_mut() {
-        traced::advanced(scene, &heading, matches!(act, Act::Forward), told);
-    }
+    look.advanced(scene, &heading, &act);
     route(scene, lane, frame, &mut packet, &mut heading, act)?;
     let verdict = emit(scene, lane, frame, &packet, &heading);
-    if let Some(told) = told {
-        traced::emitted(scene, &heading, verdict, told);
-    }
+    look.emitted(scene, &heading, verdict);
     Ok(verdict)
 }
 

@@ -46,7 +46,7 @@ pub fn ethertype(frame: &[u8]) -> u16 {
 }
 
 /// Writes the header.
-#[inline]
+#[inline(always)]
 pub fn write(frame: &mut [u8], dst: [u8; 6], src: [u8; 6], ethertype: u16) {
     frame[..6].copy_from_slice(&dst);
     frame[6..12].copy_from_slice(&src);

@@ -6,14 +6,15 @@ use uvs_wire::Packet;
 
 use crate::base::frame::Frame;
 use crate::base::ids::PortId;
-use crate::base::spec::Protocol;
 use crate::base::time::Instant;
 use crate::base::trace::{Filter, Hit, Kind, Stage, Told};
 use crate::base::verdict::Verdict;
 use crate::base::view::{ConnectionProtocol, ConnectionView, Way};
 use crate::director::Director;
 use crate::director::facts::facts;
+use crate::director::look::Look;
 use crate::flows::is_meant;
+use crate::path::advance::Act;
 use crate::path::classify::Class;
 use crate::path::find::{Entry, Found};
 use crate::path::heading::Heading;
@@ -22,7 +23,6 @@ use crate::scene::Scene;
 use crate::scene::outbox::Outbox;
 use crate::track::bypass::Bypass;
 use crate::track::connection::RequestKey;
-use crate::track::table::{EntryId, Shard};
 
 impl Director {
     /// As [`Self::handle`], and writes down in `told` what each stage found. It takes longer.
@@ -36,7 +36,7 @@ impl Director {
         told: &mut Told,
     ) -> Verdict {
         *told = Told::default();
-        self.walk(port, frame, now, out, Some(told))
+        self.walk(port, frame, now, out, told)
     }
 
     /// Keeps connections that these filters mean out of the flow cache, for somebody wants to see their packets; none
@@ -71,91 +71,64 @@ impl Director {
     }
 }
 
-/// What a class is told as, and its protocol.
-#[inline(always)]
-pub(crate) fn kind_of(class: &Result<Class, Verdict>, packet: &Packet) -> Option<(Kind, Option<Protocol>)> {
-    match class {
-        Ok(Class::Request(protocol)) => Some((Kind::Request, Some(*protocol))),
-        Ok(Class::Aside) if is_icmp(packet) => Some((Kind::IcmpError, None)),
-        Ok(Class::Aside) => Some((Kind::Request, None)),
-        Ok(Class::Transit) => Some((Kind::Transit, None)),
-        Err(_) => None,
+impl Look for &mut Told {
+    fn classified(&mut self, scene: &Scene<'_>, packet: &Packet, class: &Result<Class, Verdict>) {
+        (self.mark, self.is_from_cache) = (scene.mark, scene.ticket.is_some());
+        let (kind, protocol) = match class {
+            Ok(Class::Request(protocol)) => (Kind::Request, Some(*protocol)),
+            Ok(Class::Aside) if is_icmp(packet) => (Kind::IcmpError, None),
+            Ok(Class::Aside) => (Kind::Request, None),
+            Ok(Class::Transit) => (Kind::Transit, None),
+            Err(_) => return,
+        };
+        (self.stage, self.kind) = (Stage::Find, Some(kind));
+        if let Some(protocol) = protocol {
+            let service = scene.snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
+            self.service = service.map(|service| service.key);
+        }
     }
-}
 
-/// What `classify` says.
-#[cold]
-#[inline(never)]
-pub(crate) fn classified(
-    scene: &Scene<'_>,
-    packet: &Packet,
-    kind: Option<(Kind, Option<Protocol>)>,
-    told: &mut Told,
-) {
-    (told.mark, told.is_from_cache) = (scene.mark, scene.ticket.is_some());
-    let Some((kind, protocol)) = kind else { return };
-    (told.stage, told.kind) = (Stage::Find, Some(kind));
-    if let Some(protocol) = protocol {
-        let service = scene.snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
-        told.service = service.map(|service| service.key);
+    fn found(&mut self, scene: &Scene<'_>, found: &Found<'_>) {
+        let (hit, entry) = match found {
+            Found::Request(entry) => (Hit::Request, Some(entry)),
+            Found::Reply(entry) => (Hit::Reply, Some(entry)),
+            Found::Target => (Hit::Target, None),
+            Found::Nothing => (Hit::Nothing, None),
+        };
+        (self.stage, self.hit) = (Stage::Advance, Some(hit));
+        let Some(Entry { shard, id, .. }) = entry else { return };
+        let connection = shard.get(*id);
+        if hit == Hit::Request && connection.in_packets == 0 {
+            self.hit = Some(Hit::New);
+        }
+        self.connection = Some(facts(scene.tables, scene.snapshot, connection, scene.now));
     }
-}
 
-/// What is told of what was found, and the entry.
-#[inline(always)]
-pub(crate) fn hit_of<'a>(found: &'a Found<'_>) -> (Hit, Option<(&'a Shard, EntryId)>) {
-    let of = |entry: &'a Entry<'_>| Some((&*entry.shard, entry.id));
-    match found {
-        Found::Request(entry) => (Hit::Request, of(entry)),
-        Found::Reply(entry) => (Hit::Reply, of(entry)),
-        Found::Target => (Hit::Target, None),
-        Found::Nothing => (Hit::Nothing, None),
+    fn advanced(&mut self, scene: &Scene<'_>, heading: &Heading, act: &Act) {
+        self.stage = Stage::Route;
+        if let Some(ConnectionView {
+            protocol: ConnectionProtocol::Transport(protocol),
+            client,
+            virtual_addr,
+            ..
+        }) = self.connection.map(|facts| facts.view)
+        {
+            let end = |addr: SocketAddr| (addr.ip().into(), addr.port());
+            let key = RequestKey::between(end(client), end(virtual_addr), protocol.number());
+            let shard = scene.shard(key.protocol, key.client, key.client_port);
+            self.state = shard.request(&key).map(|id| shard.get(id).state_name());
+        }
+        if matches!(act, Act::Forward) {
+            let target = &heading.target;
+            self.target = Some((SocketAddr::new(target.addr.to_ip(), target.port), target.forwarding));
+        }
     }
-}
 
-/// What `find` says.
-#[cold]
-#[inline(never)]
-pub(crate) fn found(scene: &Scene<'_>, hit: Hit, entry: Option<(&Shard, EntryId)>, told: &mut Told) {
-    (told.stage, told.hit) = (Stage::Advance, Some(hit));
-    let Some((shard, id)) = entry else { return };
-    let connection = shard.get(id);
-    if hit == Hit::Request && connection.in_packets == 0 {
-        told.hit = Some(Hit::New);
+    fn emitted(&mut self, scene: &Scene<'_>, heading: &Heading, verdict: Verdict) {
+        self.stage = Stage::Emit;
+        let way = scene.tables.way(&heading.hop);
+        // Of one that waits it is not known, or too old.
+        let mac = way.mac.filter(|_| matches!(verdict, Verdict::Transmit(_)));
+        self.way = Some(Way { mac, ..way });
     }
-    told.connection = Some(facts(scene.tables, scene.snapshot, connection, scene.now));
-}
-
-/// What `advance` has done.
-#[cold]
-#[inline(never)]
-pub(crate) fn advanced(scene: &Scene<'_>, heading: &Heading, is_request: bool, told: &mut Told) {
-    told.stage = Stage::Route;
-    if let Some(ConnectionView {
-        protocol: ConnectionProtocol::Transport(protocol),
-        client,
-        virtual_addr,
-        ..
-    }) = told.connection.map(|facts| facts.view)
-    {
-        let end = |addr: SocketAddr| (addr.ip().into(), addr.port());
-        let key = RequestKey::between(end(client), end(virtual_addr), protocol.number());
-        let shard = scene.shard(key.protocol, key.client, key.client_port);
-        told.state = shard.request(&key).map(|id| shard.get(id).state_name());
-    }
-    if is_request {
-        let target = &heading.target;
-        told.target = Some((SocketAddr::new(target.addr.to_ip(), target.port), target.forwarding));
-    }
-}
-
-/// What `route` and `emit` have done.
-#[cold]
-#[inline(never)]
-pub(crate) fn emitted(scene: &Scene<'_>, heading: &Heading, verdict: Verdict, told: &mut Told) {
-    told.stage = Stage::Emit;
-    let way = scene.tables.way(&heading.hop);
-    // Of one that waits it is not known, or too old.
-    let mac = way.mac.filter(|_| matches!(verdict, Verdict::Transmit(_)));
-    told.way = Some(Way { mac, ..way });
 }

@@ -125,8 +125,7 @@ fn request<'a>(
     }
     let key = RequestKey::of(packet);
     let mut shard = scene.shard(key.protocol, key.client, key.client_port);
-    let found = shard.request(&key);
-    let met = found.map(|id| (id, meet(scene, shard.get_mut(id), packet, frame, protocol)));
+    let met = meet_at(scene, &mut shard, &key, packet, frame, protocol);
     if let Some((id, Meeting::Use)) = met {
         return Ok(Found::Request(Entry { shard: shard.into_shard(), id, protocol }));
     }
@@ -189,8 +188,7 @@ fn admit<'a>(
                 drop(shard);
                 if scene.tables.table.claim(&key, scene.now) {
                     shard = scene.shard(key.protocol, key.client, key.client_port);
-                    let found = shard.request(&key);
-                    met = found.map(|id| (id, meet(scene, shard.get_mut(id), packet, frame, protocol)));
+                    met = meet_at(scene, &mut shard, &key, packet, frame, protocol);
                     continue;
                 }
             }
@@ -390,6 +388,21 @@ fn unknown_reply(
         refuse(scene, lane, frame, packet);
     }
     Err(DropReason::UnknownAnswer)
+}
+
+/// The connection of a request, if there is one, and what becomes of it. (No closure: of that there would be one copy
+/// for all who ask, which none of them inlines.)
+#[inline(always)]
+fn meet_at(
+    scene: &Scene<'_>,
+    shard: &mut Locked<'_>,
+    key: &RequestKey,
+    packet: &Packet,
+    frame: &Frame,
+    protocol: Protocol,
+) -> Option<(EntryId, Meeting)> {
+    let id = shard.request(key)?;
+    Some((id, meet(scene, shard.get_mut(id), packet, frame, protocol)))
 }
 
 /// What becomes of a connection that a request meets.

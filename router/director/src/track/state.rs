@@ -93,7 +93,7 @@ fn advance_sctp(connection: &mut Connection, seen: Seen, packet: &[u8]) -> bool 
 }
 
 /// The same for a TCP segment with these flags.
-#[inline]
+#[inline(always)]
 pub(crate) fn advance_tcp(connection: &mut Connection, rules: Rules<'_>, seen: Seen, flags: u8) -> bool {
     let state = TcpState::from_number(connection.state);
     let next = state.next(seen, TcpEvent::of(flags), rules.secure_tcp);

@@ -40,7 +40,7 @@ impl Sources {
 
 impl Others {
     /// Whether an address is in one of them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn contain(&self, addr: Address) -> bool {
         let of_family = if addr.is_v4() { &self.v4 } else { &self.v6 };
         of_family.iter().any(|subnet| subnet.contains(addr))
