@@ -529,12 +529,6 @@ fn what_cannot_be_is_refused_with_a_reason() {
     assert_eq!(ports, [50001, 50003, 50000], "the one that was let go of comes last");
     assert_eq!(open(tcp(v4.server, Way::Direct)), Some(OpenError::PortsInUse(4)));
     assert_eq!(host.open(Transport::Udp, (v4.server, 53), Way::Direct).1, 50001, "UDP has its own");
-    // What nobody takes out does not pile up.
-    let answer = packet(Transport::Udp, (ip(v4.server), 53), (ip(v4.own), 50001), b"x");
-    let verdicts: Vec<_> = (0..3).map(|_| host.comes(&answer)).collect();
-    let full = Verdict::Drop(DropReason::LocalQueueFull);
-    assert_eq!(verdicts, [Verdict::Consume, Verdict::Consume, full]);
-    assert_eq!(host.wakes.load(Relaxed), 1, "woken once for both");
     // Behind a TUN device there are no MAC addresses; a director that was given no ports has none.
     let tun = Host::on(Link::Ip, limits);
     let dr = tcp(v4.vip, by(v4, 80, Forwarding::Direct));
@@ -543,6 +537,25 @@ fn what_cannot_be_is_refused_with_a_reason() {
     let plain = Bench::new();
     let none = plain.director.open_local(&tcp("192.168.10.11", Way::Direct), plain.now);
     assert_eq!(none, Err(OpenError::NoPorts));
+}
+
+#[test]
+fn what_nobody_takes_out_does_not_pile_up_and_who_floods_takes_nobody_elses_room() {
+    let host = Host::new(LocalLimits { ports: 50000..=50009, packets: 64 }).knows_servers();
+    let [v4, _] = FAMILIES;
+    let open = || host.open(Transport::Udp, (v4.server, 53), Way::Direct).1;
+    let (flooded, quiet) = (open(), open());
+    let comes = |port| host.comes(&packet(Transport::Udp, (ip(v4.server), 53), (ip(v4.own), port), b"x"));
+    let taken = |port, times: usize| (0..times).filter(|_| comes(port) == Verdict::Consume).count();
+    let full = Verdict::Drop(DropReason::LocalQueueFull);
+    assert_eq!((taken(flooded, 1000), comes(flooded)), (32, full), "half of the room, and no more");
+    assert_eq!(host.wakes.load(Relaxed), 1, "woken once for all");
+    assert_eq!((taken(quiet, 8), comes(flooded)), (8, full), "the other socket has room all the same");
+    assert_eq!(taken(quiet, 1000), 8, "half of what there was");
+    // What has been taken out makes room again, for those that it was of, too.
+    let all = std::iter::from_fn(|| host.director().receive_local()).count();
+    assert_eq!((all, taken(quiet, 1000), taken(flooded, 1000)), (48, 32, 16));
+    assert_eq!(std::iter::from_fn(|| host.director().receive_local()).count(), 48);
 }
 
 #[test]

@@ -75,7 +75,8 @@ pub struct Binding {
 pub struct LocalLimits {
     /// The ports they may have: as many sockets of one transport there are at most.
     pub ports: RangeInclusive<u16>,
-    /// Packets that wait to be taken out; what comes then is dropped, and counted.
+    /// Packets that wait to be taken out. No socket has more of them than are free: what comes for it then is dropped,
+    /// and counted.
     pub packets: usize,
 }
 

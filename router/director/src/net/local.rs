@@ -66,7 +66,7 @@ impl Socket {
 pub(crate) struct Local {
     limits: Option<LocalLimits>,
     sockets: RwLock<Sockets>,
-    received: Mutex<VecDeque<Received>>,
+    received: Mutex<Queue>,
     wake: Option<Wake>,
     /// Their number, so that nothing is locked while there are none.
     count: AtomicUsize,
@@ -74,6 +74,14 @@ pub(crate) struct Local {
     bytes_in: AtomicU64,
     packets_out: AtomicU64,
     bytes_out: AtomicU64,
+}
+
+/// What waits to be taken out, each with the socket that it is for.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<((Transport, u16), Received)>,
+    /// How much of it each socket has; none has nothing.
+    of: HashMap<(Transport, u16), usize, FixedState>,
 }
 
 #[derive(Default)]
@@ -163,15 +171,25 @@ impl Local {
         self.count.load(Relaxed) != 0 && self.read(|sockets| sockets.vips.contains_key(&vip))
     }
 
-    /// Puts something where it is taken out. False: there is no room.
-    pub(crate) fn push(&self, received: Received) -> bool {
+    /// Puts something for a socket where it is taken out. False: there is no room.
+    ///
+    /// No socket may have more there than is still free, so that whoever floods one, a server that sends without end,
+    /// takes nobody else's room: of `n` that are flooded each has an `n + 1`st part of it, and as much stays free. (A.
+    /// Choudhury and E. Hahne, "Dynamic queue length thresholds", 1998.)
+    pub(crate) fn push(&self, socket: (Transport, u16), received: Received) -> bool {
         let Some(LocalLimits { packets, .. }) = self.limits else { return false };
         let mut queue = lock(&self.received);
-        if queue.len() >= packets {
+        let was_empty = queue.waiting.is_empty();
+        let free = packets.saturating_sub(queue.waiting.len());
+        let own = queue.of.entry(socket).or_default();
+        if *own >= free {
+            if *own == 0 {
+                queue.of.remove(&socket);
+            }
             return false;
         }
-        let was_empty = queue.is_empty();
-        queue.push_back(received);
+        *own += 1;
+        queue.waiting.push_back((socket, received));
         drop(queue);
         if was_empty && let Some(wake) = &self.wake {
             wake();
@@ -179,8 +197,17 @@ impl Local {
         true
     }
 
+    /// Takes out what waits longest.
     pub(crate) fn take(&self) -> Option<Received> {
-        lock(&self.received).pop_front()
+        let queue = &mut *lock(&self.received);
+        let (socket, received) = queue.waiting.pop_front()?;
+        if let Some(own) = queue.of.get_mut(&socket) {
+            *own -= 1;
+            if *own == 0 {
+                queue.of.remove(&socket);
+            }
+        }
+        Some(received)
     }
 
     pub(crate) fn count_in(&self, bytes: usize) {

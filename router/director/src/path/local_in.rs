@@ -78,7 +78,7 @@ pub(crate) fn receive(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet)
     }
     local.count_in(frame.len());
     if frame.offload.gso_type == 0 {
-        return Some(push(scene, frame.bytes()));
+        return Some(push(scene, (transport, port), frame.bytes()));
     }
     // Its packets, one by one.
     let Ok(mut cut) = frame.cut(0, false) else { return Some(Verdict::Drop(DropReason::Malformed)) };
@@ -87,7 +87,7 @@ pub(crate) fn receive(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet)
         bytes.clear();
         bytes.extend_from_slice(piece.headers);
         bytes.extend_from_slice(piece.data);
-        let verdict = push(scene, &bytes);
+        let verdict = push(scene, (transport, port), &bytes);
         if verdict != Verdict::Consume {
             return Some(verdict);
         }
@@ -95,8 +95,8 @@ pub(crate) fn receive(scene: &Scene<'_>, frame: &mut Frame, packet: &mut Packet)
     Some(Verdict::Consume)
 }
 
-fn push(scene: &Scene<'_>, bytes: &[u8]) -> Verdict {
-    match scene.tables.local.push(Received::Packet(Frame::from_bytes(bytes))) {
+fn push(scene: &Scene<'_>, socket: (Transport, u16), bytes: &[u8]) -> Verdict {
+    match scene.tables.local.push(socket, Received::Packet(Frame::from_bytes(bytes))) {
         true => Verdict::Consume,
         false => Verdict::Drop(DropReason::LocalQueueFull),
     }
@@ -168,7 +168,7 @@ pub(crate) fn unreachable(scene: &Scene<'_>, ip: &[u8], packet: &Packet) -> bool
 
 fn tell(scene: &Scene<'_>, socket: &Socket, failure: Failure) -> Verdict {
     let (transport, port) = (socket.transport, socket.local.1);
-    match scene.tables.local.push(Received::Failed { transport, port, failure }) {
+    match scene.tables.local.push((transport, port), Received::Failed { transport, port, failure }) {
         true => Verdict::Consume,
         false => Verdict::Drop(DropReason::LocalQueueFull),
     }
