@@ -73,7 +73,7 @@ impl Config {
             doc.warn(&at, what, fix);
         }
         let root = Table::root(&doc, &tree, ROOT);
-        let metrics = settings::metrics(&root);
+        let (metrics, metrics_destinations) = settings::metrics(&root);
         let control = control::control(&root);
         let http = http::http(&root, &doc, &control);
         let settings::Bounds { limits, flows, unset } = settings::limits(&root);
@@ -94,7 +94,10 @@ impl Config {
         let notify = notify::notify(&root, &services);
         local::warn_of_taken(&doc, &network, &services, &checks);
         marks::check(&doc, &marks, &services);
-        sense::warn(&doc, &network.interfaces, &services);
+        if metrics.is_some() || http.listen.is_some() || http.socket.is_some() {
+            settings::warn_of_many(&doc, metrics_destinations, &services);
+        }
+        sense::warn(&doc, &network.interfaces, &network.routes, &services);
         network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
         let warnings = doc.finish()?;
         let network::Network { interfaces, routes, .. } = network;
@@ -104,6 +107,7 @@ impl Config {
             files: sources.paths(),
             texts: sources.texts(),
             metrics,
+            metrics_destinations: metrics_destinations.unwrap_or(settings::METRICS_DESTINATIONS),
             http,
             control,
             limits,

@@ -50,6 +50,8 @@ pub struct Config {
     pub texts: Arc<[(PathBuf, String)]>,
     /// Where metrics are served over HTTP; `None`: nowhere. Port 0 takes any free port.
     pub metrics: Option<SocketAddr>,
+    /// Of at most so many destinations there are metrics.
+    pub metrics_destinations: u32,
     /// What else is served over HTTP.
     pub http: Http,
     /// Where the running director takes requests.

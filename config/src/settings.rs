@@ -7,11 +7,11 @@ use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts, Transit};
 
 use crate::duration::Span;
-use crate::model::Unset;
+use crate::model::{Service, Unset};
 use crate::modules::{self, Folder};
-use crate::read::{Integer, Keys, Scalar, Table};
+use crate::read::{Doc, Integer, Keys, Scalar, Table};
 
-pub(crate) const METRICS: Keys = &["listen"];
+pub(crate) const METRICS: Keys = &["listen", "destinations"];
 pub(crate) const LIMITS: Keys = &[
     "connections",
     "evict",
@@ -46,6 +46,9 @@ pub(crate) const OPTIONS: Keys = &[
     "ftp",
 ];
 
+/// Of how many destinations there are metrics where nobody says: some 10 MB with one check of each.
+pub(crate) const METRICS_DESTINATIONS: u32 = 4096;
+const METRICS_DESTINATIONS_MAX: u64 = 1_000_000;
 /// The largest timeout in seconds: the kernel keeps it in milliseconds in an `int`.
 const TIMEOUT_MAX: u64 = 2_147_483;
 /// Less could not hold the fragments of one packet of the largest size and what is remembered about them.
@@ -59,14 +62,42 @@ const FLOWS_MAX: u64 = 1 << 26;
 /// A packet of 64 KiB cannot be in more: all but the last have 8 bytes at least.
 const FRAGMENTS_MAX: u64 = 8192;
 
-pub(crate) fn metrics(root: &Table<'_>) -> Option<SocketAddr> {
-    let table = root.section("metrics", METRICS)?;
-    table.require("listen", "\"127.0.0.1:9100\"");
+/// What `[metrics]` says: the address, and of how many destinations there are series, if that is said.
+pub(crate) fn metrics(root: &Table<'_>) -> (Option<SocketAddr>, Option<u32>) {
+    let Some(table) = root.section("metrics", METRICS) else { return (None, None) };
+    let destinations = table.integer(&Integer {
+        key: "destinations",
+        label: "number of destinations with metrics",
+        min: 0,
+        max: METRICS_DESTINATIONS_MAX,
+        note: " (0: metrics of services alone)",
+    });
+    let destinations = destinations.and_then(|found| u32::try_from(found.value).ok());
+    // Metrics are at the address of [http], too.
+    if destinations.is_none() {
+        table.require("listen", "\"127.0.0.1:9100\"");
+    }
     // The kernel's own sockets serve metrics, so both families are fine here.
     let listen = table.parsed("listen", "127.0.0.1:9100", |text| {
         text.parse().map_err(|_| format!("metrics address {text:?} is not an IP address and a port"))
     });
-    listen.map(|listen| listen.value)
+    (listen.map(|listen| listen.value), destinations)
+}
+
+/// Tells who has more destinations than there are series of, and has not said that this is meant.
+pub(crate) fn warn_of_many(doc: &Doc<'_>, said: Option<u32>, services: &[Service]) {
+    let count: usize = services.iter().map(|service| service.destinations.len()).sum();
+    let Some(last) = services.last().filter(|_| said.is_none() && count > METRICS_DESTINATIONS as usize)
+    else {
+        return;
+    };
+    doc.warn(
+        &last.location,
+        format!("metrics are of {METRICS_DESTINATIONS} of the {count} destinations, those in trouble first"),
+        format!(
+            "write destinations = {count} under [metrics] for all of them, or a smaller number to mean it"
+        ),
+    );
 }
 
 /// What `[limits]` says.

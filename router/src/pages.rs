@@ -108,6 +108,7 @@ impl Live {
         metrics::Snapshot {
             build: Build::current(),
             started: self.started,
+            destinations_max: usize::try_from(self.config().metrics_destinations).unwrap_or(usize::MAX),
             neighbor_limit: self.limits.neighbors,
             status: self.director.status(),
             services: self.director.services(),

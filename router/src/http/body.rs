@@ -84,7 +84,16 @@ impl hyper::body::Body for Body {
 #[derive(Default)]
 pub(super) struct Shared {
     /// When its making began.
-    latest: Mutex<Option<(Instant, Weak<[u8]>)>>,
+    latest: Mutex<Option<(Instant, Weak<String>)>>,
+}
+
+/// What readers share. The text of a page that nobody reads any more is gone, whoever could still ask for it.
+struct Text(Arc<String>);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl Shared {
@@ -94,10 +103,10 @@ impl Shared {
         let known = latest.as_ref().filter(|(begun, _)| *begun >= asked).and_then(|(_, page)| page.upgrade());
         let page = known.unwrap_or_else(|| {
             let begun = Instant::now();
-            let page = Arc::<[u8]>::from(make().into_bytes());
+            let page = Arc::new(make());
             *latest = Some((begun, Arc::downgrade(&page)));
             page
         });
-        Body::of(Bytes::from_owner(page))
+        Body::of(Bytes::from_owner(Text(page)))
     }
 }

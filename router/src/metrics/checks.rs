@@ -1,33 +1,56 @@
 //! What health checks say.
 
-use uvs_check::core::{CheckView, DestinationView, ServiceView, State};
+use uvs_check::core::{CheckView, DestinationView, ServiceView};
 use uvs_check::weight::Admin;
 use uvs_director::Instant;
 
-use super::page::{Kind, LabelPair, Page};
+use super::listed::Listed;
+use super::page::{Kind, Labels, Page};
+
+/// A destination, and the labels that name it.
+struct Row<'a> {
+    labels: Labels,
+    /// Whether its service is checked.
+    judged: bool,
+    view: &'a DestinationView,
+    /// With the labels that name each.
+    checks: Vec<(Labels, &'a CheckView)>,
+}
+
+/// The destinations that are listed, of services that are checked or not.
+fn rows<'a>(services: &'a [ServiceView], listed: &Listed) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    for service in services {
+        let name = service.key.to_string();
+        for view in service.destinations.iter().filter(|it| listed.has(service.key, it.addr)) {
+            let labels = Labels::new(&[("service", &name), ("destination", &view.addr.to_string())]);
+            let checks =
+                view.checks.iter().map(|check| (labels.and(("check", &check.name)), check)).collect();
+            rows.push(Row { labels, judged: service.judged, view, checks });
+        }
+    }
+    rows
+}
 
 /// What people and agents want of each destination, checked or not.
-fn administrative(page: &mut Page, services: &[ServiceView]) {
+fn administrative(page: &mut Page, rows: &[Row<'_>]) {
     let mut family = page.family(
         "uvs_destination_admin",
         Kind::Gauge,
         "What people, or its agent, want of a destination: 0 it serves, 1 it is drained, 2 it is in maintenance.",
     );
-    for service in services {
-        let name = service.key.to_string();
-        for it in &service.destinations {
-            let state = match it.slots.admin() {
-                Admin::Ready => 0,
-                Admin::Drain => 1,
-                Admin::Maint => 2,
-            };
-            family.sample(&[("service", &name), ("destination", &it.addr.to_string())], state);
-        }
+    for row in rows {
+        let state = match row.view.slots.admin() {
+            Admin::Ready => 0,
+            Admin::Drain => 1,
+            Admin::Maint => 2,
+        };
+        family.sample_of(&row.labels, &[], state);
     }
 }
 
 /// States, results and their age, of services that are checked. `None`: the checks do not answer.
-pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>) {
+pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>, listed: &Listed) {
     let mut family = page.family(
         "uvs_checks_stuck",
         Kind::Gauge,
@@ -36,7 +59,8 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
     family.sample(&[], u8::from(view.is_none()));
     let empty = (Instant::ZERO, Vec::new());
     let (now, services) = view.unwrap_or(&empty);
-    administrative(page, services);
+    let rows = rows(services, listed);
+    administrative(page, &rows);
     let services: Vec<&ServiceView> = services.iter().filter(|service| service.judged).collect();
     let names: Vec<String> = services.iter().map(|service| service.key.to_string()).collect();
     let all = || names.iter().zip(services.iter().copied());
@@ -53,47 +77,36 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
     for (name, service) in all() {
         family.sample(&[("service", name)], u8::from(service.backup));
     }
-    let destinations: Vec<(&String, String, &DestinationView)> = all()
-        .flat_map(|(name, service)| {
-            service.destinations.iter().map(move |it| (name, it.addr.to_string(), it))
-        })
-        .collect();
+    let destinations: Vec<&Row<'_>> = rows.iter().filter(|row| row.judged).collect();
     let mut family = page.family(
         "uvs_destination_in_service",
         Kind::Gauge,
         "1 while all checks of a destination are up and it is not held for its flaps.",
     );
-    for (service, addr, it) in &destinations {
-        family.sample(&[("service", service), ("destination", addr)], u8::from(it.in_service));
+    for row in &destinations {
+        family.sample_of(&row.labels, &[], u8::from(row.view.in_service));
     }
     let mut family = page.family(
         "uvs_destination_flaps_total",
         Kind::Counter,
         "How often a destination went out of service by its checks.",
     );
-    for (service, addr, it) in &destinations {
-        family.sample(&[("service", service), ("destination", addr)], it.flaps);
+    for row in &destinations {
+        family.sample_of(&row.labels, &[], row.view.flaps);
     }
-    let checks = || {
-        destinations.iter().flat_map(|(service, addr, it)| {
-            it.checks.iter().map(move |check| {
-                let labels: [LabelPair<'_>; 3] =
-                    [("service", service), ("destination", addr), ("check", &check.name)];
-                (labels, check)
-            })
-        })
-    };
-    let mut family =
-        page.family("uvs_check_state", Kind::Gauge, "1 for what a check says of its destination.");
-    for ([service, destination, check], it) in checks() {
-        for state in State::ALL {
-            let text = state.to_string().replace(' ', "_");
-            family.sample(&[service, destination, check, ("state", &text)], u8::from(it.state == state));
-        }
+    let checks = || destinations.iter().flat_map(|row| &row.checks).map(|(labels, it)| (labels, *it));
+    let mut family = page.family(
+        "uvs_check_state",
+        Kind::Gauge,
+        "1 for what a check says of its destination; there is no series of what it does not say.",
+    );
+    for (labels, it) in checks() {
+        let state = it.state.to_string().replace(' ', "_");
+        family.sample_of(labels, &[("state", &state)], 1);
     }
     let mut family =
         page.family("uvs_check_results_total", Kind::Counter, "Results of a check by their outcome.");
-    for ([service, destination, check], CheckView { outcomes, .. }) in checks() {
+    for (labels, CheckView { outcomes, .. }) in checks() {
         let all = [
             ("passed", outcomes.passed),
             ("failed", outcomes.failed),
@@ -101,19 +114,19 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
             ("overdue", outcomes.overdue),
         ];
         for (outcome, count) in all {
-            family.sample(&[service, destination, check, ("outcome", outcome)], count);
+            family.sample_of(labels, &[("outcome", outcome)], count);
         }
     }
     let mut family =
         page.family("uvs_check_flaps_total", Kind::Counter, "How often a check went from up to down.");
     for (labels, it) in checks() {
-        family.sample(&labels, it.flaps);
+        family.sample_of(labels, &[], it.flaps);
     }
     let mut family =
         page.family("uvs_check_duration_seconds", Kind::Gauge, "How long the last probe of a check took.");
     for (labels, it) in checks() {
         if let Some(last) = &it.last {
-            family.sample(&labels, last.took.as_secs_f64());
+            family.sample_of(labels, &[], last.took.as_secs_f64());
         }
     }
     let mut family = page.family(
@@ -122,13 +135,13 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
         "By how much the last probe of a check started later than it was due.",
     );
     for (labels, it) in checks() {
-        family.sample(&labels, it.late.as_secs_f64());
+        family.sample_of(labels, &[], it.late.as_secs_f64());
     }
     let mut family =
         page.family("uvs_check_age_seconds", Kind::Gauge, "How old the last result of a check is.");
     for (labels, it) in checks() {
         if let Some(last) = &it.last {
-            family.sample(&labels, now.since(last.at).as_secs_f64());
+            family.sample_of(labels, &[], now.since(last.at).as_secs_f64());
         }
     }
     let mut family = page.family(
@@ -138,7 +151,7 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
     );
     for (labels, it) in checks() {
         if let Some(expires) = it.expires {
-            family.sample(&labels, expires);
+            family.sample_of(labels, &[], expires);
         }
     }
     let mut family = page.family(
@@ -147,6 +160,6 @@ pub(super) fn checks(page: &mut Page, view: Option<&(Instant, Vec<ServiceView>)>
         "1 while the result of a check should long have come: nobody makes it, or there are too many.",
     );
     for (labels, it) in checks() {
-        family.sample(&labels, u8::from(it.is_overdue(*now)));
+        family.sample_of(labels, &[], u8::from(it.is_overdue(*now)));
     }
 }

@@ -3,19 +3,21 @@
 mod checks;
 mod health;
 mod interfaces;
+mod listed;
 mod notify;
 pub mod page;
 mod schedulers;
 
 use uvs_attach::CacheStatus;
-use uvs_director::spec::{Forwarding, ServiceKey};
+use uvs_director::spec::Forwarding;
 use uvs_director::view::{Counters, DestinationView, ServiceView, Status};
 use uvs_director::{DropReason, Instant};
 
 use crate::keeper::InterfaceHealth;
 use crate::traffic::InterfaceCounts;
 use crate::version::Build;
-use page::{Kind, LabelPair, Page};
+use listed::Listed;
+use page::{Kind, LabelPair, Labels, Page};
 
 /// Everything a page is made from, read at one moment.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub status: Status,
     /// Services with their destinations.
     pub services: Vec<ServiceView>,
+    /// Of at most so many destinations there are series.
+    pub destinations_max: usize,
     /// The module of each service that has one.
     pub schedulers: Vec<SchedulerSample>,
     /// Which modules there are, and what became of those that were to come.
@@ -102,17 +106,19 @@ type Column<T, N> = (&'static str, &'static str, fn(&T) -> N);
 /// Writes the page for Prometheus.
 pub fn render(snapshot: &Snapshot) -> String {
     let mut page = Page::default();
+    let checked = snapshot.checks.as_ref().map_or(&[][..], |(_, checked)| checked);
+    let listed = Listed::of(&snapshot.services, checked, snapshot.destinations_max);
     process(&mut page, snapshot);
     totals(&mut page, &snapshot.status);
     services(&mut page, &snapshot.services);
-    destinations(&mut page, &snapshot.services);
+    destinations(&mut page, &snapshot.services, &listed);
     connections(&mut page, snapshot);
     schedulers::calls(&mut page, &snapshot.schedulers);
     schedulers::modules(&mut page, &snapshot.modules);
     interfaces::traffic(&mut page, &snapshot.interfaces);
     interfaces::attached(&mut page, &snapshot.attached);
     health::health(&mut page, snapshot);
-    checks::checks(&mut page, snapshot.checks.as_ref());
+    checks::checks(&mut page, snapshot.checks.as_ref(), &listed);
     notify::notify(&mut page, &snapshot.notified);
     interfaces::flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
@@ -221,6 +227,22 @@ fn services(page: &mut Page, services: &[ServiceView]) {
     for (key, service) in each() {
         family.sample(&[("service", key), ("scheduler", &service.spec.scheduler.name)], 1);
     }
+    let sums: [Column<DestinationView, u64>; 4] = [
+        ("uvs_service_destinations", "Destinations of a virtual service.", |_| 1),
+        (
+            "uvs_service_available_destinations",
+            "Those of them that take new connections: of a weight above 0 and not overloaded.",
+            |view| u64::from(view.spec.weight > 0 && !view.overloaded),
+        ),
+        ("uvs_service_active_connections", "Connections in an active state.", |view| view.active.into()),
+        ("uvs_service_inactive_connections", "Connections in any other state.", |view| view.inactive.into()),
+    ];
+    for (name, help, of) in sums {
+        let mut family = page.family(name, Kind::Gauge, help);
+        for (key, service) in each() {
+            family.sample(&[("service", key)], service.destinations.iter().map(of).sum::<u64>());
+        }
+    }
     let mut family = page.family(
         "uvs_service_scheduled_connections_total",
         Kind::Counter,
@@ -250,10 +272,21 @@ fn services(page: &mut Page, services: &[ServiceView]) {
     }
 }
 
-fn destinations(page: &mut Page, services: &[ServiceView]) {
+fn destinations(page: &mut Page, services: &[ServiceView], listed: &Listed) {
+    page.family(
+        "uvs_metrics_destinations_omitted",
+        Kind::Gauge,
+        "Destinations that have no series here, for there are more than metrics are of; those in trouble have.",
+    )
+    .sample(&[], listed.omitted());
     let rows: Vec<Row<'_>> = services
         .iter()
-        .flat_map(|service| service.destinations.iter().map(move |view| Row::new(&service.spec.key, view)))
+        .flat_map(|service| {
+            let key = service.spec.key;
+            let name = key.to_string();
+            let shown = service.destinations.iter().filter(move |view| listed.has(key, view.spec.addr));
+            shown.map(move |view| Row::new(&name, service.spec.persistence.is_some(), view))
+        })
         .collect();
 
     let mut family = page.family(
@@ -262,8 +295,7 @@ fn destinations(page: &mut Page, services: &[ServiceView]) {
         "A destination and how packets are forwarded to it; the value is always 1.",
     );
     for row in &rows {
-        let [service, destination] = row.labels();
-        family.sample(&[service, destination, ("method", row.method)], 1);
+        family.sample_of(&row.labels, &[("method", method(row.view.spec.forwarding))], 1);
     }
     let mut family = page.family(
         "uvs_destination_scheduled_connections_total",
@@ -271,7 +303,7 @@ fn destinations(page: &mut Page, services: &[ServiceView]) {
         "Connections scheduled, by destination.",
     );
     for row in &rows {
-        family.sample(&row.labels(), row.view.counters.connections);
+        family.sample_of(&row.labels, &[], row.view.counters.connections);
     }
     for (name, help, directions) in [
         ("uvs_destination_packets_total", "Packets by destination and direction.", PACKETS),
@@ -280,50 +312,57 @@ fn destinations(page: &mut Page, services: &[ServiceView]) {
         let mut family = page.family(name, Kind::Counter, help);
         for row in &rows {
             for (direction, read) in directions {
-                let [service, destination] = row.labels();
-                family.sample(&[service, destination, ("direction", direction)], read(&row.view.counters));
+                family.sample_of(&row.labels, &[("direction", direction)], read(&row.view.counters));
             }
         }
     }
-    let gauges: [Column<DestinationView, u32>; 5] = [
-        ("uvs_destination_weight", "Weight; 0 quiesces: nothing new is scheduled.", |view| view.spec.weight),
-        ("uvs_destination_active_connections", "Connections in an active state.", |view| view.active),
-        ("uvs_destination_inactive_connections", "Connections in any other state.", |view| view.inactive),
-        ("uvs_destination_persistent_connections", "Persistence templates.", |view| view.persistent),
+    let gauges: [(&str, &str, Read); 5] = [
+        ("uvs_destination_weight", "Weight; 0 quiesces: nothing new is scheduled.", |row| {
+            Some(row.view.spec.weight)
+        }),
+        ("uvs_destination_active_connections", "Connections in an active state.", |row| {
+            Some(row.view.active)
+        }),
+        ("uvs_destination_inactive_connections", "Connections in any other state.", |row| {
+            Some(row.view.inactive)
+        }),
+        ("uvs_destination_persistent_connections", "Persistence templates, of persistent services.", |row| {
+            (row.persistent || row.view.persistent > 0).then_some(row.view.persistent)
+        }),
         (
             "uvs_destination_overloaded",
-            "1 while over its upper threshold and not yet below the lower.",
-            |view| view.overloaded.into(),
+            "1 while over its upper threshold and not yet below the lower, of destinations that have one.",
+            |row| {
+                let bounded = row.view.spec.upper_threshold > 0 || row.view.overloaded;
+                bounded.then_some(row.view.overloaded.into())
+            },
         ),
     ];
     for (name, help, read) in gauges {
         let mut family = page.family(name, Kind::Gauge, help);
         for row in &rows {
-            family.sample(&row.labels(), read(row.view));
+            if let Some(value) = read(row) {
+                family.sample_of(&row.labels, &[], value);
+            }
         }
     }
 }
 
+/// What a family shows of a destination; `None`: it can be nothing but 0.
+type Read = fn(&Row<'_>) -> Option<u32>;
+
 /// A destination with the labels that name it.
 struct Row<'a> {
-    service: String,
-    destination: String,
-    method: &'static str,
+    labels: Labels,
+    /// Whether its service is persistent.
+    persistent: bool,
     view: &'a DestinationView,
 }
 
 impl<'a> Row<'a> {
-    fn new(service: &ServiceKey, view: &'a DestinationView) -> Self {
-        Self {
-            service: service.to_string(),
-            destination: view.spec.addr.to_string(),
-            method: method(view.spec.forwarding),
-            view,
-        }
-    }
-
-    fn labels(&self) -> [LabelPair<'_>; 2] {
-        [("service", &self.service), ("destination", &self.destination)]
+    fn new(service: &str, persistent: bool, view: &'a DestinationView) -> Self {
+        let labels = Labels::new(&[("service", service), ("destination", &view.spec.addr.to_string())]);
+        Self { labels, persistent, view }
     }
 }
 

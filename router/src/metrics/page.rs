@@ -3,10 +3,9 @@
 //! Values are written as they are read, with no recorder in between: a service that was removed leaves no
 //! series behind, and 64-bit counts keep their last digit.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
-use metrics::{Key, Label};
-use metrics_exporter_prometheus::{LabelSet, formatting};
+use metrics_exporter_prometheus::formatting;
 
 /// What `Content-Type` says of such a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,6 +23,37 @@ pub enum Kind {
 
 /// A label and its value.
 pub type LabelPair<'a> = (&'static str, &'a str);
+
+/// Labels as they stand in a line, escaped once for all lines of what they name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(String);
+
+impl Labels {
+    /// These labels, in that order.
+    pub fn new(labels: &[LabelPair<'_>]) -> Self {
+        let mut text = String::new();
+        labels.iter().for_each(|label| push(&mut text, *label));
+        Self(text)
+    }
+
+    /// The same and one more.
+    pub fn and(&self, label: LabelPair<'_>) -> Self {
+        let mut text = self.0.clone();
+        push(&mut text, label);
+        Self(text)
+    }
+}
+
+/// Adds a label to what stands in braces.
+fn push(text: &mut String, (name, value): LabelPair<'_>) {
+    if !text.is_empty() && !text.ends_with('{') {
+        text.push(',');
+    }
+    text.push_str(name);
+    text.push_str("=\"");
+    text.push_str(&formatting::sanitize_label_value(value));
+    text.push('"');
+}
 
 /// A page that is being written, family by family.
 #[derive(Debug, Default)]
@@ -60,35 +90,40 @@ pub struct Family<'a> {
 impl Family<'_> {
     /// Writes one sample.
     pub fn sample(&mut self, labels: &[LabelPair<'_>], value: impl Display) {
-        self.line(None, labels, None::<(&'static str, &str)>, value);
+        self.line("", "", labels, value);
+    }
+
+    /// Writes one sample of what `labels` name; `more` labels tell it from others of that.
+    pub fn sample_of(&mut self, labels: &Labels, more: &[LabelPair<'_>], value: impl Display) {
+        self.line("", &labels.0, more, value);
     }
 
     /// Writes one histogram: counts per bucket with the bucket's upper bound, not yet summed up, then how many
     /// values were above the last bound, and the sum of all values.
     pub fn histogram(&mut self, labels: &[LabelPair<'_>], buckets: &[(f64, u64)], above: u64, sum: f64) {
+        let labels = Labels::new(labels).0;
         let mut count = 0u64;
         for (bound, n) in buckets {
             count += n;
-            self.line(Some("bucket"), labels, Some(("le", bound.to_string().as_str())), count);
+            self.line("_bucket", &labels, &[("le", bound.to_string().as_str())], count);
         }
         count += above;
-        self.line(Some("bucket"), labels, Some(("le", "+Inf")), count);
-        self.line(Some("sum"), labels, None::<(&'static str, &str)>, sum);
-        self.line(Some("count"), labels, None::<(&'static str, &str)>, count);
+        self.line("_bucket", &labels, &[("le", "+Inf")], count);
+        self.line("_sum", &labels, &[], sum);
+        self.line("_count", &labels, &[], count);
     }
 
-    fn line(
-        &mut self,
-        suffix: Option<&'static str>,
-        labels: &[LabelPair<'_>],
-        extra: Option<(&'static str, &str)>,
-        value: impl Display,
-    ) {
-        let labels: Vec<Label> =
-            labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
-        let key = Key::from_parts(self.name, labels);
-        let labels = LabelSet::from_key_and_global(&key, &Default::default());
-        formatting::write_metric_line(self.text, self.name, suffix, &labels, extra, value, None);
+    fn line(&mut self, suffix: &str, labels: &str, more: &[LabelPair<'_>], value: impl Display) {
+        let text = &mut *self.text;
+        text.push_str(self.name);
+        text.push_str(suffix);
+        if !labels.is_empty() || !more.is_empty() {
+            text.push('{');
+            text.push_str(labels);
+            more.iter().for_each(|label| push(text, *label));
+            text.push('}');
+        }
+        writeln!(text, " {value}").expect("a String takes everything");
     }
 }
 

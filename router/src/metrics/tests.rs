@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use uvs_director::PortId;
-use uvs_director::spec::{DestinationSpec, Protocol, SchedulerSpec, ServiceSpec};
+use uvs_director::spec::{DestinationSpec, Protocol, SchedulerSpec, ServiceKey, ServiceSpec};
 use uvs_director::view::{AddressConflict, LocalView, Rates};
 use uvs_plugin::{By, ModuleStatus, TrialStatus, Work};
 
@@ -15,6 +15,7 @@ fn busy() -> Snapshot {
     let key = ServiceKey::new(Protocol::Tcp, "192.0.2.10:80".parse().unwrap());
     let mut spec = DestinationSpec::new("10.0.0.3:8080".parse().unwrap(), Forwarding::Nat);
     spec.weight = 5;
+    spec.upper_threshold = 3;
     let destination = DestinationView {
         spec,
         local: false,
@@ -60,6 +61,7 @@ fn busy() -> Snapshot {
             rates: Rates::default(),
             destinations: vec![destination],
         }],
+        destinations_max: 10,
         schedulers: vec![SchedulerSample {
             service: key.to_string(),
             scheduler: "rr".to_owned(),
@@ -226,6 +228,10 @@ fn every_figure_is_on_the_page() {
         r#"uvs_bytes_total{direction="out"} 60000"#,
         r#"uvs_drops_total{reason="no_route"} 9"#,
         r#"uvs_drops_total{reason="truncated"} 0"#,
+        r#"uvs_service_destinations{service="tcp 192.0.2.10:80"} 1"#,
+        r#"uvs_service_available_destinations{service="tcp 192.0.2.10:80"} 0"#,
+        "uvs_metrics_destinations_omitted 0",
+        r#"uvs_check_state{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080",check="web",state="up"} 1"#,
         r#"uvs_service_packets_total{service="tcp 192.0.2.10:80",direction="out"} 30"#,
         r#"uvs_service_info{service="tcp 192.0.2.10:80",scheduler="rr"} 1"#,
         r#"uvs_destination_bytes_total{service="tcp 192.0.2.10:80",destination="10.0.0.3:8080",direction="in"} 5000"#,
@@ -326,4 +332,94 @@ fn the_document_lists_exactly_what_is_exported() {
     for reason in DropReason::ALL {
         assert!(document.contains(&format!("`{}`", reason.label())), "{reason} is not in METRICS.md");
     }
+}
+
+/// A director with so many destinations, all of which are checked. `out` are out of service.
+fn large(services: u8, destinations: u8, out: &[(u8, u8)]) -> Snapshot {
+    let mut snapshot = busy();
+    let (service, checked) = (snapshot.services[0].clone(), snapshot.checks.take().unwrap());
+    let calls = snapshot.schedulers[0].clone();
+    let module = snapshot.modules[0].clone();
+    (snapshot.services, snapshot.schedulers, snapshot.modules) = Default::default();
+    let mut views = Vec::new();
+    for a in 0..services {
+        let key = ServiceKey::new(Protocol::Tcp, std::net::SocketAddr::from(([192, 0, a, 10], 80)));
+        let addr = |b| std::net::SocketAddr::from(([10, a, b, 3], 8080));
+        let mut of = service.clone();
+        of.spec.key = key;
+        let mut of_checks = checked.1[0].clone();
+        of_checks.key = key;
+        let mut health = of_checks.destinations.remove(0);
+        let mut one = of.destinations.remove(0);
+        one.overloaded = false;
+        for b in 0..destinations {
+            one.spec.addr = addr(b);
+            health.addr = addr(b);
+            health.in_service = !out.contains(&(a, b));
+            of.destinations.push(one.clone());
+            of_checks.destinations.push(health.clone());
+        }
+        snapshot.services.push(of);
+        views.push(of_checks);
+        snapshot.schedulers.push(SchedulerSample { service: key.to_string(), ..calls.clone() });
+        snapshot.modules.push(uvs_plugin::Status { service: key.to_string(), ..module.clone() });
+    }
+    snapshot.checks = Some((checked.0, views));
+    snapshot
+}
+
+/// The destinations of a family, as its lines name them.
+fn named<'p>(page: &'p str, family: &str) -> Vec<&'p str> {
+    let start = format!("{family}{{");
+    let lines = page.lines().filter(|line| line.starts_with(&start));
+    lines.map(|line| line.split("destination=\"").nth(1).unwrap().split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn of_too_many_destinations_those_in_trouble_are_there_and_the_rest_is_counted() {
+    let mut snapshot = large(3, 4, &[(1, 2), (2, 3)]);
+    snapshot.services[2].destinations[0].spec.weight = 0;
+    snapshot.destinations_max = 5;
+    let page = render(&snapshot);
+    let wanted = ["10.0.0.3:8080", "10.0.1.3:8080", "10.1.2.3:8080", "10.2.0.3:8080", "10.2.3.3:8080"];
+    for family in ["uvs_destination_weight", "uvs_destination_in_service", "uvs_check_flaps_total"] {
+        assert_eq!(named(&page, family), wanted, "{family}");
+    }
+    assert!(page.contains("\nuvs_metrics_destinations_omitted 7\n"));
+    let sums = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(sums("uvs_service_scheduled_connections_total{"), 3, "services are all there");
+    assert!(page.contains("uvs_service_destinations{service=\"tcp 192.0.0.10:80\"} 4"), "and count all");
+    snapshot.destinations_max = 2;
+    let page = render(&snapshot);
+    assert_eq!(
+        named(&page, "uvs_destination_weight"),
+        ["10.1.2.3:8080", "10.2.0.3:8080"],
+        "the first in trouble"
+    );
+    snapshot.destinations_max = 0;
+    let page = render(&snapshot);
+    assert!(!page.contains("uvs_destination_weight{") && !page.contains("uvs_check_state{"));
+    assert!(page.contains("\nuvs_metrics_destinations_omitted 12\n"));
+}
+
+#[test]
+fn a_page_is_bounded_by_the_destinations_that_it_is_of() {
+    // What is in router/METRICS.md: 1 kB of a destination and as much again, and a half, of its check.
+    let of_one_service = |destinations| {
+        let mut snapshot = large(1, destinations, &[]);
+        snapshot.destinations_max = usize::MAX;
+        render(&snapshot)
+    };
+    let (none, many) = (of_one_service(0), of_one_service(100));
+    let lines = |page: &str| page.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(lines(&many) - lines(&none) <= 100 * 24, "{}", lines(&many) - lines(&none));
+    assert!(many.len() - none.len() <= 100 * 2700, "{} bytes of each", (many.len() - none.len()) / 100);
+    // As many destinations as there may be, and as many again: it is no longer for them.
+    let bounded = |destinations| {
+        let mut snapshot = large(50, destinations, &[]);
+        snapshot.destinations_max = 50 * 100;
+        lines(&render(&snapshot))
+    };
+    let (full, overfull) = (bounded(100), bounded(200));
+    assert_eq!(overfull, full);
 }

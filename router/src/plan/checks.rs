@@ -1,4 +1,4 @@
-//! What becomes of checks, of the health of services, and of programs that are told.
+//! What becomes of checks, of the health of services, of programs that are told, and of metrics.
 
 use core::net::SocketAddr;
 use std::cell::LazyCell;
@@ -28,6 +28,12 @@ pub(crate) fn of_checks(before: &Config, after: &Config, live: &Config) -> Vec<D
             .then(|| named(&check.name, plain(Action::Change, "check", fields(), STAYS)))
     });
     let mut described: Vec<Described> = checks.collect();
+    let bound = |count: &u32| Some(count.to_string());
+    described.extend(
+        differs("destinations", before.metrics_destinations, after.metrics_destinations, bound).map(
+            |field| plain(Action::Change, "metrics", vec![field], "/metrics is of so many destinations"),
+        ),
+    );
     described.extend(of_notify(before, after, &was, &will));
     let places: HashMap<ServiceKey, usize> =
         before.services.iter().enumerate().map(|(place, service)| (service.spec.key, place)).collect();
