@@ -38,6 +38,9 @@ pub struct Answer {
     /// Where there is none: what would become of the client's next packet, for each service that it may ask for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prospects: Vec<Prospect>,
+    /// What concerns all connections: the table of them is full.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// One connection, or a persistence template.

@@ -199,6 +199,12 @@ pub struct Limit {
     pub used: u64,
     /// At most.
     pub max: u64,
+    /// So many made room for new ones at the limit, since the start.
+    #[serde(default)]
+    pub made_room: u64,
+    /// So many packets of new ones were refused, since none made room.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// Drops of one reason.

@@ -103,35 +103,64 @@ fn what_is_foreseen_is_what_happens() {
     for (name, set_up, from, to) in cases {
         let bench = Bench::new();
         set_up(&bench);
-        let before = (bench.director.status().total, bench.connections().len());
-        let [client, asked_for] = [from, to].map(|it| SocketAddr::new(it.0.into(), it.1));
-        let port = Some(CLIENT_SIDE);
-        let prospect = bench.director.prospect(Protocol::Tcp, client, asked_for, port, bench.now);
-        let after = (bench.director.status().total, bench.connections().len());
-        assert_eq!(before, after, "{name}: nothing has moved");
-        let (verdict, sent) = bench.send(CLIENT_SIDE, &tcp(*from, *to, "S", b""));
-        let goes_to = || {
-            let all = bench.connections();
-            all.iter().find(|it| it.client == client && !it.template).map(|it| it.destination)
-        };
-        match prospect.outlook {
-            Outlook::Dropped(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{name}"),
-            Outlook::Refused(reason) => {
-                assert_eq!(verdict, Verdict::Drop(reason), "{name}");
-                assert_eq!(sent.len(), 1, "{name}: the client is told");
-            }
-            Outlook::Known(addr) | Outlook::Template(addr) => assert_eq!(goes_to(), Some(addr), "{name}"),
-            Outlook::Scheduled => {
-                let addr = goes_to().unwrap();
-                let choice = prospect.choices.iter().find(|it| it.addr == addr).expect("one of them");
-                match choice.way {
-                    Ok(way) => assert_eq!(verdict, Verdict::Transmit(way.port), "{name}"),
-                    Err(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{name}"),
-                }
-            }
-            Outlook::Passes => assert!(!matches!(verdict, Verdict::Drop(_)), "{name}: {verdict:?}"),
-        }
+        foretold(name, bench, *from, *to);
     }
+}
+
+#[test]
+fn a_full_table_that_nothing_leaves_is_foreseen() {
+    let full = |set_up: SetUp, connections| {
+        let limits = Limits { connections, evict: Evict::None, ..Limits::default() };
+        let bench = Bench::with_limits(limits);
+        set_up(&bench);
+        bench
+    };
+    let one: SetUp = |bench| {
+        bench.service(Protocol::Tcp, Forwarding::Nat, &["192.168.10.11:80"]);
+        bench.pass(CLIENT_SIDE, &tcp((CLIENT, 1), (VIP, 80), "S", b""));
+    };
+    let client = (CLIENT, 4000);
+    for (name, bench, dropped) in [
+        ("there is room for one more", full(one, 2), false),
+        ("there is none", full(one, 1), true),
+        ("there is none for what a template places", full(persistent, 2), true),
+    ] {
+        let outlook = foretold(name, bench, client, (VIP, 80));
+        assert_eq!(outlook == Outlook::Dropped(DropReason::ConnectionLimit), dropped, "{name}: {outlook:?}");
+    }
+}
+
+/// Compares what is foreseen of a SYN with what then becomes of it.
+fn foretold(name: &str, bench: Bench, from: At, to: At) -> Outlook {
+    let before = (bench.director.status().total, bench.connections().len());
+    let [client, asked_for] = [from, to].map(|it| SocketAddr::new(it.0.into(), it.1));
+    let port = Some(CLIENT_SIDE);
+    let prospect = bench.director.prospect(Protocol::Tcp, client, asked_for, port, bench.now);
+    let after = (bench.director.status().total, bench.connections().len());
+    assert_eq!(before, after, "{name}: nothing has moved");
+    let (verdict, sent) = bench.send(CLIENT_SIDE, &tcp(from, to, "S", b""));
+    let goes_to = || {
+        let all = bench.connections();
+        all.iter().find(|it| it.client == client && !it.template).map(|it| it.destination)
+    };
+    match prospect.outlook {
+        Outlook::Dropped(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{name}"),
+        Outlook::Refused(reason) => {
+            assert_eq!(verdict, Verdict::Drop(reason), "{name}");
+            assert_eq!(sent.len(), 1, "{name}: the client is told");
+        }
+        Outlook::Known(addr) | Outlook::Template(addr) => assert_eq!(goes_to(), Some(addr), "{name}"),
+        Outlook::Scheduled => {
+            let addr = goes_to().unwrap();
+            let choice = prospect.choices.iter().find(|it| it.addr == addr).expect("one of them");
+            match choice.way {
+                Ok(way) => assert_eq!(verdict, Verdict::Transmit(way.port), "{name}"),
+                Err(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{name}"),
+            }
+        }
+        Outlook::Passes => assert!(!matches!(verdict, Verdict::Drop(_)), "{name}: {verdict:?}"),
+    }
+    prospect.outlook
 }
 
 #[test]

@@ -472,16 +472,29 @@ fn limits(facts: &Facts) -> Vec<Finding> {
         findings.push(finding("address-space", Severity::Warning, what, evidence, fix));
     }
     let Some(Director { status, .. }) = &facts.director else { return findings };
-    for it in status.limits.iter().filter(|it| it.max > 0 && it.used * 100 >= it.max * FULL) {
-        let what = format!("{} are nearly at their limit: old ones make room for new ones", it.name);
+    for it in status.limits.iter().filter(|it| it.max > 0) {
+        let is_full = it.used * 100 >= it.max * FULL;
+        let came = [
+            (it.made_room, "made room for new ones since the start, and what still came of them was lost"),
+            (it.refused, "packets of new ones were refused since the start"),
+        ];
+        let came: Vec<String> = came
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let (severity, what) = match (is_full, came.is_empty()) {
+            (false, true) => continue,
+            (false, false) => (Severity::Note, format!("{} were at their limit", it.name)),
+            (true, true) => (
+                Severity::Warning,
+                format!("{} are nearly at their limit: old ones make room for new ones", it.name),
+            ),
+            (true, false) => (Severity::Error, format!("{} are at their limit, and it costs some", it.name)),
+        };
         let fix = format!("raise {} under [limits], or find out who needs so many: uvs adm -Lnc", it.name);
-        findings.push(finding(
-            "limit",
-            Severity::Warning,
-            what,
-            vec![format!("{} of {}", it.used, it.max)],
-            fix,
-        ));
+        let evidence = [vec![format!("{} of {}", it.used, it.max)], came].concat();
+        findings.push(finding("limit", severity, what, evidence, fix));
     }
     if let Some(lowered) = &status.limits_lowered {
         let what = "limits follow the memory that there is";

@@ -135,7 +135,7 @@ fn status(answer: &Answer) -> ExitCode {
 }
 
 fn text(answer: &Answer) -> String {
-    let mut text = String::new();
+    let mut text: String = answer.notices.iter().map(|notice| format!("{notice}\n")).collect();
     for connection in &answer.connections {
         text.push_str(&of_connection(connection));
     }

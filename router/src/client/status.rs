@@ -350,7 +350,7 @@ mod tests {
                 packets: bytes / 100,
             }),
             not_accelerated: vec![NotAccelerated { interface: "uvs1".into(), why: "it is slow".into() }],
-            limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
+            limits: vec![Limit { name: "connections".into(), used: 12, max: 1000, ..Limit::default() }],
             limits_lowered: Some("connections = 1000: 1 MiB left (memory.max)".into()),
             drops: vec![Drops { reason: "martian".into(), frames: 3 }],
             health: vec![],

@@ -291,7 +291,7 @@ mod tests {
             uptime_s,
             time: "2026-11-30T22:04:05.678Z".into(),
             total: counters,
-            limits: vec![Limit { name: "connections".into(), used: 12, max: 1000 }],
+            limits: vec![Limit { name: "connections".into(), used: 12, max: 1000, ..Limit::default() }],
             drops: vec![Drops { reason: "martian".into(), frames: connections / 10 }],
             services: vec![Service { name: "tcp 192.0.2.10:80".into(), counters, ..Service::default() }],
             ..Sample::default()

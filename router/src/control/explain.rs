@@ -12,7 +12,7 @@ use uvs_director::view::{
 use uvs_director::{Instant, PortId};
 use uvs_wire::{Packet, ethernet};
 
-use super::{ends, reasons};
+use super::{ends, reasons, status};
 use crate::pages::Live;
 use crate::words;
 
@@ -43,6 +43,7 @@ pub(super) fn answer(request: &Request, live: &Live) -> Result<Answer, Error> {
         total: total as u64,
         connections: found.iter().map(|facts| connection(facts, live, &mut services, now)).collect(),
         prospects: Vec::new(),
+        notices: status::full_table(live, &live.director.status()).into_iter().collect(),
     };
     // Of a client alone that has connections nobody wants to know what others would be.
     let Some(client) = filter.client.filter(|_| found.is_empty()) else { return Ok(answer) };

@@ -42,7 +42,13 @@ pub(super) fn answer(request: &Request, live: &Live, config: String) -> Answer {
         services: views.iter().map(|view| service(view, request.destinations)).collect(),
         health,
         schedulers: if request.schedulers { schedulers(&wanted, live) } else { Vec::new() },
-        notices: live.health.notices().into_iter().chain(stuck).collect(),
+        notices: live
+            .health
+            .notices()
+            .into_iter()
+            .chain(stuck)
+            .chain(status::full_table(live, &now))
+            .collect(),
     }
 }
 

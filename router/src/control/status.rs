@@ -9,6 +9,7 @@ use uvs_control::status::{
     Answer, Drops, Flow, FlowCache, Interface, Limit, Losses, NotAccelerated, Request, Scheduler, Service,
 };
 use uvs_director::PortId;
+use uvs_director::{DropReason, PortId};
 use uvs_director::view::{DestinationView, ServiceView, Status};
 
 use crate::accelerate::Missing;
@@ -42,10 +43,33 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
         reload: live.reload.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         by_hand: by_hand.iter().take(BY_HAND_MAX).map(Change::line).collect(),
         by_hand_total: by_hand.len() as u64,
-        notices: live.health.notices().into_iter().chain(stuck).collect(),
+        notices: live.health.notices().into_iter().chain(stuck).chain(full_table(live, &status)).collect(),
         health,
     }
 }
+/// What the connection table at its limit costs, while it is there or nearly.
+pub(super) fn full_table(live: &Live, status: &Status) -> Option<String> {
+    limits(live, status).first().and_then(full)
+}
+
+fn full(connections: &Limit) -> Option<String> {
+    let Limit { used, max, made_room, refused, .. } = *connections;
+    if max == 0 || used.saturating_mul(10) < max.saturating_mul(9) {
+        return None;
+    }
+    let came = match (made_room, refused) {
+        (0, 0) => "none had to make room yet".to_owned(),
+        _ => format!(
+            "so far {made_room} made room for new ones, and their packets belong to no connection any more; {refused} packets \
+             of new ones were refused"
+        ),
+    };
+    Some(format!(
+        "the connection table is full ({used} of {max}): {came}; raise connections under [limits], or find out who has so \
+         many (uvs adm -Lnc)"
+    ))
+}
+
 
 /// The reasons that have occurred.
 pub(super) fn drops(status: &Status) -> Vec<Drops> {
@@ -139,13 +163,40 @@ fn schedulers(live: &Live) -> Vec<Scheduler> {
 }
 
 pub(super) fn limits(live: &Live, status: &Status) -> Vec<Limit> {
-    let limit = |name: &str, used: usize, max: usize| Limit {
+    let dropped = |of: DropReason| {
+        status.drops.iter().find(|(reason, _)| *reason == of).map_or(0, |(_, packets)| *packets)
+    };
+    let limit = |name: &str, (used, max): (usize, usize), made_room: u64, refused| Limit {
         name: name.to_owned(),
         used: used as u64,
+        made_room,
+        refused: dropped(refused),
         max: max as u64,
     };
     vec![
-        limit("connections", status.connections, status.connections_max),
-        limit("neighbors", status.neighbors, live.limits.neighbors),
+        limit("connections", connections, evicted, DropReason::ConnectionLimit),
+        limit("neighbors", neighbors, status.neighbors_evicted, DropReason::NeighborLimit),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_is_told_with_what_it_costs() {
+        let limit =
+            |used, made_room, refused| Limit { used, max: 100, made_room, refused, ..Limit::default() };
+        assert_eq!(full(&limit(89, 5, 5)), None);
+        assert_eq!(full(&Limit::default()), None);
+        let cases = [
+            (limit(90, 0, 0), "full (90 of 100): none had to make room"),
+            (limit(100, 7, 0), "so far 7 made room"),
+            (limit(100, 0, 3), "3 packets of new ones were refused"),
+        ];
+        for (limit, part) in cases {
+            let said = full(&limit).unwrap();
+            assert!(said.contains(part) && said.contains("connections under [limits]"), "{said}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use uvs_director::{DropReason, PortId, Verdict};
 
 use super::explain::{interface, no_destination, on_this_address, way};
 use super::peer::Peer;
+use super::status::full_table;
 use super::{Handle, blocking, ends, reasons};
 use crate::clock::unix_time;
 use crate::pages::Live;
@@ -87,7 +88,8 @@ fn begin(request: &Request, live: Arc<Live>) -> Result<(Guard, Answer), Error> {
         return Err(Error::new(ErrorKind::Refused, message));
     };
     let guard = Guard { live: Arc::clone(&live), trace };
-    let notes = keep_in_sight(&filter, &live);
+    let mut notes = keep_in_sight(&filter, &live);
+    notes.extend(full_table(&live, &live.director.status()));
     let ethernet = |port: PortId| {
         let found = live.director.interfaces().into_iter().find(|it| it.port == port);
         found.is_some_and(|it| matches!(it.link, uvs_director::spec::Link::Ethernet(_)))

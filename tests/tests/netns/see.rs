@@ -220,6 +220,33 @@ fn a_tunnel_that_is_too_narrow_is_found_by_trace() {
 }
 
 #[test]
+fn a_full_table_is_found_by_trace_explain_status_and_doctor() {
+    let Some(_turn) = turn() else { return };
+    let topology = topology(Method::Nat, &Plan::default());
+    topology.director.plain_bridges().unwrap();
+    let config =
+        format!("limits = {{ connections = 2, evict = \"none\" }}\n{}", without_cache(&topology.config));
+    let mut stage = Stage::on(topology, &config);
+    let service = stage.topology.service;
+    let _talks: Vec<Talk> =
+        (0..2).map(|_| stage.client().run(|| Talk::open(service).unwrap()).unwrap()).collect();
+    let trace = Trace::start(stage.director(), &["--client", CLIENT]);
+    try_to_connect(&stage, service);
+    trace.says(&["DROPPED at find: connection_limit", "the connection table is full"]);
+    trace.end();
+    let (text, status) = explain(stage.director(), &["tcp/10.0.0.2:5/10.0.0.100:80"]);
+    assert!(
+        text.contains("the connection table is full (2 of 2)") && text.contains("would be DROPPED"),
+        "{text}"
+    );
+    assert_eq!(status, Some(4), "{text}");
+    for words in [&["status"][..], &["doctor", "--json"]] {
+        let text = String::from_utf8(asks(stage.director(), words).output().unwrap().stdout).unwrap();
+        assert!(text.contains("packets of new ones were refused"), "{words:?}: {text}");
+    }
+}
+
+#[test]
 fn a_module_that_traps_is_found_by_trace_and_explain() {
     let Some(_turn) = turn() else { return };
     let folder = tempfile::tempdir().unwrap();

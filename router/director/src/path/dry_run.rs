@@ -110,10 +110,14 @@ fn judge_packet(
     if packet.src_port == FTP_DATA_PORT {
         return nobody(scene);
     }
+    let refused = || tables.table.refuses(&service.shared);
     if let Some(persistence) = service.with_spec(|spec| spec.persistence)
         && let Some(destination) =
             placed_by_template(&tables.table, &snapshot.options, packet, service.key, persistence)
     {
+        if refused() {
+            return Outlook::Dropped(DropReason::ConnectionLimit);
+        }
         let of = choice(scene, packet, &destination);
         let addr = of.addr;
         let outlook = of.way.err().map_or(Outlook::Template(addr), Outlook::Dropped);
@@ -130,7 +134,7 @@ fn judge_packet(
     {
         return nobody(scene);
     }
-    Outlook::Scheduled
+    if refused() { Outlook::Dropped(DropReason::ConnectionLimit) } else { Outlook::Scheduled }
 }
 
 /// Whether a pick of it is taken.

@@ -50,7 +50,7 @@ fn healthy() -> Facts {
                 state: "up".into(),
                 ..Default::default()
             }],
-            limits: vec![Limit { name: "connections".into(), used: 10, max: 1000 }],
+            limits: vec![Limit { name: "connections".into(), used: 10, max: 1000, ..Limit::default() }],
             ..Status::default()
         },
         sample: Sample {
@@ -81,7 +81,7 @@ fn where_nothing_is_wrong_nothing_is_found() {
 
 type Case = (&'static str, fn(&mut Facts));
 
-const CASES: [Case; 26] = [
+const CASES: [Case; 27] = [
     ("tun", |it| it.host.tun = Some("No such file or directory".into())),
     ("capabilities", |it| it.host.capabilities = Some(0)),
     ("interface", |it| {
@@ -148,6 +148,7 @@ const CASES: [Case; 26] = [
         director(it).status.flow_cache = Some(FlowCache { refused: 1, ..FlowCache::default() });
     }),
     ("limit", |it| director(it).status.limits[0].used = 950),
+    ("limit", |it| director(it).status.limits[0].refused = 3),
     ("module-cache", |it| it.host.module_cache = Some("/var/cache/uvs is no folder".into())),
     ("clock", |it| it.host.clock_daemons = Some(vec![])),
 ];
@@ -171,6 +172,22 @@ fn limits_of_the_process_are_told() {
     facts.host.address_space_max = Some(1 << 30);
     let kinds: Vec<_> = all(&facts).iter().map(|it| it.kind).collect();
     assert_eq!(kinds, ["open-files", "address-space"]);
+}
+
+#[test]
+fn a_full_table_is_the_worse_for_what_it_costs() {
+    let at = |used, made_room, refused| {
+        let mut facts = healthy();
+        let limit = &mut director(&mut facts).status.limits[0];
+        (limit.used, limit.made_room, limit.refused) = (used, made_room, refused);
+        let found = all(&facts);
+        (found[0].severity, found[0].evidence.join("; "))
+    };
+    assert_eq!(at(1000, 0, 0), (Severity::Warning, "1000 of 1000".to_owned()));
+    let (severity, evidence) = at(1000, 7, 2);
+    assert_eq!(severity, Severity::Error);
+    assert!(evidence.contains("7 made room") && evidence.contains("2 packets of new ones"), "{evidence}");
+    assert_eq!(at(10, 7, 0).0, Severity::Note, "it is over");
 }
 
 #[test]

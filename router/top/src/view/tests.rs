@@ -94,7 +94,7 @@ fn everything(uptime_s: f64) -> Answer {
         ..Interface::default()
     };
     Answer {
-        limits: vec![Limit { name: "connections".into(), used: 123_456, max: 1_000_000 }],
+        limits: vec![Limit { name: "connections".into(), used: 123_456, max: 1_000_000, ..Limit::default() }],
         drops: vec![
             Drops { reason: "no_route".into(), frames: 12 },
             Drops { reason: "bad_checksum".into(), frames: 40 * seconds },

@@ -61,6 +61,11 @@ impl Table {
         len >= self.limit_for(service)
     }
 
+    /// Whether a new entry of that service is refused now, for there is no room and nothing may make any.
+    pub(crate) fn refuses(&self, service: &Shared) -> bool {
+        self.evict == Evict::None && self.is_full_for(service, self.len())
+    }
+
     /// Entries that made room so far, by class.
     pub(crate) fn evicted(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
         Class::ALL.into_iter().map(|class| (class, self.evicted[class.index()].load(Relaxed)))
