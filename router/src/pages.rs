@@ -29,9 +29,6 @@ use crate::trace::Traces;
 use crate::traffic::{self, Lane};
 use crate::version::Build;
 
-/// Connections of a listing that are written in one go, some 80 bytes each.
-const PART: usize = 512;
-
 /// The running director, to be looked at.
 pub struct Live {
     /// The engine.
@@ -108,10 +105,10 @@ impl Live {
         metrics::Snapshot {
             build: Build::current(),
             started: self.started,
-            destinations_max: usize::try_from(self.config().metrics_destinations).unwrap_or(usize::MAX),
             neighbor_limit: self.limits.neighbors,
             status: self.director.status(),
             services: self.director.services(),
+            destinations_max: usize::try_from(self.config().metrics_destinations).unwrap_or(usize::MAX),
             schedulers: self.scheduler_samples(),
             modules: self.schedulers.status(),
             interfaces: interfaces
@@ -227,15 +224,6 @@ impl Pages for Live {
     }
 
     fn connections(&self, take: &mut dyn FnMut(String) -> bool) {
-        if !take(uvs_adm::format::connections_heading(false)) {
-            return;
-        }
-        self.director.connections_in_parts(self.clock.now(), |views| {
-            views.chunks(PART).all(|views| {
-                let mut text = String::new();
-                uvs_adm::format::push_connections(&mut text, views, true);
-                take(text)
-            })
-        });
+        uvs_adm::list_connections(&self.director, self.clock.now(), true, false, take);
     }
 }

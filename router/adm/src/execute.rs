@@ -44,9 +44,12 @@ pub fn execute(command: &Command, input: &str, director: &Director, now: Instant
             None => Failure { message: NO_SUCH_SERVICE.to_owned(), exit_code: 1 }.into(),
         },
         Command::ListConnections { numeric, persistent_conn } => {
-            let mut connections = director.connections(now);
-            sort_connections(&mut connections);
-            Output::text(format::connections_as(&connections, *numeric, *persistent_conn))
+            let mut all = String::new();
+            list_connections(director, now, *numeric, *persistent_conn, &mut |text| {
+                all.push_str(&text);
+                true
+            });
+            Output::text(all)
         }
         Command::ListTimeouts => Output::text(format::timeouts(director.timeouts())),
         // No daemon can be started, so none runs.
@@ -84,6 +87,39 @@ fn set(named: &[(&'static Setting, Option<u32>)], director: &Director, now: Inst
         }
     }
     Output::text(settings::show(&after, named))
+}
+
+/// So many connections are listed in order; of more there is none in the kernel's list either.
+const SORTED_MAX: usize = 32_768;
+/// Connections whose lines are written in one go, some 80 bytes each.
+const PART: usize = 512;
+
+/// Writes what `-Lc` prints, part by part, until `take` returns false; whether it took all. Nothing is locked while it
+/// has a part, and of a large table only a 64th is held.
+pub fn list_connections(
+    director: &Director,
+    now: Instant,
+    numeric: bool,
+    persistent_conn: bool,
+    take: &mut dyn FnMut(String) -> bool,
+) -> bool {
+    let mut wanted = take(format::connections_heading(persistent_conn));
+    let mut write = |connections: &mut [ConnectionView]| {
+        sort_connections(connections);
+        wanted = wanted
+            && connections.chunks(PART).all(|part| {
+                let mut text = String::new();
+                format::push_connections(&mut text, part, numeric);
+                take(text)
+            });
+        wanted
+    };
+    if director.connection_count() <= SORTED_MAX {
+        write(&mut director.connections(now));
+    } else {
+        director.connections_in_parts(now, |mut part| write(&mut part));
+    }
+    wanted
 }
 
 /// The engine lists connections in no order; people like the same one each time.

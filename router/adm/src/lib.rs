@@ -20,7 +20,7 @@ mod parse;
 mod settings;
 
 pub use command::{Command, DaemonRole, DaemonSpec, Failure, Output};
-pub use execute::{execute, run, split_words};
+pub use execute::{execute, list_connections, run, split_words};
 pub use names::{Lookup, with_addresses, with_addresses_in_rules};
 pub use parse::parse;
 pub use settings::Setting;

@@ -11,6 +11,10 @@ pub struct Request {
     /// Standard input, which only `-R` reads.
     #[serde(default)]
     pub input: String,
+    /// A list of connections may come in parts, each an answer of its own, no faster than they are read; after the last
+    /// one the connection is closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
 }
 
 /// What it printed, and its exit status. A command line that is refused is an answer too.
@@ -22,4 +26,7 @@ pub struct Answer {
     pub stderr: String,
     /// Exit status, as ipvsadm's.
     pub code: u8,
+    /// With `stream`: another part follows, and this one has a part of the standard output only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }

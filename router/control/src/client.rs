@@ -223,7 +223,7 @@ mod tests {
             assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0, "nothing comes");
         });
         let input = "x".repeat(REQUEST_MAX);
-        let request = Request::Adm(adm::Request { arguments: vec!["-R".into()], input });
+        let request = Request::Adm(adm::Request { arguments: vec!["-R".into()], input, stream: false });
         assert!(matches!(client.ask(&request), Err(ClientError::TooLong { .. })));
         drop(client);
         thread.join().unwrap();

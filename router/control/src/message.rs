@@ -226,8 +226,8 @@ mod tests {
     #[test]
     fn messages_look_as_the_documentation_says() {
         let adm =
-            Request::Adm(adm::Request { arguments: vec!["-L".into(), "-n".into()], input: String::new() });
-        let answer = Answer::Adm(adm::Answer { stdout: "a\n".into(), stderr: String::new(), code: 0 });
+            Request::Adm(adm::Request { arguments: vec!["-L".into(), "-n".into()], ..Default::default() });
+        let answer = Answer::Adm(adm::Answer { stdout: "a\n".into(), ..Default::default() });
         let denied = Error::new(ErrorKind::TooLong, "too long");
         let cases = [
             (encode_request(&adm), r#"{"version":1,"request":{"adm":{"arguments":["-L","-n"],"input":""}}}"#),
@@ -316,7 +316,7 @@ mod tests {
     proptest! {
         #[test]
         fn requests_come_through_in_one_line(arguments: Vec<String>, input: String) {
-            let request = Request::Adm(adm::Request { arguments, input });
+            let request = Request::Adm(adm::Request { arguments, input, stream: false });
             let line = encode_request(&request);
             prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             prop_assert_eq!(decode_request(&line[..line.len() - 1]).unwrap(), request);
@@ -324,7 +324,7 @@ mod tests {
 
         #[test]
         fn answers_come_through(stdout: String, stderr: String, code: u8) {
-            let answer = Answer::Adm(adm::Answer { stdout, stderr, code });
+            let answer = Answer::Adm(adm::Answer { stdout, stderr, code, more: false });
             let line = encode_answer(Ok(answer.clone()));
             prop_assert_eq!(decode_answer(&line).unwrap().unwrap(), answer);
         }

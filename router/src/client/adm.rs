@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use uvs_adm::{Command, Output};
 use uvs_control::adm::Request;
-use uvs_control::{Answer, REQUEST_MAX};
+use uvs_control::{Answer, ClientError, ErrorKind, REQUEST_MAX};
 
 use super::Which;
 
@@ -58,16 +58,48 @@ pub fn run(arguments: &[OsString], as_ipvsadm: bool) -> anyhow::Result<ExitCode>
         Ok(Command::Version) => return print(&Output::text(uvs_adm::format::version())),
         _ => {}
     }
+    let streams = matches!(command, Ok(Command::ListConnections { .. }));
     let input = match command {
         Ok(Command::Restore) => uvs_adm::with_addresses_in_rules(&rules()?, &mut look_up),
         _ => String::new(),
     };
     let arguments = absolute_modules(uvs_adm::with_addresses(&words, &mut look_up));
-    let request = uvs_control::Request::Adm(Request { arguments, input });
-    match which.connect()?.ask(&request)? {
-        Answer::Adm(uvs_control::adm::Answer { stdout, stderr, code }) => {
-            print(&Output { stdout, stderr, code })
+    let request = Request { arguments, input, stream: streams };
+    if !streams {
+        return print(&output(which.connect()?.ask(&uvs_control::Request::Adm(request))?)?.0);
+    }
+    list(&which, request)
+}
+
+/// Prints a list as it comes.
+fn list(which: &Which, request: Request) -> anyhow::Result<ExitCode> {
+    let mut client = which.connect()?;
+    let mut answer = match client.ask(&uvs_control::Request::Adm(request.clone())) {
+        // A director of an earlier version tells everything in one answer.
+        Err(ClientError::Refused(error)) if error.kind == ErrorKind::Malformed => {
+            client.ask(&uvs_control::Request::Adm(Request { stream: false, ..request }))
         }
+        answer => answer,
+    };
+    loop {
+        let (part, more) = output(answer.context("the list of connections is not whole")?)?;
+        let written = io::stdout().lock().write_all(part.stdout.as_bytes());
+        // As of a filter whose reader has seen enough: `uvs adm -Lnc | head`.
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        written.context("standard output cannot be written")?;
+        if !more {
+            return print(&Output { stdout: String::new(), ..part });
+        }
+        answer = client.more();
+    }
+}
+
+/// What is to be printed, and whether there is more.
+fn output(answer: Answer) -> anyhow::Result<(Output, bool)> {
+    match answer {
+        Answer::Adm(it) => Ok((Output { stdout: it.stdout, stderr: it.stderr, code: it.code }, it.more)),
         other => bail!("the director answered something else: {other:?}"),
     }
 }

@@ -43,6 +43,20 @@ pub(super) fn look(request: &Request, live: &Live) -> Answer {
     execute(request, live)
 }
 
+/// Lists connections part by part, until `take` wants no more.
+pub(super) fn list(request: &Request, live: &Live, take: &mut dyn FnMut(Answer) -> bool) {
+    let Ok(Command::ListConnections { numeric, persistent_conn }) = uvs_adm::parse(&words(request)) else {
+        take(look(request, live));
+        return;
+    };
+    let now = live.clock.now();
+    let part = |stdout: String| Answer { stdout, more: true, ..Answer::default() };
+    if uvs_adm::list_connections(&live.director, now, numeric, persistent_conn, &mut |text| take(part(text)))
+    {
+        take(Answer::default());
+    }
+}
+
 /// Does what changes something. Afterwards the director has the VIPs of the services that are there now; the second
 /// answer is whether it has new ones.
 pub(super) async fn change(
@@ -148,7 +162,7 @@ fn words(request: &Request) -> Vec<&str> {
 
 fn execute(request: &Request, live: &Live) -> Answer {
     let output = uvs_adm::run(&words(request), &request.input, &live.director, live.clock.now());
-    Answer { stdout: output.stdout, stderr: output.stderr, code: output.code }
+    Answer { stdout: output.stdout, stderr: output.stderr, code: output.code, more: false }
 }
 
 fn log(request: &Request, answer: &Answer, peer: &Peer) {

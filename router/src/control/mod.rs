@@ -17,6 +17,7 @@ mod events;
 mod explain;
 mod health;
 mod inspect;
+mod lists;
 mod name;
 mod peer;
 mod plan;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use uvs_control::{Error, ErrorKind, REQUEST_MAX, Request, decode_request, encode_answer};
 
+use super::lists::STREAMS;
 use super::peer::Peer;
 use super::{ControlSocket, Handle, blocking};
 
@@ -22,11 +23,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// In bytes.
 const CHUNK: usize = 64 << 10;
-/// Lists of connections that are made and read at one time: one of a million connections takes 300 MB.
+/// Lists of connections in one answer that are made and read at one time: one of a million takes 300 MB.
 const LISTS: usize = 2;
 
 /// How long telling a stranger may take.
 const DENIAL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Whose turn it is to be told of connections.
+struct Lists {
+    whole: Semaphore,
+    /// Those in parts.
+    streams: Semaphore,
+}
 
 /// Serves until it is dropped.
 ///
@@ -35,7 +43,7 @@ const DENIAL_TIMEOUT: Duration = Duration::from_millis(100);
 pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Result<Infallible> {
     let (listener, admission) = socket.listener()?;
     let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let lists = Arc::new(Semaphore::new(LISTS));
+    let lists = Arc::new(Lists { whole: Semaphore::new(LISTS), streams: Semaphore::new(STREAMS) });
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let mut stream = match listener.accept().await {
@@ -65,13 +73,7 @@ pub async fn serve(socket: Arc<ControlSocket>, handle: Handle) -> std::io::Resul
 }
 
 /// Answers a client until it leaves, or has to.
-async fn talk(
-    stream: UnixStream,
-    peer: &Peer,
-    handle: &Handle,
-    lists: &Semaphore,
-    slot: OwnedSemaphorePermit,
-) {
+async fn talk(stream: UnixStream, peer: &Peer, handle: &Handle, lists: &Lists, slot: OwnedSemaphorePermit) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -107,6 +109,11 @@ async fn talk(
                     let (read, write) = stream.into_inner().into_split();
                     return super::events::follow(read, write, request, handle).await;
                 }
+                Ok(Request::Adm(request)) if request.stream && super::adm::lists_connections(&request) => {
+                    drop(slot);
+                    let (_read, write) = stream.into_inner().into_split();
+                    return super::lists::stream(write, request, handle, &lists.streams).await;
+                }
                 Ok(Request::Trace(request)) => {
                     drop(slot);
                     let (read, write) = stream.into_inner().into_split();
@@ -114,7 +121,7 @@ async fn talk(
                 }
                 Ok(request) => {
                     if super::lists_connections(&request) {
-                        turn = lists.acquire().await.ok();
+                        turn = lists.whole.acquire().await.ok();
                     }
                     handle.answer(request, peer).await
                 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -228,4 +229,47 @@ fn a_second_director_is_refused_and_a_dead_ones_socket_replaced() {
     third.signal(Signal::SIGTERM).unwrap();
     assert!(third.wait(SOON).unwrap().success());
     assert!(!socket.exists(), "and one that ends takes it along");
+}
+
+/// However many connections there are, neither side holds all of them, and who has seen enough leaves.
+#[test]
+fn a_long_list_of_connections_comes_in_parts() {
+    const CONNECTIONS: usize = 33_000;
+    let Some(_turn) = turn() else { return };
+    let mut stage = Stage::with(Method::Nat, &Plan { real_servers: 1, ..Plan::default() });
+    let vip = SocketAddr::new(stage.topology.service.ip(), 9000);
+    let server = stage.topology.real_servers[0].listen;
+    stage.director().adm(&format!("-A -u {vip} -s rr"));
+    stage.director().adm(&format!("-a -u {vip} -r {server} -m"));
+    let send = move || {
+        for port in 2000..40_000 {
+            if let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+                let _ = socket.send_to(b"x", vip);
+            }
+        }
+    };
+    let there = |stage: &mut Stage| {
+        stage.client().run(send).unwrap();
+        stage.director().metric("uvs_connection_entries", &[])
+    };
+    eventually("there are many connections", || (there(&mut stage) >= CONNECTIONS as u64).then_some(()));
+    let mut stream = UnixStream::connect(stage.director().get().socket()).unwrap();
+    stream
+        .write_all(b"{\"version\":1,\"request\":{\"adm\":{\"arguments\":[\"-Lnc\"],\"stream\":true}}}\n")
+        .unwrap();
+    let lines: Vec<String> = BufReader::new(stream).lines().map(Result::unwrap).collect();
+    let (last, parts) = lines.split_last().unwrap();
+    assert!(!last.contains("\"more\"") && last.contains("\"code\":0"), "{last}");
+    assert!(parts.iter().all(|it| it.ends_with("\"more\":true}}}") && it.len() < 100_000), "{}", parts[0]);
+    let listed: usize = parts.iter().map(|part| part.matches("\\nUDP ").count()).sum();
+    assert!(listed + parts.len() >= CONNECTIONS, "{listed} in {} parts", parts.len());
+
+    let mut command = Command::new(uvs());
+    command.args(["adm", "-Lnc", "--socket"]).arg(stage.director().get().socket());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut head = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut head).unwrap();
+    assert_eq!(head, "IPVS connection entries\n");
+    assert!(child.wait().unwrap().success(), "the reader has seen enough");
+    assert!(stage.director().adm("-Lnc").lines().count() >= CONNECTIONS);
 }

@@ -98,6 +98,11 @@ impl Director {
         ServiceSet(Arc::clone(&self.tables.snapshot.load().services))
     }
 
+    /// How many connections and templates there are, expired ones that are still in the table included.
+    pub fn connection_count(&self) -> usize {
+        self.tables.table.len()
+    }
+
     /// All connections and templates, in no order.
     pub fn connections(&self, now: Instant) -> Vec<ConnectionView> {
         let mut views = Vec::with_capacity(self.tables.table.len());
