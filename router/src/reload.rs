@@ -14,10 +14,11 @@ use std::path::Path;
 
 use uvs_config::{Config, Interface, Location, Module, Problems, Service};
 use uvs_control::plan::{Change as Described, Plan};
-use uvs_director::Director;
 use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Prefix, SchedulerSpec};
 use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
 
+use uvs_director::view::ServiceView;
+use uvs_director::{ApplyError, Director};
 use crate::check::{self, Judged};
 use crate::checks::{Held, Weights};
 use crate::clock::Clock;
@@ -227,14 +228,10 @@ fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
     // Schedulers are made by these names from here on.
     let names_before = schedulers.catalogue();
     schedulers.accept(wanted.catalogue);
-    for change in changes {
-        let text = format!("{change:?}");
-        if let Err(error) = director.apply(change, clock.now()) {
-            // The old names first: what is taken back is made by them.
-            schedulers.accept(Catalogue::clone(&names_before));
-            return take_back(&before, &settled, error.to_string(), director, clock);
-        }
-        tracing::debug!(change = text, "applied");
+    if let Err(error) = carry_out(changes, director, clock) {
+        // The old names first: what is taken back is made by them.
+        schedulers.accept(Catalogue::clone(&names_before));
+        return take_back(&before, &settled, error.to_string(), director, clock);
     }
     weights.settled(&settled, Some(&before));
     for Service { spec, destinations, .. } in &settled.services {
@@ -248,6 +245,30 @@ fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
     drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
     // the service's status and in the log, too: the module before serves on.
+/// Applies changes in their order, up to one that fails. Destinations that come to a service one after the other come
+/// together: their scheduler is not told of all that there are for each.
+///
+/// # Errors
+/// Why that one failed.
+pub(crate) fn carry_out(changes: Vec<Change>, director: &Director, clock: Clock) -> Result<(), ApplyError> {
+    let mut changes = changes.into_iter().peekable();
+    while let Some(change) = changes.next() {
+        tracing::debug!(?change, "to be applied");
+        let Change::AddDestination(key, first) = change else {
+            director.apply(change, clock.now())?;
+            continue;
+        };
+        let mut specs = vec![first];
+        while let Some(Change::AddDestination(_, spec)) =
+            changes.next_if(|it| matches!(it, Change::AddDestination(of, _) if *of == key))
+        {
+            specs.push(spec);
+        }
+        director.add_destinations(key, &specs).into_iter().collect::<Result<(), ApplyError>>()?;
+    }
+    Ok(())
+}
+
     for exchange in exchanges {
         let service = exchange.service.clone();
         if let Err(refusal) = schedulers.exchange(exchange) {

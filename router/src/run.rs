@@ -223,9 +223,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let weights = Arc::<Weights>::default();
     let settled = weights.hold().settle(&config, None);
-    for change in Config::diff(None, &settled) {
-        plane.director.apply(change, plane.clock.now()).context("the director refuses the configuration")?;
-    }
+    reload::carry_out(Config::diff(None, &settled), &plane.director, plane.clock)
+        .context("the director refuses the configuration")?;
     weights.hold().settled(&settled, None);
     if let Some(cache) = &cache {
         let (orphans, now) = (cache.orphans(), plane.clock.now());

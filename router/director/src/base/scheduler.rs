@@ -90,7 +90,8 @@ pub enum Picked {
 
 /// Picks a destination for each new connection of one service.
 pub trait Scheduler: Send {
-    /// The whole set, after every change of it (destination added, removed, or its weight edited).
+    /// The whole set, after every change of it (destination added, removed, or its weight edited), or after some
+    /// hundred that come together.
     /// Loads are current as of this call.
     fn update(&mut self, candidates: &[Candidate]);
 

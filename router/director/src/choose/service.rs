@@ -145,11 +145,9 @@ impl Service {
         }
     }
 
-    /// Puts a destination at the head of the list and tells the scheduler.
-    pub(crate) fn add(&self, destination: Arc<Destination>) {
-        let mut list = self.destinations.write().unwrap_or_else(PoisonError::into_inner);
-        list.insert(0, destination);
-        lock(&self.picker).update(&list, &self.shared.changed);
+    /// Puts a destination at the head of the list. The scheduler hears of it with the next [`Service::refresh`].
+    pub(crate) fn add_untold(&self, destination: Arc<Destination>) {
+        self.destinations.write().unwrap_or_else(PoisonError::into_inner).insert(0, destination);
     }
 
     /// Takes a destination off the list and tells the scheduler.
@@ -159,7 +157,7 @@ impl Service {
         lock(&self.picker).update(&list, &self.shared.changed);
     }
 
-    /// Tells the scheduler that weights changed.
+    /// Tells the scheduler that weights changed, or that destinations came.
     pub(crate) fn refresh(&self) {
         let list = self.destinations.read().unwrap_or_else(PoisonError::into_inner);
         lock(&self.picker).update(&list, &self.shared.changed);
