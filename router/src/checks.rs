@@ -49,15 +49,16 @@ pub struct Weights {
     announced: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct Known {
+/// What is known of the weights of destinations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Known {
     /// By service and destination.
     services: HashMap<ServiceKey, HashMap<SocketAddr, Weight>>,
     /// Services whose destinations are checked, be they in the director now or not.
     checked: HashSet<ServiceKey>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Weight {
     weight: u32,
     /// Whether it served before it was checked at all.
@@ -114,6 +115,10 @@ impl Weights {
 }
 
 impl Held<'_> {
+    pub(crate) fn known(&self) -> &Known {
+        &self.0
+    }
+
     fn get(&self, service: &ServiceKey, destination: SocketAddr) -> Option<&Weight> {
         self.0.services.get(service)?.get(&destination)
     }

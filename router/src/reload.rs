@@ -8,6 +8,8 @@
 //! What runs is asked of the director, not remembered: whatever was done to it meanwhile (`uvs adm`, `uvs sched`), or
 //! could not be done, a reload brings it to what the file says. A change that fails takes those before it back.
 
+mod by_hand;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,16 +17,18 @@ use std::path::Path;
 use uvs_config::{Config, Interface, Location, Module, Problems, Service};
 use uvs_control::plan::{Change as Described, Plan};
 use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Prefix, SchedulerSpec};
-use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
-
 use uvs_director::view::ServiceView;
 use uvs_director::{ApplyError, Director};
+use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
+
 use crate::check::{self, Judged};
 use crate::checks::{Held, Weights};
 use crate::clock::Clock;
 use crate::drains::Drains;
 use crate::memory;
 use crate::plan::{self, Counts, Leaving};
+
+pub use by_hand::ByHand;
 
 /// What a reload came to.
 #[derive(Debug)]
@@ -84,19 +88,6 @@ pub fn plan(
     Ok(prepare(running, &wanted, parts, &parts.weights.hold()).plan)
 }
 
-/// What was done by hand and differs from the configuration in force: a reload of the same file would undo it.
-pub fn by_hand(running: &Config, parts: Parts<'_>) -> Vec<Described> {
-    // Nobody changes a weight meanwhile.
-    let weights = parts.weights.hold();
-    let before = as_it_runs(running, parts.director);
-    let mut found = hand_made(running, &before, parts, &weights);
-    drop(weights);
-    let kept = kept_schedulers(&before, running);
-    let exchanges = parts.schedulers.exchanges(&parts.schedulers.catalogue(), &kept, false);
-    found.extend(exchanges.iter().filter(|exchange| exchange.by_hand).map(plan::of_module));
-    found
-}
-
 /// A configuration that a reload takes.
 fn accepted(judged: Result<Judged, Problems>, running: &Config) -> Result<Judged, Vec<String>> {
     let mut wanted = judged
@@ -126,15 +117,16 @@ fn prepare(
     parts: Parts<'_>,
     weights: &Held<'_>,
 ) -> Prepared {
-    let before = as_it_runs(running, parts.director);
+    let services = parts.director.services();
+    let before = as_it_runs(running, parts.director, &services);
     let mut settled = weights.settle(wanted, Some(&before));
     let leaving = leave(&mut settled, &before);
     let changes = Config::diff(Some(&before), &settled);
     let exchanges = parts.schedulers.exchanges(catalogue, &kept_schedulers(&before, &settled), true);
-    let counts = counts(parts.director);
+    let counts = counts(&services);
     let mut described = plan::of_director(&before, &settled, &changes, &leaving, &counts);
     described.extend(plan::of_quiesced(running, &before, &leaving, &counts));
-    plan::mark_by_hand(&mut described, &hand_made(running, &before, parts, weights));
+    plan::mark_by_hand(&mut described, &hand_made(running, &before, &counts, weights));
     described.extend(weights_by_adm(wanted, weights));
     described.extend(exchanges.iter().map(plan::of_module));
     described.extend(plan::of_checks(running, wanted, &before));
@@ -164,11 +156,11 @@ fn leave(settled: &mut Config, before: &Config) -> Leaving {
 }
 
 /// What would undo everything that was done to the director by hand since it took `running`.
-fn hand_made(running: &Config, before: &Config, parts: Parts<'_>, weights: &Held<'_>) -> Vec<Described> {
+fn hand_made(running: &Config, before: &Config, counts: &Counts, weights: &Held<'_>) -> Vec<Described> {
     let mut settled = weights.settle(running, Some(before));
     let leaving = leave(&mut settled, before);
     let changes = Config::diff(Some(before), &settled);
-    let mut described = plan::of_director(before, &settled, &changes, &leaving, &counts(parts.director));
+    let mut described = plan::of_director(before, &settled, &changes, &leaving, counts);
     for change in &mut described {
         change.by_hand = true;
     }
@@ -194,8 +186,7 @@ fn weights_by_adm(wanted: &Config, weights: &Held<'_>) -> Vec<Described> {
 }
 
 /// Connections of each destination.
-fn counts(director: &Director) -> Counts {
-    let services = director.services();
+fn counts(services: &[ServiceView]) -> Counts {
     let all = services.iter().flat_map(|service| {
         let key = service.spec.key;
         service
@@ -245,6 +236,15 @@ fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
     drop(weights);
     // The names stay while what is in their files, or is tried beside them, may be another. What is refused here is in
     // the service's status and in the log, too: the module before serves on.
+    for exchange in exchanges {
+        let service = exchange.service.clone();
+        if let Err(refusal) = schedulers.exchange(exchange) {
+            plan.refused.push(format!("{service}: {refusal}"));
+        }
+    }
+    Outcome::Done { config: Box::new(wanted.config), plan: Box::new(plan), announce }
+}
+
 /// Applies changes in their order, up to one that fails. Destinations that come to a service one after the other come
 /// together: their scheduler is not told of all that there are for each.
 ///
@@ -269,21 +269,13 @@ pub(crate) fn carry_out(changes: Vec<Change>, director: &Director, clock: Clock)
     Ok(())
 }
 
-    for exchange in exchanges {
-        let service = exchange.service.clone();
-        if let Err(refusal) = schedulers.exchange(exchange) {
-            plan.refused.push(format!("{service}: {refusal}"));
-        }
-    }
-    Outcome::Done { config: Box::new(wanted.config), plan: Box::new(plan), announce }
-}
-
 /// Brings the director back to what it was before a change failed.
 fn take_back(before: &Config, wanted: &Config, reason: String, director: &Director, clock: Clock) -> Outcome {
-    let failures: Vec<String> = Config::diff(Some(&as_it_runs(wanted, director)), before)
-        .into_iter()
-        .filter_map(|change| director.apply(change, clock.now()).err().map(|error| error.to_string()))
-        .collect();
+    let failures: Vec<String> =
+        Config::diff(Some(&as_it_runs(wanted, director, &director.services())), before)
+            .into_iter()
+            .filter_map(|change| director.apply(change, clock.now()).err().map(|error| error.to_string()))
+            .collect();
     if failures.is_empty() {
         return Outcome::Refused(vec![reason]);
     }
@@ -365,17 +357,16 @@ fn running_keys(running: &Config) -> impl Iterator<Item = uvs_director::spec::Se
 }
 
 /// The running configuration with the network, the services and settings that the director really has.
-fn as_it_runs(running: &Config, director: &Director) -> Config {
+fn as_it_runs(running: &Config, director: &Director, services: &[ServiceView]) -> Config {
     let by_key: HashMap<_, _> = running.services.iter().map(|service| (service.spec.key, service)).collect();
-    let services = director
-        .services()
-        .into_iter()
+    let services = services
+        .iter()
         .map(|view| {
             let known = by_key.get(&view.spec.key);
             Service {
                 module: module_of(running, &view.spec.scheduler.name),
                 trial: known.and_then(|service| service.trial.clone()),
-                spec: view.spec,
+                spec: view.spec.clone(),
                 destinations: view.destinations.iter().map(|destination| destination.spec).collect(),
                 health: known.and_then(|service| service.health.clone()),
                 drain: known.map_or(running.drain, |service| service.drain),
@@ -418,7 +409,7 @@ fn module_of(config: &Config, name: &str) -> Option<Module> {
 /// What runs as the text of a configuration.
 pub fn export(running: &Config, parts: Parts<'_>) -> String {
     let weights = parts.weights.hold();
-    let mut now = as_it_runs(running, parts.director);
+    let mut now = as_it_runs(running, parts.director, &parts.director.services());
     let given: HashMap<_, _> =
         weights.by_adm().into_iter().map(|(key, addr, weight)| ((key, addr), weight)).collect();
     for service in &mut now.services {

@@ -5,6 +5,7 @@
 //! ```
 //! To look and to act are two steps, so that whoever asks what a reload would do is told just what one does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uvs_director::spec::SchedulerSpec;
@@ -53,11 +54,11 @@ impl Schedulers {
         services: &[(String, SchedulerSpec)],
         look: bool,
     ) -> Vec<Exchange> {
+        let services: HashMap<&str, &SchedulerSpec> =
+            services.iter().map(|(service, spec)| (service.as_str(), spec)).collect();
         let mut exchanges = Vec::new();
         for running in self.running() {
-            let Some((_, spec)) = services.iter().find(|(service, _)| *service == running.service) else {
-                continue;
-            };
+            let Some(spec) = services.get(running.service.as_str()) else { continue };
             exchanges.extend(self.module_exchange(catalogue, spec, &running, look));
             exchanges.extend(self.trial_exchange(catalogue, &running, look));
         }

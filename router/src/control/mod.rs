@@ -45,6 +45,7 @@ pub use server::{CLIENTS_MAX, serve};
 pub use socket::{ControlSocket, open, open_browser, parse_where};
 
 use crate::pages::Live;
+use crate::reload::ByHand;
 
 /// A request that changes something, on its way to the control loop.
 #[derive(Debug)]
@@ -82,6 +83,7 @@ impl Reply {
 #[derive(Clone)]
 pub struct Handle {
     live: Arc<Live>,
+    by_hand: Arc<ByHand>,
     config_file: Arc<Path>,
     jobs: mpsc::Sender<Job>,
 }
@@ -91,7 +93,7 @@ impl Handle {
     pub fn new(live: Arc<Live>, config_file: &Path) -> (Self, mpsc::Receiver<Job>) {
         // A client waits for its answer before it asks again: the queue never has to make one wait.
         let (jobs, queue) = mpsc::channel(CLIENTS_MAX);
-        (Self { live, config_file: config_file.into(), jobs }, queue)
+        (Self { live, by_hand: Arc::default(), config_file: config_file.into(), jobs }, queue)
     }
 
     /// Answers a request of `peer`, at once or when its turn comes.
@@ -103,7 +105,8 @@ impl Handle {
             }
             Request::Status(status) => {
                 let (live, file) = (Arc::clone(&self.live), Arc::clone(&self.config_file));
-                let answer = blocking(move || status::answer(status, &live, &file)).await?;
+                let by_hand = Arc::clone(&self.by_hand);
+                let answer = blocking(move || status::answer(status, &live, &by_hand, &file)).await?;
                 Ok(Answer::Status(Box::new(answer)))
             }
             Request::Sample(request) => {

@@ -8,14 +8,13 @@ use uvs_control::plan::Change;
 use uvs_control::status::{
     Answer, Drops, Flow, FlowCache, Interface, Limit, Losses, NotAccelerated, Request, Scheduler, Service,
 };
-use uvs_director::PortId;
-use uvs_director::{DropReason, PortId};
 use uvs_director::view::{DestinationView, ServiceView, Status};
+use uvs_director::{DropReason, PortId};
 
 use crate::accelerate::Missing;
 use crate::keeper::DeviceLosses;
 use crate::pages::Live;
-use crate::reload;
+use crate::reload::ByHand;
 use crate::traffic::{self, FlowCounts};
 use crate::version::Build;
 
@@ -23,17 +22,17 @@ use crate::version::Build;
 const BY_HAND_MAX: usize = 100;
 
 /// The answer at this moment.
-pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
+pub(super) fn answer(_: Request, live: &Live, by_hand: &ByHand, config_file: &Path) -> Answer {
     let status = live.director.status();
     let (health, stuck) = super::health::health(live);
-    let by_hand = live.with_parts(|parts| reload::by_hand(&live.config(), parts));
+    let (by_hand, services) = live.with_parts(|parts| by_hand.look(&live.config(), parts));
     Answer {
         version: Build::current().version.to_owned(),
         pid: std::process::id(),
         uptime_s: live.clock.now().since(uvs_director::Instant::ZERO).as_secs_f64(),
         config: config_file.display().to_string(),
         interfaces: interfaces(live),
-        services: live.director.services().iter().map(service).collect(),
+        services: services.iter().map(service).collect(),
         schedulers: schedulers(live),
         flow_cache: live.cache.as_ref().map(|cache| flow_cache(cache.status())),
         not_accelerated: not_accelerated(live),
@@ -47,6 +46,7 @@ pub(super) fn answer(_: Request, live: &Live, config_file: &Path) -> Answer {
         health,
     }
 }
+
 /// What the connection table at its limit costs, while it is there or nearly.
 pub(super) fn full_table(live: &Live, status: &Status) -> Option<String> {
     limits(live, status).first().and_then(full)
@@ -69,7 +69,6 @@ fn full(connections: &Limit) -> Option<String> {
          many (uvs adm -Lnc)"
     ))
 }
-
 
 /// The reasons that have occurred.
 pub(super) fn drops(status: &Status) -> Vec<Drops> {
@@ -169,10 +168,13 @@ pub(super) fn limits(live: &Live, status: &Status) -> Vec<Limit> {
     let limit = |name: &str, (used, max): (usize, usize), made_room: u64, refused| Limit {
         name: name.to_owned(),
         used: used as u64,
+        max: max as u64,
         made_room,
         refused: dropped(refused),
-        max: max as u64,
     };
+    let evicted = status.evicted.iter().map(|(_, count)| count).sum();
+    let connections = (status.connections, status.connections_max);
+    let neighbors = (status.neighbors, live.limits.neighbors);
     vec![
         limit("connections", connections, evicted, DropReason::ConnectionLimit),
         limit("neighbors", neighbors, status.neighbors_evicted, DropReason::NeighborLimit),

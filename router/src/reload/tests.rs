@@ -106,14 +106,34 @@ fn what_was_done_by_hand_is_undone() {
         "- service udp 192.0.2.11:53",
     ];
     assert_eq!(lines, want);
-    assert_eq!(by_hand(&running, parts), planned.changes, "status says the same");
+    let (in_force, by_hand) = (Arc::new(running.clone()), ByHand::default());
+    for again in [false, true] {
+        let (differs, services) = by_hand.look(&in_force, parts);
+        assert_eq!(differs, planned.changes, "status says the same, again: {again}");
+        assert_eq!(services.len(), director.services().len());
+    }
     match apply(&running, wanted().unwrap(), parts) {
         Outcome::Done { plan, .. } => assert_eq!(*plan, planned, "a reload does what was planned"),
         other => panic!("{other:?}"),
     }
     assert_eq!(state(&director), before);
     assert_eq!(plan(wanted(), &running, parts).unwrap().changes, [], "and nothing is left to do");
-    assert_eq!(by_hand(&running, parts), []);
+    assert_eq!(by_hand.look(&in_force, parts).0, [], "what was found out before is not told again");
+    let other = Arc::new(uvs_config::Config { services: Vec::new(), ..running.clone() });
+    assert_ne!(by_hand.look(&other, parts).0, [], "another configuration is in force");
+    // Each thing that may be done by hand is found, and so is that it is undone.
+    for (done, undone) in [
+        ("-e -t 192.0.2.10:80 -r 192.0.2.21:80 -g -w 7", "-e -t 192.0.2.10:80 -r 192.0.2.21:80 -g -w 1"),
+        ("-A -u 192.0.2.11:53", "-D -u 192.0.2.11:53"),
+        ("--set 7 0 0", "--set 900 0 0"),
+        ("--sysctl sloppy_tcp=1", "--sysctl sloppy_tcp=0"),
+    ] {
+        for (line, count) in [(done, 1), (undone, 0)] {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(uvs_adm::run(&words, "", &director, clock.now()).code, 0, "{line}");
+            assert_eq!(by_hand.look(&in_force, parts).0.len(), count, "{line}");
+        }
+    }
 }
 
 #[test]
