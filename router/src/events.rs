@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uvs_check::core::{Event as Told, State, What};
 use uvs_check::probe::date;
@@ -157,8 +158,8 @@ pub(crate) fn now() -> String {
 /// Such as 2026-11-30T22:04:05.678Z.
 pub(crate) fn rfc3339(unix: f64) -> String {
     let millis = Duration::from_secs_f64(unix.max(0.0)).as_millis();
-    let seconds = date(i64::try_from(millis / 1000).unwrap_or(i64::MAX));
-    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), millis % 1000)
+    let time = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    format!("{:.3}", time.unwrap_or(Timestamp::MAX))
 }
 
 /// What the checks tell, as an event.

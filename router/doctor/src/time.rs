@@ -1,22 +1,10 @@
 //! Times as messages have them.
 
+use jiff::Timestamp;
+
 /// Seconds since 1970 of 2026-11-30T22:04:05.678Z.
 pub(crate) fn unix(text: &str) -> Option<f64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.split('-').map(|it| it.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.split(':');
-    let (hour, minute): (i64, i64) = (time.next()?.parse().ok()?, time.next()?.parse().ok()?);
-    let second: f64 = time.next()?.parse().ok()?;
-    // Days of the civil calendar, years beginning in March (Howard Hinnant, "chrono-compatible low-level date
-    // algorithms").
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-    let whole = (days * 86_400 + hour * 3600 + minute * 60) as f64;
-    Some(whole + second)
+    text.parse::<Timestamp>().ok().map(|time| time.as_duration().as_secs_f64())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::lock;
@@ -207,18 +208,8 @@ fn unix(time: SystemTime) -> u64 {
 
 /// A time for people: 2026-11-30 22:04:05 UTC.
 fn time_of(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    // Days of the civil calendar, years beginning in March (Howard Hinnant, "chrono-compatible low-level date
-    // algorithms").
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+    let time = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
+    time.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 impl fmt::Display for Status {
@@ -299,6 +290,7 @@ mod tests {
             (1_709_251_199, "2024-02-29 23:59:59 UTC"),
             (1_796_032_800, "2026-11-30 10:00:00 UTC"),
             (4_102_444_800, "2100-01-01 00:00:00 UTC"),
+            (u64::MAX, "9999-12-30 22:00:00 UTC"),
         ];
         for (unix, want) in cases {
             assert_eq!(time_of(unix), want);
