@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use uvs_check::program::may_change_user;
 use uvs_config::{Config, Location, Module, Modules, Problem, Problems};
 use uvs_director::spec::SchedulerSpec;
-use uvs_plugin::{Catalogue, Definition, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
+use uvs_plugin::{Catalogue, Definition, Fault, Host, Limits, Mode, Policy, Schedulers, TrialSpec};
 
 use crate::memory;
 
@@ -166,15 +166,14 @@ fn catalogue(config: &Config) -> Result<Catalogue, String> {
 
 /// Each module is judged where it is named, and once; then the options each service gives.
 fn check_schedulers(config: &Config, catalogue: &Catalogue, schedulers: &Schedulers) -> Vec<Problem> {
-    let check_one = |spec: &SchedulerSpec, module, location| {
-        check_one(config, (catalogue, schedulers), spec, module, location)
-    };
+    let check_one =
+        |spec: &SchedulerSpec, location| check_one(config, (catalogue, schedulers), spec, location);
     let mut problems = Vec::new();
     let mut tried: BTreeSet<(String, String)> = BTreeSet::new();
     let mut broken: BTreeSet<String> = BTreeSet::new();
     for scheduler in &config.schedulers {
         let spec = SchedulerSpec::named(&scheduler.name);
-        if let Some(problem) = check_one(&spec, Some(&scheduler.module), &scheduler.location) {
+        if let Some(problem) = check_one(&spec, &scheduler.location) {
             problems.push(problem);
             broken.insert(scheduler.name.clone());
         }
@@ -185,15 +184,14 @@ fn check_schedulers(config: &Config, catalogue: &Catalogue, schedulers: &Schedul
         if broken.contains(&spec.name) || !tried.insert((spec.name.clone(), spec.options.clone())) {
             continue;
         }
-        let (module, location) = (service.module.as_ref(), &service.scheduler_location);
-        problems.extend(check_one(spec, module, location));
+        problems.extend(check_one(spec, &service.scheduler_location));
     }
     for trial in config.services.iter().filter_map(|service| service.trial.as_ref()) {
         let spec = SchedulerSpec::named(&trial.scheduler);
         if broken.contains(&spec.name) || !tried.insert((spec.name.clone(), spec.options.clone())) {
             continue;
         }
-        problems.extend(check_one(&spec, trial.module.as_ref(), &trial.location));
+        problems.extend(check_one(&spec, &trial.location));
     }
     problems
 }
@@ -202,14 +200,12 @@ fn check_one(
     config: &Config,
     (catalogue, schedulers): (&Catalogue, &Schedulers),
     spec: &SchedulerSpec,
-    module: Option<&Module>,
     location: &Location,
 ) -> Option<Problem> {
-    let sentence = schedulers.check(catalogue, spec).err()?;
-    // Loaded once more, for the details: what is wrong with the file, or else with the options.
-    Some(match module.map(|module| schedulers.host().load(&module.path)) {
-        Some(Err(error)) => config.problem(location, format!("scheduler module {error}"), error.fix()),
-        _ => config.problem(location, sentence, "correct the options, or use another scheduler"),
+    let refusal = schedulers.check(catalogue, spec).err()?;
+    Some(match refusal.fault {
+        Some(Fault { what, fix }) => config.problem(location, format!("scheduler module {what}"), fix),
+        None => config.problem(location, refusal.reason, "correct the options, or use another scheduler"),
     })
 }
 
@@ -231,4 +227,36 @@ pub fn summary(config: &Config) -> String {
 /// As in "1 service" and "2 services".
 pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+    use uvs_plugin::Compiler;
+
+    use super::*;
+
+    /// To compile takes seconds: a module that is refused is not compiled again to say why.
+    #[test]
+    fn a_refused_module_is_compiled_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (module, runs) = (folder.path().join("mine.wasm"), folder.path().join("runs"));
+        std::fs::write(&module, wat::parse_str("(component)").unwrap()).unwrap();
+        let line = format!("echo run >> {}; exit 1", runs.display());
+        let host = Host::new(Policy::default()).unwrap();
+        let schedulers =
+            Schedulers::new(host.compiling_with(Compiler::new("/bin/sh", ["-c".into(), line.into()])));
+        let text = "[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n[[service]]\n\
+                    protocol = 'tcp'\naddress = '192.0.2.10:80'\nscheduler = 'mine.wasm'\n";
+        let config = Config::parse(text, folder.path().join("edge.toml")).unwrap();
+        let Problems(problems) = judge(config, &schedulers).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n");
+        let told = problems[0].to_string();
+        assert!(
+            told.starts_with("error: scheduler module ") && told.contains("cannot be compiled"),
+            "{told}"
+        );
+        assert!(told.contains("fix:   uvs starts itself") && problems.len() == 1, "{told}");
+    }
 }

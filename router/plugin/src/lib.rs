@@ -76,7 +76,7 @@ pub use dump::{Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick, Ro
 pub use error::{LoadError, LoadReason, StartError};
 pub use exchange::{Exchange, Exchanged};
 pub use host::Host;
-pub use load::{By, LoadReport, Refusal, Step};
+pub use load::{By, Fault, LoadReport, Refusal, Step};
 pub use module::Module;
 pub use native::{NATIVE, native};
 pub use plugin::Plugin;

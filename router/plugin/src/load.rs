@@ -72,11 +72,23 @@ pub struct Refusal {
     pub step: Step,
     /// What is wrong and how to fix it.
     pub reason: String,
+    /// What is wrong with the module itself, where it is that. Not told to others.
+    #[serde(skip)]
+    pub fault: Option<Fault>,
+}
+
+/// What is wrong with a module, and how to fix it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// With where the module comes from in front.
+    pub what: String,
+    /// In one line.
+    pub fix: String,
 }
 
 impl Refusal {
     pub(crate) fn new(step: Step, reason: impl Into<String>) -> Self {
-        Self { step, reason: reason.into() }
+        Self { step, reason: reason.into(), fault: None }
     }
 }
 
@@ -98,7 +110,8 @@ impl From<LoadError> for Refusal {
             | LoadReason::Mismatch(_) => Step::Contract,
             LoadReason::Start { .. } => Step::Start,
         };
-        Self::new(step, error.sentence())
+        let fault = Some(Fault { what: error.to_string(), fix: error.fix() });
+        Self { fault, ..Self::new(step, error.sentence()) }
     }
 }
 

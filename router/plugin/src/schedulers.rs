@@ -122,8 +122,8 @@ impl Schedulers {
     /// configuration.
     ///
     /// # Errors
-    /// The same sentences.
-    pub fn check(&self, catalogue: &Catalogue, spec: &SchedulerSpec) -> Result<(), String> {
+    /// The same sentences, and what is wrong with a module by itself.
+    pub fn check(&self, catalogue: &Catalogue, spec: &SchedulerSpec) -> Result<(), Refusal> {
         self.make(catalogue, spec, "check").map(drop)
     }
 
@@ -369,18 +369,19 @@ impl Schedulers {
         catalogue: &Catalogue,
         spec: &SchedulerSpec,
         service: &str,
-    ) -> Result<(Box<Plugin>, Resolved), String> {
+    ) -> Result<(Box<Plugin>, Resolved), Refusal> {
         let seed = self.seed_of(service);
-        let mut made = catalogue.resolve(&spec.name)?;
-        let module = self
-            .store
-            .fetch(&made.source)
-            .map_err(|refusal| format!("scheduler {:?}: {}", spec.name, refusal.reason))?;
+        let not_found = |reason: String| Refusal::new(Step::Find, reason);
+        let mut made = catalogue.resolve(&spec.name).map_err(not_found)?;
+        let module = self.store.fetch(&made.source).map_err(|refusal| Refusal {
+            reason: format!("scheduler {:?}: {}", spec.name, refusal.reason),
+            ..refusal
+        })?;
         made.options = catalogue.options_of(spec, &made);
-        let fallback = fallback(&made.fallback, service, seed)?;
+        let fallback = fallback(&made.fallback, service, seed).map_err(not_found)?;
         let dumps = self.dumps.get().cloned();
         let mut plugin = Plugin::with_dumps(&module, service, &made.options, fallback, seed, dumps)
-            .map_err(|error| format!("scheduler {:?} {error}", spec.name))?;
+            .map_err(|error| Refusal::new(Step::Start, format!("scheduler {:?} {error}", spec.name)))?;
         if catalogue.is_past_threshold(spec, &made) {
             plugin.take_overloaded();
         }
@@ -421,7 +422,7 @@ pub(crate) fn note(
 impl SchedulerFactory for Schedulers {
     fn create(&self, spec: &SchedulerSpec, service: &str) -> Result<Box<dyn Scheduler>, String> {
         let catalogue = self.catalogue();
-        let (plugin, made) = self.make(&catalogue, spec, service)?;
+        let (plugin, made) = self.make(&catalogue, spec, service).map_err(|refusal| refusal.reason)?;
         let running = Arc::new(Running::new(service, &spec.name, &made.fallback, *plugin, made.source));
         let wanted = catalogue.trial_of(service);
         self.begin_trial(&running, wanted)
