@@ -10,14 +10,14 @@ const GOOD: &str = r#"
 [[interface]]
 name = "uvs0"
 device = "tap"
-addresses = ["192.0.2.1/24"]
+addresses = ["192.0.2.1/24", "198.51.100.1/24"]
 
 [[service]]
 protocol = "tcp"
 address = "192.0.2.10:80"
 scheduler = "rr"
 forward = "nat"
-destination = [{ address = "192.0.2.21:8080" }, { address = "192.0.2.22:8080", weight = 2 }]
+destination = [{ address = "198.51.100.21:8080" }, { address = "198.51.100.22:8080", weight = 2 }]
 "#;
 
 fn uvs(arguments: &[&str]) -> Output {
@@ -218,7 +218,7 @@ fn a_small_address_space_will_do() {
     let service = |port: u16, scheduler: &str| {
         format!(
             "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:{port}\"\nscheduler = \"{scheduler}\"\n\
-             forward = \"nat\"\ndestination = [{{ address = \"192.0.2.21:{port}\" }}]\n"
+             forward = \"nat\"\ndestination = [{{ address = \"198.51.100.21:{port}\" }}]\n"
         )
     };
     let content = format!("{GOOD}{}{}", service(53, "mine.wasm"), service(54, "wlc"));
@@ -236,4 +236,47 @@ fn a_small_address_space_will_do() {
 
 fn text_of(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// `uvs check` of a configuration with that module, under a limit of address space in KiB.
+fn check_under(limit: u64, module: &[u8]) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.wasm"), module).unwrap();
+    let text = "[modules]\ncache = 'none'\n[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n\
+                [[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:80'\nscheduler = 'mine.wasm'\nforward = 'dr'\n\
+                destination = [{ address = '192.0.2.21:80' }]\n";
+    let file = folder.path().join("edge.toml");
+    std::fs::write(&file, text).unwrap();
+    let line = format!("ulimit -v {limit}; exec \"$0\" check \"$1\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line, env!("CARGO_BIN_EXE_uvs")]).arg(&file);
+    let output = command.output().unwrap();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+#[test]
+fn a_limited_address_space_is_enough_or_told() {
+    // One that does not ship, so that it is compiled in a process of its own; a custom section makes it one.
+    let own = [include_bytes!("../../schedulers/prebuilt/rr.wasm"), &b"\x00\x02\x01a"[..]].concat();
+    let (said, code) = check_under(1_000_000, &own);
+    assert_eq!(code, Some(0), "{said}");
+    // One function, and a large one.
+    let body = "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 0)) (local.get 0)))".repeat(20_000);
+    let large = format!("(component (core module (func (param i32) (result i32) {body} local.get 0)))");
+    let large = wat::parse_str(&large).unwrap();
+    let (said, _) = check_under(4_000_000, &large);
+    assert!(said.contains("does not export"), "it compiles, and is no scheduler: {said}");
+    // How much the program takes by itself depends on how it is built.
+    let mut told = Vec::new();
+    for limit in [50, 60, 70, 80, 90, 120, 200, 300, 400, 600] {
+        let (said, code) = check_under(limit * 1000, &large);
+        assert!(!said.contains("without an answer"), "{limit}: {said}");
+        if code == Some(2) && !said.contains("does not export") {
+            told.push(said);
+        }
+    }
+    assert!(!told.is_empty(), "no limit is too small to compile and large enough to say so");
+    for said in told {
+        assert!(said.contains("address space") && said.contains("ulimit -v unlimited"), "{said}");
+    }
 }

@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::code::Code;
-use crate::engine::engine;
+use crate::engine::{address_space_max, engine};
 use crate::error::{LoadReason, one_line};
 use crate::policy::Policy;
 
@@ -95,14 +95,19 @@ impl Compiler {
             Some((&INVALID, text)) => {
                 let text = String::from_utf8_lossy(text).into_owned();
                 let memory = text.contains("Cannot allocate memory") || text.contains("out of memory");
-                Err(if memory {
-                    LoadReason::CompileMemory { limit: policy.compile_bytes }
-                } else {
-                    LoadReason::Invalid(text)
-                })
+                Err(if memory { too_little_memory(policy) } else { LoadReason::Invalid(text) })
             }
             _ => Err(ended(child.wait(), policy)),
         }
+    }
+}
+
+/// Whose limit it is that a compiler has come to.
+fn too_little_memory(policy: &Policy) -> LoadReason {
+    let asked = policy.compile_bytes as u64;
+    match address_space_max() {
+        Some(limit) if limit < asked => LoadReason::AddressSpace { limit },
+        _ => LoadReason::CompileMemory { limit: policy.compile_bytes },
     }
 }
 
@@ -115,9 +120,7 @@ fn ended(status: io::Result<ExitStatus>, policy: &Policy) -> LoadReason {
             LoadReason::CompileTime { limit: policy.compile_time }
         }
         // Memory that is not given ends a Rust program this way.
-        (Some(Signal::SIGABRT | Signal::SIGSEGV | Signal::SIGBUS), _) => {
-            LoadReason::CompileMemory { limit: policy.compile_bytes }
-        }
+        (Some(Signal::SIGABRT | Signal::SIGSEGV | Signal::SIGBUS), _) => too_little_memory(policy),
         (_, Ok(status)) => LoadReason::Compiler(format!("it ended without an answer ({status})")),
         (_, Err(error)) => LoadReason::Compiler(format!("what became of it is not known: {error}")),
     }
@@ -257,15 +260,23 @@ pub fn serve() -> Result<(), String> {
     written.and_then(|()| stdout.flush()).map_err(|error| format!("nobody takes the code: {error}"))
 }
 
-/// Bounds this process: processor time in seconds, and `memory` bytes of address space above what it has now.
+/// Bounds this process: processor time in seconds, and `memory` bytes of address space above what it has now; less
+/// where the system grants less.
 fn limit(seconds: u64, memory: u64) -> io::Result<()> {
     let mut text = String::new();
     File::open("/proc/self/status")?.read_to_string(&mut text)?;
     let kib =
         text.lines().find_map(|line| line.strip_prefix("VmSize:")?.split_whitespace().next()?.parse().ok());
     let now: u64 = kib.unwrap_or(0) << 10;
-    setrlimit(Resource::RLIMIT_AS, now + memory, now + memory)?;
-    setrlimit(Resource::RLIMIT_CPU, seconds, seconds + 1)?;
+    for (resource, soft, hard) in
+        [(Resource::RLIMIT_AS, now + memory, now + memory), (Resource::RLIMIT_CPU, seconds, seconds + 1)]
+    {
+        // Only root may raise what there is.
+        if setrlimit(resource, soft, hard).is_err() {
+            let (_, most) = getrlimit(resource)?;
+            setrlimit(resource, soft.min(most), hard.min(most))?;
+        }
+    }
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     Ok(())
 }

@@ -8,11 +8,16 @@ use crate::policy::Policy;
 /// Address space that a memory without guard pages has beyond what it uses: 1 MiB. One that needs more is copied.
 const MEMORY_STEP: u64 = 1 << 20;
 
+/// The limit of this process's address space in bytes, if there is one.
+pub(crate) fn address_space_max() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_AS).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
+}
+
 /// Whether the address space of this process, or memory that is set aside but not used, is limited (setrlimit(2),
 /// `vm.overcommit_memory` = 2).
 pub(crate) fn is_address_space_short() -> bool {
-    let limited = getrlimit(Resource::RLIMIT_AS).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
-    limited || std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
+    address_space_max().is_some()
+        || std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
 }
 
 /// The engine with its settings: that of a host, and that of the compiler's process.

@@ -85,6 +85,12 @@ pub enum LoadReason {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// The system's limit of address space is below what compiling may take.
+    #[error("needs more memory to compile than the limit of this process's address space leaves, {} MiB", .limit >> 20)]
+    AddressSpace {
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// The process that compiles did not do its work.
     #[error("cannot be compiled: {0}")]
     Compiler(String),
@@ -151,6 +157,11 @@ impl LoadReason {
             }
             Self::CompileMemory { .. } => {
                 "make its functions smaller, or give it more: compile_mib under [modules]".into()
+            }
+            Self::AddressSpace { .. } => {
+                "raise it (ulimit -v unlimited, LimitAS=infinity in a unit of systemd), and bound memory by a cgroup \
+                 (MemoryMax=) instead"
+                    .into()
             }
             Self::Compiler(_) => {
                 "uvs starts itself (/proc/self/exe) to compile: see that /proc is mounted, and that memory and \

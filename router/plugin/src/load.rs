@@ -102,6 +102,7 @@ impl From<LoadError> for Refusal {
             | LoadReason::TooComplex { .. }
             | LoadReason::CompileTime { .. }
             | LoadReason::CompileMemory { .. }
+            | LoadReason::AddressSpace { .. }
             | LoadReason::Compiler(_) => Step::Compile,
             LoadReason::CoreModule
             | LoadReason::ForeignImport { .. }
