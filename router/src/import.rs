@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use uvs_config::{Config, Problems, Severity};
 use uvs_director::spec::Prefix;
-use uvs_import::{Done, Fault, Files, Imported, Wish, alternatives};
+use uvs_import::{ArmWish, Attached, Done, Fault, Files, Imported, Wish, alternatives};
 
 use crate::check::{STATUS_WRONG, count};
 
@@ -69,12 +69,13 @@ pub struct Common {
     /// The router to all other networks, one for each IP version
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Vec<IpAddr>,
-    /// The network card to attach to (`attach = "tcx"`)
-    #[arg(long, value_name = "NAME")]
-    pub link: Option<String>,
-    /// The bridge of this host that the director's interface is plugged into
-    #[arg(long, value_name = "NAME", conflicts_with = "link")]
-    pub bridge: Option<String>,
+    /// The network card to attach to (`attach = "tcx"`); of a director between two networks once for each, that of the
+    /// clients first, or each with a subnet behind it
+    #[arg(long, value_name = "NAME[=SUBNET]", value_parser = arm)]
+    pub link: Vec<(String, Option<Prefix>)>,
+    /// The bridge of this host that the director's interface is plugged into; likewise
+    #[arg(long, value_name = "NAME[=SUBNET]", value_parser = arm, conflicts_with = "link")]
+    pub bridge: Vec<(String, Option<Prefix>)>,
 }
 
 /// Reads, and writes what came out.
@@ -126,12 +127,35 @@ pub fn run(source: &Source) -> anyhow::Result<ExitCode> {
     Ok(if done.remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(STATUS_REMARKS) })
 }
 
+/// A card or a bridge, and the network behind it.
+fn arm(text: &str) -> Result<(String, Option<Prefix>), String> {
+    let (name, subnet) = match text.split_once('=') {
+        None => (text, None),
+        Some((name, subnet)) => {
+            let parsed = subnet.parse().map_err(|_| {
+                format!("{subnet:?} is no subnet; write NAME=ADDRESS/LENGTH, as in eth1=10.20.0.0/24")
+            })?;
+            (name, Some(parsed))
+        }
+    };
+    if name.is_empty() {
+        return Err("there is no name before the =".to_owned());
+    }
+    Ok((name.to_owned(), subnet))
+}
+
 fn wish(common: &Common) -> Wish {
+    let arm = |attached: fn(String) -> Attached| {
+        move |(name, subnet): &(String, Option<Prefix>)| ArmWish {
+            attached: attached(name.clone()),
+            subnet: *subnet,
+        }
+    };
+    let links = common.link.iter().map(arm(Attached::Link));
     Wish {
         addresses: common.address.clone(),
         gateways: common.gateway.clone(),
-        link: common.link.clone(),
-        bridge: common.bridge.clone(),
+        arms: links.chain(common.bridge.iter().map(arm(Attached::Bridge))).collect(),
     }
 }
 

@@ -7,7 +7,7 @@ use uvs_director::spec::{Family, Protocol};
 use crate::checker;
 use crate::group;
 use crate::method::{self, Given};
-use crate::model::{Conf, Kind, Name, Real, Script, Sorry, Timing, TrackFile, Virtual};
+use crate::model::{Conf, Hint, Kind, Name, Real, Script, Sorry, Timing, TrackFile, Virtual};
 use crate::remark::{At, Remarks};
 use crate::scripts::run_as;
 use crate::tree::Node;
@@ -79,14 +79,16 @@ pub(crate) fn conf(nodes: &[Node], remarks: &mut Remarks) -> Conf {
             "global_defs" => global(&mut conf, node, remarks),
             "track_file" | "vrrp_track_file" => track_file(&mut conf, node, remarks),
             "static_ipaddress" => {
-                addresses(&mut conf, node.children());
+                addresses(&mut conf, node.children(), None);
                 remarks.left_out(&node.at, "static_ipaddress: addresses of the host stay the host's");
             }
             keyword if OTHERS.iter().any(|name| keyword.starts_with(name)) => {
+                let device = node.children().iter().find(|child| child.keyword() == "interface");
+                let device = device.and_then(|line| line.argument(0));
                 for list in
                     node.children().iter().filter(|child| child.keyword().starts_with("virtual_ipaddress"))
                 {
-                    addresses(&mut conf, list.children());
+                    addresses(&mut conf, list.children(), device);
                 }
                 let name = node.words.join(" ");
                 let why = if keyword.starts_with("vrrp_") {
@@ -192,7 +194,8 @@ fn track_file(conf: &mut Conf, node: &Node, remarks: &mut Remarks) {
 }
 
 /// Addresses with the lengths of their subnets, a line each.
-fn addresses(conf: &mut Conf, lines: &[Node]) {
+/// `device`: where those are that do not say so.
+fn addresses(conf: &mut Conf, lines: &[Node], device: Option<&str>) {
     /// Hints, and no more of them than are looked through quickly.
     const MAX: usize = 4096;
     for line in lines {
@@ -201,7 +204,9 @@ fn addresses(conf: &mut Conf, lines: &[Node]) {
             && len <= if address.is_ipv4() { 32 } else { 128 }
             && conf.addresses.len() < MAX
         {
-            conf.addresses.push((address, len));
+            let own = line.words.iter().position(|word| word == "dev").and_then(|at| line.words.get(at + 1));
+            let device = own.map(String::as_str).or(device).map(str::to_owned);
+            conf.addresses.push(Hint { address, len, device });
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What an import comes to.
 
-use core::net::IpAddr;
 use std::collections::BTreeSet;
 
+use crate::model::Hint;
 use crate::network::{self, Wish};
 use crate::output::Output;
 use crate::remark::{At, Remark, Remarks};
@@ -21,7 +21,7 @@ pub struct Fault {
 pub struct Imported {
     output: Output,
     wish: Wish,
-    hints: Vec<(IpAddr, u8)>,
+    hints: Vec<Hint>,
     /// Of the file as a whole.
     at: At,
     remarks: Remarks,
@@ -29,13 +29,7 @@ pub struct Imported {
 }
 
 impl Imported {
-    pub(crate) fn new(
-        output: Output,
-        wish: &Wish,
-        hints: Vec<(IpAddr, u8)>,
-        at: At,
-        remarks: Remarks,
-    ) -> Self {
+    pub(crate) fn new(output: Output, wish: &Wish, hints: Vec<Hint>, at: At, remarks: Remarks) -> Self {
         Self { output, wish: wish.clone(), hints, at, remarks, refused: 0 }
     }
 
@@ -47,7 +41,7 @@ impl Imported {
     pub fn judged(mut self, judge: &mut dyn FnMut(&str) -> Vec<Fault>) -> Result<Done, Vec<Fault>> {
         loop {
             let (network, complete) = network::plan(&self.output.services, &self.wish, &self.hints);
-            self.output.network = Some(network).filter(|network| !network.addresses.is_empty());
+            self.output.network = Some(network).filter(|network| !network.arms.is_empty());
             let toml = self.output.toml();
             let faults = if self.output.network.is_some() { judge(&toml) } else { Vec::new() };
             if faults.is_empty() {
@@ -117,6 +111,13 @@ impl Imported {
             return;
         };
         let routed = !network.gateways.is_empty();
+        if let [_, _, ..] = &network.arms[..]
+            && network.arms.iter().all(|arm| arm.attached.is_none())
+        {
+            let text = "clients and real servers are on different networks: each has an interface; name their cards by \
+                        --link, or their bridges by --bridge, once for each";
+            self.remarks.different(&self.at, text);
+        }
         if complete && routed {
             return;
         }

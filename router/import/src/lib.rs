@@ -36,5 +36,6 @@ pub use files::{Files, alternatives};
 pub use imported::{Done, Fault, Imported};
 pub use ipvsadm::ipvsadm;
 pub use keepalived::keepalived;
-pub use network::Wish;
+pub use network::{ArmWish, Wish};
+pub use output::Attached;
 pub use remark::{At, Kind, Remark};

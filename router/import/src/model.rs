@@ -16,9 +16,19 @@ pub(crate) struct Conf {
     /// Seconds of TCP, of TCP after a FIN, of UDP.
     pub(crate) timeouts: [Option<u64>; 3],
     /// Addresses with the lengths of their subnets, of VRRP and of `static_ipaddress`.
-    pub(crate) addresses: Vec<(IpAddr, u8)>,
+    pub(crate) addresses: Vec<Hint>,
     /// Of programs that name nobody.
     pub(crate) script_user: Option<RunAs>,
+}
+
+/// An address that the host has or would have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hint {
+    pub(crate) address: IpAddr,
+    /// The length of its subnet.
+    pub(crate) len: u8,
+    /// On which device, if that is said.
+    pub(crate) device: Option<String>,
 }
 
 /// Whom a program is run as.

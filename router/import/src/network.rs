@@ -2,11 +2,12 @@
 //! there the kernel does the routing.
 
 use core::net::IpAddr;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uvs_director::spec::{Forwarding, Prefix, ServiceKey};
 
-use crate::output::{Network, Service};
+use crate::model::Hint;
+use crate::output::{Arm, Attached, Network, Service};
 
 /// What whoever runs the import says of the network.
 #[derive(Clone, Debug, Default)]
@@ -15,10 +16,17 @@ pub struct Wish {
     pub addresses: Vec<Prefix>,
     /// Of each family the router to all else.
     pub gateways: Vec<IpAddr>,
-    /// The network card that the interface is attached to.
-    pub link: Option<String>,
-    /// The bridge that the interface is plugged into.
-    pub bridge: Option<String>,
+    /// What the interfaces are connected to: one of all networks, or one of each.
+    pub arms: Vec<ArmWish>,
+}
+
+/// One of the director's interfaces.
+#[derive(Clone, Debug)]
+pub struct ArmWish {
+    /// The network card or the bridge.
+    pub attached: Attached,
+    /// The network behind it; without one the first has the clients', the last the real servers'.
+    pub subnet: Option<Prefix>,
 }
 
 /// An address that no host has.
@@ -36,15 +44,15 @@ fn is_edge(prefix: Prefix, address: IpAddr) -> bool {
 }
 
 /// The network that services need, and whether all of it was known rather than guessed.
-pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) -> (Network, bool) {
+pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[Hint]) -> (Network, bool) {
     let vips: BTreeSet<IpAddr> = services.iter().filter_map(|service| vip(service.spec.key)).collect();
-    let targets: BTreeSet<(IpAddr, bool)> = services
+    let targets: BTreeSet<(IpAddr, Forwarded)> = services
         .iter()
         .flat_map(|service| {
             let backups = service.health.iter().flat_map(|health| &health.backups);
             service.destinations.iter().map(|destination| &destination.spec).chain(backups)
         })
-        .map(|spec| (spec.addr.ip(), spec.forwarding == Forwarding::Direct))
+        .map(|spec| (spec.addr.ip(), Forwarded::of(spec.forwarding)))
         .collect();
     let mut own = Own::default();
     for prefix in &wish.addresses {
@@ -52,7 +60,7 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
     }
     let known = !own.all.is_empty();
     if !known {
-        for (address, len) in hints {
+        for Hint { address, len, device } in hints {
             let Some(prefix) = Prefix::new(*address, *len) else { continue };
             let sensible = *len > 0 && !is_no_host(*address) && !is_edge(prefix, *address);
             let needed = || {
@@ -62,6 +70,9 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
             let taken = targets.iter().any(|(target, _)| target == address);
             if sensible && !taken && (vips.contains(address) || needed()) {
                 own.add(prefix);
+                if let Some(device) = device {
+                    own.devices.entry(*address).or_insert_with(|| device.clone());
+                }
             }
         }
     }
@@ -80,8 +91,8 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
     let near: BTreeSet<(IpAddr, u8)> =
         vips.iter().chain(&gateways).filter_map(|address| around(*address)).collect();
     let mut on_link: BTreeSet<(IpAddr, u8)> = BTreeSet::new();
-    for (address, direct) in &targets {
-        let routed = !direct
+    for (address, forwarded) in &targets {
+        let routed = *forwarded != Forwarded::Direct
             && gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4())
             && (known || !around(*address).is_some_and(|around| near.contains(&around)));
         match own.subnet_of(*address) {
@@ -102,14 +113,77 @@ pub(crate) fn plan(services: &[Service], wish: &Wish, hints: &[(IpAddr, u8)]) ->
         }
     }
     let complete = known && on_link.is_empty();
-    let network = Network {
-        link: wish.link.clone(),
-        bridge: wish.bridge.clone(),
-        addresses: own.all,
-        gateways,
-        on_link: on_link.into_iter().filter_map(|(address, len)| Prefix::new(address, len)).collect(),
+    let on_link: Vec<Prefix> =
+        on_link.into_iter().filter_map(|(address, len)| Prefix::new(address, len)).collect();
+    let back = |prefix: Prefix| {
+        let behind_nat =
+            |(address, how): &(IpAddr, Forwarded)| *how == Forwarded::Nat && prefix.contains(*address);
+        let in_front = vips.iter().chain(&gateways).any(|address| prefix.contains(*address))
+            || targets.iter().any(|(address, how)| *how != Forwarded::Nat && prefix.contains(*address));
+        !in_front && targets.iter().any(behind_nat)
     };
-    (network, complete)
+    let arms = arms(own, on_link, wish, &back);
+    (Network { arms, gateways }, complete)
+}
+
+/// How a real server is reached, as far as it says where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Forwarded {
+    /// It is a station on the link.
+    Direct,
+    /// Its answers come back.
+    Nat,
+    /// It may be anywhere.
+    Tunnel,
+}
+
+impl Forwarded {
+    const fn of(forwarding: Forwarding) -> Self {
+        match forwarding {
+            Forwarding::Direct => Self::Direct,
+            Forwarding::Nat => Self::Nat,
+            Forwarding::Tunnel(_) => Self::Tunnel,
+        }
+    }
+}
+
+/// The interfaces with their addresses: as many as are named, or else one, or one for clients and one for real servers
+/// where these are in subnets of their own. `back`: whether only real servers are in a subnet, and answer by the
+/// director.
+fn arms(own: Own, on_link: Vec<Prefix>, wish: &Wish, back: &dyn Fn(Prefix) -> bool) -> Vec<Arm> {
+    if own.all.is_empty() {
+        return Vec::new();
+    }
+    let devices: BTreeSet<&String> = own.devices.values().collect();
+    let behind = own.subnets.iter().filter(|subnet| back(**subnet)).count();
+    let count = match wish.arms.len() {
+        // Those that one device has are on one network.
+        0 if behind > 0 && behind < own.subnets.len() && devices.len() != 1 => 2,
+        0 => 1,
+        count => count,
+    };
+    let mut arms: Vec<Arm> = (0..count)
+        .map(|number| {
+            let attached = wish.arms.get(number).map(|arm| arm.attached.clone());
+            Arm { attached, ..Arm::default() }
+        })
+        .collect();
+    let place = |prefix: Prefix, device: Option<&String>| {
+        let says = |arm: &ArmWish| arm.subnet.is_some_and(|subnet| subnet.contains(prefix.addr()));
+        let is_its = |arm: &ArmWish| device.is_some_and(|device| device == arm.attached.name());
+        let named = wish.arms.iter().position(says).or_else(|| wish.arms.iter().position(is_its));
+        named.unwrap_or(if back(prefix) { count - 1 } else { 0 })
+    };
+    for prefix in &own.all {
+        arms[place(*prefix, own.devices.get(&prefix.addr()))].addresses.push(*prefix);
+    }
+    for prefix in on_link {
+        arms[place(prefix, None)].on_link.push(prefix);
+    }
+    // An interface without an address speaks to nobody: what seems to be there is sought on the first.
+    let (mut arms, idle): (Vec<Arm>, Vec<Arm>) = arms.into_iter().partition(|arm| !arm.addresses.is_empty());
+    arms[0].on_link.extend(idle.into_iter().flat_map(|arm| arm.on_link));
+    arms
 }
 
 fn vip(key: ServiceKey) -> Option<IpAddr> {
@@ -126,6 +200,8 @@ struct Own {
     addresses: HashSet<IpAddr>,
     /// Of addresses that are not alone in theirs.
     subnets: Vec<Prefix>,
+    /// Where they are, of those of which it is said.
+    devices: HashMap<IpAddr, String>,
 }
 
 impl Own {

@@ -61,12 +61,36 @@ pub(crate) struct Service {
 /// How the director gets to clients and destinations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
-    pub(crate) link: Option<String>,
-    pub(crate) bridge: Option<String>,
-    pub(crate) addresses: Vec<Prefix>,
+    /// Its interfaces; those to clients first.
+    pub(crate) arms: Vec<Arm>,
     pub(crate) gateways: Vec<IpAddr>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arm {
+    /// What of the host it is connected to.
+    pub(crate) attached: Option<Attached>,
+    pub(crate) addresses: Vec<Prefix>,
     /// What is on the link though no address says so.
     pub(crate) on_link: Vec<Prefix>,
+}
+
+/// What an interface is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// A network card, directly (`attach = "tcx"`).
+    Link(String),
+    /// A bridge that it is plugged into.
+    Bridge(String),
+}
+
+impl Attached {
+    /// The card or the bridge.
+    pub(crate) fn name(&self) -> &str {
+        let (Self::Link(name) | Self::Bridge(name)) = self;
+        name
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -138,29 +162,34 @@ impl Output {
     }
 
     fn network(&self, network: &Network, document: &mut DocumentMut) {
-        let mut table = Table::new();
-        table.insert("name", value("uvs0"));
-        table.insert("device", value("tap"));
-        table.insert("addresses", value(array(network.addresses.iter().map(ToString::to_string))));
-        if let Some(link) = &network.link {
-            table.insert("attach", value("tcx"));
-            table.insert("link", value(link));
-        }
-        if let Some(bridge) = &network.bridge {
-            let mut inline = InlineTable::new();
-            inline.insert("name", bridge.into());
-            table.insert("bridge", value(inline));
-        }
-        let mut interfaces = ArrayOfTables::new();
-        interfaces.push(table);
-        document.insert("interface", Item::ArrayOfTables(interfaces));
-        let mut routes = ArrayOfTables::new();
-        for prefix in &network.on_link {
+        let (mut interfaces, mut routes) = (ArrayOfTables::new(), ArrayOfTables::new());
+        for (number, arm) in network.arms.iter().enumerate() {
+            let name = format!("uvs{number}");
             let mut table = Table::new();
-            table.insert("to", value(prefix.to_string()));
-            table.insert("interface", value("uvs0"));
-            routes.push(table);
+            table.insert("name", value(&name));
+            table.insert("device", value("tap"));
+            table.insert("addresses", value(array(arm.addresses.iter().map(ToString::to_string))));
+            match &arm.attached {
+                Some(Attached::Link(link)) => {
+                    table.insert("attach", value("tcx"));
+                    table.insert("link", value(link));
+                }
+                Some(Attached::Bridge(bridge)) => {
+                    let mut inline = InlineTable::new();
+                    inline.insert("name", bridge.into());
+                    table.insert("bridge", value(inline));
+                }
+                None => {}
+            }
+            interfaces.push(table);
+            for prefix in &arm.on_link {
+                let mut table = Table::new();
+                table.insert("to", value(prefix.to_string()));
+                table.insert("interface", value(&name));
+                routes.push(table);
+            }
         }
+        document.insert("interface", Item::ArrayOfTables(interfaces));
         for gateway in &network.gateways {
             let mut table = Table::new();
             table.insert("to", value(if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" }));

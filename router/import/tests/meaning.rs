@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{Memory, config, import, import_of, judge, lines};
 use uvs_director::spec::{Family, Forwarding, ServiceKey};
-use uvs_import::{Kind, Wish, ipvsadm, keepalived};
+use uvs_import::{ArmWish, Attached, Kind, Wish, ipvsadm, keepalived};
 
 /// A virtual server with these lines, from the fourth on, and one real server with those.
 fn one(server: &str, real: &str) -> String {
@@ -316,4 +316,66 @@ fn a_gateway_is_never_dropped() {
     );
     assert_eq!(routes(&["192.0.2.9/24"], &["192.0.2.254"]), [all]);
     assert_eq!(routes(&["192.0.2.9/28"], &["192.0.2.254"]), ["192.0.2.254/32 on link", all]);
+}
+
+/// A director by NAT stands between two networks, and has an interface in each.
+#[test]
+fn a_director_between_two_networks_has_two_interfaces() {
+    let text = |devices: [&str; 2]| {
+        format!(
+            "vrrp_instance A {{\ninterface eth0\nvirtual_ipaddress {{\n192.0.2.10/24{}\n10.20.0.1/24{}\n}}\n}}\n\
+             virtual_server 192.0.2.10 80 {{\nprotocol TCP\nlvs_sched rr\nlb_kind NAT\nreal_server 10.20.0.11 80 {{\n}}\n}}\n",
+            devices[0], devices[1]
+        )
+    };
+    let interfaces = |text: String, addresses: &[&str], arms: &[(Attached, &str)]| -> (Vec<String>, usize) {
+        let wish = Wish {
+            addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+            gateways: vec!["192.0.2.254".parse().unwrap()],
+            arms: arms
+                .iter()
+                .map(|(attached, subnet)| ArmWish { attached: attached.clone(), subnet: subnet.parse().ok() })
+                .collect(),
+        };
+        let files = Memory(vec![("/etc/a.conf", text)]);
+        let imported = keepalived(Path::new("/etc/a.conf"), "lb1", &files, &wish).expect("it is there");
+        let done = imported.judged(&mut judge).expect("the network is right");
+        let told = done.remarks.iter().filter(|it| it.text.contains("different networks")).count();
+        let of = |it: &uvs_config::Interface| {
+            let own: Vec<String> = it.own.iter().map(ToString::to_string).collect();
+            let bridge = it.bridge.as_ref().map_or("", |bridge| &bridge.name);
+            let link = it.direct.as_ref().map_or("", |direct| &direct.link);
+            format!("{} {bridge}{link}", own.join(" "))
+        };
+        (config(&done).interfaces.iter().map(of).collect(), told)
+    };
+    let link = |name: &str| Attached::Link(name.to_owned());
+    let bridge = |name: &str| Attached::Bridge(name.to_owned());
+    let two = text(["", " dev eth1"]);
+    // The file says so, and which is which.
+    assert_eq!(interfaces(two.clone(), &[], &[]), (vec!["192.0.2.10/24 ".into(), "10.20.0.1/24 ".into()], 1));
+    let named = |arms: &[(Attached, &str)]| interfaces(two.clone(), &[], arms).0;
+    let wanted = ["192.0.2.10/24 eth0", "10.20.0.1/24 eth1"];
+    assert_eq!(named(&[(link("eth0"), ""), (link("eth1"), "")]), wanted);
+    assert_eq!(named(&[(link("eth1"), ""), (link("eth0"), "")]), [wanted[1], wanted[0]], "by their names");
+    let by_order = ["192.0.2.10/24 br0", "10.20.0.1/24 br1"];
+    assert_eq!(named(&[(bridge("br0"), ""), (bridge("br1"), "")]), by_order, "clients first");
+    assert_eq!(
+        named(&[(bridge("br1"), "10.20.0.0/24"), (bridge("br0"), "192.0.2.0/24")]),
+        [by_order[1], by_order[0]],
+        "by their subnets"
+    );
+    // All of it is on one card.
+    assert_eq!(interfaces(text(["", ""]), &[], &[]), (vec!["192.0.2.10/24 10.20.0.1/24 ".into()], 0));
+    assert_eq!(named(&[(link("eth0"), "")]), ["192.0.2.10/24 10.20.0.1/24 eth0"], "as it is said");
+    // Of addresses that are given, those of real servers alone are on the other side.
+    assert_eq!(
+        interfaces(two.clone(), &["192.0.2.9/24", "10.20.0.1/24"], &[]),
+        (vec!["192.0.2.9/24 ".into(), "10.20.0.1/24 ".into()], 1)
+    );
+    // A card without an address has no interface.
+    assert_eq!(
+        interfaces(text(["", ""]), &["192.0.2.9/24"], &[(link("eth0"), ""), (link("eth1"), "")]),
+        (vec!["192.0.2.9/24 eth0".into()], 0)
+    );
 }

@@ -54,8 +54,9 @@ fn bin() -> std::path::PathBuf {
 
 /// What all labs have: the import, and the director with what it made.
 const COMMON: &str = r#"
-import() { # the import's words on this network; remarks are no failure
-  uvs import keepalived keepalived.conf --bridge br0 --output edge.toml "$@" || [ $? = 3 ]
+import() { # import BRIDGE WORDS: the import's words on this network; remarks are no failure
+  bridge=$1; shift
+  uvs import keepalived keepalived.conf --bridge "$bridge" --output edge.toml "$@" || [ $? = 3 ]
   uvs check edge.toml >&2
 }
 direct() { # starts the director, and waits until it answers
@@ -105,7 +106,7 @@ print(".".join(map(str, s.recv(512)[-4:])))
 EOF
 chmod +x ask
 sed -i "s|/usr/bin/nslookup|$PWD/ask|" keepalived.conf
-import --gateway 192.168.100.254
+import br0 --gateway 192.168.100.254
 direct
 says 192.168.100.2:53 'exec: up'
 says 192.168.100.3:53 'exec: up'
@@ -152,7 +153,7 @@ for rs in 11 12; do
 done
 # As it is, a server that dies is found after 15 s.
 sed -i 's/delay_loop 6/delay_loop 1/; s/delay_before_retry 3/delay_before_retry 1/' keepalived.conf
-import --address 10.4.7.1/24
+import br0 --address 10.4.7.1/24
 direct
 says 10.4.7.11:6443 'https: up'
 says 10.4.7.12:6443 'https: up'
@@ -185,7 +186,7 @@ done
 printf '#!/bin/sh\nexit "$(cat "%s/$1")"\n' "$PWD" > es_check.sh
 chmod +x es_check.sh
 sed -i "s|/opt/checks|$PWD|" keepalived.conf
-import --address 172.16.1.1/24
+import br0 --address 172.16.1.1/24
 direct
 says 172.16.1.54:9200 'exec: up'
 says 172.16.1.55:9200 'exec: up'
@@ -201,4 +202,42 @@ for i in 1 2 3; do get; done | grep -vc "this is $first"
 "#,
     );
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["3", "3"], "{said}");
+}
+
+/// NAT between two networks: the file says which address is on which card, and the command which bridge that is.
+#[test]
+fn a_shop_between_two_networks() {
+    let Some(_turn) = turn() else { return };
+    let said = lab(
+        "web-nat.conf",
+        r#"
+machine client br0 203.0.113.50 203.0.113.1
+for rs in 11 12 99; do machine rs$rs br1 10.20.0.$rs 10.20.0.1; done
+serve() { # serve HOST PORT: files of a folder with the host's name in one
+  mkdir "$1"; touch "$1/healthz"; echo "$1" > "$1/index.html"
+  ip netns exec "$1" python3 -m http.server --directory "$1" "$2" > /dev/null 2>&1 & echo $! > "$1.pid"
+}
+serve rs11 8080; serve rs12 8080; serve rs99 80
+# As it is, a server that dies is found after a quarter of a minute.
+sed -i 's/delay_loop 6/delay_loop 1/; s/delay_before_retry 2/delay_before_retry 1/; /persistence_timeout/d' keepalived.conf
+import br0 --bridge br1
+grep -A 4 '^\[\[interface' edge.toml | grep -c '^addresses = \["[0-9.]*/24"\]$'
+direct
+says 10.20.0.11:8080 'http: up'
+says 10.20.0.12:8080 'http: up'
+get() { ip netns exec client curl --silent --show-error --max-time 5 http://203.0.113.10/; }
+for i in 1 2 3 4 5 6; do get; done | sort -u
+kill "$(cat rs12.pid)"
+says 10.20.0.12:8080 'http: down'
+for i in 1 2 3; do get; done | sort | uniq -c
+kill "$(cat rs11.pid)"
+says 10.20.0.11:8080 'http: down'
+for try in $(seq 100); do get 2> /dev/null | grep rs99 && break; sleep 0.1; done
+"#,
+    );
+    assert_eq!(
+        said.split_whitespace().collect::<Vec<_>>(),
+        ["2", "rs11", "rs12", "3", "rs11", "rs99"],
+        "{said}"
+    );
 }
