@@ -12,6 +12,9 @@ const HEAD: &str = "[[interface]]
 name = 'uvs0'
 device = 'tap'
 addresses = ['192.0.2.1/24', '2001:db8::1/64']
+[[route]]
+to = '0.0.0.0/0'
+via = '192.0.2.254'
 ";
 
 fn text(check: &str, service: &str, health: &str) -> String {
@@ -116,7 +119,7 @@ fn mistakes_are_told_with_their_fix() {
             "check name \"a b\" is not one",
             "use letters",
         ),
-        (text(&format!("{TCP}{TCP}"), USES, ""), "a second check \"web\"", "rename it or the one in line 5"),
+        (text(&format!("{TCP}{TCP}"), USES, ""), "a second check \"web\"", "rename it or the one in line 8"),
         (text(TCP, "checks = ['wbe']", ""), "there is no check \"wbe\", perhaps \"web\"", ""),
         (text(TCP, "checks = ['web', 'web']", ""), "check \"web\" stands twice", "remove one"),
         (check("path = '/'"), "path does not go with type = \"tcp\"", "remove it; it is for http, https"),

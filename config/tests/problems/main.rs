@@ -213,6 +213,15 @@ fn odd_but_possible_configs_are_warned_about() {
              fix:   give at least one a weight above 0, or leave weight out, which is 1",
         ),
         (
+            "NAT in the clients' subnet",
+            replaced("via = '192.0.2.254'", "via = '10.0.0.1'"),
+            "warning: destination 192.0.2.21:443 is reached by NAT in the subnet of the VIP, 192.0.2.1/24: answers to \
+             clients there go past the director, and the clients do not know them\n  \
+             where: edge.toml:12, service tcp 192.0.2.10:443\n  \
+             fix:   use forward = \"dr\", or put the servers into a subnet of their own; if clients come through a router, \
+             name it in a [[route]]",
+        ),
+        (
             "interfaces with one subnet",
             added("[[interface]]\nname = 'uvs9'\ndevice = 'tap'\naddresses = ['192.0.2.9/24']"),
             "warning: the subnet of 192.0.2.9/24 is that of interface uvs0 (line 1), too: packets to it leave by one of \
