@@ -47,6 +47,13 @@ const FLOWS: u16 = 30;
 const TAPS_OF: [(u16, bool); 4] = [(1, false), (1, true), (2, false), (2, true)];
 /// A server's answer to a burst is a burst.
 const RECEIVE_BUFFER: usize = 8 << 20;
+/// Frames that a TAP holds for a worker: `txqueuelen` of them in its ring, and on a kernel that stops a TAP whose ring
+/// is full (Linux 6.18 does) as many more in its qdisc. And those that a worker takes at once.
+const QUEUED: usize = 2 * 1000;
+const BATCH: usize = 64;
+/// A worker that has too much to do takes so many frames, and rests for so long.
+const WEARY_BATCH: usize = 16;
+const WEARY_REST: Duration = Duration::from_millis(2);
 /// What a stream has on its way at most: nothing is lost for want of room.
 const WINDOW: usize = 64 << 10;
 const STREAM: u64 = 300 << 20;
@@ -59,6 +66,8 @@ struct Routing {
     stop: StopHandle,
     workers: Vec<JoinHandle<()>>,
     zero: Instant,
+    /// The workers have too much to do.
+    weary: Arc<AtomicBool>,
 }
 
 fn service(protocol: Protocol) -> ServiceKey {
@@ -105,13 +114,20 @@ impl Routing {
         let director = Director::new(Limits::default(), 7, Arc::new(NativeOnly)).with_flow_cache(cache);
         let director = Arc::new(director);
         let stop = StopHandle::new().unwrap();
-        let mut routing = Self { director, attachments, peers, stop, workers: Vec::new(), zero };
+        let weary = Arc::<AtomicBool>::default();
+        let mut routing = Self { director, attachments, peers, stop, workers: Vec::new(), zero, weary };
         routing.configure();
         for (side, queue) in (0..2).flat_map(|side| (0..usize::from(queues)).map(move |queue| (side, queue)))
         {
-            let (director, taps, stop) =
-                (Arc::clone(&routing.director), Arc::clone(&taps), routing.stop.clone());
-            routing.workers.push(thread::spawn(move || work(&director, &taps, (side, queue), &stop, zero)));
+            let (director, taps, stop, weary) = (
+                Arc::clone(&routing.director),
+                Arc::clone(&taps),
+                routing.stop.clone(),
+                Arc::clone(&routing.weary),
+            );
+            routing
+                .workers
+                .push(thread::spawn(move || work(&director, &taps, (side, queue), &stop, (zero, &weary))));
         }
         routing
     }
@@ -193,7 +209,7 @@ fn work(
     taps: &[Device],
     (side, number): (usize, usize),
     stop: &StopHandle,
-    zero: Instant,
+    (zero, weary): (Instant, &AtomicBool),
 ) {
     stay_on(1 - side);
     let queue = |port: PortId| &taps[usize::from(port.0)].queues()[number];
@@ -204,7 +220,9 @@ fn work(
         let now = uvs_director::Instant::ZERO + zero.elapsed();
         director.catch_up(now, &mut out);
         let mut handled = 0;
-        while handled < 64 && queue(own).receive(&mut frame).unwrap() {
+        let is_weary = weary.load(Relaxed);
+        let most = if is_weary { WEARY_BATCH } else { BATCH };
+        while handled < most && queue(own).receive(&mut frame).unwrap() {
             handled += 1;
             if let Verdict::Transmit(port) = director.handle(own, &mut frame, now, &mut out) {
                 // A queue that is full, as on a busy machine, loses what does not fit, and that in no other order.
@@ -215,6 +233,9 @@ fn work(
             }
         }
         director.sent(&mut out);
+        if is_weary {
+            thread::sleep(WEARY_REST);
+        }
     }
 }
 
@@ -382,6 +403,37 @@ fn a_flow_that_is_withdrawn_and_placed_again_stays_in_order_both_ways() {
                 );
             });
         }
+    });
+}
+
+/// A worker that is never done with a flow: there is no moment at which it could enter the cache in order. After a
+/// second it does all the same, and overtakes what waits at the worker then, no more, and not again.
+#[test]
+fn a_flow_that_is_never_quiet_is_out_of_order_once_and_by_no_more_than_a_queue() {
+    alone(|| {
+        stay_on(0);
+        with_routing((1, false), |routing| {
+            routing.weary.store(true, Relaxed);
+            let server = Server::start(&routing.peers[1], false);
+            let client = client(routing, 0);
+            let (end, mut number) = (Instant::now() + 6 * SOON, 0_u32);
+            // More than the worker takes, until a good deal has passed in the kernel.
+            while routing.passed() < 5 * QUEUED as u64 {
+                assert!(Instant::now() < end, "{} of {number} passed in the kernel", routing.passed());
+                for _ in 0..WEARY_BATCH + 4 {
+                    // A queue of the client's own that is full loses a datagram, and that in no other order.
+                    let _ = client.send(&number.to_be_bytes());
+                    number += 1;
+                }
+                thread::sleep(WEARY_REST);
+            }
+            // What is left at the worker.
+            routing.weary.store(false, Relaxed);
+            thread::sleep(Duration::from_millis(200));
+            let heard = server.end();
+            let heard = heard.values().next().unwrap();
+            assert!(late(heard) <= QUEUED + BATCH, "{} of {} came late", late(heard), heard.len());
+        });
     });
 }
 
