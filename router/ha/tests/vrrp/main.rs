@@ -5,6 +5,7 @@
 mod commands;
 mod groups;
 mod hearing;
+mod properties;
 mod reload;
 mod timing;
 mod tracking;
