@@ -240,17 +240,17 @@ fn text_of(output: &Output) -> String {
 
 /// `uvs check` of a configuration with that module, under a limit of address space in KiB.
 fn check_under(limit: u64, module: &[u8]) -> (String, Option<i32>) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("mine.wasm"), module).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("mine.wasm"), module).expect("a file");
     let text = "[modules]\ncache = 'none'\n[[interface]]\nname = 'uvs0'\ndevice = 'tap'\naddresses = ['192.0.2.1/24']\n\
                 [[service]]\nprotocol = 'tcp'\naddress = '192.0.2.10:80'\nscheduler = 'mine.wasm'\nforward = 'dr'\n\
                 destination = [{ address = '192.0.2.21:80' }]\n";
     let file = folder.path().join("edge.toml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, text).expect("a file");
     let line = format!("ulimit -v {limit}; exec \"$0\" check \"$1\"");
     let mut command = Command::new("sh");
     command.args(["-c", &line, env!("CARGO_BIN_EXE_uvs")]).arg(&file);
-    let output = command.output().unwrap();
+    let output = command.output().expect("there is a shell");
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
 }
 

@@ -356,7 +356,7 @@ fn large(services: u8, destinations: u8, out: &[(u8, u8)]) -> Snapshot {
             one.spec.addr = addr(b);
             health.addr = addr(b);
             health.in_service = !out.contains(&(a, b));
-            of.destinations.push(one.clone());
+            of.destinations.push(one);
             of_checks.destinations.push(health.clone());
         }
         snapshot.services.push(of);
