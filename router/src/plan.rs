@@ -425,6 +425,17 @@ pub(crate) fn of_weight(key: ServiceKey, addr: SocketAddr, weight: u32, file: u3
     Described { by_hand: true, ..destination(key, addr, Action::Change, fields, effect) }
 }
 
+/// Another weight in the file for a destination that is checked: its checks give it that.
+pub(crate) fn of_checked_weight(key: ServiceKey, addr: SocketAddr, old: u32, new: u32) -> Described {
+    let fields = vec![Field::new("weight", Some(old.to_string()), Some(new.to_string()))];
+    let effect = match (old, new) {
+        (_, 0) => "takes no new connections; those it has go on",
+        (0, _) => "takes new connections again while its checks are up",
+        _ => "connections stay; its share of new ones changes while its checks are up",
+    };
+    destination(key, addr, Action::Change, fields, effect)
+}
+
 /// Says of each change whether it undoes one of `hand`, which are those that would undo all changes by hand.
 pub(crate) fn mark_by_hand(changes: &mut [Described], hand: &[Described]) {
     let place = |change: &Described| (change.what.clone(), change.service.clone(), change.name.clone());

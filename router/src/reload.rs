@@ -16,7 +16,7 @@ use std::path::Path;
 
 use uvs_config::{Config, Interface, Location, Module, Problems, Service};
 use uvs_control::plan::{Change as Described, Plan};
-use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Prefix, SchedulerSpec};
+use uvs_director::spec::{Change, DestinationSpec, InterfaceSpec, Prefix, SchedulerSpec, ServiceKey};
 use uvs_director::view::ServiceView;
 use uvs_director::{ApplyError, Director};
 use uvs_plugin::{By, Catalogue, Exchange, Schedulers};
@@ -128,6 +128,8 @@ fn prepare(
     described.extend(plan::of_quiesced(running, &before, &leaving, &counts));
     plan::mark_by_hand(&mut described, &hand_made(running, &before, &counts, weights));
     described.extend(weights_by_adm(wanted, weights));
+    let checked = weights_of_checked(running, wanted, &described);
+    described.extend(checked);
     described.extend(exchanges.iter().map(plan::of_module));
     described.extend(plan::of_checks(running, wanted, &before));
     let plan = Plan {
@@ -183,6 +185,25 @@ fn weights_by_adm(wanted: &Config, weights: &Held<'_>) -> Vec<Described> {
         (wanted != weight).then(|| plan::of_weight(key, addr, weight, wanted))
     });
     differing.collect()
+}
+
+/// What the file says anew of the weights of destinations that are checked, but for those that are `described`. Their
+/// checks put it in force, and so it is none of the changes.
+fn weights_of_checked(running: &Config, wanted: &Config, described: &[Described]) -> Vec<Described> {
+    let weights_of = |config: &Config| -> HashMap<(ServiceKey, SocketAddr), u32> {
+        let checked = config.services.iter().filter(|service| service.health.is_some());
+        checked.flat_map(|it| it.destinations.iter().map(|to| ((it.spec.key, to.addr), to.weight))).collect()
+    };
+    let place = |it: &Described| (it.what.clone(), it.service.clone(), it.name.clone());
+    let described: HashSet<_> = described.iter().map(place).collect();
+    let (had, has) = (weights_of(running), weights_of(wanted));
+    let in_order =
+        wanted.services.iter().flat_map(|it| it.destinations.iter().map(|to| (it.spec.key, to.addr)));
+    let differing = in_order.filter_map(|(key, addr)| {
+        let (old, new) = (*had.get(&(key, addr))?, *has.get(&(key, addr))?);
+        (old != new).then(|| plan::of_checked_weight(key, addr, old, new))
+    });
+    differing.filter(|change| !described.contains(&place(change))).collect()
 }
 
 /// Connections of each destination.
@@ -352,7 +373,7 @@ fn set_up_differently(now: &Interface, then: &Interface) -> Vec<&'static str> {
     .collect()
 }
 
-fn running_keys(running: &Config) -> impl Iterator<Item = uvs_director::spec::ServiceKey> + '_ {
+fn running_keys(running: &Config) -> impl Iterator<Item = ServiceKey> + '_ {
     running.services.iter().map(|service| service.spec.key)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use uvs_config::Modules;
+use uvs_control::plan::Field;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::Limits;
 
@@ -348,4 +349,37 @@ fn a_file_that_is_refused_changes_no_name() {
         );
         assert_eq!(state(&director), before, "{why}");
     }
+}
+
+/// What checks put in force is a change all the same.
+#[test]
+fn another_weight_of_a_destination_that_is_checked_is_told() {
+    let text = |weight: &str| {
+        let checked = service(80, "rr", 21).replace("'dr'", "'dr'\nchecks = ['tcp']");
+        let checked = checked.replace("21:80'", &format!("21:80', weight = {weight}"));
+        format!("[[check]]\nname = 'tcp'\ntype = 'tcp'\n{checked}")
+    };
+    let running = config(&text("2"));
+    let schedulers = check::schedulers(&Modules::default()).unwrap();
+    let director =
+        Director::new(Limits::default(), 1, Arc::new(check::schedulers(&Modules::default()).unwrap()));
+    let clock = Clock::start();
+    let parts = parts(&director, &schedulers, clock);
+    let settled = parts.weights.hold().settle(&running, None);
+    for change in Config::diff(None, &settled) {
+        director.apply(change, clock.now()).unwrap();
+    }
+    parts.weights.hold().settled(&settled, None);
+    let told = |weight: &str| {
+        let wanted = check::judge(config(&text(weight)), &schedulers).unwrap();
+        let plan = prepare(&running, &wanted, parts, &parts.weights.hold()).plan;
+        plan.changes.iter().map(|it| (it.what.clone(), it.fields.clone(), it.by_hand)).collect::<Vec<_>>()
+    };
+    let weight = |new: &str| {
+        let field = Field::new("weight", Some("2".to_owned()), Some(new.to_owned()));
+        vec![("destination".to_owned(), vec![field], false)]
+    };
+    assert_eq!(told("2"), []);
+    assert_eq!(told("7"), weight("7"));
+    assert_eq!(told("0"), weight("0"));
 }
