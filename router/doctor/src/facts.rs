@@ -1,6 +1,6 @@
 //! What is known of a host and its director. Findings are made of it and of nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uvs_control::event::Event;
 use uvs_control::inspect;
@@ -42,6 +42,8 @@ pub struct Host {
     pub sysctls: BTreeMap<String, String>,
     /// The MTU of each device.
     pub mtus: BTreeMap<String, u32>,
+    /// Devices that take frames to any address: one end of a veth pair, and what is promiscuous.
+    pub take_all: BTreeSet<String>,
     /// Chains of the firewall that may drop packets.
     pub drops: Vec<FirewallDrop>,
     /// Why the firewall's rules cannot be seen.

@@ -101,13 +101,13 @@ fn capabilities(facts: &Facts) -> Vec<Finding> {
     if !has(NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
     }
-    if facts.network.interfaces.iter().any(|it| it.link.is_some()) {
-        if !has(BPF) && !has(SYS_ADMIN) {
-            missing.push("CAP_BPF");
-        }
-        if !has(NET_RAW) {
-            missing.push("CAP_NET_RAW");
-        }
+    let links: Vec<&String> = facts.network.interfaces.iter().filter_map(|it| it.link.as_ref()).collect();
+    if !links.is_empty() && !has(BPF) && !has(SYS_ADMIN) {
+        missing.push("CAP_BPF");
+    }
+    // To have a card take frames to the director's MAC address.
+    if links.iter().any(|link| !facts.host.take_all.contains(*link)) && !has(NET_RAW) {
+        missing.push("CAP_NET_RAW");
     }
     if missing.is_empty() {
         return vec![];

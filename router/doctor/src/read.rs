@@ -26,6 +26,7 @@ pub fn host(network: &inspect::Answer, pid: Option<u32>) -> Host {
         Err(why) => (Vec::new(), Some(why)),
     };
     let devices = devices(network);
+    let links = links(&devices);
     Host {
         tun: fs::File::options()
             .read(true)
@@ -36,7 +37,8 @@ pub fn host(network: &inspect::Answer, pid: Option<u32>) -> Host {
         capabilities: status.as_deref().and_then(capabilities_of),
         capabilities_of_director: pid.is_some(),
         sysctls: sysctls(network),
-        mtus: mtus(&devices),
+        mtus: links.iter().filter_map(|(name, link)| Some((name.clone(), link.mtu?))).collect(),
+        take_all: links.into_iter().filter(|(_, link)| link.takes_all).map(|(name, _)| name).collect(),
         drops,
         firewall_unseen,
         offloads: devices.iter().filter_map(|name| Some((name.clone(), offloads(name)?))).collect(),
@@ -60,19 +62,30 @@ fn devices(network: &inspect::Answer) -> Vec<String> {
     names
 }
 
+/// What is known of a link.
+#[derive(Debug, PartialEq, Eq)]
+struct Link {
+    mtu: Option<u32>,
+    takes_all: bool,
+}
+
 /// Of `/sys/class/net` every namespace may have another mount; whom `ip` asks is the namespace itself.
-fn mtus(devices: &[String]) -> BTreeMap<String, u32> {
-    let Ok(output) = said("ip", &["-json", "link", "show"]) else { return BTreeMap::new() };
-    let mut all = mtus_in(&output.stdout);
+fn links(devices: &[String]) -> BTreeMap<String, Link> {
+    let output = said("ip", &["-json", "-details", "link", "show"]);
+    let Ok(output) = output else { return BTreeMap::new() };
+    let mut all = links_in(&output.stdout);
     all.retain(|name, _| devices.contains(name));
     all
 }
 
-/// Of `ip -json link show`.
-fn mtus_in(json: &[u8]) -> BTreeMap<String, u32> {
+/// Of `ip -json -details link show`.
+fn links_in(json: &[u8]) -> BTreeMap<String, Link> {
     let links: Vec<Value> = serde_json::from_slice(json).unwrap_or_default();
-    let of =
-        |link: &Value| Some((link["ifname"].as_str()?.to_owned(), link["mtu"].as_u64()?.try_into().ok()?));
+    let of = |link: &Value| {
+        let mtu = link["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok());
+        let takes_all = link["linkinfo"]["info_kind"] == "veth" || link["promiscuity"].as_u64() > Some(0);
+        Some((link["ifname"].as_str()?.to_owned(), Link { mtu, takes_all }))
+    };
     links.iter().filter_map(of).collect()
 }
 
@@ -269,10 +282,18 @@ mod tests {
     }
 
     #[test]
-    fn links_have_an_mtu() {
-        let json = br#"[{"ifname":"lo","mtu":65536},{"ifname":"eth0","mtu":1500,"flags":[]},{}]"#;
-        assert_eq!(mtus_in(json), [("eth0".to_owned(), 1500), ("lo".to_owned(), 65_536)].into());
-        assert!(mtus_in(b"").is_empty());
+    fn links_have_an_mtu_and_take_all_frames_or_not() {
+        let json = br#"[{"ifname":"lo","mtu":65536},{"ifname":"eth0","mtu":1500,"promiscuity":0},{},
+            {"ifname":"eth1","mtu":1500,"promiscuity":1},{"ifname":"v0","linkinfo":{"info_kind":"veth"}}]"#;
+        let link = |mtu, takes_all| Link { mtu, takes_all };
+        let want = [
+            ("eth0", link(Some(1500), false)),
+            ("eth1", link(Some(1500), true)),
+            ("lo", link(Some(65_536), false)),
+            ("v0", link(None, true)),
+        ];
+        assert_eq!(links_in(json), want.map(|(name, link)| (name.to_owned(), link)).into());
+        assert!(links_in(b"").is_empty());
     }
 
     #[test]

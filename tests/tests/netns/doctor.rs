@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use uvs_lab::Host;
+use uvs_lab::director::Director;
 use uvs_lab::topology::{Method, Plan, SERVICE_PORT, VIP};
 
-use crate::peer::Talk;
-use crate::stage::{Stage, eventually, topology, turn, uvs};
+use crate::attach::{Lab, V4, at, with_capabilities};
+use crate::layer3;
+use crate::peer::{Peer, Talk};
+use crate::stage::{NAT_PORT, Running, Stage, eventually, topology, turn, uvs, with_keys};
 
 /// What it says of a director's host: the kinds of its findings but for notes, all of it, and its exit status.
 struct Report {
@@ -24,8 +28,12 @@ fn doctor(stage: &mut Stage) -> Report {
 }
 
 fn doctor_on(host: &Host, words: &[&str]) -> Report {
-    let output =
-        host.run(|| Command::new(uvs()).args(["doctor", "--json"]).args(words).output().unwrap()).unwrap();
+    doctor_by(host, Command::new(uvs()), words)
+}
+
+/// The same, where `command` becomes `uvs` in the end.
+fn doctor_by(host: &Host, mut command: Command, words: &[&str]) -> Report {
+    let output = host.run(|| command.args(["doctor", "--json"]).args(words).output().unwrap()).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let report: serde_json::Value = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
@@ -35,11 +43,22 @@ fn doctor_on(host: &Host, words: &[&str]) -> Report {
     Report { kinds, text, code: output.status.code() }
 }
 
+/// `uvs`, started by the words of a line.
+fn through(line: &[&str]) -> Command {
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]).arg(uvs());
+    command
+}
+
 /// It finds just that, soon.
 fn finds(stage: &mut Stage, kind: &str) -> String {
+    finds_by(kind, || doctor(stage))
+}
+
+fn finds_by(kind: &str, mut doctor: impl FnMut() -> Report) -> String {
     let mut last = String::new();
     for _ in 0..20 {
-        let report = doctor(stage);
+        let report = doctor();
         if report.kinds == [kind] {
             assert_eq!(report.code, Some(1), "{}", report.text);
             return report.text;
@@ -260,4 +279,103 @@ fn without_a_director_the_host_is_looked_at() {
     fs::write(file, "nonsense").unwrap();
     let said = Command::new(uvs()).args(["doctor", "--socket", nothing, "--config", file]).output().unwrap();
     assert_eq!(said.status.code(), Some(2), "it could not look: {said:?}");
+}
+
+/// What of the host itself is not as a director needs it, one after the other in the same lab.
+#[test]
+fn what_the_host_lacks_is_named() {
+    let Some(_turn) = turn() else { return };
+    let topology = topology(Method::Nat, &Plan { real_servers: 1, ..Plan::default() });
+    topology.director.plain_bridges().unwrap();
+    let config = topology.config.clone();
+    let mut stage = Stage::on(topology, &config);
+    let host = stage.topology.director.clone();
+    let pid = stage.director().get().id();
+    let socket = stage.director().get().socket().to_str().unwrap().to_owned();
+    let file = stage.director().file().to_str().unwrap().to_owned();
+    let asked = ["--socket", &socket];
+    is_well(&mut stage);
+
+    // No device file, as in a container that was not given it.
+    let hidden = "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\"";
+    let without = ["unshare", "--mount", "sh", "-c", hidden];
+    let text = finds_by("tun", || doctor_by(&host, through(&without), &asked));
+    assert!(text.contains("No such file or directory"), "{text}");
+
+    // Somebody who may not be a director.
+    let poor = ["setpriv", "--bounding-set", "-net_admin"];
+    let alone = ["--socket", "/nonexistent/uvs.sock", "--config", &file];
+    let text = finds_by("capabilities", || doctor_by(&host, through(&poor), &alone));
+    assert!(text.contains("whoever runs this lacks CAP_NET_ADMIN"), "{text}");
+
+    // No device of a namespace can merge packets for good: what `ethtool` says of a card that does.
+    let folder = tempfile::tempdir().unwrap();
+    let ethtool = folder.path().join("ethtool");
+    fs::write(&ethtool, "#!/bin/sh\ncase $2 in eth0) echo large-receive-offload: on;; esac\n").unwrap();
+    fs::set_permissions(&ethtool, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let text = finds_by("offload", || doctor_by(&host, through(&["env", &path]), &asked));
+    assert!(text.contains("ethtool -K eth0 lro off"), "{text}");
+
+    // Bounds of its process.
+    let limit = |what: &str| run(&host, &format!("prlimit --pid {pid} {what}"));
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    limit(&format!("--nofile={}:", open + 3));
+    finds(&mut stage, "open-files");
+    limit(&format!("--nofile={}:", open + 1000));
+    limit("--as=70368744177664:");
+    finds(&mut stage, "address-space");
+    limit("--as=unlimited:");
+    is_well(&mut stage);
+}
+
+#[test]
+fn interfaces_that_are_not_accelerated_are_named() {
+    let Some(_turn) = turn() else { return };
+    let topology = topology(Method::Nat, &Plan { real_servers: 1, ..Plan::default() });
+    topology.director.plain_bridges().unwrap();
+    let config = with_keys(&topology.config, "accelerate=auto");
+    let mut stage = Stage::on(topology, &config);
+    let report = doctor(&mut stage);
+    assert_eq!(report.kinds, ["flow-cache", "flow-cache"], "{}", report.text);
+    assert!(report.text.contains("no link of its own"), "{}", report.text);
+}
+
+/// A veth takes all frames, so that nobody misses CAP_NET_RAW.
+#[test]
+fn a_director_that_has_what_it_needs_lacks_nothing() {
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let uvs = with_capabilities(&folder, "-all,+net_admin,+bpf");
+    let lab = Lab::new(&V4);
+    let _server = Peer::start(&lab.real_server, at(V4.real_server, NAT_PORT));
+    let director = Director::start(&lab.director, &uvs, &lab.config()).unwrap();
+    let report = doctor_on(&lab.director, &["--socket", director.socket().to_str().unwrap()]);
+    assert!(report.kinds.is_empty() && report.code == Some(0), "{}", report.text);
+}
+
+/// Somebody else on the host goes on setting what the director goes on mending.
+#[test]
+fn a_kernel_that_does_not_route_to_a_tun_device_is_named() {
+    let Some(_turn) = turn() else { return };
+    let layer3::Hosts { director: host, servers: [one, two], .. } = &layer3::hosts();
+    for name in ["all", "default"] {
+        host.set_sysctl(&format!("net.ipv4.conf.{name}.rp_filter"), "0").unwrap();
+    }
+    let _peers = [(one, 11), (two, 12)]
+        .map(|(host, last)| Peer::start(host, std::net::SocketAddr::from(([192, 168, 20, last], NAT_PORT))));
+    let running = Running::start(host, &layer3::config());
+    let socket = running.get().socket().to_str().unwrap().to_owned();
+    let look = || doctor_on(host, &["--socket", &socket]);
+    let report = look();
+    assert!(report.kinds.is_empty(), "{}", report.text);
+    for (kind, key, value) in
+        [("ip-forward", "net/ipv4/ip_forward", "0"), ("rp-filter", "net/ipv4/conf/t0/rp_filter", "1")]
+    {
+        let mut other = Command::new("sh");
+        other.args(["-c", "while :; do echo $1 > /proc/sys/$0; sleep 0.01; done", key, value]);
+        let _other = host.exec(other).unwrap();
+        let text = finds_by(kind, look);
+        assert!(text.contains(&format!("sysctl -w {}=", key.replace('/', "."))), "{text}");
+    }
 }

@@ -191,6 +191,19 @@ fn a_full_table_is_the_worse_for_what_it_costs() {
 }
 
 #[test]
+fn a_card_needs_one_capability_more_than_a_veth() {
+    let without_net_raw = |take_all: &[&str]| {
+        let mut facts = healthy();
+        facts.network.interfaces[0].link = Some("eth0".into());
+        facts.host.capabilities = Some(1 << NET_ADMIN | 1 << BPF);
+        facts.host.take_all = take_all.iter().map(|name| (*name).to_owned()).collect();
+        all(&facts).into_iter().map(|it| it.what).collect::<Vec<_>>()
+    };
+    assert_eq!(without_net_raw(&["eth0"]), [""; 0]);
+    assert_eq!(without_net_raw(&["eth1"]), ["whoever runs this lacks CAP_NET_RAW"]);
+}
+
+#[test]
 fn a_clock_that_was_set_is_noticed_and_a_slow_start_is_none() {
     let at = |time: &str| {
         let mut facts = healthy();
