@@ -117,11 +117,11 @@ export function service(name, shared) {
       picture();
       const it = schedulers.rows[0];
       if (it) {
-        const before = it.loaded > 1;
+        const before = it.loaded > 0;
         buttons.element.querySelector(".promote").hidden = !it.trial;
         put(sections,
           h("div", {}, h("h3", {}, it.scheduler, " ", serving(it.module.serving)),
-            pairs([...module(it.module), ["Fallback", it.fallback], ["Took over", `${words.clock(new Date(it.since * 1000).toISOString())}${before ? `, the ${it.loaded}th module of this service` : ""}`]])),
+            pairs([...module(it.module), ["Fallback", it.fallback], ["Took over", `${words.clock(new Date(it.since * 1000).toISOString())}${before ? `, as one of ${it.loaded} that took over since the start` : ""}`]])),
           it.trial ? h("div", {}, h("h3", {}, it.trial.mode === "shadow" ? "Shadow" : `Canary, ${it.trial.percent} %`),
             it.trial.mode === "shadow" ? comparison(it.trial) : pairs([["Placed", words.exact(it.trial.placed)], ["Passed on", words.exact(it.trial.passed_on)]]),
             pairs(module(it.trial.module))) : null);

@@ -32,6 +32,11 @@ fn browser() -> Result<(String, PathBuf), &'static str> {
     Ok((playwright, found.ok_or("chromium (apt-get install chromium)")?))
 }
 
+/// Where pictures go.
+fn pictures(folder: &tempfile::TempDir) -> PathBuf {
+    std::env::var_os(PICTURES).map_or_else(|| folder.path().join("pictures"), PathBuf::from)
+}
+
 #[test]
 fn a_browser_goes_through_it() {
     let Some(_turn) = turn() else { return };
@@ -53,15 +58,13 @@ fn a_browser_goes_through_it() {
     let server = stage.topology.real_servers[0].listen;
     let talk = || Talk::open(service).and_then(|mut talk| talk.say(b"hello"));
     eventually("a server is in service", || stage.client().run(talk).unwrap().ok());
-    let pictures = match std::env::var_os(PICTURES) {
-        Some(folder) => PathBuf::from(folder),
-        None => folder.path().join("pictures"),
-    };
+    let pictures = pictures(&folder);
     let mut command = Command::new("node");
     command
         .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/netns/page/browser.mjs"))
         .args(["http://127.0.0.1:9180/", TOKEN, &format!("tcp {service}"), &server.to_string()])
         .arg(&pictures)
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schedulers/prebuilt/wlc.wasm"))
         .env(PLAYWRIGHT, playwright)
         .env("CHROMIUM", chromium)
         .stdout(Stdio::piped())
@@ -81,6 +84,48 @@ fn a_browser_goes_through_it() {
         over.store(true, Relaxed);
         output.unwrap()
     });
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success() && said.trim_end().ends_with("passed"), "{said}");
+}
+
+/// With a thousand services and ten thousand destinations the page is as one of a few.
+#[test]
+fn ten_thousand_destinations_are_no_burden() {
+    let Some(_turn) = turn() else { return };
+    let (playwright, chromium) = match browser() {
+        Ok(found) => found,
+        Err(missing) => return skip(missing),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let topology = topology(Method::Nat, &Plan { real_port: NAT_PORT, ..Plan::default() });
+    let server = topology.real_servers[0].address;
+    let mut config = format!("[http]\npage = true\nlisten = \"127.0.0.1:9180\"\n\n{}", topology.config);
+    // Two there are already, of three destinations each.
+    for number in 0..998 {
+        let (port, least) = (1000 + number, 10_000 + number * 10);
+        let more = usize::from(number < 14);
+        let list: Vec<String> =
+            (0..10 + more).map(|it| format!("{{ address = \"{server}:{}\" }}", least + it)).collect();
+        config += &format!(
+            "\n[[service]]\nprotocol = \"tcp\"\naddress = \"{}:{port}\"\nforward = \"nat\"\ndestination = [{}]\n",
+            topology.service.ip(),
+            list.join(", ")
+        );
+    }
+    let stage = Stage::on(topology, &config);
+    let (service, destination) =
+        (format!("tcp {}:{}", stage.topology.service.ip(), 1500), format!("{server}:15003"));
+    let mut command = Command::new("node");
+    command
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/netns/page/large.mjs"))
+        .args(["http://127.0.0.1:9180/", &service, &destination])
+        .arg(pictures(&folder))
+        .env(PLAYWRIGHT, playwright)
+        .env("CHROMIUM", chromium)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    let output = stage.topology.director.run(|| command.output()).unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}");
     assert!(output.status.success() && said.trim_end().ends_with("passed"), "{said}");

@@ -1,8 +1,8 @@
 // Drives a browser through the page of a director, as a person would; page.rs starts it and looks at how it ended.
 //
-//   UVS_PLAYWRIGHT=FOLDER CHROMIUM=PROGRAM node browser.mjs URL TOKEN SERVICE DESTINATION PICTURES
+//   UVS_PLAYWRIGHT=FOLDER CHROMIUM=PROGRAM node browser.mjs URL TOKEN SERVICE DESTINATION PICTURES MODULE
 //
-// FOLDER has node_modules/playwright-core. Pictures of what it saw go into PICTURES; when something is not as it
+// FOLDER has node_modules/playwright-core; MODULE is a scheduler that the service does not have yet. Pictures of what it saw go into PICTURES; when something is not as it
 // should be, the last one is of that.
 
 import { createRequire } from "node:module";
@@ -11,7 +11,7 @@ import { mkdirSync } from "node:fs";
 import path from "node:path";
 
 const { chromium } = createRequire(path.join(process.env.UVS_PLAYWRIGHT, "/"))("playwright-core");
-const [url, token, service, destination, pictures] = process.argv.slice(2);
+const [url, token, service, destination, pictures, module] = process.argv.slice(2);
 mkdirSync(pictures, { recursive: true });
 
 const browser = await chromium.launch({
@@ -140,6 +140,39 @@ try {
     await dialog.getByRole("spinbutton", { name: "Weight" }).fill("7");
     await page.keyboard.press("Enter");
     await main().getByRole("heading", { name: "Weight 7" }).waitFor();
+  });
+
+  await step("a module is loaded, and rolled back", async () => {
+    await page.evaluate((hash) => { location.hash = hash; }, `#/service/${encodeURIComponent(service)}`);
+    await heading(service);
+    const serves = () => main().locator(".schedulerbox dl.pairs").first().locator("dt", { hasText: /^Module$/ }).locator("xpath=following-sibling::dd[1]");
+    const before = (await serves().textContent()).trim();
+    const name = path.basename(module);
+    assert.notEqual(before, name);
+    const button = (text) => main().getByRole("button", { name: text });
+    const load = async (file) => {
+      await button("Load a module …").click();
+      const dialog = page.getByRole("dialog", { name: "Load a module" });
+      await dialog.locator("input[type=file]").setInputFiles(file);
+      await picture("load");
+      await dialog.getByRole("button", { name: "Load", exact: true }).click();
+      return dialog;
+    };
+    const refused = await load({ name: "mine.wasm", mimeType: "application/wasm", buffer: Buffer.from("no component") });
+    await refused.locator(".problem", { hasText: "is not WebAssembly" }).waitFor();
+    await picture("load-refused");
+    await refused.getByRole("button", { name: "Cancel" }).click();
+    assert.equal((await serves().textContent()).trim(), before, "nothing has changed");
+    const loaded = await load(module);
+    await loaded.waitFor({ state: "detached" });
+    await serves().filter({ hasText: name }).waitFor();
+    await picture("module-loaded", true);
+    await button("Roll back …").click();
+    const dialog = page.getByRole("dialog", { name: "Roll back" });
+    await dialog.getByRole("button", { name: "Roll back", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    await serves().filter({ hasNotText: name }).waitFor();
+    assert.equal((await serves().textContent()).trim(), before, "as it was");
   });
 
   await step("events tell of both", async () => {
