@@ -275,6 +275,54 @@ fn lost_links(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Chores, packages and programs that documents have cargo run, and that are not there.
+#[cfg(test)]
+fn lost_chores(root: &Path, files: &[PathBuf]) -> Result<(usize, Vec<String>)> {
+    let (mut packages, mut seen, mut found) = (BTreeSet::new(), 0, Vec::new());
+    let mut programs: BTreeSet<String> = BTreeSet::new();
+    for file in files {
+        if file.ends_with("Cargo.toml") {
+            let text = read(root, file)?;
+            let names = text
+                .lines()
+                .filter_map(|line| Some(line.strip_prefix("name = \"")?.split_once('"')?.0.to_owned()));
+            packages.extend(names);
+        } else if file
+            .parent()
+            .is_some_and(|of| ["bin", "examples", "benches"].iter().any(|it| of.ends_with(it)))
+        {
+            programs.extend(file.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    programs.extend(packages.iter().cloned());
+    let pages = files.iter().filter(|file| file.extension().is_some_and(|it| it == "md"));
+    for file in pages.filter(|file| !file.ends_with("CHANGELOG.md")) {
+        let text = read(root, file)?;
+        // A page may have its reader write a package.
+        let is_made = |package: &str| text.contains(&format!("name = \"{package}\""));
+        for (line, number) in text.lines().zip(1..) {
+            let Some((_, command)) = line.split_once("cargo ") else { continue };
+            let words: Vec<&str> =
+                command.split([' ', '`', '\'', ';', ')', ',']).take_while(|word| *word != "#").collect();
+            for pair in words.windows(2) {
+                let is_there = match pair[0] {
+                    "xtask" => {
+                        crate::USAGE.lines().any(|line| line.trim_start().split(' ').next() == Some(pair[1]))
+                    }
+                    "-p" | "--package" => packages.contains(pair[1]) || is_made(pair[1]),
+                    "--bin" | "--example" | "--bench" => programs.contains(pair[1]),
+                    _ => continue,
+                };
+                seen += 1;
+                if !is_there && !pair[1].is_empty() && pair[1] != "CRATE" {
+                    found.push(format!("{}:{number}: there is no {} {}", file.display(), pair[0], pair[1]));
+                }
+            }
+        }
+    }
+    Ok((seen, found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +332,14 @@ mod tests {
         let Some((root, files)) = checkout() else { return };
         let found = lost_links(&root, &files).unwrap();
         assert!(found.is_empty(), "{} links:\n{}", found.len(), found.join("\n"));
+    }
+
+    #[test]
+    fn documents_have_cargo_run_what_is_there() {
+        let Some((root, files)) = checkout() else { return };
+        let (seen, found) = lost_chores(&root, &files).unwrap();
+        assert!(found.is_empty(), "{}", found.join("\n"));
+        assert!(seen > 20, "{seen} were seen");
     }
 
     fn checkout() -> Option<(PathBuf, Vec<PathBuf>)> {
