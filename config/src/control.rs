@@ -7,7 +7,7 @@ use crate::read::{Keys, Table};
 pub(crate) const CONTROL: Keys = &["socket", "group"];
 
 /// Where it is where nothing is said.
-pub(crate) const USUAL: &str = "/run/uvs.sock";
+pub(crate) const USUAL: &str = "/run/uvs/uvs.sock";
 /// What the file says to have no socket.
 const NONE: &str = "none";
 /// What fits into the address of a Unix socket on Linux, its final NUL not counted.
@@ -36,7 +36,7 @@ pub enum Socket {
 
 pub(crate) fn control(root: &Table<'_>) -> Control {
     let Some(table) = root.section("control", CONTROL) else { return Control::default() };
-    let socket = table.parsed("socket", "/run/uvs.sock", parse_socket);
+    let socket = table.parsed("socket", "/run/uvs/uvs.sock", parse_socket);
     let group = table.parsed("group", "adm", |text| match text {
         "" => Err("the group of the control socket is empty".to_owned()),
         name => Ok(name.to_owned()),

@@ -35,7 +35,7 @@ pub(crate) fn http(root: &Table<'_>, doc: &Doc<'_>, control: &Control) -> Http {
             .map_err(|_| format!("HTTP address {text:?} is not an IP address and a port"))
     });
     let page = table.boolean("page").unwrap_or(false);
-    let socket = table.parsed("socket", "/run/uvs-http.sock", |text| match control::parse_socket(text)? {
+    let socket = table.parsed("socket", "/run/uvs/http.sock", |text| match control::parse_socket(text)? {
         Socket::At(path) => Ok(path),
         _ => Err(format!("HTTP socket {text:?} is no absolute path")),
     });
@@ -67,7 +67,7 @@ pub(crate) fn http(root: &Table<'_>, doc: &Doc<'_>, control: &Control) -> Http {
     };
     if let Some(found) = socket.as_ref().filter(|found| Some(found.value.as_path()) == taken) {
         let what = format!("{} is the control socket already", found.value.display());
-        doc.error(&found.at, what, "write socket as in \"/run/uvs-http.sock\"");
+        doc.error(&found.at, what, "write socket as in \"/run/uvs/http.sock\"");
     }
     let listen = match listen {
         Some(found) => {

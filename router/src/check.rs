@@ -21,9 +21,9 @@ pub const STATUS_WRONG: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "\
 Examples:
-  uvs check                                is /etc/uvs/uvs.toml right, with all that it includes?
-  uvs check edge.toml                      is this one?
-  uvs import keepalived FILE | uvs check - is what comes out of another program?
+  uvs check                                  is /etc/uvs/uvs.toml right, with all that it includes?
+  uvs check edge.toml                        is this one?
+  uvs import keepalived FILE | uvs check -   is what comes out of another program?
 
 Exit status: 0 it can be applied (warnings are on standard error), 2 it cannot, 1 it could not be judged.")]
 pub struct CheckArgs {
@@ -113,7 +113,7 @@ pub fn cannot_change_user(config: &Config) -> Option<String> {
     let (what, name, user) = others.next().filter(|_| !may_change_user())?;
     Some(format!(
         "{what} {name:?} is run as user {}, which takes root with CAP_SETUID and CAP_SETGID: run uvs so, or remove \
-         user. (In a unit of systemd: CapabilityBoundingSet=CAP_SETUID CAP_SETGID by systemctl edit uvs)",
+         user. (In a unit of systemd: User=root and CapabilityBoundingSet=CAP_SETUID CAP_SETGID by systemctl edit uvs)",
         user.name
     ))
 }

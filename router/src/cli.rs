@@ -117,7 +117,7 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
     /// Where to take the requests of uvs adm and uvs status; `none`: nowhere [default: what the configuration says,
-    /// else /run/uvs.sock]
+    /// else /run/uvs/uvs.sock]
     #[arg(long, value_name = "PATH", value_parser = control::parse_where)]
     pub socket: Option<uvs_config::Socket>,
     /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL, separated by commas

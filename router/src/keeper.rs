@@ -13,7 +13,6 @@ mod health;
 mod look;
 mod namespace;
 
-use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -33,7 +32,7 @@ pub use look::Kept;
 
 use crate::accelerate::{self, Attached};
 use crate::clock::Clock;
-use crate::setup;
+use crate::{folder, setup};
 use look::Look;
 
 /// How often everything is looked at.
@@ -134,8 +133,8 @@ impl Keeper {
 
 /// Where it is noted what is done to the host.
 fn records(config: &Config) -> Option<PathBuf> {
-    let usual = PathBuf::from("/run/uvs");
-    let is_writable = || fs::create_dir_all(&usual).is_ok() && access(&usual, AccessFlags::W_OK).is_ok();
+    let usual = PathBuf::from(folder::RUN);
+    let is_writable = || folder::make().is_ok() && access(&usual, AccessFlags::W_OK).is_ok();
     match (&config.host_record, std::env::var_os("STATE_DIRECTORY")) {
         (Folder::Usual, Some(state)) if !is_writable() => Some(state.into()),
         (folder, _) => folder.resolve(Some(usual)),

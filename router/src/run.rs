@@ -47,7 +47,7 @@ use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::trace::Traces;
-use crate::{check, checks, control, drains, events, local, logging, notify, reload, setup};
+use crate::{check, checks, control, drains, events, local, logging, notify, privilege, reload, setup};
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
 const CHANGES_KEPT: usize = 100;
@@ -67,6 +67,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     logging::init(&arguments.log, arguments.log_format)?;
     log_panics();
+    privilege::keep_to_ourselves();
     let (config, modules) = check::read(&arguments.config);
     let schedulers = check::schedulers(&modules)?;
     use_cache(&modules, &schedulers);

@@ -50,11 +50,11 @@ error: host "192.0.2.1" is an address, and those are always right
         ),
         (
             "the socket of requests",
-            prefixed("http = { page = true, socket = '/run/uvs.sock' }"),
+            prefixed("http = { page = true, socket = '/run/uvs/uvs.sock' }"),
             r#"
-error: /run/uvs.sock is the control socket already
+error: /run/uvs/uvs.sock is the control socket already
   where: edge.toml:1, http
-  fix:   write socket as in "/run/uvs-http.sock"
+  fix:   write socket as in "/run/uvs/http.sock"
 "#,
         ),
         (
@@ -63,7 +63,7 @@ error: /run/uvs.sock is the control socket already
             r#"
 error: HTTP socket "none" is no absolute path
   where: edge.toml:1, http
-  fix:   write socket as in "/run/uvs-http.sock"
+  fix:   write socket as in "/run/uvs/http.sock"
 "#,
         ),
     ]

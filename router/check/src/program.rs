@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getegid, geteuid};
+use nix::unistd::{Pid, getegid, geteuid, getuid};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
@@ -46,13 +46,15 @@ impl User {
     }
 }
 
-/// Whether this process may run programs as another user: it has CAP_SETUID and CAP_SETGID (capabilities(7)).
+/// Whether this process may run programs as another user: it is root's, with CAP_SETUID and CAP_SETGID
+/// (capabilities(7)). Another user with these two would leave a program its own groups and, as the kernel takes them
+/// away from root alone at that change, its capabilities.
 pub fn may_change_user() -> bool {
     const SETGID_AND_SETUID: u64 = 1 << 6 | 1 << 7;
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    effective.is_some_and(|has| has & SETGID_AND_SETUID == SETGID_AND_SETUID)
+    getuid().is_root() && effective.is_some_and(|has| has & SETGID_AND_SETUID == SETGID_AND_SETUID)
 }
 
 /// How a program ended, and what it said.

@@ -41,7 +41,7 @@ use std::path::PathBuf;
 pub const VERSION: u32 = 1;
 
 /// Where a director listens unless it is told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/uvs.sock";
+pub const DEFAULT_SOCKET: &str = "/run/uvs/uvs.sock";
 
 /// The environment variable that names the socket for clients.
 pub const SOCKET_VARIABLE: &str = "UVS_SOCKET";

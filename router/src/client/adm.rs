@@ -34,7 +34,7 @@ Of uvs, not of ipvsadm:
                                   under net.ipv4.vs
   --export                        print what runs as a configuration (TOML) for uvs check, uvs run
   --socket PATH                   the control socket of the director (default: $UVS_SOCKET,
-                                  else /run/uvs.sock)
+                                  else /run/uvs/uvs.sock)
 A change holds until the director reads its configuration again (uvs reload, SIGHUP) or ends; uvs plan shows
 what that would undo.
 ";

@@ -25,7 +25,7 @@ use uvs_control::{Client, ClientError, PATIENCE, SOCKET_VARIABLE, socket_path};
 /// Which director is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Which {
-    /// The control socket of the director [default: $UVS_SOCKET, else /run/uvs.sock]
+    /// The control socket of the director [default: $UVS_SOCKET, else /run/uvs/uvs.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group, chown, getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -16,6 +17,7 @@ use uvs_config::{Control, Socket as Where};
 use uvs_control::DEFAULT_SOCKET;
 
 use super::peer::{Admission, Peer};
+use crate::folder;
 use crate::http::{Door, Who};
 
 /// Readable and writable by the director's user and the socket's group.
@@ -121,6 +123,9 @@ fn take(path: &Path, group: Option<&str>) -> anyhow::Result<ControlSocket> {
     };
     let what = || format!("the control socket {} cannot be made", path.display());
     let folder = path.parent().context("a socket lies in a folder").with_context(what)?;
+    if folder == Path::new(folder::RUN) {
+        folder::make().with_context(what)?;
+    }
     // From looking at what is there to listening: two directors that start at once take it one after the other.
     let folder = lock_folder(folder).with_context(what)?;
     clear(path)?;
@@ -150,7 +155,7 @@ fn lock_folder(folder: &Path) -> io::Result<Flock<File>> {
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
-            Err((back, nix::errno::Errno::EAGAIN)) if Instant::now() < deadline => file = back,
+            Err((back, Errno::EAGAIN)) if Instant::now() < deadline => file = back,
             Err((_, errno)) => return Err(errno.into()),
         }
         thread::sleep(Duration::from_millis(10));
@@ -194,7 +199,9 @@ fn bind(path: &Path, gid: Gid) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let finish = || {
-        chown(path, None, Some(gid))?;
+        if gid != getegid() {
+            chown(path, None, Some(gid)).map_err(|errno| no_member(errno, gid))?;
+        }
         fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
         socket.listen(BACKLOG)
     };
@@ -204,6 +211,18 @@ fn bind(path: &Path, gid: Gid) -> io::Result<UnixListener> {
         return Err(error);
     }
     Ok(socket.into())
+}
+
+/// Why the group does not get the socket; root alone may give it to a group that it is no member of.
+fn no_member(errno: Errno, gid: Gid) -> io::Error {
+    if errno != Errno::EPERM {
+        return errno.into();
+    }
+    let why = format!(
+        "the director's user is no member of group {gid} of [control]: add it (usermod --append --groups; in a unit of \
+         systemd SupplementaryGroups=), or name a group that it is in"
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

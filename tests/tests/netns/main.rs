@@ -58,4 +58,5 @@ mod station;
 mod top;
 mod transfer;
 mod two_directors;
+mod unit;
 mod waits;
