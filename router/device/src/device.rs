@@ -121,7 +121,7 @@ impl Device {
         let failed = |step| move |cause| DeviceError::from_step(name, step, cause);
         let mtu = u16::try_from(spec.mtu).expect("the MTU was checked");
         first.set_mtu(mtu).map_err(failed("set its MTU"))?;
-        first.set_tx_queue_len(TX_QUEUE_LEN).map_err(failed("set the length of its queues"))?;
+        lengthen(&first).map_err(failed("set the length of its queues"))?;
         if let Kind::Tap { mac } = spec.kind {
             let own = kernel_mac(first.mac_address().map_err(failed("read its MAC address"))?, mac);
             first.set_mac_address(own).map_err(failed("set its MAC address"))?;
@@ -236,6 +236,15 @@ fn kernel_mac(random: [u8; 6], director: MacAddr) -> [u8; 6] {
     let [b, c, d, e, last] = rest;
     let mac = [KERNEL_MAC_FIRST, b, c, d, e, last];
     if MacAddr(mac) == director { [KERNEL_MAC_FIRST, b, c, d, e, !last] } else { mac }
+}
+
+/// Has a burst wait for the director, where that may be set.
+fn lengthen(device: &SyncDevice) -> io::Result<()> {
+    match device.set_tx_queue_len(TX_QUEUE_LEN) {
+        // The kernel asks for CAP_NET_ADMIN on the host, which nobody has in a user namespace: its 500 stay there.
+        Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
+        done => done,
+    }
 }
 
 /// Keeps router solicitations and multicast reports of the kernel's end away from the director. On TUN packets
