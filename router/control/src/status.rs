@@ -199,12 +199,32 @@ pub struct Limit {
     pub used: u64,
     /// At most.
     pub max: u64,
+    /// So many of these are kept for services that have less than their shares; the others fill the rest.
+    #[serde(default)]
+    pub reserved: u64,
     /// So many made room for new ones at the limit, since the start.
     #[serde(default)]
     pub made_room: u64,
     /// So many packets of new ones were refused, since none made room.
     #[serde(default)]
     pub refused: u64,
+}
+
+impl Limit {
+    /// Whether nine tenths are in use of what anybody may use.
+    pub fn is_nearly_full(&self) -> bool {
+        let room = self.max.saturating_sub(self.reserved);
+        room > 0 && self.used.saturating_mul(10) >= room.saturating_mul(9)
+    }
+
+    /// How many are in use, of how many.
+    pub fn shown(&self) -> String {
+        let Self { used, max, reserved, .. } = self;
+        match reserved {
+            0 => format!("{used} of {max}"),
+            _ => format!("{used} of {max}, {reserved} of which are kept for services with few"),
+        }
+    }
 }
 
 /// Drops of one reason.

@@ -473,7 +473,7 @@ fn limits(facts: &Facts) -> Vec<Finding> {
     }
     let Some(Director { status, .. }) = &facts.director else { return findings };
     for it in status.limits.iter().filter(|it| it.max > 0) {
-        let is_full = it.used * 100 >= it.max * FULL;
+        let is_full = it.is_nearly_full();
         let came = [
             (it.made_room, "made room for new ones since the start, and what still came of them was lost"),
             (it.refused, "packets of new ones were refused since the start"),
@@ -493,7 +493,7 @@ fn limits(facts: &Facts) -> Vec<Finding> {
             (true, false) => (Severity::Error, format!("{} are at their limit, and it costs some", it.name)),
         };
         let fix = format!("raise {} under [limits], or find out who needs so many: uvs adm -Lnc", it.name);
-        let evidence = [vec![format!("{} of {}", it.used, it.max)], came].concat();
+        let evidence = [vec![it.shown()], came].concat();
         findings.push(finding("limit", severity, what, evidence, fix));
     }
     if let Some(lowered) = &status.limits_lowered {

@@ -53,10 +53,10 @@ pub(super) fn full_table(live: &Live, status: &Status) -> Option<String> {
 }
 
 fn full(connections: &Limit) -> Option<String> {
-    let Limit { used, max, made_room, refused, .. } = *connections;
-    if max == 0 || used.saturating_mul(10) < max.saturating_mul(9) {
+    if !connections.is_nearly_full() {
         return None;
     }
+    let Limit { made_room, refused, .. } = *connections;
     let came = match (made_room, refused) {
         (0, 0) => "none had to make room yet".to_owned(),
         _ => format!(
@@ -65,8 +65,9 @@ fn full(connections: &Limit) -> Option<String> {
         ),
     };
     Some(format!(
-        "the connection table is full ({used} of {max}): {came}; raise connections under [limits], or find out who has so \
-         many (uvs adm -Lnc)"
+        "the connection table is full ({}): {came}; raise connections under [limits], or find out who has so many (uvs \
+         adm -Lnc)",
+        connections.shown()
     ))
 }
 
@@ -169,6 +170,7 @@ pub(super) fn limits(live: &Live, status: &Status) -> Vec<Limit> {
         name: name.to_owned(),
         used: used as u64,
         max: max as u64,
+        reserved: 0,
         made_room,
         refused: dropped(refused),
     };
@@ -176,7 +178,10 @@ pub(super) fn limits(live: &Live, status: &Status) -> Vec<Limit> {
     let connections = (status.connections, status.connections_max);
     let neighbors = (status.neighbors, live.limits.neighbors);
     vec![
-        limit("connections", connections, evicted, DropReason::ConnectionLimit),
+        Limit {
+            reserved: status.connections_reserved as u64,
+            ..limit("connections", connections, evicted, DropReason::ConnectionLimit)
+        },
         limit("neighbors", neighbors, status.neighbors_evicted, DropReason::NeighborLimit),
     ]
 }
@@ -196,6 +201,10 @@ mod tests {
             (limit(100, 7, 0), "so far 7 made room"),
             (limit(100, 0, 3), "3 packets of new ones were refused"),
         ];
+        // What others do not use is kept for them: at that a service is at the end of its room.
+        let kept = Limit { reserved: 25, ..limit(68, 3, 0) };
+        assert!(full(&kept).unwrap().contains("(68 of 100, 25 of which are kept for services with few)"));
+        assert_eq!(full(&Limit { used: 67, ..kept }), None);
         for (limit, part) in cases {
             let said = full(&limit).unwrap();
             assert!(said.contains(part) && said.contains("connections under [limits]"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -243,6 +243,32 @@ fn a_full_table_is_found_by_trace_explain_status_and_doctor() {
     for words in [&["status"][..], &["doctor", "--json"]] {
         let text = String::from_utf8(asks(stage.director(), words).output().unwrap().stdout).unwrap();
         assert!(text.contains("packets of new ones were refused"), "{words:?}: {text}");
+    }
+}
+
+/// A part of the table is kept for services with few connections: one that has many is at the end of its room before.
+#[test]
+fn a_service_that_has_all_it_may_have_is_told_by_status_and_doctor() {
+    let Some(_turn) = turn() else { return };
+    let topology = topology(Method::Nat, &Plan::default());
+    topology.director.plain_bridges().unwrap();
+    let config = format!("limits = {{ connections = 40 }}\n{}", without_cache(&topology.config));
+    let mut stage = Stage::on(topology, &config);
+    let service = stage.topology.service;
+    stage
+        .client()
+        .run(|| {
+            for _ in 0..60 {
+                UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"and another", service).unwrap();
+            }
+        })
+        .unwrap();
+    for words in [&["status"][..], &["doctor", "--json"]] {
+        eventually("it is told", || {
+            let text = String::from_utf8(asks(stage.director(), words).output().unwrap().stdout).unwrap();
+            let is_told = text.contains("of 40, 10 of which are kept for services with few");
+            (is_told && text.contains("made room for new ones")).then_some(())
+        });
     }
 }
 

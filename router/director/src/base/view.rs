@@ -364,6 +364,8 @@ pub struct Status {
     pub connections: usize,
     /// How many fit.
     pub connections_max: usize,
+    /// How many of these are kept for services that have less than their shares.
+    pub connections_reserved: usize,
     /// Connections by (protocol, state); the names are those of listings.
     pub connections_by_state: Vec<(Protocol, &'static str, usize)>,
     /// Packets dropped so far, by every reason there is.

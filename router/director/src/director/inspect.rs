@@ -159,6 +159,7 @@ impl Director {
             rates: self.total.rates(),
             connections: self.tables.table.len(),
             connections_max: self.tables.limits.connections,
+            connections_reserved: self.tables.table.reserved(),
             connections_by_state,
             drops: self.tables.drops.list(),
             evicted: self.tables.table.evicted().map(|(class, count)| (class.name(), count)).collect(),

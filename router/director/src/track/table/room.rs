@@ -50,9 +50,14 @@ impl Table {
         self.limit.saturating_sub(of_others)
     }
 
+    /// How much is kept for services that have less than their shares.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.load(Relaxed)
+    }
+
     /// Whether seven eighths of the table are taken, or all that services may take beyond their shares.
     pub(crate) fn is_nearly_full(&self) -> bool {
-        let common = self.limit.saturating_sub(self.reserved.load(Relaxed));
+        let common = self.limit.saturating_sub(self.reserved());
         self.len() >= common.min(self.limit - self.limit / 8)
     }
 
