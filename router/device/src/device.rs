@@ -16,7 +16,8 @@ use crate::tunnel;
 /// The smallest MTU, that of IPv4 (RFC 791).
 pub const MTU_MIN: u32 = 68;
 /// Frames that wait in a queue of the device for the director; what comes then is lost, and counted. The kernel's 500
-/// are full after 35 ms of 14,000 frames a second, and a director that shares its cores waits longer than that for one.
+/// of a TUN (of a TAP 1000) are full after 35 ms of 14,000 frames a second, and a director that shares its cores waits
+/// longer than that for one.
 const TX_QUEUE_LEN: u32 = 2000;
 
 /// The most queues the kernel gives one device (`MAX_TAP_QUEUES`).
@@ -241,7 +242,7 @@ fn kernel_mac(random: [u8; 6], director: MacAddr) -> [u8; 6] {
 /// Has a burst wait for the director, where that may be set.
 fn lengthen(device: &SyncDevice) -> io::Result<()> {
     match device.set_tx_queue_len(TX_QUEUE_LEN) {
-        // The kernel asks for CAP_NET_ADMIN on the host, which nobody has in a user namespace: its 500 stay there.
+        // The kernel asks for CAP_NET_ADMIN on the host, which nobody has in a user namespace: its own length stays.
         Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
         done => done,
     }

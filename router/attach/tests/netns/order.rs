@@ -47,9 +47,8 @@ const FLOWS: u16 = 30;
 const TAPS_OF: [(u16, bool); 4] = [(1, false), (1, true), (2, false), (2, true)];
 /// A server's answer to a burst is a burst.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// Frames that a TAP holds for a worker: `txqueuelen` of them in its ring, and on a kernel that stops a TAP whose ring
-/// is full (Linux 6.18 does) as many more in its qdisc. And those that a worker takes at once.
-const QUEUED: usize = 2 * 1000;
+/// Frames that a TAP holds for a worker, its `txqueuelen`. And those that a worker takes at once.
+const QUEUED: usize = 2000;
 const BATCH: usize = 64;
 /// A worker that has too much to do takes so many frames, and rests for so long.
 const WEARY_BATCH: usize = 16;
