@@ -20,7 +20,7 @@ use anyhow::Context;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::UnboundedSender;
-use uvs_device::{Device, Poller, StopHandle};
+use uvs_device::{Device, Poller, Queue, StopHandle};
 use uvs_director::{DestinationId, Director, DropReason, Frame, Outbox, Place, PortId, Verdict};
 use uvs_wire::arp::ArpRepr;
 use uvs_wire::ethernet;
@@ -133,7 +133,7 @@ impl Workers {
                 lane += 1;
             }
         }
-        let poller = Poller::new::<&uvs_device::Queue>([], &self.stop).context("a poller cannot be made")?;
+        let poller = Poller::new::<&Queue>([], &self.stop).context("a poller cannot be made")?;
         let plane = Arc::clone(plane);
         self.spawn("timer".to_owned(), ended, move || timer(&plane, lane, poller))
     }
@@ -287,8 +287,7 @@ impl Worker {
                     self.plane.lanes[self.lane].receive_failed(self.port, IoFailure::of(&error));
                     tracing::debug!(device = device.name(), queue = self.queue, %error, "out of service");
                     // A device that is gone counts as readable for ever.
-                    let mut idle =
-                        Poller::new::<&uvs_device::Queue>([], stop).context("a poller cannot be made")?;
+                    let mut idle = Poller::new::<&Queue>([], stop).context("a poller cannot be made")?;
                     let is_out = |worker: &Self, frame: &mut Frame| {
                         let device = worker.device();
                         matches!(device.queues()[worker.queue].receive(frame), Err(error) if error.kind() != io::ErrorKind::InvalidData)
@@ -432,13 +431,24 @@ fn bind(cpus: &[u16], queue: usize) -> anyhow::Result<()> {
 fn transmit(devices: &[Arc<Device>], lane: &Lane, queue: usize, port: PortId, frame: &Frame) {
     let Some(device) = devices.get(usize::from(port.0)) else { return };
     let queues = device.queues();
-    match queues[queue % queues.len()].send(frame) {
+    transmit_on(device, &queues[queue % queues.len()], lane, port, frame);
+}
+
+fn transmit_on(device: &Device, queue: &Queue, lane: &Lane, port: PortId, frame: &Frame) {
+    match queue.send(frame) {
         Ok(writes) => lane.transmitted(port, frame.len(), frame.packets(), writes),
         Err(error) => {
             let failure = IoFailure::of(&error);
             lane.transmit_failed(port, failure);
             tracing::debug!(device = device.name(), len = frame.len(), %error, "a frame was not taken");
         }
+    }
+}
+
+/// Of a packet that the director says of itself, and no worker has received.
+fn transmit_own(devices: &[Arc<Device>], lane: &Lane, port: PortId, frame: &Frame) {
+    if let Some(device) = devices.get(usize::from(port.0)) {
+        transmit_on(device, device.own(), lane, port, frame);
     }
 }
 
@@ -470,9 +480,11 @@ impl DataPlane {
         let (_, devices) = self.devices.current();
         let verdict = self.director.send_local(packet, now, out);
         if let Verdict::Transmit(port) = verdict {
-            transmit(&devices, lane, 0, port, packet);
+            transmit_own(&devices, lane, port, packet);
         }
-        flush(&devices, lane, 0, out);
+        for (port, frame) in out.drain() {
+            transmit_own(&devices, lane, port, &frame);
+        }
         match verdict {
             Verdict::Drop(reason) => Err(reason),
             Verdict::Transmit(_) | Verdict::Consume => Ok(()),

@@ -11,6 +11,7 @@ use uvs_director::spec::MacAddr;
 use crate::error::DeviceError;
 use crate::net::write_sysctl;
 use crate::queue::{Framing, Queue};
+use crate::requests::detach;
 use crate::tunnel;
 
 /// The smallest MTU, that of IPv4 (RFC 791).
@@ -71,6 +72,8 @@ pub struct Device {
     name: String,
     index: u32,
     queues: Vec<Queue>,
+    /// See [`Device::own`].
+    own: Option<Queue>,
     offload: bool,
     udp_gso: bool,
     tunnel_gso: bool,
@@ -133,6 +136,7 @@ impl Device {
             .map(|_| first.try_clone())
             .collect::<io::Result<_>>()
             .map_err(failed("add a queue"))?;
+        let own = if spec.queues > 1 { aside(&first, name) } else { None };
         first.enabled(true).map_err(failed("bring it up"))?;
         let link_len = match spec.kind {
             Kind::Tap { .. } => ETHERNET_LEN,
@@ -151,7 +155,9 @@ impl Device {
             .map(|inner| Queue::new(inner, framing, link_len))
             .collect::<io::Result<_>>()
             .map_err(failed("make it non-blocking"))?;
-        Ok(Self { name: name.to_owned(), index, queues, offload: spec.offload, udp_gso, tunnel_gso })
+        let own = own.map(|inner| Queue::new(inner, framing, link_len)).transpose();
+        let own = own.map_err(failed("make it non-blocking"))?;
+        Ok(Self { name: name.to_owned(), index, queues, own, offload: spec.offload, udp_gso, tunnel_gso })
     }
 
     /// The link's name.
@@ -183,6 +189,19 @@ impl Device {
     pub fn queues(&self) -> &[Queue] {
         &self.queues
     }
+
+    /// Where packets of the director's own sockets are sent, which no worker has received. The kernel hands frames of a
+    /// flow to the queue that its other direction was last written to, and keeps 4096 flows for that: here it notes
+    /// none, so that probes cost less and leave the room to clients.
+    pub fn own(&self) -> &Queue {
+        self.own.as_ref().unwrap_or(&self.queues[0])
+    }
+}
+
+/// A queue that only sends, where the kernel has room for one more.
+fn aside(first: &SyncDevice, name: &str) -> Option<SyncDevice> {
+    let made = first.try_clone().and_then(|queue| detach(&queue).map(|()| queue));
+    made.inspect_err(|error| tracing::debug!(device = name, %error, "no queue of the director's own")).ok()
 }
 
 fn check(spec: &DeviceSpec) -> Result<(), DeviceError> {

@@ -10,7 +10,7 @@
 //! The packet path (`Queue`, `Poller`) is for plain threads and does not know tokio; `net` and `host` talk
 //! rtnetlink and are async. All of it acts in the network namespace of the calling thread.
 //!
-//! `unsafe` is used for two requests to the TUN/TAP driver (`tunnel`), and nowhere else.
+//! `unsafe` is used for requests to the TUN/TAP driver (`requests`), and nowhere else.
 
 mod device;
 mod error;
@@ -18,6 +18,7 @@ pub mod host;
 pub mod net;
 mod poller;
 mod queue;
+mod requests;
 mod tunnel;
 mod virtio;
 

@@ -11,9 +11,9 @@
 
 use std::os::fd::AsRawFd;
 
-use nix::libc::c_int;
 use uvs_director::{Frame, Offload};
 
+use crate::requests::{set_header_len, set_offloads};
 use crate::virtio::{self, HEADER_LEN};
 
 /// Length of the header.
@@ -21,7 +21,7 @@ pub(crate) const TUNNEL_HEADER_LEN: usize = 24;
 
 /// `TUN_F_*`: checksums, GSO packets of TCP over IPv4 and IPv6, of UDP over IPv4 and IPv6, and those in UDP tunnels
 /// without a checksum of their own.
-const OFFLOADS: c_int = 0x01 | 0x02 | 0x04 | 0x20 | 0x40 | 0x80;
+const OFFLOADS: u64 = 0x01 | 0x02 | 0x04 | 0x20 | 0x40 | 0x80;
 
 /// `VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4` and `_IPV6`, added to the type of the GSO packet inside.
 const GSO_TUNNEL_V4: u8 = 0x20;
@@ -30,28 +30,16 @@ const GSO_TUNNEL_V6: u8 = 0x40;
 const UDP: u8 = 17;
 const UDP_HEADER_LEN: usize = 8;
 
-nix::ioctl_write_ptr!(tunsetvnethdrsz, b'T', 216, c_int);
-nix::ioctl_write_int!(tunsetoffload, b'T', 208);
-
 /// Agrees with the kernel on GSO packets in tunnels for the device of `fd`, all of its queues. False: it does not have
 /// that, and all is as before.
-#[expect(unsafe_code, reason = "no crate here offers these two requests")]
 pub(crate) fn enable(fd: &impl AsRawFd) -> bool {
-    let fd = fd.as_raw_fd();
-    let set_len = |len: usize| {
-        let len = c_int::try_from(len).expect("a short header");
-        // SAFETY: the kernel reads an int through the pointer, which is to one that outlives the call.
-        unsafe { tunsetvnethdrsz(fd, &raw const len) }
-    };
-    if set_len(TUNNEL_HEADER_LEN).is_err() {
+    if set_header_len(fd, TUNNEL_HEADER_LEN).is_err() {
         return false;
     }
-    let flags = u64::try_from(OFFLOADS).expect("flags");
-    // SAFETY: the argument is a number.
-    if unsafe { tunsetoffload(fd, flags) }.is_ok() {
+    if set_offloads(fd, OFFLOADS).is_ok() {
         return true;
     }
-    set_len(HEADER_LEN).expect("the length that the device began with");
+    set_header_len(fd, HEADER_LEN).expect("the length that the device began with");
     false
 }
 

@@ -337,6 +337,37 @@ fn a_device_without_offload_gets_packets_with_complete_checksums() {
 }
 
 #[test]
+fn what_the_director_says_of_itself_moves_no_flow() {
+    for offload in [false, true] {
+        isolated(async move |net| {
+            let device = Device::open(&DeviceSpec { queues: 2, offload, ..tun("uvs0") }).unwrap();
+            let _socket = routed_socket(&net).await;
+            for (number, near) in device.queues().iter().enumerate() {
+                let socket = UdpSocket::bind((HERE, 0)).unwrap();
+                let port = socket.local_addr().unwrap().port();
+                let seed = Frame::from_bytes(&udp((THERE, 7777), (HERE, port), b"in"));
+                near.send(&seed).unwrap();
+                device.own().send(&seed).unwrap();
+                for _ in 0..2 {
+                    assert_eq!(socket.recv(&mut [0; 10]).unwrap(), 2, "it takes what is written");
+                }
+                for turn in 0..20 {
+                    let text = format!("out {turn}");
+                    socket.send_to(text.as_bytes(), (THERE, 7777)).unwrap();
+                    let came = receive(near, ends_with(text.as_bytes()));
+                    assert!(came.is_some(), "queue {number}, offload {offload}");
+                }
+            }
+            assert!(!device.own().receive(&mut Frame::new()).unwrap(), "it is given nothing");
+        });
+    }
+    isolated(async |_| {
+        let device = Device::open(&tun("uvs0")).unwrap();
+        assert!(std::ptr::eq(device.own(), queue(&device)), "one queue is enough for a device with one");
+    });
+}
+
+#[test]
 fn several_queues_share_the_flows() {
     for offload in [false, true] {
         isolated(async move |net| {
