@@ -60,6 +60,28 @@ impl phy::Device for Cable<'_> {
     }
 }
 
+/// What a stack is made with: a cable that nothing is plugged into yet.
+pub(crate) struct Unplugged {
+    pub(crate) mtu: u32,
+}
+
+impl phy::Device for Unplugged {
+    type RxToken<'t> = Arriving<'t>;
+    type TxToken<'t> = Leaving<'t>;
+
+    fn receive(&mut self, _: SmolInstant) -> Option<(Arriving<'_>, Leaving<'_>)> {
+        None
+    }
+
+    fn transmit(&mut self, _: SmolInstant) -> Option<Leaving<'_>> {
+        None
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.mtu)
+    }
+}
+
 impl Cable<'_> {
     fn leaving(&mut self) -> Leaving<'_> {
         Leaving {

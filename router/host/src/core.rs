@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use uvs_director::local::{Received, SocketSpec, Transport};
 use uvs_director::{Frame, Instant};
 use uvs_wire::{Packet, icmp, tcp, udp};
@@ -33,7 +34,8 @@ pub struct Usage {
 /// See the head of this file.
 pub struct Core {
     link: Arc<dyn Link>,
-    stacks: HashMap<Key, Box<Stack>>,
+    /// Ports are ours, so nobody else has them collide.
+    stacks: HashMap<Key, Box<Stack>, FixedState>,
     /// Closed ones, of TCP and with buffers of the usual size.
     #[allow(clippy::vec_box, reason = "they go to `stacks` and come back as they are")]
     spare: Vec<Box<Stack>>,
@@ -62,7 +64,7 @@ impl Core {
     pub fn new(link: Arc<dyn Link>, memory: usize, seed: u64) -> Self {
         Self {
             link,
-            stacks: HashMap::new(),
+            stacks: HashMap::default(),
             spare: Vec::new(),
             due: BinaryHeap::new(),
             memory: 0,
@@ -90,10 +92,10 @@ impl Core {
         let seed = self.random();
         let stack = match self.spare.pop_if(|_| is_usual(spec.transport, buffers)) {
             Some(mut spare) => {
-                spare.renew(spec, binding, seed, now, &*self.link);
+                spare.renew(spec, binding, seed, now);
                 spare
             }
-            None => Box::new(Stack::new(spec, binding, buffers, seed, now, &*self.link)),
+            None => Box::new(Stack::new(spec, binding, buffers, seed, now)),
         };
         self.memory += buffers.total();
         self.stacks.insert(key, stack);
@@ -183,7 +185,7 @@ impl Core {
             Received::Failed { transport, port, failure } => {
                 let key = (transport, port);
                 if let Some(stack) = self.stacks.get_mut(&key) {
-                    stack.fail(failure, &*self.link, now);
+                    stack.fail(failure, now);
                     stack.wake();
                     self.run(key, now);
                 }

@@ -12,7 +12,7 @@ use uvs_director::{Duration, Instant};
 use crate::core::{Core, Key, Usage};
 use crate::error::Error;
 use crate::link::Link;
-use crate::stack::Buffers;
+use crate::stack::{Buffers, Stack};
 
 /// After a look at what came the driver rests for so long, so that of many packets it handles several at a time: each
 /// wake costs more than the packet. One that comes alone is not kept waiting.
@@ -88,16 +88,29 @@ impl Host {
     pub(crate) fn open(
         &self,
         transport: Transport,
+        peer: Peer,
+        may_fragment: bool,
+        buffers: Buffers,
+    ) -> Result<(Key, SocketAddr), Error> {
+        self.open_with(transport, peer, may_fragment, buffers, |_| {})
+    }
+
+    /// The same, and does something to the socket before anybody else can.
+    pub(crate) fn open_with(
+        &self,
+        transport: Transport,
         Peer { addr, way, source }: Peer,
         may_fragment: bool,
         buffers: Buffers,
+        act: impl FnOnce(&mut Stack),
     ) -> Result<(Key, SocketAddr), Error> {
         let spec =
             SocketSpec { transport, remote: addr.ip(), remote_port: addr.port(), way, source, may_fragment };
         self.with(|core, now| {
             let key = core.open(&spec, buffers, now)?;
-            let local = core.stack(key).map(|stack| SocketAddr::new(stack.binding.addr, stack.binding.port));
-            Ok((key, local.unwrap_or(addr)))
+            let Some(stack) = core.stack(key) else { return Ok((key, addr)) };
+            act(stack);
+            Ok((key, SocketAddr::new(stack.binding.addr, stack.binding.port)))
         })
     }
 

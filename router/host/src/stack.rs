@@ -9,7 +9,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 use uvs_director::local::{Binding, Failure, SocketSpec, Transport};
 use uvs_director::{DropReason, Duration, Frame, Instant};
 
-use crate::cable::Cable;
+use crate::cable::{Cable, Unplugged};
 use crate::error::Error;
 use crate::link::Link;
 
@@ -97,7 +97,6 @@ impl Stack {
         buffers: Buffers,
         seed: u64,
         now: Instant,
-        link: &dyn Link,
     ) -> Self {
         let local = IpAddress::from(binding.addr);
         let mtu = longest(spec, binding);
@@ -126,7 +125,7 @@ impl Stack {
             }
         };
         let mut stack = Self {
-            interface: interface(local, mtu, seed, now, link),
+            interface: interface(local, mtu, seed, now),
             sockets,
             handle,
             binding,
@@ -148,16 +147,9 @@ impl Stack {
 
     /// The same of a TCP socket that was closed, whose buffers serve again. All else is as new: a sequence number says
     /// nothing of the one before.
-    pub(crate) fn renew(
-        &mut self,
-        spec: &SocketSpec,
-        binding: Binding,
-        seed: u64,
-        now: Instant,
-        link: &dyn Link,
-    ) {
+    pub(crate) fn renew(&mut self, spec: &SocketSpec, binding: Binding, seed: u64, now: Instant) {
         self.mtu = longest(spec, binding);
-        self.interface = interface(IpAddress::from(binding.addr), self.mtu, seed, now, link);
+        self.interface = interface(IpAddress::from(binding.addr), self.mtu, seed, now);
         (self.binding, self.remote) = (binding, IpAddress::from(spec.remote));
         (self.due, self.failure, self.over_since, self.waits) = (None, None, None, None);
         (self.is_dead, self.is_half_open) = (false, false);
@@ -227,7 +219,7 @@ impl Stack {
         let (transport, port) = (self.binding.transport, self.binding.port);
         match reason {
             DropReason::FragmentationNeeded => match link.mtu(transport, port, now) {
-                Some(mtu) if mtu < self.mtu => self.fail(Failure::TooBig { mtu }, link, now),
+                Some(mtu) if mtu < self.mtu => self.fail(Failure::TooBig { mtu }, now),
                 _ => self.give_up(Error::Dropped(reason)),
             },
             // There is too much at the moment: as if it had been lost on the way.
@@ -238,7 +230,7 @@ impl Stack {
     }
 
     /// A packet of it does not arrive.
-    pub(crate) fn fail(&mut self, failure: Failure, link: &dyn Link, now: Instant) {
+    pub(crate) fn fail(&mut self, failure: Failure, now: Instant) {
         match failure {
             Failure::TooBig { mtu } => {
                 let mtu = bounded(mtu, self.binding.addr.is_ipv6());
@@ -246,7 +238,7 @@ impl Stack {
                     self.mtu = mtu;
                     let seed = u64::from(mtu) ^ now.as_nanos();
                     // All that it knows is its address; what was said and heard is in the socket.
-                    self.interface = interface(self.binding.addr.into(), mtu, seed, now, link);
+                    self.interface = interface(self.binding.addr.into(), mtu, seed, now);
                     self.due = Some(now);
                 }
                 if self.binding.transport != Transport::Tcp {
@@ -313,13 +305,10 @@ fn bounded(mtu: u32, is_v6: bool) -> u32 {
 }
 
 /// A network of one address, to which everything is one hop away.
-fn interface(local: IpAddress, mtu: u32, seed: u64, now: Instant, link: &dyn Link) -> Interface {
+fn interface(local: IpAddress, mtu: u32, seed: u64, now: Instant) -> Interface {
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;
-    let mut frame = Frame::with_capacity(0);
-    let mut cable =
-        Cable { link, now, mtu, arrives: None, frame: &mut frame, refused: None, is_half_open: false };
-    let mut interface = Interface::new(config, &mut cable, smol(now));
+    let mut interface = Interface::new(config, &mut Unplugged { mtu }, smol(now));
     interface.update_ip_addrs(|addresses| {
         // There is room for more than one.
         let _ = addresses.push(IpCidr::new(local, 0));

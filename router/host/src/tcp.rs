@@ -42,9 +42,9 @@ impl Host {
     /// # Errors
     /// As of [`Host::connect`].
     pub async fn half_open(&self, peer: Peer, buffers: Buffers) -> Result<(), Error> {
-        let (key, local) = self.open(Transport::Tcp, peer, false, buffers)?;
+        let (key, local) =
+            self.open_with(Transport::Tcp, peer, false, buffers, |stack| stack.is_half_open = true)?;
         let stream = TcpStream { host: self.clone(), key, local, peer: peer.addr };
-        stream.look(|stack| stack.is_half_open = true);
         poll_fn(|cx| stream.poll_connected(cx)).await
     }
 }
