@@ -149,7 +149,7 @@ impl Local {
         let began = Instant::now();
         let made = self.runtime.spawn(async move { prober.probe(&spec).await });
         made.await.unwrap_or_else(|_| {
-            Outcome::plain(Verdict::Unmade("the director is stopping".to_owned()), began.elapsed())
+            Outcome::plain(Verdict::Unmade("the director is stopping".into()), began.elapsed())
         })
     }
 }

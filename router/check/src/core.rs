@@ -26,6 +26,7 @@ use core::net::SocketAddr;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use uvs_director::Duration;
 use uvs_director::spec::ServiceKey;
 
@@ -84,7 +85,7 @@ pub struct Core {
     probes: Vec<Probe>,
     by_name: HashMap<(ServiceKey, SocketAddr), usize>,
     /// Which probe a run is of.
-    runs: HashMap<u64, usize>,
+    runs: HashMap<u64, usize, FixedState>,
     timers: Timers,
     /// Of probes over the network, and of processes.
     queues: [Queue; 2],
@@ -111,7 +112,7 @@ impl Core {
             checks: Vec::new(),
             probes: Vec::new(),
             by_name: HashMap::new(),
-            runs: HashMap::new(),
+            runs: HashMap::default(),
             timers: Timers::default(),
             queues: Default::default(),
             random: Random(seed),

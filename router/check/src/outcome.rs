@@ -1,9 +1,14 @@
 //! What came of one probe.
 
+use std::borrow::Cow;
+
 use uvs_director::Duration;
 
 use crate::net::Failure;
 use crate::weight::{Admin, Share};
+
+/// Words for people. Most that is found is always the same.
+pub type Text = Cow<'static, str>;
 
 /// What came of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +32,16 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It works.
-    Pass(String),
+    Pass(Text),
     /// It does not.
-    Fail(String),
+    Fail(Text),
     /// Nothing: the probe could not be made.
-    Unmade(String),
+    Unmade(Text),
 }
 
 impl Verdict {
     /// Why, or what was found.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &Text {
         match self {
             Self::Pass(text) | Self::Fail(text) | Self::Unmade(text) => text,
         }
@@ -46,8 +51,8 @@ impl Verdict {
 impl From<Failure> for Verdict {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Local(why) => Self::Unmade(why.to_string()),
-            Failure::Remote(why) => Self::Fail(why.to_string()),
+            Failure::Local(why) => Self::Unmade(why.to_string().into()),
+            Failure::Remote(why) => Self::Fail(why.to_string().into()),
         }
     }
 }

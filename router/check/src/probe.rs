@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::net::{Network, Remote};
-use crate::outcome::{Outcome, Says, Verdict};
+use crate::outcome::{Outcome, Says, Text, Verdict};
 use crate::spec::{Kind, ProbeSpec};
 
 pub use certificate::date;
@@ -38,12 +38,12 @@ type Ended = Result<Passed, Verdict>;
 
 /// What a success found.
 struct Passed {
-    text: String,
+    text: Text,
     says: Says,
 }
 
 impl Passed {
-    fn plain(text: impl Into<String>) -> Self {
+    fn plain(text: impl Into<Text>) -> Self {
         Self { text: text.into(), says: Says::default() }
     }
 }
@@ -104,11 +104,7 @@ impl Prober {
             Err(_) => {
                 let text = format!("no end within {timeout:?} while {}", stage.get().doing);
                 // A disk that does not answer says nothing of the server.
-                Err(if stage.get().doing == tls::READING {
-                    Verdict::Unmade(text)
-                } else {
-                    Verdict::Fail(text)
-                })
+                Err(if stage.get().doing == tls::READING { unmade(text) } else { fail(text) })
             }
         };
         let took = began.elapsed();
@@ -161,16 +157,21 @@ fn certified(outcome: &mut Outcome, expires: i64, kind: &Kind) {
     if let Verdict::Pass(text) = &mut outcome.verdict
         && soon
     {
-        text.push_str(&certificate::soon(expires));
+        text.to_mut().push_str(&certificate::soon(expires));
     }
 }
 
 /// What an error on a connection says.
 fn failed(error: &io::Error) -> Verdict {
-    Verdict::Fail(Remote::from(error).to_string())
+    fail(Remote::from(error).to_string())
 }
 
 /// What a failure says, with what was being done.
-fn fail(text: impl Into<String>) -> Verdict {
+fn fail(text: impl Into<Text>) -> Verdict {
     Verdict::Fail(text.into())
+}
+
+/// Why a probe cannot be made.
+fn unmade(text: impl Into<Text>) -> Verdict {
+    Verdict::Unmade(text.into())
 }

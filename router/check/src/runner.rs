@@ -2,26 +2,23 @@
 //! control loop, so that what hangs here keeps nobody else. A packet that ends a probe wakes nobody on another thread.
 
 use core::net::SocketAddr;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use uvs_director::spec::ServiceKey;
 use uvs_director::view::Observations;
 use uvs_director::{Duration, Instant};
 
-use crate::core::{Bounds, Core, Edit, Event, Order, Run, ServiceView, Start};
+use crate::core::{Bounds, Core, Edit, Event, Order, ServiceView};
 use crate::net::Network;
-use crate::outcome::{Outcome, Verdict};
 use crate::probe::Prober;
 use crate::spec::Plan;
+use crate::workers::Workers;
 
-/// So many results are taken before it is looked what they come to.
-const BATCH: usize = 256;
 /// How often passive checks look at what is seen of connections.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// So many threads of a runtime read files at once; more would only wait for the same disk.
@@ -70,15 +67,8 @@ impl Runner {
     ) -> Self {
         let (commands, queue) = unbounded_channel();
         let (runs, running) = sync_channel::<()>(0);
-        let driver = Driver {
-            core: Core::new(bounds, seed),
-            prober: Arc::new(Prober::new(network)),
-            tasks: JoinSet::new(),
-            runs: HashMap::new(),
-            aborts: HashMap::new(),
-            now,
-            sink,
-        };
+        let driver =
+            Driver { core: Core::new(bounds, seed), workers: Workers::new(Prober::new(network)), now, sink };
         runtime.spawn(async move {
             driver.drive(queue).await;
             drop(runs);
@@ -129,18 +119,14 @@ impl Drop for Runner {
 
 struct Driver<N, S> {
     core: Core,
-    prober: Arc<Prober>,
-    tasks: JoinSet<Outcome>,
-    /// Which run a task makes.
-    runs: HashMap<Id, Run>,
-    aborts: HashMap<Run, AbortHandle>,
+    workers: Workers,
     now: N,
     sink: S,
 }
 
 impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
     async fn drive(mut self, mut queue: UnboundedReceiver<Command>) {
-        let (mut starts, mut started) = (Vec::new(), Instant::ZERO);
+        let (mut starts, mut results, mut started) = (Vec::new(), Vec::new(), Instant::ZERO);
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -150,7 +136,7 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
                 started = now;
             }
             for start in starts.drain(..) {
-                self.spawn(start);
+                self.workers.start(start);
             }
             self.tell();
             let rest =
@@ -166,37 +152,14 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
                     Some(command) => self.answer(command),
                     None => return,
                 },
-                Some(done) = self.tasks.join_next_with_id() => {
-                    self.finish(done);
-                    for _ in 1..BATCH {
-                        let Some(done) = self.tasks.try_join_next_with_id() else { break };
-                        self.finish(done);
-                    }
+                () = self.workers.wait(&mut results) => {
+                    let now = (self.now)();
+                    results.drain(..).for_each(|(run, outcome)| self.core.finish(run, outcome, now));
                 }
                 _ = looks.tick(), if !self.core.watched().is_empty() => self.look(),
                 () = wait => {}
             }
         }
-    }
-
-    fn spawn(&mut self, Start { run, probe }: Start) {
-        let prober = Arc::clone(&self.prober);
-        let abort = self.tasks.spawn(async move { prober.probe(&probe).await });
-        self.runs.insert(abort.id(), run);
-        self.aborts.insert(run, abort);
-    }
-
-    fn finish(&mut self, done: Result<(Id, Outcome), JoinError>) {
-        let (id, outcome) = match done {
-            Ok((id, outcome)) => (id, outcome),
-            Err(error) => {
-                let verdict = Verdict::Unmade("its checker failed; see the log".into());
-                (error.id(), Outcome::plain(verdict, Duration::ZERO))
-            }
-        };
-        let Some(run) = self.runs.remove(&id) else { return };
-        self.aborts.remove(&run);
-        self.core.finish(run, outcome, (self.now)());
     }
 
     /// Hears what is seen of connections, for passive checks.
@@ -232,12 +195,7 @@ impl<N: Fn() -> Instant, S: Sink> Driver<N, S> {
     }
 
     fn tell(&mut self) {
-        for run in self.core.take_cancelled() {
-            if let Some(abort) = self.aborts.remove(&run) {
-                self.runs.remove(&abort.id());
-                abort.abort();
-            }
-        }
+        self.workers.cancel(&self.core.take_cancelled());
         for event in self.core.take_events() {
             self.sink.event(&event);
         }

@@ -76,7 +76,7 @@ fn of_check(view: &CheckView, now: Instant) -> Check {
         since_s: now.since(view.since).as_secs_f64(),
         against: view.against,
         needed: view.needed,
-        last: last.map(|last| last.text.clone()),
+        last: last.map(|last| last.text.clone().into_owned()),
         last_age_s: last.map(|last| now.since(last.at).as_secs_f64()),
         took_s: last.map(|last| last.took.as_secs_f64()),
         overdue: view.is_overdue(now),

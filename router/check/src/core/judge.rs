@@ -134,7 +134,7 @@ impl Core {
             .find(|check| !check.serves(&self.probes[check.probe].spec.kind));
         against.map_or_else(String::new, |check| {
             let last = check.last.as_ref().filter(|_| check.state() != State::Unchecked);
-            match check.cannot.as_deref().or(last.map(|last| last.text.as_str())) {
+            match check.cannot.as_deref().or(last.map(|last| &*last.text)) {
                 Some(text) => format!("check {} is {}: {text}", check.name, check.state()),
                 None => format!("check {} is {}", check.name, check.state()),
             }

@@ -82,7 +82,7 @@ impl Core {
                 check.inhibition.begin(spec, false, now);
                 let length = check.inhibition.length;
                 let reason = format!("{failed} connections in a row failed; tried again in {length:?}");
-                check.last = Some(Last { at: now, took: Default::default(), text: reason.clone() });
+                check.last = Some(Last { at: now, took: Default::default(), text: reason.clone().into() });
                 self.tell_of(at, before, &reason, now);
                 self.judge(destination, now);
                 self.plan(probe, now);

@@ -77,8 +77,8 @@ impl Core {
     /// The watchdog: whoever makes that probe has not come back with a result.
     fn give_up(&mut self, index: usize, run: u64, now: Instant) {
         self.cancelled.push(Run(run));
-        for at in self.probes[index].checks.clone() {
-            let check = &mut self.checks[at];
+        for check in 0..self.probes[index].checks.len() {
+            let check = &mut self.checks[self.probes[index].checks[check]];
             check.outcomes.overdue += 1;
             let destination = &self.destinations[check.destination];
             self.events.push(Event {
@@ -123,7 +123,8 @@ impl Core {
         };
         let (spec, started) = (probe.spec.clone(), probe.started.unwrap_or(now));
         let mut is_old = false;
-        for at in probe.checks.clone() {
+        for check in 0..probe.checks.len() {
+            let at = self.probes[index].checks[check];
             if started < self.checks[at].renewed {
                 is_old = true;
                 continue;
@@ -148,7 +149,7 @@ impl Core {
     fn count(&mut self, at: usize, kind: &Kind, outcome: &Outcome, now: Instant) -> bool {
         let check = &mut self.checks[at];
         let Check { rise, fall, .. } = *check;
-        check.last = Some(Last { at: now, took: outcome.took, text: outcome.verdict.text().to_owned() });
+        check.last = Some(Last { at: now, took: outcome.took, text: outcome.verdict.text().clone() });
         let before = check.streak.health();
         let passed = match &outcome.verdict {
             Verdict::Unmade(why) => {

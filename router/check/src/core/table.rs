@@ -10,6 +10,7 @@ use uvs_director::{Duration, Instant};
 use super::damping::Damping;
 use super::event::State;
 use super::streak::{Health, Streak};
+use crate::outcome::Text;
 use crate::spec::{CheckPlan, Kind, OnDown, Passive, Policy, ProbeSpec, Quorum, Unmade};
 use crate::weight::{Share, Slots};
 
@@ -85,7 +86,7 @@ pub struct Last {
     /// How long the probe took.
     pub took: Duration,
     /// What it found, fit to be shown.
-    pub text: String,
+    pub text: Text,
 }
 
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub(crate) struct Check {
     pub(crate) renewed: Instant,
     pub(crate) streak: Streak,
     /// Why its probe cannot be made, if it cannot.
-    pub(crate) cannot: Option<String>,
+    pub(crate) cannot: Option<Text>,
     /// When its state changed last.
     pub(crate) since: Instant,
     pub(crate) last: Option<Last>,

@@ -68,7 +68,7 @@ fn read(line: &[u8]) -> Ended {
     if !said && !unknown.is_empty() {
         return Err(fail(format!("it says nothing known: \"{}\"", shown(line))));
     }
-    Ok(Passed { text: format!("agent says \"{}\"", shown(line)), says })
+    Ok(Passed { text: format!("agent says \"{}\"", shown(line)).into(), says })
 }
 
 fn weight(word: &str) -> Option<Share> {

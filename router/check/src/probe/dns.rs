@@ -9,7 +9,7 @@ use domain::rdata::AllRecordData;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::pattern::{Patterns, wanted};
-use super::{Ended, Passed, Stage, fail, failed};
+use super::{Ended, Passed, Stage, fail, failed, unmade};
 use crate::net::{Network, Target};
 use crate::outcome::Verdict;
 use crate::spec::{Dns, Pattern};
@@ -53,7 +53,7 @@ pub(super) async fn probe(
     patterns: &Patterns,
     stage: &Stage,
 ) -> Ended {
-    let question = question(dns).map_err(Verdict::Unmade)?;
+    let question = question(dns).map_err(unmade)?;
     if !dns.tcp {
         let answer = over_udp(network, target, question.as_dgram_slice(), stage).await?;
         if !truncated(&answer) {

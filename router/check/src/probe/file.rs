@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use super::{Ended, Passed, Stage, fail};
-use crate::outcome::{Says, Verdict};
+use super::{Ended, Passed, Stage, fail, unmade};
+use crate::outcome::Says;
 use crate::spec::{FileCheck, FileMeaning};
 use crate::text::shown;
 use crate::weight::Share;
@@ -16,12 +16,12 @@ pub(super) async fn probe(file: &FileCheck, stage: &Stage) -> Ended {
     stage.is("reading the file");
     let path = file.path.clone();
     let read = tokio::task::spawn_blocking(move || read(&path)).await;
-    let text = match read.map_err(|error| Verdict::Unmade(error.to_string()))? {
+    let text = match read.map_err(|error| unmade(error.to_string()))? {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.meaning == FileMeaning::Failed => {
             return Ok(Passed::plain("there is no such file"));
         }
-        Err(error) => return Err(Verdict::Unmade(format!("{}: {error}", file.path.display()))),
+        Err(error) => return Err(unmade(format!("{}: {error}", file.path.display()))),
     };
     let text = text.trim_ascii();
     let number: Option<i64> = core::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
@@ -33,11 +33,11 @@ pub(super) async fn probe(file: &FileCheck, stage: &Stage) -> Ended {
         (FileMeaning::Weight, Some(number)) => match u32::try_from(number) {
             Ok(weight) => {
                 let says = Says { share: Some(Share::Weight(weight)), ..Says::default() };
-                Ok(Passed { text: format!("the file says weight {weight}"), says })
+                Ok(Passed { text: format!("the file says weight {weight}").into(), says })
             }
-            Err(_) => Err(Verdict::Unmade(format!("{number} in the file is no weight"))),
+            Err(_) => Err(unmade(format!("{number} in the file is no weight"))),
         },
-        (_, None) => Err(Verdict::Unmade(format!("no number in the file, but \"{}\"", shown(text)))),
+        (_, None) => Err(unmade(format!("no number in the file, but \"{}\"", shown(text)))),
     }
 }
 

@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::http::{Way, beside, not_http, over_http2, uri};
 use super::tls::H2;
-use super::{Ended, Passed, Stage, fail};
+use super::{Ended, Passed, Stage, fail, unmade};
 use crate::net::Target;
 use crate::outcome::Verdict;
 use crate::spec::Grpc;
@@ -44,7 +44,7 @@ enum ServingStatus {
 }
 
 pub(super) async fn probe(way: &Way<'_>, grpc: &Grpc, stage: &Arc<Stage>) -> Ended {
-    let request = request(grpc, way.target).map_err(Verdict::Unmade)?;
+    let request = request(grpc, way.target).map_err(unmade)?;
     let (stream, picked) = way.connect(grpc.tls.as_ref(), &[H2], grpc.host.as_deref(), stage).await?;
     if grpc.tls.is_some() && !picked {
         return Err(fail("it does not offer HTTP/2 (ALPN)"));

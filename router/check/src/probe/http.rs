@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::pattern::{Patterns, wanted};
 use super::tls::{self, H2, HTTP11, Handshakes, Secured};
-use super::{Ended, Passed, READ_MAX, Stage, fail};
+use super::{Ended, Passed, READ_MAX, Stage, fail, unmade};
 use crate::net::{Network, Remote, Stream, Target};
 use crate::outcome::Verdict;
 use crate::spec::{Http, HttpVersion, Tls};
@@ -56,7 +56,7 @@ impl Way<'_> {
 }
 
 pub(super) async fn probe(way: &Way<'_>, http: &Http, patterns: &Patterns, stage: &Arc<Stage>) -> Ended {
-    let request = asked(http, way.target).map_err(Verdict::Unmade)?;
+    let request = asked(http, way.target).map_err(unmade)?;
     let protocols: tls::Protocols = match http.version {
         HttpVersion::Any => &[H2, HTTP11],
         HttpVersion::Http1 => &[HTTP11],
@@ -186,8 +186,7 @@ pub(super) async fn beside<T>(connection: impl Future, work: impl Future<Output 
 async fn judge(mut answer: Response<Incoming>, http: &Http, patterns: &Patterns, stage: &Stage) -> Ended {
     let status = answer.status();
     let reason = status.canonical_reason().unwrap_or_default();
-    let said = format!("status {} {reason}", status.as_u16());
-    let said = said.trim_end();
+    let said = format!("status {} {reason}", status.as_u16()).trim_end().to_owned();
     if !http.status.iter().any(|range| range.contains(&status.as_u16())) {
         let ranges: Vec<String> = http
             .status

@@ -56,7 +56,7 @@ impl Patterns {
         if let Some(regex) = known.get(expression) {
             return Ok(regex.is_match(text));
         }
-        let regex = compile(expression).map_err(|error| Verdict::Unmade(error.to_string()))?;
+        let regex = compile(expression).map_err(|error| super::unmade(error.to_string()))?;
         if known.len() >= KEPT {
             known.clear();
         }

@@ -11,7 +11,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::{Verifier, wrong};
 use super::trust::Trusts;
-use super::{Stage, fail};
+use super::{Stage, fail, unmade};
 use crate::net::{Remote, Stream, Target};
 use crate::outcome::Verdict;
 use crate::spec::Tls;
@@ -52,15 +52,15 @@ impl Handshakes {
     ) -> Result<Prepared, Verdict> {
         let trust = if tls.verify {
             stage.is(READING);
-            Some(self.trusts.get(tls.ca.as_ref(), &self.provider).await.map_err(Verdict::Unmade)?)
+            Some(self.trusts.get(tls.ca.as_ref(), &self.provider).await.map_err(unmade)?)
         } else {
             None
         };
-        let name = name(tls, host, target).map_err(Verdict::Unmade)?;
+        let name = name(tls, host, target).map_err(unmade)?;
         let verifier = Verifier { trust, provider: Arc::clone(&self.provider), stage: Arc::clone(stage) };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| Verdict::Unmade(error.to_string()))?;
+        let builder = builder.map_err(|error| unmade(error.to_string()))?;
         let mut config =
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         // Each probe is a handshake of its own: a ticket would keep it from what it is to look at.
