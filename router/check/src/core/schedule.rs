@@ -133,16 +133,28 @@ impl Core {
             let before = self.checks[at].state();
             let flapped = self.count(at, &spec.kind, &outcome, now);
             self.tell_of(at, before, outcome.verdict.text(), now);
+            let may_weigh = self.may_weigh(at, &spec.kind, &outcome);
             self.says(at, &spec.kind, &outcome, now);
             if flapped {
                 self.checks[at].flaps += 1;
             }
-            self.judge(destination, now);
+            // Most results are as those before, and then nothing depends on them but when the next one is due.
+            if self.checks[at].state() != before || may_weigh {
+                self.judge(destination, now);
+            }
         }
         self.plan(index, now);
         if is_old && matches!(self.probes[index].phase, Phase::Due(_)) {
             self.due_at(index, now);
         }
+    }
+
+    /// Whether a result that leaves a check's state as it was can mean something for its destination even so: agents,
+    /// programs and files say weights, and a passive check knows more than its state.
+    fn may_weigh(&self, at: usize, kind: &Kind, outcome: &Outcome) -> bool {
+        matches!(kind, Kind::Agent { .. } | Kind::Passive(_))
+            || outcome.says.share.is_some()
+            || self.checks[at].script.is_some()
     }
 
     /// Counts a result for one check. Says whether that made it go down.
