@@ -8,13 +8,16 @@
 mod ahead;
 mod apply;
 mod control;
+mod counts;
 pub(crate) mod drain;
 mod error;
 pub(crate) mod facts;
 mod flows;
+pub(crate) mod follow;
 pub(crate) mod inspect;
 mod local;
 mod look;
+pub(crate) mod take;
 mod traced;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

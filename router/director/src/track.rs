@@ -8,6 +8,7 @@ pub(crate) mod control;
 pub(crate) mod destination;
 pub(crate) mod feedback;
 pub(crate) mod ftp;
+pub(crate) mod log;
 pub(crate) mod observed;
 pub(crate) mod past;
 pub(crate) mod queued;

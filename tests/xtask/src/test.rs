@@ -63,10 +63,11 @@ const DOC_TESTS: &str = "doc tests";
 
 /// The crates without wasmtime and devices. The dev profile has assertions on overflow, which the release profile,
 /// where all crates are tested, has not.
-const LIGHT: [&str; 9] = [
+const LIGHT: [&str; 10] = [
     "uvs-wire",
     "uvs-director",
     "uvs-ha",
+    "uvs-state",
     "uvs-config",
     "uvs-adm",
     "uvs-sdk",

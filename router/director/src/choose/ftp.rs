@@ -80,12 +80,17 @@ struct Expected {
 }
 
 /// What a connection that begins needs of the helper.
-pub(crate) fn helper(options: &Options, request: &RequestKey, forwarding: Forwarding) -> Option<Box<Ftp>> {
+pub(crate) fn helper(
+    table: &Table,
+    options: &Options,
+    request: &RequestKey,
+    forwarding: Forwarding,
+) -> Option<Box<Ftp>> {
     let helped = request.virtual_port == FTP_PORT
         && request.protocol == Protocol::Tcp.number()
         && forwarding == Forwarding::Nat
         && options.ftp;
-    helped.then(Box::default)
+    helped.then(|| Box::new(Ftp::new(table.control(false))))
 }
 
 /// A client's segment on a control connection, before its destination is rewritten.

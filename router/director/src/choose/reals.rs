@@ -162,7 +162,8 @@ mod tests {
 
     fn destination(id: u32, addr: &str, forwarding: Forwarding) -> Arc<Destination> {
         let spec = DestinationSpec::new(addr.parse().expect("an address"), forwarding);
-        Arc::new(Destination::new(id, spec, Arc::new(Shared::new(Arc::default()))))
+        let shared = Arc::new(Shared::new(service(Protocol::Tcp), Arc::default()));
+        Arc::new(Destination::new(id, spec, shared))
     }
 
     fn service(protocol: Protocol) -> ServiceKey {

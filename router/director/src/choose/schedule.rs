@@ -130,7 +130,7 @@ fn place_by_template(
         };
         let one_packet = service.with_spec(|spec| spec.one_packet);
         let port = if own_port && key.virtual_port != 0 { destination.port } else { 0 };
-        let control = Arc::new(Control { one_packet, ..Control::default() });
+        let control = table.control(one_packet);
         let template = Connection {
             no_output: true,
             counted: Counted::Persistent,

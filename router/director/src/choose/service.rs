@@ -354,6 +354,11 @@ impl Trash {
         Some(destination)
     }
 
+    /// The one of that address, if there is one.
+    pub(crate) fn get(&self, key: ServiceKey, addr: SocketAddr) -> Option<Arc<Destination>> {
+        Some(Arc::clone(&self.services.get(&key)?.get(&addr)?.0))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Destination>> {
         self.services.values().flat_map(HashMap::values).map(|(destination, _)| destination)
     }

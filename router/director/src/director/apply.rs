@@ -280,7 +280,7 @@ impl Director {
                 shared.stats.zero();
                 shared
             }
-            None => Arc::new(Shared::new(Arc::clone(&self.total))),
+            None => Arc::new(Shared::new(spec.key, Arc::clone(&self.total))),
         };
         let service = Arc::new(Service::new(spec, scheduler, shared));
         self.replace_services(|services| services.insert(service));

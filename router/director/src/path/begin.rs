@@ -72,7 +72,7 @@ pub(crate) fn enter<'a>(
     placement: Placement,
 ) -> Result<Inserted<'a>, DropReason> {
     let mut connection = placement.connection(key, scene.now);
-    connection.ftp = ftp::helper(&scene.snapshot.options, &key, connection.forwarding);
+    connection.ftp = ftp::helper(&scene.tables.table, &scene.snapshot.options, &key, connection.forwarding);
     let inserted = scene.insert(connection).map_err(|Full| DropReason::ConnectionLimit)?;
     if inserted.is_new {
         inserted.shard.get(inserted.id).destination.tally.count_connection();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uvs_wire::{Address, Packet};
 
+use crate::base::record::ConnectionId;
 use crate::base::spec::{Forwarding, Protocol};
 use crate::base::time::{Duration, Instant, Timeout};
 use crate::base::view::Origin;
@@ -70,6 +71,25 @@ impl RequestKey {
             template: false,
             announced: false,
         }
+    }
+}
+
+impl From<&RequestKey> for ConnectionId {
+    fn from(key: &RequestKey) -> Self {
+        Self {
+            protocol: key.protocol,
+            client: (key.client, key.client_port),
+            asked_for: (key.virtual_addr, key.virtual_port),
+            template: key.template,
+            announced: key.announced,
+        }
+    }
+}
+
+impl From<&ConnectionId> for RequestKey {
+    fn from(id: &ConnectionId) -> Self {
+        let ConnectionId { protocol, client, asked_for, template, announced } = *id;
+        Self { template, announced, ..Self::between(client, asked_for, protocol) }
     }
 }
 

@@ -11,8 +11,8 @@ use uvs_wire::Address;
 
 use crate::base::lock::lock;
 use crate::base::scheduler::{Candidate, Load};
-use crate::base::spec::{DestinationSpec, Forwarding, Tunnel};
-use crate::base::view::DestinationView;
+use crate::base::spec::{DestinationSpec, Forwarding, ServiceKey, Tunnel};
+use crate::base::view::{Counters, DestinationView};
 use crate::track::feedback::Feedback;
 use crate::track::observed::Observed;
 use crate::track::stats::{Stats, Tally};
@@ -20,6 +20,8 @@ use crate::track::stats::{Stats, Tally};
 /// What a service and its destinations share, and what outlives the service while they do.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The service's.
+    pub(crate) key: ServiceKey,
     pub(crate) stats: Stats,
     /// The sum over all services.
     total: Arc<Stats>,
@@ -34,8 +36,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Of a service whose counts are part of `total`.
-    pub(crate) fn new(total: Arc<Stats>) -> Self {
+    pub(crate) fn new(key: ServiceKey, total: Arc<Stats>) -> Self {
         Self {
+            key,
             stats: Stats::default(),
             total,
             changed: Mutex::default(),
@@ -329,6 +332,14 @@ impl Destination {
         if !self.is_removed() {
             self.tally.count_out(shard, bytes);
         }
+    }
+
+    /// What another director has counted of it.
+    pub(crate) fn add_counts(&self, counters: &Counters) {
+        self.tally.add(counters);
+        // None of that was sent from here.
+        self.sent_before.store(self.tally.packets_in(), Relaxed);
+        self.stats.estimate_from_here();
     }
 
     pub(crate) fn view(&self) -> DestinationView {

@@ -79,6 +79,15 @@ impl Tally {
         self.shared.bytes_in.fetch_add(bytes, Relaxed);
     }
 
+    /// What another director has counted.
+    pub(crate) fn add(&self, counters: &Counters) {
+        self.connections.fetch_add(counters.connections, Relaxed);
+        self.shared.packets_in.fetch_add(counters.packets_in, Relaxed);
+        self.shared.bytes_in.fetch_add(counters.bytes_in, Relaxed);
+        self.shared.packets_out.fetch_add(counters.packets_out, Relaxed);
+        self.shared.bytes_out.fetch_add(counters.bytes_out, Relaxed);
+    }
+
     /// Says what passed in the flow cache from the beginning on, connections left out. One cache at a time.
     pub fn set_flown(&self, counters: &Counters) {
         self.flown.packets_in.store(counters.packets_in, Relaxed);
@@ -115,7 +124,7 @@ impl Tally {
     }
 }
 
-fn plus(a: Counters, b: Counters) -> Counters {
+pub(crate) fn plus(a: Counters, b: Counters) -> Counters {
     Counters {
         connections: a.connections + b.connections,
         packets_in: a.packets_in + b.packets_in,
@@ -125,7 +134,7 @@ fn plus(a: Counters, b: Counters) -> Counters {
     }
 }
 
-fn minus(a: Counters, b: Counters) -> Counters {
+pub(crate) fn minus(a: Counters, b: Counters) -> Counters {
     Counters {
         connections: a.connections.saturating_sub(b.connections),
         packets_in: a.packets_in.saturating_sub(b.packets_in),
@@ -185,6 +194,18 @@ impl Stats {
 
     pub(crate) fn counters(&self) -> Counters {
         lock(&self.members).counters()
+    }
+
+    /// What another director has counted is part of the sum.
+    pub(crate) fn add(&self, counters: &Counters) {
+        let mut members = lock(&self.members);
+        members.gone = plus(members.gone, *counters);
+    }
+
+    /// What was counted so far was counted long ago: it is in no rate.
+    pub(crate) fn estimate_from_here(&self) {
+        let mut members = lock(&self.members);
+        members.estimator.last = members.counters();
     }
 
     pub(crate) fn zero(&self) {

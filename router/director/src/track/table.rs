@@ -16,6 +16,7 @@
 //! Nothing in it is ever moved or copied whole: indexes grow segment by segment, the slab chunk by chunk, and whoever
 //! goes through a shard does so in slices between which it lets go of the lock.
 
+mod follow;
 mod index;
 mod keys;
 mod queue;
@@ -38,6 +39,8 @@ use crate::base::time::{Duration, Instant};
 use crate::track::bypass::Bypass;
 use crate::track::class::Class;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
+use crate::track::control::Control;
+pub(crate) use follow::{Drained, Told};
 use keys::{Hashes, Keys, shard_of};
 use shard::Lens;
 pub(crate) use shard::{EntryId, Shard};
@@ -137,6 +140,8 @@ pub(crate) struct Table {
     reserved: AtomicUsize,
     /// Entries whose client port is 0: it is not known yet.
     open: AtomicUsize,
+    /// How many [`Control`]s and logs there were so far.
+    numbers: AtomicU64,
     /// What leaves the table leaves the flow cache.
     flows: Option<Arc<dyn Bypass>>,
 }
@@ -177,12 +182,23 @@ impl Table {
             share: AtomicUsize::new(limit / 2),
             reserved: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            numbers: AtomicU64::new(0),
             flows: None,
         }
     }
 
     pub(crate) fn use_flows(&mut self, flows: Arc<dyn Bypass>) {
         self.flows = Some(flows);
+    }
+
+    /// What entries share that will hang on another one.
+    pub(crate) fn control(&self, one_packet: bool) -> Arc<Control> {
+        Arc::new(Control::new(self.number(), one_packet))
+    }
+
+    /// A number that was not given out before, from 1 on.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Relaxed) + 1
     }
 
     fn locked(&self, client: u64) -> Locked<'_> {

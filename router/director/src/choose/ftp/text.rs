@@ -14,7 +14,7 @@ use core::ops::Range;
 
 use uvs_wire::Address;
 
-use crate::track::ftp::Passive;
+use crate::base::record::Passive;
 
 /// A client's command about data connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,20 +10,14 @@
 //! Each byte of the server's has one place in the client's numbering, so that a segment may come again, whole, in
 //! part or together with its neighbours, and the client still sees one stream.
 
+use crate::base::record::Replaced;
+
 /// How the server's stream becomes the client's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stream {
     /// What is added to sequence numbers before the replaced bytes.
     before: u32,
     replaced: Option<Replaced>,
-}
-
-#[derive(Clone, Debug)]
-struct Replaced {
-    /// The first replaced byte, as the server numbers it.
-    seq: u32,
-    old_len: u32,
-    new: Box<[u8]>,
 }
 
 /// Replaced bytes so far behind the stream do not come again: sequence numbers would be taken for later ones once
@@ -47,6 +41,16 @@ impl Replaced {
 }
 
 impl Stream {
+    /// What is added before the replaced bytes, and these.
+    pub(crate) fn parts(&self) -> (u32, Option<Replaced>) {
+        (self.before, self.replaced.clone())
+    }
+
+    /// The stream of such parts. `new` has to be shorter than a segment, as it is in all that [`Self::parts`] gives.
+    pub(crate) fn from_parts(before: u32, replaced: Option<Replaced>) -> Self {
+        Self { before, replaced }
+    }
+
     /// Whether sequence numbers differ at all.
     pub(crate) fn is_plain(&self) -> bool {
         self.before == 0 && self.replaced.is_none()

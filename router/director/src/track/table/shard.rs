@@ -10,6 +10,7 @@ use super::slab::Slab;
 use crate::base::time::Instant;
 use crate::track::class::Class;
 use crate::track::connection::{Connection, ReplyKey, RequestKey, Tallied};
+use crate::track::log::{Log, Noted};
 use crate::track::wheel::Wheel;
 
 /// One shard, locked.
@@ -27,6 +28,8 @@ pub(crate) struct Shard {
     states: [u32; Tallied::COUNT],
     /// When the wheel's next slot comes up, in nanoseconds; `u64::MAX`: nothing is armed. Read without the lock.
     due: Arc<AtomicU64>,
+    /// Of those who follow what changes; none, mostly.
+    pub(super) logs: Vec<Log>,
 }
 
 /// How many entries of each class a shard has.
@@ -48,6 +51,7 @@ impl Shard {
             lens,
             states: [0; Tallied::COUNT],
             due,
+            logs: Vec::new(),
         }
     }
 
@@ -144,6 +148,15 @@ impl Shard {
             self.leave(id);
             self.join(id, class);
         }
+        self.note(Noted::Changed(id.0));
+    }
+
+    /// Tells those who follow, if anybody does.
+    #[inline]
+    fn note(&mut self, noted: Noted) {
+        for log in &mut self.logs {
+            log.note(noted);
+        }
     }
 
     /// Takes the entry out of the queue of its class, if it is in one.
@@ -182,7 +195,9 @@ impl Shard {
     pub(super) fn invalidate(&mut self, keys: &Keys, id: EntryId) {
         let connection = self.slab.get_mut(id.0);
         if connection.past.invalidate() {
+            let request = connection.request;
             self.requests.remove(Hashes::of(keys, connection).request, id.0);
+            self.note(Noted::Gone(request));
         }
     }
 
@@ -226,6 +241,7 @@ impl Shard {
         let hashes = Hashes::of(keys, &connection);
         if !connection.past.is_invalid() {
             self.requests.remove(hashes.request, id.0);
+            self.note(Noted::Gone(connection.request));
         }
         if let Some(reply) = hashes.reply {
             self.replies.remove(reply, id.0);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::base::lock::lock;
-use crate::base::spec::{DestinationSpec, Forwarding};
+use crate::base::spec::{DestinationSpec, Forwarding, Protocol, ServiceKey};
 use crate::track::cached::Cached;
 use crate::track::destination::{Destination, Shared};
 
@@ -35,7 +35,8 @@ fn what_a_claimed_entry_replaces_leaves_the_flow_cache() {
     let mut table = Table::new(100, Evict::Embryonic, 1);
     table.use_flows(Arc::<Removed>::clone(&cache));
     let spec = DestinationSpec::new("192.0.2.9:5000".parse().unwrap(), Forwarding::Nat);
-    let destination = Arc::new(Destination::new(0, spec, Arc::new(Shared::new(Arc::default()))));
+    let service = ServiceKey::new(Protocol::Tcp, "192.0.2.2:5000".parse().unwrap());
+    let destination = Arc::new(Destination::new(0, spec, Arc::new(Shared::new(service, Arc::default()))));
     let key = RequestKey {
         client: Address::v4(Ipv4Addr::new(192, 0, 2, 1)),
         virtual_addr: Address::v4(Ipv4Addr::new(192, 0, 2, 2)),
