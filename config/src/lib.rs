@@ -47,6 +47,7 @@
 //!   compares them.
 
 mod address;
+mod alike;
 mod ask;
 mod attach;
 mod check;
@@ -81,6 +82,7 @@ mod tunnel;
 mod workers;
 mod written;
 
+pub use alike::told;
 pub use control::{Control, Socket, parse_socket};
 pub use duration::parse_duration;
 pub use http::Http;

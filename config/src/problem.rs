@@ -24,7 +24,7 @@ pub struct Location {
 }
 
 /// Whether the config can be used in spite of a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// It cannot.
     Error,
@@ -96,37 +96,37 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  where: {}", self.severity, self.what, self.file.display())?;
-        if let Some(line) = self.line {
+        write!(f, "{}: {}\n  where: {}\n  fix:   {}", self.severity, self.what, Place(self), self.fix)
+    }
+}
+
+/// Where a problem is, as in `edge.toml:14, service tcp 192.0.2.10:443`.
+pub(crate) struct Place<'p>(pub(crate) &'p Problem);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { file, line, column, context, .. } = self.0;
+        write!(f, "{}", file.display())?;
+        if let Some(line) = line {
             write!(f, ":{line}")?;
         }
-        if let Some(column) = self.column {
+        if let Some(column) = column {
             write!(f, ":{column}")?;
         }
-        if !self.context.is_empty() {
-            write!(f, ", {}", self.context)?;
+        if !context.is_empty() {
+            write!(f, ", {context}")?;
         }
-        write!(f, "\n  fix:   {}", self.fix)
+        Ok(())
     }
 }
 
 impl core::error::Error for Problem {}
 
 /// Everything that is wrong with a config, in the order of its lines; never empty as an error.
+///
+/// `Display` writes each; where there are many of a kind, these together ([`told`](crate::told)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{problem}")?;
-        }
-        Ok(())
-    }
-}
 
 impl core::error::Error for Problems {}
 

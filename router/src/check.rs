@@ -44,8 +44,7 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let schedulers = schedulers(&modules)?;
     Ok(match config.and_then(|config| judge(config, &schedulers)) {
         Ok(Judged { config, .. }) => {
-            let too_much = memory::warning(&config, memory::Memory::find().as_ref());
-            for warning in config.warnings.iter().chain(&too_much) {
+            for warning in warnings(&config, memory::Memory::find().as_ref()) {
                 eprintln!("{warning}");
             }
             println!("{}: ok, {}", config.file.display(), summary(&config));
@@ -53,6 +52,13 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Err(problems) => refuse(&problems),
     })
+}
+
+/// What there is to warn of before a configuration is used, many of a kind together.
+pub fn warnings(config: &Config, memory: Option<&memory::Memory>) -> Vec<String> {
+    let mut all = config.warnings.clone();
+    all.extend(memory::warning(config, memory));
+    uvs_config::told(&all)
 }
 
 /// Prints what is wrong and how many errors that were; the exit status that goes with it.

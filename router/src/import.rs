@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use uvs_config::{Config, Problems, Severity};
 use uvs_director::spec::Prefix;
-use uvs_import::{ArmWish, Attached, Done, Fault, Files, Imported, Wish, alternatives};
+use uvs_import::{ArmWish, Attached, Done, Fault, Files, Imported, Wish, alternatives, together};
 
 use crate::check::{STATUS_WRONG, count};
 
@@ -76,6 +76,10 @@ pub struct Common {
     /// The bridge of this host that the director's interface is plugged into; likewise
     #[arg(long, value_name = "NAME[=SUBNET]", value_parser = arm, conflicts_with = "link")]
     pub bridge: Vec<(String, Option<Prefix>)>,
+    /// Print a remark for each line that it is about [default: what is the same of many lines is said once, with the
+    /// numbers of some of them]
+    #[arg(long)]
+    pub all_remarks: bool,
 }
 
 /// Reads, and writes what came out.
@@ -112,7 +116,11 @@ pub fn run(source: &Source) -> anyhow::Result<ExitCode> {
         }
     };
     write(&done, common.output.as_deref())?;
-    for remark in &done.remarks {
+    let remarks = match common.all_remarks {
+        true => done.remarks.iter().map(ToString::to_string).collect(),
+        false => together(&done.remarks),
+    };
+    for remark in remarks {
         eprintln!("{remark}");
     }
     let Done { services, destinations, checks, .. } = done;

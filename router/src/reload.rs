@@ -90,8 +90,7 @@ pub fn plan(
 
 /// A configuration that a reload takes.
 fn accepted(judged: Result<Judged, Problems>, running: &Config) -> Result<Judged, Vec<String>> {
-    let mut wanted = judged
-        .map_err(|Problems(problems)| problems.iter().map(ToString::to_string).collect::<Vec<String>>())?;
+    let mut wanted = judged.map_err(|problems| uvs_config::told(&problems))?;
     memory::keep(running, &mut wanted.config);
     let mut refusals = needs_restart(running, &wanted.config);
     refusals.extend(check::cannot_change_user(&wanted.config));
@@ -135,7 +134,7 @@ fn prepare(
     let plan = Plan {
         config: wanted.file.display().to_string(),
         changes: described,
-        warnings: wanted.warnings.iter().map(ToString::to_string).collect(),
+        warnings: uvs_config::told(&wanted.warnings),
         refused: Vec::new(),
     };
     Prepared { before, settled, leaving, changes, exchanges, plan }

@@ -47,7 +47,7 @@ use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::trace::Traces;
-use crate::{check, checks, control, drains, events, local, logging, notify, privilege, reload, setup};
+use crate::{check, checks, control, drains, events, local, logging, notify, privilege, reload, setup, words};
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
 const CHANGES_KEPT: usize = 100;
@@ -82,7 +82,7 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!(reason);
     }
     let memory = Memory::find();
-    for warning in config.warnings.iter().chain(&memory::warning(&config, memory.as_ref())) {
+    for warning in check::warnings(&config, memory.as_ref()) {
         warn!("{warning}");
     }
     memory::settle(&mut config, memory.as_ref());
@@ -329,10 +329,13 @@ async fn serve(
     }
 }
 
+/// In the line of the log that says that the director is ready: a line for all of ten thousand is none.
+const SERVICES_NAMED: usize = 16;
+
 fn ready(config: &Config) {
     let interfaces: Vec<&str> =
         config.interfaces.iter().map(|interface| interface.spec.name.as_str()).collect();
-    let services: Vec<String> = config.services.iter().map(|service| service.spec.key.to_string()).collect();
+    let services = words::few(config.services.iter().map(|service| service.spec.key), SERVICES_NAMED);
     info!(interfaces = interfaces.join(","), services = services.join(","), "ready");
     notify::notify(notify::READY);
 }
@@ -536,7 +539,7 @@ fn reloaded(
             live.checks.follow(&wanted);
             live.hooks.follow(&wanted);
             live.reloads_done.fetch_add(1, Relaxed);
-            for warning in &wanted.warnings {
+            for warning in &plan.warnings {
                 warn!("{warning}");
             }
             for change in &plan.changes {

@@ -1,5 +1,7 @@
 //! What the director is told, in the words of the configuration.
 
+use core::fmt::Display;
+
 use uvs_config::Interface;
 use uvs_director::Duration;
 use uvs_director::spec::{Forwarding, MarkRule, RouteSpec, Tunnel, TunnelChecksum};
@@ -31,6 +33,16 @@ pub(crate) const fn method(way: Forwarding) -> &'static str {
         Forwarding::Direct => "dr",
         Forwarding::Tunnel(_) => "tun",
     }
+}
+
+/// The first `most` of them, and behind these how many more there are: of what may be many in one message.
+pub(crate) fn few<T: Display>(all: impl ExactSizeIterator<Item = T>, most: usize) -> Vec<String> {
+    let more = all.len().saturating_sub(most);
+    let mut few: Vec<String> = all.take(most).map(|one| one.to_string()).collect();
+    if more > 0 {
+        few.push(format!("and {more} more"));
+    }
+    few
 }
 
 /// As in `90 s`.
@@ -81,4 +93,16 @@ pub(crate) fn mark_rule(rule: &MarkRule) -> String {
     .collect();
     let matches = if matches.is_empty() { "everything".to_owned() } else { matches.join(" ") };
     format!("mark {mark} for {matches}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_a_few_are_named_and_the_rest_is_counted() {
+        assert_eq!(few(1..3, 3), ["1", "2"]);
+        assert_eq!(few(1..4, 3), ["1", "2", "3"]);
+        assert_eq!(few(1..10_001, 2), ["1", "2", "and 9998 more"]);
+    }
 }

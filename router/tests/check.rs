@@ -105,6 +105,43 @@ fn all_errors_come_at_once_each_with_its_line() {
     assert!(problems.ends_with("3 errors\n"), "{problems}");
 }
 
+/// A thousand services by direct routing, each with a check of its destination's own address, and what else `more` says
+/// of number `n`.
+fn thousand(more: impl Fn(u32) -> String) -> String {
+    let head = "[[interface]]\nname = \"uvs0\"\ndevice = \"tap\"\naddresses = [\"10.1.0.1/16\"]\n\
+                [[check]]\nname = \"up\"\ntype = \"tcp\"\n";
+    let service = |n: u32| {
+        format!(
+            "[[service]]\nprotocol = \"tcp\"\naddress = \"10.1.{}.{}:80\"\nforward = \"dr\"\nchecks = [\"up\"]\n\
+             destination = [{{ address = \"10.1.200.1\" }}]\n{}",
+            10 + n / 250,
+            1 + n % 250,
+            more(n)
+        )
+    };
+    (0..1000).map(service).fold(head.to_owned(), |text, service| text + &service)
+}
+
+#[test]
+fn what_is_the_same_of_a_thousand_services_is_said_once() {
+    let (_folder, file) = config(&thousand(|_| String::new()));
+    let output = check(&file);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("warning: ").count(), 1, "{said}");
+    for part in ["at its own address", "service tcp 10.1.10.3:80", "and 997 more like these", "  fix:   add via ="] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    // An error of each is one text, too, and counted in full.
+    let wrong = |n: u32| format!("[service.health]\nquorum = \"{}%\"\n", 200 + n);
+    let (_folder, file) = config(&thousand(wrong));
+    let output = check(&file);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    assert!(said.contains("and 980 more like these") && said.ends_with("\n1000 errors\n"), "{said}");
+}
+
 #[test]
 fn modules_are_judged_by_their_content() {
     // Two that are no components, at two places, and a good one between them.

@@ -50,6 +50,32 @@ fn remarks_have_file_and_line_and_status_3() {
 }
 
 #[test]
+fn what_is_the_same_of_many_lines_is_said_once_unless_all_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keepalived.conf");
+    let server = |n: u32| {
+        format!(
+            "virtual_server 192.0.2.10 {} {{\n protocol TCP\n lvs_sched rr\n lb_kind DR\n\
+             real_server 192.0.2.21 {} {{\n TCP_CHECK {{\n }}\n }}\n}}\n",
+            1000 + n,
+            1000 + n
+        )
+    };
+    fs::write(&file, (0..1000).map(server).collect::<String>()).unwrap();
+    let remarks = |more: &[&str]| {
+        let arguments = [&["import", "keepalived", file.to_str().unwrap()], &NETWORK[..], more].concat();
+        let output = uvs(&arguments, "");
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let few = remarks(&[]);
+    assert!(few.lines().count() < 10 && few.contains("keepalived.conf:1: different: "), "{few}");
+    assert!(few.contains("and 989 more)") && few.ends_with("1000 remarks\n"), "{few}");
+    let all = remarks(&["--all-remarks"]);
+    assert_eq!(all.lines().count(), 1001, "{all}");
+}
+
+#[test]
 fn what_cannot_be_read_has_status_2() {
     for path in ["/nonexistent/keepalived.conf", "/dev/zero", "/"] {
         let output = uvs(&["import", "keepalived", path], "");

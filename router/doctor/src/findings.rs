@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Serialize;
-use uvs_control::inspect::Interface;
+use uvs_control::inspect::{Conflict, Interface};
 
 use crate::facts::{Director, Facts};
 
@@ -142,14 +142,30 @@ fn interfaces(facts: &Facts) -> Vec<Finding> {
 fn owners(facts: &Facts) -> Vec<Finding> {
     let servers: BTreeMap<&str, &str> =
         facts.network.servers.iter().map(|it| (it.mac.as_str(), it.address.as_str())).collect();
-    let of = |it: &uvs_control::inspect::Conflict| {
-        let evidence =
-            vec![format!("{} answered an ARP probe for {} on {}", it.mac, it.address, it.interface)];
-        match servers.get(it.mac.as_str()) {
+    // A station that has one address of the director's may well have all of them, which is one thing to mend.
+    let mut stations: Vec<(&str, Vec<&Conflict>)> = Vec::new();
+    for it in facts.network.conflicts.iter().filter(|it| it.now) {
+        match stations.iter_mut().find(|(mac, _)| *mac == it.mac) {
+            Some((_, of)) => of.push(it),
+            None => stations.push((&it.mac, vec![it])),
+        }
+    }
+    let of = |(mac, of): (&str, Vec<&Conflict>)| {
+        let probe = |it: &&Conflict| {
+            format!("{} answered an ARP probe for {} on {}", it.mac, it.address, it.interface)
+        };
+        let evidence = some(&of.iter().map(probe).collect::<Vec<_>>());
+        let addresses = some(&of.iter().map(|it| it.address.clone()).collect::<Vec<_>>()).join(", ");
+        let (is, an_address) = if of.len() == 1 {
+            ("which is the director's", "an address of the director's")
+        } else {
+            ("which are the director's", "addresses of the director's")
+        };
+        match servers.get(mac) {
             Some(server) => finding(
                 "server-answers-arp",
                 Severity::Error,
-                format!("real server {server} answers ARP for {}, which is the director's", it.address),
+                format!("real server {server} answers ARP for {addresses}, {is}"),
                 evidence,
                 format!(
                     "on {server}: sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2, and the VIP \
@@ -159,16 +175,13 @@ fn owners(facts: &Facts) -> Vec<Finding> {
             None => finding(
                 "two-owners",
                 Severity::Error,
-                format!("another station has {}, an address of the director's", it.address),
+                format!("another station has {addresses}, {an_address}"),
                 evidence,
-                format!(
-                    "take {} away from the station {}, or give the director another one",
-                    it.address, it.mac
-                ),
+                format!("take {addresses} away from the station {mac}, or give the director another one"),
             ),
         }
     };
-    facts.network.conflicts.iter().filter(|it| it.now).map(of).collect()
+    stations.into_iter().map(of).collect()
 }
 
 fn neighbours(facts: &Facts) -> Vec<Finding> {

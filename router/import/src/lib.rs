@@ -38,4 +38,4 @@ pub use ipvsadm::ipvsadm;
 pub use keepalived::keepalived;
 pub use network::{ArmWish, Wish};
 pub use output::Attached;
-pub use remark::{At, Kind, Remark};
+pub use remark::{At, Kind, Remark, together};

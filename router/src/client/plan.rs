@@ -12,6 +12,7 @@ use uvs_control::{Answer, Client, ClientError, ErrorKind};
 
 use super::Which;
 use crate::check::STATUS_WRONG;
+use crate::words;
 
 /// The longest configuration that is handed over, in bytes: as long as a file may be.
 const CONTENT_MAX: u64 = 16 << 20;
@@ -149,14 +150,18 @@ pub fn reload(arguments: &ReloadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         if Instant::now() >= until {
-            for check in waiting {
-                eprintln!("no result yet: {check}");
+            let lines = waiting.iter().map(|check| format!("no result yet: {check}"));
+            for line in words::few(lines, WAITING_NAMED) {
+                eprintln!("{line}");
             }
             return Ok(ExitCode::from(STATUS_WAITED));
         }
         std::thread::sleep(WAIT_EVERY);
     }
 }
+
+/// Checks without a result that are named.
+const WAITING_NAMED: usize = 20;
 
 /// Checks that have none.
 fn without_result(client: &mut Client) -> anyhow::Result<Vec<String>> {

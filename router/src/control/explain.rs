@@ -395,14 +395,13 @@ pub(super) fn no_destination(live: &Live, key: &ServiceKey) -> String {
     let overloaded = service.destinations.iter().filter(|it| it.overloaded && it.spec.weight > 0).count();
     let checks = live.checks.view_of(*key).flatten();
     let by = checks.map(|view| {
-        let mut by: Vec<String> = view
+        let by: Vec<String> = view
             .destinations
             .iter()
             .filter(|it| service.destinations.iter().any(|of| of.spec.addr == it.addr && of.spec.weight == 0))
             .map(|it| format!("{} by {}", it.addr, it.by))
             .collect();
-        by.truncate(NAMED_MAX);
-        by.join(", ")
+        words::few(by.iter(), NAMED_MAX).join(", ")
     });
     let by = by.filter(|by| !by.is_empty()).map_or_else(String::new, |by| format!(": {by}"));
     let mut parts = vec![format!("{key} has {all} destinations")];
@@ -437,8 +436,6 @@ fn on_address(live: &Live, vip: IpAddr) -> Option<String> {
         return None;
     }
     names.sort_unstable();
-    let more = names.len().saturating_sub(NAMED_MAX);
-    names.truncate(NAMED_MAX);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Some(format!("no service has that protocol and port; on {vip} there are: {}{more}", names.join(", ")))
+    let names = words::few(names.iter(), NAMED_MAX).join(", ");
+    Some(format!("no service has that protocol and port; on {vip} there are: {names}"))
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use uvs_director::spec::ServiceKey;
 
+use crate::words;
+
 /// A destination of a service.
 pub(super) type Named = (ServiceKey, SocketAddr);
 
@@ -53,11 +55,7 @@ fn is_service(text: &str, key: &ServiceKey) -> bool {
 }
 
 fn listed(all: &[Named]) -> String {
-    let mut names: Vec<String> = all.iter().take(CANDIDATES_MAX).map(of).collect();
-    if let Some(more) = all.len().checked_sub(CANDIDATES_MAX).filter(|more| *more > 0) {
-        names.push(format!("and {more} more"));
-    }
-    names.join(", ")
+    words::few(all.iter().map(of), CANDIDATES_MAX).join(", ")
 }
 
 #[cfg(test)]

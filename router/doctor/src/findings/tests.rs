@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use uvs_control::event::Event;
-use uvs_control::inspect::{Conflict, Server};
+use uvs_control::inspect::Server;
 use uvs_control::sample::{Answer as Sample, Counters, Destination, Service};
 use uvs_control::status::{self, Answer as Status, Drops, FlowCache, Limit, NotAccelerated};
 
@@ -249,4 +249,23 @@ fn the_worst_comes_first() {
     let heads: Vec<_> =
         text.lines().filter(|line| !line.starts_with(' ')).map(|it| it.split(':').next().unwrap()).collect();
     assert_eq!(heads, ["error", "warning", "note"]);
+}
+
+#[test]
+fn a_station_with_many_addresses_of_ours_is_one_finding() {
+    let mut facts = healthy();
+    let conflict = |n: u8, mac: &str| Conflict {
+        address: format!("10.0.0.{n}"),
+        mac: mac.into(),
+        now: true,
+        ..Conflict::default()
+    };
+    facts.network.conflicts = (100..160).map(|n| conflict(n, "02:00:00:02:00:10")).collect();
+    facts.network.conflicts.push(conflict(7, "02:00:00:00:00:99"));
+    let found = all(&facts);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let many = "real server 192.168.1.10 answers ARP for 10.0.0.100, 10.0.0.101, 10.0.0.102, 10.0.0.103, 10.0.0.104, \
+                and 55 more, which are the director's";
+    assert_eq!(found[0].what, many);
+    assert_eq!(found[1].what, "another station has 10.0.0.7, an address of the director's");
 }
