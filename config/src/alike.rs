@@ -69,7 +69,8 @@ fn together(kind: &[&Problem]) -> String {
         write!(text, "\n{head}{}", Place(problem)).expect("a String takes everything");
     }
     let more = kind.len() - 1 - named.len();
-    write!(text, "\n         and {more} more like these\n  fix:   {}", first.fix).expect("a String takes everything");
+    write!(text, "\n         and {more} more like these\n  fix:   {}", first.fix)
+        .expect("a String takes everything");
     text
 }
 

@@ -3,10 +3,9 @@
 use core::net::SocketAddr;
 
 use toml::{Table, Value};
-use uvs_director::spec::{
-    DestinationSpec, Family, Forwarding, Options, ServiceKey, Timeouts, Tunnel, TunnelChecksum,
-};
+use uvs_director::spec::{Options, Timeouts};
 
+use crate::entries::{self, Entries};
 use crate::include::INCLUDE;
 use crate::model::{Config, Service};
 use crate::options::{OptionValue, option_values};
@@ -49,36 +48,14 @@ impl Config {
 
     /// `known`: the same service as the file has it, read and as a table.
     fn service(&self, service: &Service, known: Option<(&Service, &Table)>) -> Table {
-        let mut table = Table::new();
-        let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
         let spec = &service.spec;
-        match spec.key {
-            ServiceKey::Address { protocol, addr } => {
-                put("protocol", text(protocol.to_string()));
-                put("address", text(addr.to_string()));
-            }
-            ServiceKey::Mark { mark, family } => {
-                put("mark", integer(mark.into()));
-                if family == Family::V6 {
-                    put("family", text("ipv6"));
-                }
-            }
-        }
-        put("scheduler", text(spec.scheduler.name.clone()));
-        // One that the file defines may have options for services that have none.
-        let defined = self.schedulers.iter().any(|scheduler| scheduler.name == spec.scheduler.name);
-        if defined || !spec.scheduler.options.is_empty() {
-            put("options", text(spec.scheduler.options.clone()));
-        }
-        if let Some(persistence) = spec.persistence {
-            put("persistent", integer(persistence.timeout.as_secs()));
-            let whole = if spec.key.family() == Family::V4 { 32 } else { 128 };
-            if persistence.prefix_len != whole {
-                put("netmask", integer(persistence.prefix_len.into()));
-            }
-        }
-        if spec.one_packet {
-            put("one_packet", Value::Boolean(true));
+        let mut table = tabled(entries::service(spec));
+        let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
+        // One that the file defines may have options, which are those of services that say nothing.
+        if spec.scheduler.options.is_empty()
+            && self.schedulers.iter().any(|scheduler| scheduler.name == spec.scheduler.name)
+        {
+            put("options", text(""));
         }
         if let Some(trial) = &service.trial {
             match trial.percent {
@@ -114,7 +91,7 @@ impl Config {
         let destinations = service.destinations.iter().filter(|spec| !backups.contains(&spec.addr));
         let destinations: Vec<Value> = destinations
             .map(|spec| {
-                let mut table = destination(spec);
+                let mut table = tabled(entries::destination(spec, service.spec.key, None));
                 // Its place in the file, where it has one.
                 let there = known.and_then(|(read, table)| {
                     let place = read.destinations.iter().position(|it| it.addr == spec.addr)?;
@@ -135,50 +112,8 @@ impl Config {
     }
 }
 
-fn destination(spec: &DestinationSpec) -> Table {
-    let DestinationSpec { addr, forwarding, weight, upper_threshold, lower_threshold } = *spec;
-    let mut table = Table::new();
-    let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
-    // Without a port packets keep theirs.
-    let address = if addr.port() == 0 { addr.ip().to_string() } else { addr.to_string() };
-    put("address", text(address));
-    put("weight", integer(weight.into()));
-    let method = match forwarding {
-        Forwarding::Nat => "nat",
-        Forwarding::Direct => "dr",
-        Forwarding::Tunnel(_) => "tun",
-    };
-    put("forward", text(method));
-    if let Forwarding::Tunnel(tunnel) = forwarding {
-        let mut outer = Table::new();
-        let mut put_outer = |key: &str, value: Value| outer.insert(key.to_owned(), value);
-        match tunnel {
-            Tunnel::Ipip => {
-                put_outer("type", text("ipip"));
-            }
-            Tunnel::Gue { port, checksum } => {
-                let checksum = match checksum {
-                    TunnelChecksum::None => "none",
-                    TunnelChecksum::Full => "full",
-                    TunnelChecksum::Remote => "remote",
-                };
-                put_outer("type", text("gue"));
-                put_outer("port", integer(port.into()));
-                put_outer("checksum", text(checksum));
-            }
-            Tunnel::Gre { checksum } => {
-                put_outer("type", text("gre"));
-                put_outer("checksum", text(if checksum { "full" } else { "none" }));
-            }
-        }
-        put("tunnel", Value::Table(outer));
-    }
-    for (key, value) in [("upper_threshold", upper_threshold), ("lower_threshold", lower_threshold)] {
-        if value > 0 {
-            put(key, integer(value.into()));
-        }
-    }
-    table
+fn tabled(entries: Entries) -> Table {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
 /// `compat`, `transit` and `[options]`.
@@ -201,5 +136,5 @@ fn text(text: impl Into<String>) -> Value {
 }
 
 fn integer(value: u64) -> Value {
-    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    Value::Integer(entries::integer(value))
 }

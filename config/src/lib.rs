@@ -57,6 +57,7 @@ mod control;
 mod destination;
 mod diff;
 mod duration;
+pub mod entries;
 mod export;
 mod file;
 mod health;

@@ -44,6 +44,45 @@ fn every_example_loads() {
 }
 
 #[test]
+fn every_example_means_the_same_when_it_is_exported() {
+    for entry in std::fs::read_dir(example("")).expect("the folder is there") {
+        let path = entry.expect("readable").path();
+        let config = load(path.file_name().unwrap().to_str().unwrap());
+        let text = config.to_toml(&config);
+        let again = Config::parse(&text, &path).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        let changes = Config::diff(Some(&config), &again);
+        assert!(changes.is_empty(), "{}: {changes:?}\n{text}", path.display());
+    }
+}
+
+#[test]
+fn what_has_no_example_is_exported_as_well() {
+    let tunnels = [
+        "",
+        "tunnel = { type = \"gue\", port = 6080, checksum = \"remote\" }\n",
+        "tunnel = { type = \"gre\" }\n",
+    ];
+    let services = [
+        "protocol = \"udp\"\naddress = \"192.0.2.10:53\"\none_packet = true\n",
+        "protocol = \"tcp\"\naddress = \"192.0.2.11:0\"\npersistent = 300\nnetmask = 24\n",
+        "mark = 7\nfamily = \"ipv6\"\npersistent = 300\nnetmask = 64\n",
+    ];
+    let mut text = "[[interface]]\nname = \"uvs0\"\ndevice = \"tap\"\naddresses = [\"192.0.2.1/24\", \"2001:db8::1/64\"]\n\
+                    [[mark]]\nmark = 7\nprotocol = \"tcp\"\n"
+        .to_owned();
+    for (service, tunnel) in services.iter().zip(tunnels) {
+        text.push_str(&format!(
+            "[[service]]\n{service}scheduler = \"wrr\"\nforward = \"tun\"\n{tunnel}[[service.destination]]\n\
+             address = \"192.0.2.21\"\nweight = 0\nupper_threshold = 9\nlower_threshold = 4\n"
+        ));
+    }
+    let config = Config::parse(&text, "edge.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    let text = config.to_toml(&config);
+    let again = Config::parse(&text, "edge.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    assert_eq!(Config::diff(Some(&config), &again), [], "{text}");
+}
+
+#[test]
 fn nat_maps_ports_and_keeps_them_where_none_is_given() {
     let config = load("nat.toml");
     assert!(forwardings(&config).iter().all(|forwarding| *forwarding == Forwarding::Nat));

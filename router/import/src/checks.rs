@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use toml_edit::{Array, Value};
+use uvs_config::entries::integer;
 
 use crate::model::{Checker, Http, Kind, Misc, Regex, RunAs, Timing, TrackFile, Udp, Url};
-use crate::output::{CheckKeys, Own, duration, integer};
+use crate::output::{CheckKeys, Own, duration};
 use crate::remark::Remarks;
 use crate::words::shell_words;
 

@@ -4,10 +4,8 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::HashSet;
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
-use uvs_director::spec::{
-    DestinationSpec, Family, Forwarding, Prefix, Protocol, ServiceKey, ServiceSpec, Timeouts, Tunnel,
-    TunnelChecksum,
-};
+use uvs_config::entries::{self, Entries, integer};
+use uvs_director::spec::{DestinationSpec, Forwarding, Prefix, ServiceKey, ServiceSpec, Timeouts};
 
 use crate::model::RunAs;
 use crate::remark::At;
@@ -213,40 +211,11 @@ impl Output {
             table.decor_mut().set_prefix(format!("\n# {at}\n"));
         }
         let spec = &service.spec;
-        match spec.key {
-            ServiceKey::Address { protocol, addr } => {
-                table.insert("protocol", value(protocol_word(protocol)));
-                table.insert("address", value(addr.to_string()));
-            }
-            ServiceKey::Mark { mark, family } => {
-                table.insert("mark", value(i64::from(mark)));
-                if family == Family::V6 {
-                    table.insert("family", value("ipv6"));
-                }
-            }
-        }
-        table.insert("scheduler", value(&spec.scheduler.name));
-        if !spec.scheduler.options.is_empty() {
-            table.insert("options", value(&spec.scheduler.options));
-        }
-        if let Some(persistence) = spec.persistence {
-            table.insert("persistent", value(integer(persistence.timeout.as_secs())));
-            let family = match spec.key {
-                ServiceKey::Address { addr, .. } => Family::of(addr.ip()),
-                ServiceKey::Mark { family, .. } => family,
-            };
-            let whole = if family == Family::V4 { 32 } else { 128 };
-            if persistence.prefix_len != whole {
-                table.insert("netmask", value(i64::from(persistence.prefix_len)));
-            }
-        }
-        if spec.one_packet {
-            table.insert("one_packet", value(true));
-        }
+        insert(&mut table, entries::service(spec));
         // What most have is said once.
         let common = service.destinations.first().map(|first| first.spec.forwarding);
         if let Some(common) = common {
-            forward(&mut table, common);
+            insert(&mut table, entries::forwarding(common));
         }
         if !service.checks.is_empty() {
             table.insert("checks", value(self.names(&service.checks)));
@@ -256,7 +225,8 @@ impl Output {
         }
         let mut destinations = ArrayOfTables::new();
         for destination in &service.destinations {
-            let mut entry = destination_table(&destination.spec, spec, common);
+            let mut entry = Table::new();
+            insert(&mut entry, entries::destination(&destination.spec, spec.key, common));
             let own = &destination.own;
             let mut inline = InlineTable::new();
             if let Some(port) = own.port {
@@ -324,86 +294,34 @@ fn health_table(health: &Health, service: &ServiceSpec, common: Option<Forwardin
     if !health.backups.is_empty() {
         let mut backups = Array::new();
         for backup in &health.backups {
-            let entry = destination_table(backup, service, common);
-            let mut inline = InlineTable::new();
-            for (key, item) in entry {
-                if let Ok(entry) = item.into_value() {
-                    inline.insert(key, entry);
-                }
-            }
-            backups.push(inline);
+            backups.push(inline(entries::destination(backup, service.key, common)));
         }
         table.insert("backup", value(backups));
     }
     table
 }
 
-fn destination_table(spec: &DestinationSpec, service: &ServiceSpec, common: Option<Forwarding>) -> Table {
-    let mut table = Table::new();
-    table.insert("address", value(address(spec.addr, service.key)));
-    if spec.weight != 1 {
-        table.insert("weight", value(i64::from(spec.weight)));
+fn insert(table: &mut Table, entries: Entries) {
+    for (key, entry) in entries {
+        table.insert(key, value(written(entry)));
     }
-    if common != Some(spec.forwarding) {
-        forward(&mut table, spec.forwarding);
-    }
-    if spec.upper_threshold != 0 {
-        table.insert("upper_threshold", value(i64::from(spec.upper_threshold)));
-    }
-    if spec.lower_threshold != 0 {
-        table.insert("lower_threshold", value(i64::from(spec.lower_threshold)));
-    }
-    table
 }
 
-/// Without a port where packets keep theirs.
-fn address(addr: SocketAddr, service: ServiceKey) -> String {
-    let kept = match service {
-        ServiceKey::Address { addr: vip, .. } => vip.port() == 0 || addr.port() == 0,
-        ServiceKey::Mark { .. } => addr.port() == 0,
-    };
-    if kept { addr.ip().to_string() } else { addr.to_string() }
+fn inline(entries: Entries) -> InlineTable {
+    entries.into_iter().map(|(key, entry)| (key, written(entry))).collect()
 }
 
-fn forward(table: &mut Table, forwarding: Forwarding) {
-    let word = match forwarding {
-        Forwarding::Nat => "nat",
-        Forwarding::Direct => "dr",
-        Forwarding::Tunnel(_) => "tun",
-    };
-    table.insert("forward", value(word));
-    let Forwarding::Tunnel(tunnel) = forwarding else { return };
-    let mut inline = InlineTable::new();
-    match tunnel {
-        Tunnel::Ipip => {
-            inline.insert("type", "ipip".into());
-        }
-        Tunnel::Gue { port, checksum } => {
-            inline.insert("type", "gue".into());
-            inline.insert("port", i64::from(port).into());
-            match checksum {
-                TunnelChecksum::None => {}
-                TunnelChecksum::Full => drop(inline.insert("checksum", "full".into())),
-                TunnelChecksum::Remote => drop(inline.insert("checksum", "remote".into())),
-            }
-        }
-        Tunnel::Gre { checksum } => {
-            inline.insert("type", "gre".into());
-            if checksum {
-                inline.insert("checksum", "full".into());
-            }
-        }
+fn written(value: entries::Value) -> Value {
+    match value {
+        entries::Value::Text(text) => text.into(),
+        entries::Value::Number(number) => integer(number).into(),
+        entries::Value::Switch(on) => on.into(),
+        entries::Value::Table(entries) => inline(entries).into(),
     }
-    table.insert("tunnel", value(inline));
 }
 
 fn array(texts: impl IntoIterator<Item = String>) -> Array {
     texts.into_iter().collect()
-}
-
-/// TOML has integers of 64 bits with a sign.
-pub(crate) fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A time in microseconds: a number of seconds, or a text with a unit.
@@ -412,13 +330,5 @@ pub(crate) fn duration(micros: u64) -> Value {
         whole if whole.is_multiple_of(1_000_000) => integer(whole / 1_000_000).into(),
         whole if whole.is_multiple_of(1000) => format!("{}ms", whole / 1000).into(),
         whole => format!("{whole}us").into(),
-    }
-}
-
-fn protocol_word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
     }
 }
