@@ -1,6 +1,6 @@
 //! The bar plot: a panel for each metric, a bar for each contestant, a line from the least to the most.
 
-use std::fmt::Write as _;
+use uvs_sched::svg::{INK, Page, SOFT};
 
 use super::args::{Device, Metric, Peer};
 use super::contestant::Name;
@@ -15,6 +15,7 @@ const GAP: f64 = 4.0;
 const HEAD: f64 = 34.0;
 /// Room for the figure to the right of the longest bar.
 const FIGURE: f64 = 150.0;
+const SIZE: f64 = 12.0;
 
 /// The plot as a document.
 pub(crate) fn svg(results: &Results) -> String {
@@ -22,60 +23,41 @@ pub(crate) fn svg(results: &Results) -> String {
     let height = HEAD + names.len() as f64 * (BAR + GAP) + 20.0;
     let panels = results.metrics.len();
     let (columns, rows) = (panels.clamp(1, COLUMNS), panels.div_ceil(COLUMNS));
-    let (width, whole) = (columns as f64 * PANEL, rows as f64 * height);
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {whole}\" width=\"{width}\" height=\"{whole}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <title>uvs and its peers side by side</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
+    let mut page = Page::new((columns as f64 * PANEL, rows as f64 * height));
     for (place, &metric) in results.metrics.iter().enumerate() {
-        let (x, y) = ((place % COLUMNS) as f64 * PANEL, (place / COLUMNS) as f64 * height);
-        // Writing to a string never fails.
-        let _ =
-            write!(text, "<g transform=\"translate({x} {y})\">\n{}</g>\n", panel(results, &names, metric));
+        let corner = ((place % COLUMNS) as f64 * PANEL, (place / COLUMNS) as f64 * height);
+        panel(&mut page, corner, results, &names, metric);
     }
-    text.push_str("</svg>\n");
-    text
+    page.finish()
 }
 
-fn panel(results: &Results, names: &[Name], metric: Metric) -> String {
-    let better = if metric.more_is_better() { "more" } else { "less" };
-    let mut text = format!(
-        "<text x=\"{LABEL}\" y=\"20\" font-weight=\"bold\">{metric}, {}</text>\n\
-         <text x=\"{}\" y=\"20\" text-anchor=\"end\" fill=\"#777\">{better} is better</text>\n",
-        metric.unit(),
-        PANEL - 10.0
-    );
+fn panel(page: &mut Page, (left, top): (f64, f64), results: &Results, names: &[Name], metric: Metric) {
+    let better = if metric.more_is_better() { "more is better" } else { "less is better" };
+    let start = left + LABEL;
+    page.text((start, top + 20.0), "start", SIZE, INK, "600", &format!("{metric}, {}", metric.unit()));
+    page.text((left + PANEL - 10.0, top + 20.0), "end", SIZE, SOFT, "400", better);
     let summaries: Vec<_> = names.iter().map(|&name| (name, results.summary(name, metric))).collect();
     let most = summaries.iter().filter_map(|(_, it)| it.map(|it| it.max)).fold(f64::MIN_POSITIVE, f64::max);
     let scale = (PANEL - LABEL - FIGURE) / most;
     let reference = summaries.iter().find_map(|(name, it)| it.filter(|_| *name == Name::Peer(Peer::Nft)));
     for (place, (name, summary)) in summaries.into_iter().enumerate() {
-        let y = HEAD + place as f64 * (BAR + GAP);
+        let y = top + HEAD + place as f64 * (BAR + GAP);
         let (middle, base) = (y + BAR / 2.0, y + BAR - 4.0);
-        let _ = writeln!(text, "<text x=\"{}\" y=\"{base}\" text-anchor=\"end\">{name}</text>", LABEL - 6.0);
+        page.text((start - 6.0, base), "end", SIZE, INK, "400", &name.to_string());
         let Some(summary) = summary else {
-            let _ = writeln!(text, "<text x=\"{LABEL}\" y=\"{base}\" fill=\"#777\">-</text>");
+            page.text((start, base), "start", SIZE, SOFT, "400", "-");
             continue;
         };
         let ratio = reference
             .filter(|_| matches!(name, Name::Uvs(_)))
             .map(|it| format!(" ({:.2} of nft)", summary.median / it.median))
             .unwrap_or_default();
-        let end = LABEL + summary.max * scale;
-        let _ = write!(
-            text,
-            "<rect x=\"{LABEL}\" y=\"{y}\" width=\"{:.1}\" height=\"{BAR}\" fill=\"{}\"/>\n\
-             <path d=\"M{:.1} {middle}H{end:.1}\" stroke=\"#333\"/>\n\
-             <text x=\"{:.1}\" y=\"{base}\">{}{ratio}</text>\n",
-            summary.median * scale,
-            color(name),
-            LABEL + summary.min * scale,
-            end + 5.0,
-            number(summary.median)
-        );
+        let end = start + summary.max * scale;
+        page.rect((start, y), (summary.median * scale, BAR), color(name), 0.0);
+        page.line((start + summary.min * scale, middle), (end, middle), "#333333", 1.0, "");
+        let figure = format!("{}{ratio}", number(summary.median));
+        page.text((end + 5.0, base), "start", SIZE, INK, "400", &figure);
     }
-    text
 }
 
 const fn color(name: Name) -> &'static str {
@@ -107,7 +89,7 @@ mod tests {
         assert_eq!(text.matches("dr tap tcx</text>").count(), 4);
         assert_eq!(text.matches("15.0 (0.75 of nft)").count(), 1);
         assert_eq!(text.matches(">-</text>").count(), 6, "what was not measured");
-        assert_eq!(text.matches("<g ").count(), text.matches("</g>").count());
+        assert_eq!(text.matches("<rect ").count(), 1 + 2, "a ground, and a bar for each that was measured");
         assert!(!text.contains("NaN") && !text.contains("inf"));
     }
 }

@@ -16,6 +16,7 @@ mod new;
 mod service;
 mod simulate;
 mod subject;
+pub mod svg;
 mod text;
 
 use std::process::ExitCode;

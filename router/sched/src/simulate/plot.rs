@@ -1,23 +1,15 @@
 //! The picture of a run: imbalance over time, and below it who got how much.
-//!
-//! Plain SVG without scripts, styles from elsewhere or fonts of its own: it looks the same in a browser, in a README
-//! and on paper.
-
-use core::fmt::Write as _;
 
 use super::Lane;
 use super::engine::Outcome;
 use super::plan::{Plan, What};
+use crate::svg::{INK, Page, SOFT};
 use crate::text::{grouped, percent};
 
 /// Okabe and Ito's colours, which people with any kind of colour vision tell apart; the yellow is darker here.
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b5b5b", "#b8a800"];
-const INK: &str = "#24292f";
-const SOFT: &str = "#6a737d";
 const GRID: &str = "#e4e7eb";
-const FONT: &str = "font-family=\"Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif\"";
-
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 920.0;
@@ -31,12 +23,7 @@ pub(super) fn svg(plan: &Plan, lanes: &[Lane]) -> String {
     let bars = plan.weights.len() * lanes.len() <= BARS;
     let (top, bottom) = (128.0, 404.0);
     let height = if bars { 688.0 } else { 452.0 };
-    let mut page = Page(String::new());
-    let _ = write!(
-        page.0,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" {FONT}>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
+    let mut page = Page::new((WIDTH, height));
     page.text((LEFT, 34.0), "start", 19.0, INK, "600", "Imbalance of active connections over time");
     page.text((LEFT, 56.0), "start", 12.5, SOFT, "400", &subtitle(plan));
     legend(&mut page, lanes);
@@ -44,7 +31,7 @@ pub(super) fn svg(plan: &Plan, lanes: &[Lane]) -> String {
     if bars {
         shares(&mut page, plan, lanes, 500.0, 628.0);
     }
-    page.0 + "</svg>\n"
+    page.finish()
 }
 
 fn subtitle(plan: &Plan) -> String {
@@ -118,13 +105,7 @@ fn lines(page: &mut Page, plan: &Plan, lanes: &[Lane], top: f64, bottom: f64) {
         page.text((place, top - 7.0 + row), anchor, 12.0, "#6b6250", "400", &change.title());
     }
     for (points, colour) in curves.iter().zip(COLOURS) {
-        let path: Vec<String> =
-            points.iter().map(|&(at, cv)| format!("{:.1},{:.1}", x(at), y(cv * 100.0))).collect();
-        let _ = writeln!(
-            page.0,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/>",
-            path.join(" ")
-        );
+        page.curve(points.iter().map(|&(at, cv)| (x(at), y(cv * 100.0))), colour);
     }
 }
 
@@ -216,48 +197,6 @@ fn width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * 0.62
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-struct Page(String);
-
-impl Page {
-    fn text(&mut self, (x, y): (f64, f64), anchor: &str, size: f64, colour: &str, weight: &str, text: &str) {
-        let text = escaped(text);
-        let _ = writeln!(
-            self.0,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" font-weight=\"{weight}\" fill=\"{colour}\">{text}</text>"
-        );
-    }
-
-    /// Strong words and, in the same line, soft ones: the renderer knows how wide the first are.
-    fn title(&mut self, (x, y): (f64, f64), size: f64, strong: &str, soft: &str) {
-        let [strong, soft] = [strong, soft].map(escaped);
-        let small = size.min(13.0);
-        let _ = writeln!(
-            self.0,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" font-weight=\"600\" fill=\"{INK}\">{strong}<tspan dx=\"8\" font-size=\"{small}\" font-weight=\"400\" fill=\"{SOFT}\">{soft}</tspan></text>"
-        );
-    }
-
-    fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str, width: f64, dashes: &str) {
-        let dashes =
-            if dashes.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dashes}\"") };
-        let _ = writeln!(
-            self.0,
-            "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\" stroke-width=\"{width}\"{dashes}/>"
-        );
-    }
-
-    fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: &str, radius: f64) {
-        let _ = writeln!(
-            self.0,
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"{radius}\" fill=\"{colour}\"/>"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,12 +218,5 @@ mod tests {
             );
         }
         assert_eq!([0.0, 2.5, 40.0, 0.25].map(number), ["0", "2.5", "40", "0.25"]);
-    }
-
-    #[test]
-    fn names_cannot_break_out_of_their_element() {
-        let mut page = Page(String::new());
-        page.text((0.0, 0.0), "start", 12.0, INK, "400", "a<b>&c");
-        assert!(page.0.contains(">a&lt;b&gt;&amp;c<"), "{}", page.0);
     }
 }
