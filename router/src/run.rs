@@ -47,7 +47,9 @@ use crate::memory::{self, Memory};
 use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::trace::Traces;
-use crate::{check, checks, control, drains, events, local, logging, notify, privilege, reload, setup, words};
+use crate::{
+    check, checks, control, drains, events, local, logging, notify, privilege, reload, setup, words,
+};
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
 const CHANGES_KEPT: usize = 100;

@@ -129,7 +129,9 @@ fn what_is_the_same_of_a_thousand_services_is_said_once() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(said.matches("warning: ").count(), 1, "{said}");
-    for part in ["at its own address", "service tcp 10.1.10.3:80", "and 997 more like these", "  fix:   add via ="] {
+    for part in
+        ["at its own address", "service tcp 10.1.10.3:80", "and 997 more like these", "  fix:   add via ="]
+    {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
     // An error of each is one text, too, and counted in full.

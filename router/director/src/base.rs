@@ -6,6 +6,7 @@ pub(crate) mod frame;
 pub(crate) mod ids;
 pub mod local;
 pub(crate) mod lock;
+pub(crate) mod random;
 pub mod record;
 pub mod scheduler;
 pub mod spec;

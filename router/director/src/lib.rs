@@ -41,6 +41,7 @@ mod track;
 pub use base::cut::{Cut, HEADERS_MAX, Piece};
 pub use base::frame::{FRAME_MAX, Frame, HEADROOM, Offload};
 pub use base::ids::{DestinationId, PortId, hash_of_name};
+pub use base::random::splitmix64;
 pub use base::time::{Duration, Instant};
 pub use base::verdict::{DropReason, Verdict};
 pub use base::{local, record, scheduler, spec, trace, view};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use uvs_director::local::{Received, SocketSpec, Transport};
-use uvs_director::{Frame, Instant};
+use uvs_director::{Frame, Instant, splitmix64};
 use uvs_wire::{Packet, icmp, tcp, udp};
 
 use crate::error::Error;
@@ -89,7 +89,7 @@ impl Core {
         }
         let binding = self.link.open(spec)?;
         let key = (spec.transport, binding.port);
-        let seed = self.random();
+        let seed = splitmix64(&mut self.seed);
         let stack = match self.spare.pop_if(|_| is_usual(spec.transport, buffers)) {
             Some(mut spare) => {
                 spare.renew(spec, binding, seed, now);
@@ -191,15 +191,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-    fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
     }
 }
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
-use uvs_director::Instant;
+use uvs_director::{Instant, splitmix64};
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{ResourceLimiter, StoreContextMut, Trap};
 
-use crate::base::splitmix64;
 use crate::policy::Policy;
 
 /// What a Store holds for its guest.

@@ -1,11 +1,10 @@
 //! The shipped schedulers in native code: fallbacks, oracles of tests, the other side of benches.
 
-use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Event, Flow, Load, Scheduler};
 use uvs_director::spec::Protocol;
+use uvs_director::{Instant, splitmix64};
 use uvs_sdk::{Destination, Host, Level, Runner, SlowStart};
 
-use crate::base::splitmix64;
 use crate::translate::{MAX_DESTINATIONS, event_word, word};
 
 /// Makes a native scheduler, or says why it refuses its options.

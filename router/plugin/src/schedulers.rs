@@ -15,11 +15,11 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tracing::warn;
-use uvs_director::hash_of_name;
 use uvs_director::scheduler::{Scheduler, SchedulerFactory};
 use uvs_director::spec::SchedulerSpec;
+use uvs_director::{hash_of_name, splitmix64};
 
-use crate::base::{lock, splitmix64};
+use crate::base::lock;
 use crate::catalogue::{Catalogue, Resolved, Source, TrialSpec, fallback};
 use crate::dry_run::Replacement;
 use crate::dump::DumpSink;

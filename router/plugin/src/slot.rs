@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
-use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Event, Flow, Load};
+use uvs_director::{Instant, splitmix64};
 
-use crate::base::{hex, splitmix64};
+use crate::base::hex;
 use crate::binding::Binding;
 use crate::bindings;
 use crate::dump::{self, Dump, DumpedDestination, DumpedFuel, DumpedModule, DumpedPick};

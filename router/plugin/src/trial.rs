@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant as Clock;
 
-use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Flow, Load};
+use uvs_director::{Instant, splitmix64};
 
-use crate::base::splitmix64;
 use crate::slot::Slot;
 use crate::stats::{SchedulerStats, TrialStats};
 

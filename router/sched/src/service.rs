@@ -4,8 +4,9 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use uvs_director::scheduler::{Candidate, Flow, Load};
 use uvs_director::spec::Protocol;
+use uvs_director::splitmix64;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a seed repeats a run.
+/// Chance; a seed repeats a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -15,10 +16,7 @@ impl Random {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     /// Less than `n`, which is not 0.

@@ -1,6 +1,6 @@
-//! SplitMix64: enough to spread probes in time.
+//! Chance enough to spread probes in time.
 
-use uvs_director::Duration;
+use uvs_director::{Duration, splitmix64};
 
 /// The distance of two neighbours in [`Even`]: a whole by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,10 +10,7 @@ pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GOLDEN);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     /// From zero to below `max`.

@@ -1,6 +1,8 @@
-//! A seeded generator (SplitMix64): the same on every machine.
+//! A seeded generator: the same on every machine.
 
 use core::time::Duration;
+
+use uvs_director::splitmix64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
@@ -11,11 +13,7 @@ impl Random {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     /// Below `n`, which is not 0.

@@ -3,22 +3,19 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use uvs_director::Instant;
 use uvs_director::scheduler::{Candidate, Event, Flow, Load, Response, Scheduler, SchedulerFactory, Wlc};
 use uvs_director::spec::SchedulerSpec;
+use uvs_director::{Instant, splitmix64};
 use uvs_plugin::{NATIVE, Plugin, Policy, SHIPPED, Schedulers, native};
 
 use crate::guest::{active, candidate, flow, host};
 
-/// A small generator (SplitMix64), so that a seed repeats a run.
+/// A small generator, so that a seed repeats a run.
 struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        u32::try_from((z ^ (z >> 31)) % u64::from(n)).unwrap()
+        u32::try_from(splitmix64(&mut self.0) % u64::from(n)).unwrap()
     }
 
     fn load(&mut self) -> Load {
