@@ -1,5 +1,7 @@
 //! Scenarios that benches share: a director with a service of each method, and the packets that hit it.
 
+pub mod scenario;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 

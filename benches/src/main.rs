@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod checks;
+mod rooms;
 mod versus;
 
 /// Benches of uvs that need a network; the micro benches are `cargo bench -p uvs-bench`
@@ -17,6 +18,8 @@ enum Cli {
     Soak(versus::SoakArgs),
     /// Measures what thousands of health checks cost
     Checks(checks::Args),
+    /// Tells which modules of the engine a packet enters, in order
+    Rooms(rooms::Args),
 }
 
 fn main() -> ExitCode {
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         Cli::Versus(arguments) => versus::run(&arguments),
         Cli::Soak(arguments) => versus::soak(&arguments),
         Cli::Checks(arguments) => checks::run(&arguments),
+        Cli::Rooms(arguments) => rooms::run(&arguments),
     };
     match done {
         Ok(code) => code,
