@@ -1,6 +1,6 @@
 //! The table at 1M and 10M connections: bytes of heap for each (entry, both indexes, timers, as the allocator counts
-//! them), how long the slowest calls of `handle` took while it grew, and what a hit costs then (processor time, with
-//! the reading of it; of new connections the least of three rounds).
+//! them), how much of it is left once all have expired, how long the slowest calls of `handle` took while it grew, and
+//! what a hit costs then (processor time, with the reading of it; of new connections the least of three rounds).
 //!
 //! `cargo bench -p uvs-bench --bench memory [-- METHOD]`
 
@@ -86,7 +86,7 @@ fn main() {
             }
             // What the table does comes at the same connection in each round; what others on the machine do, does not.
             let mut nanos = vec![u32::MAX; connections];
-            let (mut bytes, mut serving) = (0, Histogram([0; 512]));
+            let (mut bytes, mut left, mut serving) = (0, 0, Histogram([0; 512]));
             for round in 1..=ROUNDS {
                 let before = LIVE.load(Relaxed);
                 let director = director(forwarding, connections);
@@ -111,13 +111,16 @@ fn main() {
                     }
                 }
                 assert_eq!(director.status().connections, connections, "all are held");
+                director.handle_timeout(Instant::from_secs(24 * 3600), &mut out);
+                assert_eq!(director.status().connections, 0, "all have expired");
+                left = LIVE.load(Relaxed) - before;
             }
             let mut growing = Histogram([0; 512]);
             nanos.iter().for_each(|&nanos| growing.add(nanos.into()));
             let longest = u64::from(nanos.iter().copied().max().unwrap_or(0));
             println!(
-                "memory/{name}/{connections}: {:.0} B per connection; new: median {} ns, p99.9 {} us, longest {} us; \
-                 hit, each timed alone: median {} ns",
+                "memory/{name}/{connections}: {:.0} B per connection, {left} B of all once they are gone; new: median \
+                 {} ns, p99.9 {} us, longest {} us; hit, each timed alone: median {} ns",
                 bytes as f64 / connections as f64,
                 growing.at(0.5),
                 growing.at(0.999) / 1000,

@@ -157,6 +157,39 @@ pub fn keep(running: &Config, wanted: &mut Config) {
     }
 }
 
+/// What may lie free in the process before the kernel gets it back, in bytes.
+const KEPT_FREE: usize = 16 << 20;
+
+/// Notices that a table has become much smaller than it was, and has the memory given back to the kernel, of which the
+/// allocator keeps most: what is freed lies between what is not.
+#[derive(Debug, Default)]
+pub struct Trimmer {
+    /// What the table took at most since the last time.
+    most: usize,
+}
+
+impl Trimmer {
+    /// Whether it is time to [`give_back`], as the table takes so many bytes now.
+    pub fn is_time(&mut self, bytes: usize) -> bool {
+        let is_time = bytes.saturating_add(KEPT_FREE) <= self.most;
+        self.most = if is_time { bytes } else { self.most.max(bytes) };
+        is_time
+    }
+}
+
+/// Gives what the allocator keeps of freed memory back to the kernel. It takes some milliseconds, in which others wait
+/// for memory: for a thread of its own, and seldom.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        #[expect(unsafe_code, reason = "nix has no wrapper for it")]
+        // SAFETY: it takes a number, touches nothing but what is free, and locks that (malloc_trim(3): MT-Safe).
+        unsafe {
+            nix::libc::malloc_trim(0);
+        }
+    }
+}
+
 /// Warns of limits in the file that cannot be reached with the memory there is.
 pub fn warning(config: &Config, memory: Option<&Memory>) -> Option<Problem> {
     let memory = memory?;
@@ -186,6 +219,15 @@ pub fn warning(config: &Config, memory: Option<&Memory>) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_when_a_table_has_shrunk() {
+        let mut trimmer = Trimmer::default();
+        let mib = |mib: usize| mib << 20;
+        let asked = [1, 8, 1, 100, 90, 84, 83, 84, 70, 1, 1].map(|table| trimmer.is_time(mib(table)));
+        assert_eq!(asked, [false, false, false, false, false, true, false, false, false, true, false]);
+        give_back();
+    }
 
     /// A root folder with these files.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {

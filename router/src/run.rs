@@ -375,6 +375,7 @@ async fn until_the_end(
     // here.
     let mut work: Option<JoinHandle<Finished>> = None;
     let mut hairpins = false;
+    let mut trimmer = memory::Trimmer::default();
     let mut beat = tokio::time::interval(BEAT_EVERY);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -431,6 +432,9 @@ async fn until_the_end(
                 warn_of_conflicts(live, &mut known);
                 warn_of_full_neighbors(live, &mut evicted);
                 warn_of_hairpins(live, &mut hairpins);
+                if trimmer.is_time(live.director.table_bytes()) {
+                    tokio::task::spawn_blocking(memory::give_back);
+                }
                 if live.checks.is_outdated() {
                     // Whoever holds the weights may take his time.
                     let live = Arc::clone(live);

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use common::*;
 use uvs_director::spec::*;
-use uvs_director::{DropReason, Duration};
+use uvs_director::{Director, DropReason, Duration};
 
 const SERVER: &str = "192.168.10.11:80";
 const LIMIT: usize = 2000;
@@ -242,4 +242,30 @@ fn a_service_of_its_own_share_makes_room_for_itself() {
     let (one, other) = (entries(&bench, 80), entries(&bench, 81));
     assert_eq!(one + other, LIMIT);
     assert!(one.abs_diff(other) < LIMIT / 4, "{one} and {other}");
+}
+
+#[test]
+fn memory_of_connections_that_are_gone_is_given_back() {
+    const MANY: u32 = 60_000;
+    let mut bench = Bench::with_limits(Limits { connections: 100_000, ..Limits::default() });
+    tcp_service(&bench, 80, Forwarding::Nat, None);
+    let empty = bench.director.table_bytes();
+    assert!(empty <= Director::TABLE_BYTES_WHEN_EMPTY);
+    for _ in 0..2 {
+        (0..MANY).for_each(|n| says(&bench, (stranger(n), 1000), 80, "S"));
+        for client in 1000..1060 {
+            establish(&bench, client, 80);
+        }
+        let full = bench.director.table_bytes();
+        assert!(full > MANY as usize * 128, "{full}");
+        // A flood that nobody answers is over after a minute, and who stays keeps little more than his own.
+        bench.advance(Duration::from_secs(120));
+        assert_eq!(bench.director.status().connections, 60);
+        let left = bench.director.table_bytes();
+        assert!(left < full / 3, "{left} of {full}");
+        bench.advance(Duration::from_secs(900));
+        assert_eq!(bench.director.status().connections, 0);
+        let left = bench.director.table_bytes();
+        assert!(left <= Director::TABLE_BYTES_WHEN_EMPTY, "{left}, and {empty} before");
+    }
 }

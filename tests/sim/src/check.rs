@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use uvs_director::flow_cache::Act;
 use uvs_director::spec::{Family, Forwarding, Protocol};
 use uvs_director::view::{ConnectionProtocol, ConnectionView, ServiceView};
-use uvs_director::{Duration, Instant};
+use uvs_director::{Director, Duration, Instant};
 use uvs_wire::{Packet, tcp, udp};
 
 use crate::control::Model;
@@ -455,6 +455,10 @@ impl World {
         let left = self.director.connections(Instant::ZERO);
         if let Some(view) = left.first() {
             return self.violates(Kind::Leak, || format!("{} entries, such as {view:?}", left.len()));
+        }
+        let bytes = self.director.table_bytes();
+        if bytes > Director::TABLE_BYTES_WHEN_EMPTY {
+            return self.violates(Kind::Leak, || format!("{bytes} bytes of a table without entries"));
         }
         let flows = self.cache.as_ref().map_or(0, |cache| cache.held().len());
         if flows > 0 {

@@ -13,6 +13,7 @@ use crate::choose::service::Services;
 use crate::director::Director;
 use crate::track::connection::{Connection, PROTOCOL_IP, Tallied};
 use crate::track::destination::Counted;
+use crate::track::table::Table;
 
 /// The services at one time.
 #[derive(Clone)]
@@ -172,6 +173,15 @@ impl Director {
             conflicts: self.tables.conflicts.list(),
         }
     }
+
+    /// Bytes that the connection table takes: entries, what is free beside them, and indexes. Memory of connections
+    /// that are gone is given back, so that it is at most [`Self::TABLE_BYTES_WHEN_EMPTY`] once all are.
+    pub fn table_bytes(&self) -> usize {
+        self.tables.table.bytes()
+    }
+
+    /// What an empty table takes at most, in bytes.
+    pub const TABLE_BYTES_WHEN_EMPTY: usize = Table::BYTES_WHEN_EMPTY;
 
     /// Stations that claimed an address of the director's, so far.
     pub fn conflicts(&self) -> Vec<AddressConflict> {

@@ -6,6 +6,7 @@
 //!
 //! A segment that is full is split in two, and nothing else moves: an insertion moves 336 slots at the most, however
 //! large the table is, and never looks at an entry. The directory, 4 bytes for each segment, is copied when it doubles.
+//! Two halves of what was split become one again when little is left in both, and the memory of one is given back.
 //!
 //! Of entries with the same hash the one added last is found first, as in the kernel, whose chains grow at the head.
 
@@ -13,6 +14,9 @@
 const SLOTS: usize = 384;
 /// A segment with so many is split.
 const USED_MAX: u16 = 336;
+/// Two halves of a segment that have no more than so many together become one again: half of what it takes to split it,
+/// so that one connection more or less does not do both by turns.
+const USED_MIN: u16 = USED_MAX / 2;
 const EMPTY: u64 = u64::MAX;
 /// With that many bits of the hash for the directory there are billions of entries.
 const DEPTH_MAX: u32 = 16;
@@ -22,6 +26,8 @@ struct Segment {
     used: u16,
     /// How many top bits all hashes in it share.
     depth: u8,
+    /// These bits, at the top.
+    prefix: u32,
 }
 
 /// Entry numbers by hash.
@@ -53,8 +59,8 @@ fn after(at: usize) -> usize {
 }
 
 impl Segment {
-    fn new(depth: u8) -> Self {
-        Self { slots: Box::new([EMPTY; SLOTS]), used: 0, depth }
+    fn new(depth: u8, prefix: u32) -> Self {
+        Self { slots: Box::new([EMPTY; SLOTS]), used: 0, depth, prefix }
     }
 
     /// Adds a slot ahead of those with the same hash, which each move to the place of the next of them.
@@ -116,7 +122,7 @@ impl Segment {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { directory: vec![0], depth: 0, segments: vec![Segment::new(0)] }
+        Self { directory: vec![0], depth: 0, segments: vec![Segment::new(0, 0)] }
     }
 
     #[inline]
@@ -170,32 +176,86 @@ impl Index {
     pub(super) fn remove(&mut self, hash: u32, entry: u32) {
         let number = self.directory[self.place(hash)] as usize;
         self.segments[number].remove(pack(hash, entry));
+        if self.segments[number].used <= USED_MIN {
+            self.merge(number);
+        }
+    }
+
+    /// The directory's places of a segment, which lie side by side.
+    fn places(&self, number: usize) -> core::ops::Range<usize> {
+        let Segment { depth, prefix, .. } = self.segments[number];
+        let first = self.place(prefix);
+        first..first + (1 << (self.depth - u32::from(depth)))
     }
 
     fn split(&mut self, number: usize) -> bool {
-        let depth = u32::from(self.segments[number].depth);
-        if depth == DEPTH_MAX {
+        let Segment { depth, prefix, .. } = self.segments[number];
+        if u32::from(depth) == DEPTH_MAX {
             return false;
         }
-        if depth == self.depth {
+        if u32::from(depth) == self.depth {
             self.directory = self.directory.iter().flat_map(|&segment| [segment, segment]).collect();
             self.depth += 1;
         }
-        let deeper = self.segments[number].depth + 1;
-        let whole = core::mem::replace(&mut self.segments[number], Segment::new(deeper));
-        let mut second = Segment::new(deeper);
+        let places = self.places(number);
+        let bit = 1 << (31 - depth);
+        let whole = core::mem::replace(&mut self.segments[number], Segment::new(depth + 1, prefix));
+        let mut second = Segment::new(depth + 1, prefix | bit);
         for slot in whole.in_order() {
-            let is_second = unpack(slot).0 >> (31 - depth) & 1 == 1;
+            let is_second = unpack(slot).0 & bit != 0;
             if is_second { &mut second } else { &mut self.segments[number] }.append(slot);
         }
         let new = u32::try_from(self.segments.len()).expect("there are fewer segments than entries");
         self.segments.push(second);
-        // The directory's places of a segment lie side by side; the second half is the new one's.
-        let any = whole.slots.iter().find(|slot| **slot != EMPTY).expect("a full segment holds something");
-        let width = 1 << (self.depth - depth);
-        let first = self.place(unpack(*any).0) & !(width - 1);
-        self.directory[first + width / 2..first + width].fill(new);
+        self.directory[places.start + places.len() / 2..places.end].fill(new);
         true
+    }
+
+    /// Makes a segment and the other half of what it was split from one again, if little is in both; and that with its
+    /// other half, and so on.
+    fn merge(&mut self, mut number: usize) {
+        while let Some(kept) = self.merge_once(number) {
+            number = kept;
+        }
+    }
+
+    fn merge_once(&mut self, number: usize) -> Option<usize> {
+        let Segment { depth, prefix, used, .. } = self.segments[number];
+        let bit = 1u32.checked_shl(32 - u32::from(depth))?;
+        let other = self.directory[self.place(prefix ^ bit)] as usize;
+        if self.segments[other].depth != depth || used + self.segments[other].used > USED_MIN {
+            return None;
+        }
+        let (kept, gone) = (number.min(other), number.max(other));
+        let places = self.places(gone);
+        // The last one takes its number.
+        let segment = self.segments.swap_remove(gone);
+        #[allow(clippy::cast_possible_truncation, reason = "numbers of segments are of 32 bits")]
+        {
+            self.directory[places].fill(kept as u32);
+            if gone < self.segments.len() {
+                let moved = self.places(gone);
+                self.directory[moved].fill(gone as u32);
+            }
+        }
+        // The hashes of the two differ in a bit, so that what is equal stays in its order.
+        for slot in segment.in_order() {
+            self.segments[kept].append(slot);
+        }
+        self.segments[kept].depth = depth - 1;
+        self.segments[kept].prefix = prefix & !bit;
+        if let [_] = self.segments[..] {
+            (self.directory, self.depth) = (vec![0], 0);
+        }
+        Some(kept)
+    }
+
+    /// What one without entries takes.
+    pub(super) const BYTES_WHEN_EMPTY: usize = size_of::<[u64; SLOTS]>() + size_of::<u32>();
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.segments.len() * size_of::<[u64; SLOTS]>() + self.directory.len() * size_of::<u32>()
     }
 }
 
@@ -267,6 +327,32 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Filled and emptied by turns it holds what it should, and never more segments than that takes.
+        #[test]
+        fn it_grows_and_shrinks(phases in prop::collection::vec((prop::collection::vec(hashes(), 0..2000), 0usize..2000), 1..6)) {
+            let (mut index, mut held) = (Index::new(), Vec::new());
+            for (entry, (add, keep)) in (0u32..).step_by(10_000).zip(phases) {
+                for (hash, entry) in add.into_iter().zip(entry..) {
+                    if held.iter().filter(|(known, _)| *known == hash).count() < 40 && index.insert(hash, entry) {
+                        held.push((hash, entry));
+                    }
+                }
+                while held.len() > keep {
+                    let (hash, entry) = held.swap_remove(held.len() / 3);
+                    index.remove(hash, entry);
+                }
+                for (hash, entry) in &held {
+                    prop_assert_eq!(index.find(*hash, |found| found == *entry), Some(*entry));
+                }
+                let used: usize = index.segments.iter().map(|segment| usize::from(segment.used)).sum();
+                prop_assert_eq!(used, held.len());
+                prop_assert!(!held.is_empty() || index.segments.len() == 1);
+            }
+        }
+    }
+
     #[test]
     fn it_grows_and_forgets() {
         let hash = |n: u32| n.wrapping_mul(0x9e37_79b9);
@@ -279,6 +365,39 @@ mod tests {
             index.remove(hash(n), n);
         }
         assert!((0..200_000).all(|n| index.find(hash(n), |found| found == n).is_some() == (n % 2 == 1)));
+    }
+
+    #[test]
+    fn what_is_gone_takes_no_memory() {
+        let hash = |n: u32| n.wrapping_mul(0x9e37_79b9);
+        let mut index = Index::new();
+        let before = index.bytes();
+        let mut most = 0;
+        for _ in 0..3 {
+            (0..200_000).for_each(|n| assert!(index.insert(hash(n), n)));
+            most = index.bytes();
+            (0..198_000).for_each(|n| index.remove(hash(n), n));
+            assert!(index.bytes() < most / 20, "a hundredth is left: {} of {most}", index.bytes());
+            assert!((198_000..200_000).all(|n| index.find(hash(n), |found| found == n) == Some(n)));
+            (198_000..200_000).for_each(|n| index.remove(hash(n), n));
+            assert_eq!(index.bytes(), before);
+        }
+        assert!(most > before * 500);
+    }
+
+    #[test]
+    fn an_entry_that_comes_and_goes_splits_and_merges_nothing() {
+        let hash = |n: u32| n.wrapping_mul(0x9e37_79b9);
+        let mut index = Index::new();
+        (0..10_000).for_each(|n| assert!(index.insert(hash(n), n)));
+        for n in 10_000..10_300 {
+            assert!(index.insert(hash(n), n));
+            let with = index.segments.len();
+            index.remove(hash(n), n);
+            assert!(index.insert(hash(n), n));
+            assert_eq!(index.segments.len(), with);
+            index.remove(hash(n), n);
+        }
     }
 
     #[test]

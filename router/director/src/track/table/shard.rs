@@ -275,6 +275,14 @@ impl Shard {
         self.slab.entry(number).map(|_| EntryId(number))
     }
 
+    /// What a shard without entries takes at most, beside what it always takes.
+    pub(super) const BYTES_WHEN_EMPTY: usize = Slab::BYTES_WHEN_EMPTY + 2 * Index::BYTES_WHEN_EMPTY;
+
+    /// Bytes of its entries and indexes.
+    pub(super) fn bytes(&self) -> usize {
+        self.slab.bytes() + self.requests.bytes() + self.replies.bytes()
+    }
+
     /// Above all numbers of entries.
     pub(super) fn capacity(&self) -> u32 {
         self.slab.capacity()
