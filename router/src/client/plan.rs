@@ -14,6 +14,8 @@ use super::Which;
 use crate::check::STATUS_WRONG;
 use crate::words;
 
+/// What a configuration is called that is no file.
+const STANDARD_INPUT: &str = "standard input";
 /// The longest configuration that is handed over, in bytes: as long as a file may be.
 const CONTENT_MAX: u64 = 16 << 20;
 /// Exit status of `uvs plan` when there is something to change.
@@ -93,7 +95,12 @@ pub fn plan(arguments: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn asked(arguments: &PlanArgs) -> anyhow::Result<Plan> {
     let request = request(arguments.file.as_ref())?;
     let mut client = arguments.which.connect()?;
-    plan_of(client.ask(&uvs_control::Request::Plan(request))?)
+    let mut plan = plan_of(client.ask(&uvs_control::Request::Plan(request))?)?;
+    // It was named as a file of this folder, in which relative paths in it begin.
+    if arguments.file.as_ref().is_some_and(|file| file.as_os_str() == "-") {
+        STANDARD_INPUT.clone_into(&mut plan.config);
+    }
+    Ok(plan)
 }
 
 fn plan_of(answer: Answer) -> anyhow::Result<Plan> {
@@ -109,7 +116,7 @@ fn request(file: Option<&PathBuf>) -> anyhow::Result<Request> {
     let mut bytes = Vec::new();
     let (name, read) = if file.as_os_str() == "-" {
         let read = io::stdin().lock().take(CONTENT_MAX + 1).read_to_end(&mut bytes);
-        (std::env::current_dir().context("there is no current folder")?.join("standard input"), read)
+        (std::env::current_dir().context("there is no current folder")?.join(STANDARD_INPUT), read)
     } else {
         let read =
             std::fs::File::open(file).and_then(|file| file.take(CONTENT_MAX + 1).read_to_end(&mut bytes));

@@ -318,6 +318,7 @@ fn a_reload_reconciles_to_the_file() {
     let exported = director.adm("--export");
     let same = uvs("plan -", &exported);
     assert_eq!(same.code, Some(0), "what was exported is what runs: {same:?}\n{exported}");
+    assert_eq!(same.out, "Nothing to change: what runs is what standard input says.\n");
     let planned = uvs("plan --json", "");
     assert_eq!(planned.code, Some(1), "{planned:?}");
     let status = uvs("status", "").out;
