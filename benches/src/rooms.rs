@@ -60,8 +60,8 @@ fn end() {
     std::hint::black_box(end as fn());
 }
 
-/// Handles packets, the last of them between [`begin`] and [`end`]; prints where this program is loaded, and where these
-/// two are.
+/// Handles packets, the last of them between [`begin`] and [`end`]; prints where this program is loaded, and where
+/// these two are.
 fn walk(name: &str) -> Result<()> {
     let Scenario { director, frames, from, to } = Scenario::new(name, WARM + 1);
     let (mut frame, mut out) = (Frame::new(), Outbox::new());

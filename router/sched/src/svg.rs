@@ -1,5 +1,5 @@
-//! Plain SVG without scripts, styles from elsewhere or fonts of its own: it looks the same in a browser, in a README and
-//! on paper. For `uvs sched simulate`, and for benches.
+//! Plain SVG without scripts, styles from elsewhere or fonts of its own: it looks the same in a browser, in a README
+//! and on paper. For `uvs sched simulate`, and for benches.
 
 use core::fmt::Write as _;
 

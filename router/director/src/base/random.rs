@@ -1,5 +1,5 @@
-//! Numbers from a seed, for whoever stands around the engine: hosts of schedulers, checks, simulations. The engine itself
-//! draws none.
+//! Numbers from a seed, for whoever stands around the engine: hosts of schedulers, checks, simulations. The engine
+//! itself draws none.
 
 /// The next number of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): the same
 /// on every machine. Any state is a seed. Not for secrets.

@@ -13,8 +13,8 @@
 //! when it translates replies, on the wheel, and in the queue exactly when it is embryonic; all leave together. Its
 //! destination counts it once.
 //!
-//! Nothing in it is ever moved or copied whole: indexes grow and shrink segment by segment, the slab chunk by chunk, and
-//! whoever goes through a shard does so in slices between which it lets go of the lock.
+//! Nothing in it is ever moved or copied whole: indexes grow and shrink segment by segment, the slab chunk by chunk,
+//! and whoever goes through a shard does so in slices between which it lets go of the lock.
 
 mod follow;
 mod index;
