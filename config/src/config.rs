@@ -82,6 +82,7 @@ impl Config {
         let workers = workers::workers(&root);
         let flow_pin = settings::flow_pin(&root);
         let host_record = settings::host_record(&root);
+        let kept_connections = settings::kept_connections(&root);
         let local = local::local(&root);
         let modules = modules::modules(&root);
         let mut network = network::Network::read(&root, options.compat_ipvs);
@@ -115,6 +116,7 @@ impl Config {
             unset,
             flow_pin,
             host_record,
+            kept_connections,
             local,
             timeouts,
             drain,

@@ -89,8 +89,8 @@ pub use duration::parse_duration;
 pub use http::Http;
 pub use model::{
     Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
-    Health, Host, Interface, Local, Module, NATIVE, Neighbor, Notify, OffloadWish, Override, REFUSE, SHIPPED,
-    Scheduler, Service, Trial, Unset, Workers,
+    Health, Host, Interface, Kept, Local, Module, NATIVE, Neighbor, Notify, OffloadWish, Override, REFUSE,
+    SHIPPED, Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use notify::NOTIFY_EVENTS;
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 25] = [
+        let tables: [(&str, Keys); 26] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[http]", http::HTTP),
@@ -120,6 +120,7 @@ mod tests {
             ("[workers]", workers::WORKERS),
             ("[flow_cache]", settings::FLOW_CACHE),
             ("[host]", settings::HOST),
+            ("[restart]", settings::RESTART),
             ("[local]", local::LOCAL),
             ("[[interface]]", network::INTERFACE),
             ("`bridge` plugs", network::BRIDGE),

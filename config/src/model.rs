@@ -66,6 +66,8 @@ pub struct Config {
     pub flow_pin: Option<PathBuf>,
     /// Where it is noted what is done to the host, for the next start to undo if this process is killed.
     pub host_record: Folder,
+    /// Where connections outlive the director.
+    pub kept_connections: Option<Kept>,
     /// The director as a host.
     pub local: Local,
     /// How long idle connections are kept.
@@ -97,6 +99,15 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
     pub warnings: Vec<Problem>,
+}
+
+/// Connections that outlive the director, for the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The file that they are in.
+    pub file: PathBuf,
+    /// How often they are written while it runs, for one that does not end as it should; `None`: in the end alone.
+    pub every: Option<Duration>,
 }
 
 /// How the sockets of the director's own are bounded.

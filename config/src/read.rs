@@ -24,6 +24,7 @@ pub(crate) const ROOT: &[&str] = &[
     "workers",
     "flow_cache",
     "host",
+    "restart",
     "local",
     "modules",
     "interface",

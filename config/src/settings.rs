@@ -7,7 +7,7 @@ use uvs_director::Duration;
 use uvs_director::spec::{Evict, Limits, Options, Timeouts, Transit};
 
 use crate::duration::Span;
-use crate::model::{Service, Unset};
+use crate::model::{Kept, Service, Unset};
 use crate::modules::{self, Folder};
 use crate::read::{Doc, Integer, Keys, Scalar, Table};
 
@@ -27,6 +27,7 @@ pub(crate) const LIMITS: Keys = &[
 ];
 pub(crate) const FLOW_CACHE: Keys = &["pin"];
 pub(crate) const HOST: Keys = &["record"];
+pub(crate) const RESTART: Keys = &["connections", "every"];
 pub(crate) const TIMEOUTS: Keys = &["tcp", "tcp_fin", "udp", "drain"];
 pub(crate) const OPTIONS: Keys = &[
     "conn_reuse_mode",
@@ -202,6 +203,26 @@ pub(crate) fn host_record(root: &Table<'_>) -> Folder {
     let table = root.section("host", HOST);
     table.map(|table| modules::folder(&table, "record", "/run/uvs")).unwrap_or_default()
 }
+
+/// Where connections outlive the director.
+pub(crate) fn kept_connections(root: &Table<'_>) -> Option<Kept> {
+    let table = root.section("restart", RESTART)?;
+    let file = table.parsed("connections", "/var/lib/uvs/connections", |text| match Path::new(text) {
+        path if path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') => {
+            Ok(path.to_owned())
+        }
+        _ => Err(format!("{text:?} is not the absolute path of a file")),
+    });
+    let every = table.duration(&EVERY);
+    if let (Some(every), None) = (&every, table.scalar("connections")) {
+        let fix = "add connections = \"/var/lib/uvs/connections\", or remove every";
+        table.doc.error(&every.at, "every without connections", fix);
+    }
+    file.map(|file| Kept { file: file.value, every: every.map(|every| every.value) })
+}
+
+const EVERY: Span =
+    Span { key: "every", min: Duration::from_secs(1), max: Duration::from_secs(86_400), note: "" };
 
 /// Those of connections, and what services have for `drain` that do not say.
 pub(crate) fn timeouts(root: &Table<'_>) -> (Timeouts, Option<Duration>) {

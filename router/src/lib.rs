@@ -10,6 +10,7 @@
 //!            |         |----> events      what happened lately, for `uvs events`
 //!            |         |----> drains      a thread: destinations that are to lose their connections
 //!            |         |----> hooks       a thread: programs that are told what happens
+//!            |         |----> restart     connections that outlive the director, in a file
 //!            |         `----> reload      SIGHUP, `uvs reload`: file -> diff -> Director::apply; `uvs plan`
 //!            `-- a configuration, and the modules it names, judged before anything is touched
 //! ```
@@ -47,6 +48,7 @@ mod prefetch;
 mod privilege;
 pub mod realserver;
 pub mod reload;
+pub mod restart;
 pub mod run;
 pub mod setup;
 pub(crate) mod trace;

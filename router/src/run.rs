@@ -48,7 +48,7 @@ use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::trace::Traces;
 use crate::{
-    check, checks, control, drains, events, local, logging, notify, privilege, reload, setup, words,
+    check, checks, control, drains, events, local, logging, notify, privilege, reload, restart, setup, words,
 };
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
@@ -229,6 +229,9 @@ async fn serve(
     reload::carry_out(Config::diff(None, &settled), &plane.director, plane.clock)
         .context("the director refuses the configuration")?;
     weights.hold().settled(&settled, None);
+    if let Some(kept) = &config.kept_connections {
+        restart::take(&kept.file, &plane.director, plane.clock);
+    }
     if let Some(cache) = &cache {
         let (orphans, now) = (cache.orphans(), plane.clock.now());
         let adopted = orphans.iter().filter(|orphan| plane.director.adopt(orphan, now)).count();
@@ -297,6 +300,7 @@ async fn serve(
         live.clock,
         Arc::clone(&live.events),
     ));
+    let keeping = restart::Keeping::start(&live);
     ready(&config);
     live.events.tell(Event { kind: Kind::Ready, ..Event::default() });
     let events = Events { ended, failed, signals, jobs };
@@ -319,6 +323,7 @@ async fn serve(
     drains_thread.stop();
     local_thread.stop();
     let stopped = workers.stop();
+    keeping.end(&live, result.is_ok() && stopped.is_ok());
     // With this last handle the devices are closed, unless a worker is stuck: then the end of the process does it.
     drop(plane);
     match (result, stopped) {

@@ -64,7 +64,28 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are include, compat, transit, metrics, http, control, limits, timeouts, options, workers, flow_cache, host, local, modules, interface, route, neighbor, scheduler, mark, check, notify, service
+  fix:   did you mean "timeouts"? The keys here are include, compat, transit, metrics, http, control, limits, timeouts, options, workers, flow_cache, host, restart, local, modules, interface, route, neighbor, scheduler, mark, check, notify, service
+"#,
+        ),
+        (
+            "connections kept nowhere in particular",
+            added("[restart]\nconnections = 'connections'\nevery = 0"),
+            r#"
+error: "connections" is not the absolute path of a file
+  where: edge.toml:19, restart
+  fix:   write connections as in "/var/lib/uvs/connections"
+error: every "0s" is out of range
+  where: edge.toml:20, restart
+  fix:   use "1s" to "1d"
+"#,
+        ),
+        (
+            "connections kept every now and then, and nowhere",
+            added("[restart]\nevery = '10s'"),
+            r#"
+error: every without connections
+  where: edge.toml:19, restart
+  fix:   add connections = "/var/lib/uvs/connections", or remove every
 "#,
         ),
         (

@@ -51,6 +51,7 @@ mod path_mtu;
 mod peer;
 mod probe;
 mod removal;
+mod restart;
 mod sdk;
 mod see;
 mod stage;
