@@ -22,7 +22,7 @@ use crate::problem::{Location, Problem};
 /// The schedulers that come with uvs, by the names a service gives them.
 pub const SHIPPED: &[&str] = &[
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "swrr",
-    "p2c", "chbl", "lrt",
+    "p2c", "chbl", "maglev", "lrt",
 ];
 
 /// Those of them that exist as native code too, and can therefore stand in for a module that fails: all.

@@ -164,7 +164,7 @@ error: scheduler module "mine.wasm" does not exist
             r#"
 error: unknown scheduler "wrrr"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   did you mean "wrr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, lrt, or the path of a .wasm file
+  fix:   did you mean "wrr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, maglev, lrt, or the path of a .wasm file
 "#,
         ),
         (
@@ -173,7 +173,7 @@ error: unknown scheduler "wrrr"
             r#"
 error: unknown scheduler "maglev"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, lrt, or the path of a .wasm file
+  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, maglev, lrt, or the path of a .wasm file
 "#,
         ),
         (
@@ -211,7 +211,7 @@ error: scheduler name "a/b" is not one
             r#"
 error: fallback "best" is no native scheduler
   where: edge.toml:21, scheduler x
-  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, lrt, or refuse
+  fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, maglev, lrt, or refuse
 "#,
         ),
         (

@@ -372,7 +372,7 @@ error: MTU 1 is out of range
   fix:   use 68 to 65521 bytes on a TAP
 error: unknown scheduler "wr"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, lrt, or the path of a .wasm file
+  fix:   did you mean "rr"? Use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, maglev, lrt, or the path of a .wasm file
 error: destination weight -1 is out of range
   where: edge.toml:20, service tcp 192.0.2.10:443, destination 192.0.2.21:443
   fix:   use 0 to 2147483647 (0 quiesces the destination)

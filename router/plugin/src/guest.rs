@@ -97,6 +97,8 @@ pub(crate) struct LogBudget {
     suppressed: u64,
     /// Since the host last took note.
     pub(crate) suppressed_total: u64,
+    /// The latest line, until the host takes note.
+    pub(crate) said: Option<String>,
 }
 
 impl Guest {
@@ -128,6 +130,7 @@ impl Guest {
             2 => info!(service, module, "scheduler: {text}"),
             _ => debug!(service, module, "scheduler: {text}"),
         }
+        self.log.said = Some(text);
     }
 }
 

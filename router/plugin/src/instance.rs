@@ -186,6 +186,12 @@ impl Instance {
         core::mem::take(&mut self.store.data_mut().log.suppressed_total)
     }
 
+    /// The latest line of its log, if there is one since the last time this was asked.
+    #[inline]
+    pub(crate) fn take_said(&mut self) -> Option<String> {
+        self.store.data_mut().log.said.take()
+    }
+
     fn policy(&self) -> &Policy {
         &self.store.data().policy
     }

@@ -10,7 +10,7 @@ use crate::translate::{MAX_DESTINATIONS, event_word, word};
 /// Makes a native scheduler, or says why it refuses its options.
 type Make = fn(service: &str, options: &str, seed: u64) -> Result<Box<dyn Scheduler>, String>;
 
-const TWINS: [(&str, Make); 18] = [
+const TWINS: [(&str, Make); 19] = [
     ("chbl", boxed::<uvs_scheduler_chbl::Chbl>),
     ("dh", boxed::<uvs_scheduler_dh::Dh>),
     ("fo", boxed::<uvs_scheduler_fo::Fo>),
@@ -18,6 +18,7 @@ const TWINS: [(&str, Make); 18] = [
     ("lblcr", boxed::<uvs_scheduler_lblcr::Lblcr>),
     ("lc", boxed::<uvs_scheduler_lc::Lc>),
     ("lrt", boxed::<SlowStart<uvs_scheduler_lrt::Lrt>>),
+    ("maglev", boxed::<uvs_scheduler_maglev::Maglev>),
     ("mh", boxed::<uvs_scheduler_mh::Mh>),
     ("nq", boxed::<uvs_scheduler_nq::Nq>),
     ("ovf", boxed::<uvs_scheduler_ovf::Ovf>),

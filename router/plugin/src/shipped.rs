@@ -1,7 +1,7 @@
 //! The schedulers that are built into uvs.
 
 /// The components that are built into uvs.
-pub const SHIPPED: [(&str, &[u8]); 18] = [
+pub const SHIPPED: [(&str, &[u8]); 19] = [
     ("chbl", include_bytes!("../../../schedulers/prebuilt/chbl.wasm")),
     ("dh", include_bytes!("../../../schedulers/prebuilt/dh.wasm")),
     ("fo", include_bytes!("../../../schedulers/prebuilt/fo.wasm")),
@@ -9,6 +9,7 @@ pub const SHIPPED: [(&str, &[u8]); 18] = [
     ("lblcr", include_bytes!("../../../schedulers/prebuilt/lblcr.wasm")),
     ("lc", include_bytes!("../../../schedulers/prebuilt/lc.wasm")),
     ("lrt", include_bytes!("../../../schedulers/prebuilt/lrt.wasm")),
+    ("maglev", include_bytes!("../../../schedulers/prebuilt/maglev.wasm")),
     ("mh", include_bytes!("../../../schedulers/prebuilt/mh.wasm")),
     ("nq", include_bytes!("../../../schedulers/prebuilt/nq.wasm")),
     ("ovf", include_bytes!("../../../schedulers/prebuilt/ovf.wasm")),

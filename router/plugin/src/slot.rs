@@ -182,6 +182,9 @@ impl Slot {
         if suppressed > 0 {
             self.stats.suppress_log(suppressed);
         }
+        if let Some(line) = instance.take_said() {
+            self.stats.say(line);
+        }
         *fresh = false;
         match answer {
             Ok(None) => {
@@ -237,6 +240,9 @@ impl Slot {
         let answer = instance.observe(&self.told, candidates.len(), now);
         self.stats.observe(self.told.len() as u64);
         self.stats.suppress_log(instance.take_log_suppressed());
+        if let Some(line) = instance.take_said() {
+            self.stats.say(line);
+        }
         if let Err(crash) = answer {
             self.crashed("observe", crash, None, candidates, now);
         }
@@ -299,8 +305,10 @@ impl Slot {
         self.history.update();
         *fresh = true;
         let answer = instance.update(&self.destinations, now);
-        let suppressed = instance.take_log_suppressed();
-        self.stats.suppress_log(suppressed);
+        self.stats.suppress_log(instance.take_log_suppressed());
+        if let Some(line) = instance.take_said() {
+            self.stats.say(line);
+        }
         if let Err(crash) = answer {
             self.crashed("update", crash, None, candidates, now);
         }

@@ -164,6 +164,7 @@ pub struct SchedulerStats {
     latency: [Counter; LATENCY_BOUNDS_NS.len() + 1],
     latency_sum_ns: Counter,
     last_failure: Mutex<Option<Failure>>,
+    said: Mutex<Option<String>>,
 }
 
 impl SchedulerStats {
@@ -193,6 +194,15 @@ impl SchedulerStats {
     /// The last failure, if there was one.
     pub fn last_failure(&self) -> Option<Failure> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The latest line that the module wrote to the log, at whatever level.
+    pub fn said(&self) -> Option<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn say(&self, line: String) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
     /// Counts a pick; true: its latency is wanted.
@@ -237,6 +247,7 @@ impl SchedulerStats {
     /// Another module has taken over: what was said of the one before holds no more.
     pub(crate) fn start_over(&self) {
         self.serving.store(0, Ordering::Relaxed);
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn fail(&self, failure: Failure) {

@@ -85,6 +85,9 @@ pub struct Work {
     pub p99_ns: Option<u64>,
     /// The last failure.
     pub last_failure: Option<String>,
+    /// The latest line that the module wrote to the log, at whatever level.
+    #[serde(default)]
+    pub said: Option<String>,
 }
 
 /// An attempt to load a module.
@@ -150,6 +153,7 @@ impl Work {
             p50_ns: latency.quantile_ns(0.5),
             p99_ns: latency.quantile_ns(0.99),
             last_failure: stats.last_failure().map(|f| format!("{} in {}: {}", f.cause, f.call, f.message)),
+            said: stats.said(),
         }
     }
 }
@@ -272,8 +276,11 @@ impl Work {
                 causes.join(", ")
             )?;
         }
-        match &self.last_failure {
-            Some(failure) => writeln!(f, "{indent}last      {failure}"),
+        if let Some(failure) = &self.last_failure {
+            writeln!(f, "{indent}last      {failure}")?;
+        }
+        match &self.said {
+            Some(line) => writeln!(f, "{indent}says      {line}"),
             None => Ok(()),
         }
     }

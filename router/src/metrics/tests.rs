@@ -179,6 +179,7 @@ fn module() -> uvs_plugin::Status {
         p50_ns: Some(400),
         p99_ns: None,
         last_failure: None,
+        said: None,
     };
     uvs_plugin::Status {
         service: "tcp 192.0.2.10:80".into(),

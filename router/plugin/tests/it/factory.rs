@@ -30,7 +30,7 @@ fn names_that_do_not_exist_are_told_with_those_that_do() {
     let schedulers = schedulers();
     define(&schedulers, "mine", Definition::new("/nowhere/mine.wasm")).unwrap();
     let said = refusal(&schedulers, &SchedulerSpec::named("rrr"));
-    let all = "chbl, dh, fo, lblc, lblcr, lc, lrt, mh, mine, nq, ovf, p2c, rr, sed, sh, swrr, twos, wlc, wrr";
+    let all = "chbl, dh, fo, lblc, lblcr, lc, lrt, maglev, mh, mine, nq, ovf, p2c, rr, sed, sh, swrr, twos, wlc, wrr";
     assert!(said.contains(&format!("unknown scheduler \"rrr\"; there are {all}")), "{said}");
     let said = refusal(&schedulers, &SchedulerSpec::named("mine"));
     assert!(said.contains("\"mine\": /nowhere/mine.wasm: cannot be read"), "{said}");

@@ -80,6 +80,7 @@ fn flags(name: &str) -> &'static [&'static str] {
         "mh" => &["", "mh-port", "mh-fallback", "mh-fallback,mh-port"],
         "p2c" => &["", "choices=3"],
         "chbl" => &["", "load=150,port"],
+        "maglev" => &["size=4093,port", "size=251", ""],
         "lrt" => &["", "decay=2,penalty=50", "slow-start=600"],
         "wlc" | "swrr" => &["flag-1", "slow-start=600,flag-1"],
         _ => &["flag-1"],
@@ -189,7 +190,9 @@ fn shipped_components_carry_a_thousand_destinations_within_their_fuel() {
         twin.update(&set);
         let used = component.fuel_used().unwrap();
         println!("{name}: {used} fuel for an update of 1000");
-        assert!(used < setup / 3, "{name}: {used} of {setup}");
+        // A table of 65537 slots is filled, however few or many the destinations are.
+        let part = if *name == "maglev" { 2 } else { 3 };
+        assert!(used < setup / part, "{name}: {used} of {setup}");
 
         let all: Vec<_> = (0..1_000).map(|position| (position, active(position % 11))).collect();
         let mut last: Vec<_> =
