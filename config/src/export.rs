@@ -57,6 +57,9 @@ impl Config {
         {
             put("options", text(""));
         }
+        if spec.sloppy_tcp {
+            put("sloppy_tcp", Value::Boolean(true));
+        }
         if let Some(trial) = &service.trial {
             match trial.percent {
                 None => put("shadow", text(trial.scheduler.clone())),

@@ -30,6 +30,7 @@ pub(crate) const SERVICE: Keys = &[
     "persistent",
     "netmask",
     "one_packet",
+    "sloppy_tcp",
     "forward",
     "tunnel",
     "destination",
@@ -151,6 +152,7 @@ impl ServiceReader<'_> {
         let (key, front) = if table.has("mark") { self.mark() } else { self.address(address) };
         let persistence = self.persistence(front.map(Front::family));
         let one_packet = self.one_packet(key);
+        let sloppy_tcp = self.sloppy_tcp(key);
         if let Some(address) = address.filter(|address| address.value.port() == 0)
             && matches!(table.scalar("persistent"), None | Some(Scalar::Boolean(false)))
         {
@@ -173,7 +175,7 @@ impl ServiceReader<'_> {
         }
         let (scheduler, module, scheduler_location) = scheduler?;
         Some(Service {
-            spec: ServiceSpec { persistence, one_packet, ..ServiceSpec::new(key?, scheduler) },
+            spec: ServiceSpec { persistence, one_packet, sloppy_tcp, ..ServiceSpec::new(key?, scheduler) },
             module,
             trial,
             destinations,
@@ -234,6 +236,22 @@ impl ServiceReader<'_> {
             );
         }
         one_packet
+    }
+
+    fn sloppy_tcp(&self, key: Option<ServiceKey>) -> bool {
+        let table = self.table;
+        let sloppy = table.switch("sloppy_tcp").unwrap_or(false);
+        if let Some(ServiceKey::Address { protocol, .. }) = key
+            && sloppy
+            && protocol != Protocol::Tcp
+        {
+            table.doc.error(
+                &table.place("sloppy_tcp"),
+                format!("sloppy_tcp on {protocol}: it says which TCP packets start a connection"),
+                "remove sloppy_tcp, or use protocol = \"tcp\"",
+            );
+        }
+        sloppy
     }
 
     fn persistence(&self, family: Option<Family>) -> Option<Persistence> {

@@ -129,7 +129,7 @@ fn what_is_wrong_is_said_of_the_file_and_the_line_that_it_is_in() {
             "error: unknown key \"protocl\"
   where: conf.d/a.toml:3, service 192.0.2.10:1
   fix:   did you mean \"protocol\"? The keys here are protocol, address, mark, family, scheduler, options, shadow, \
-             canary, persistent, netmask, one_packet, forward, tunnel, destination, checks, health, drain",
+             canary, persistent, netmask, one_packet, sloppy_tcp, forward, tunnel, destination, checks, health, drain",
         ),
         (
             "one key in two files",

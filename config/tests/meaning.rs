@@ -145,6 +145,28 @@ fn one_packet_is_for_datagrams() {
 }
 
 #[test]
+fn packets_in_the_middle_of_a_flow_are_placed_where_the_service_says_so() {
+    let cases = [
+        ("absent", ADDRESS, "", false),
+        ("TCP", ADDRESS, "sloppy_tcp = true", true),
+        ("as a number", ADDRESS, "sloppy_tcp = 1", true),
+        ("a mark's packets", "[[service]]\nmark = 7\n", "sloppy_tcp = true", true),
+        (
+            "off on UDP",
+            "[[service]]\nprotocol = 'udp'\naddress = '192.0.2.10:53'\n",
+            "sloppy_tcp = false",
+            false,
+        ),
+    ];
+    for (name, head, lines, want) in cases {
+        let config = with(&format!("{head}{lines}\n"));
+        assert_eq!(config.services[0].spec.sloppy_tcp, want, "{name}");
+        assert!(!config.options.sloppy_tcp, "{name}: of the service alone");
+        assert_taken(&config, name);
+    }
+}
+
+#[test]
 fn tunnels_are_the_destinations_own_or_else_the_services() {
     let gue = |checksum| Tunnel::Gue { port: 6080, checksum };
     let cases = [

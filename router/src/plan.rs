@@ -320,7 +320,7 @@ fn destination(
 }
 
 fn service_fields(old: Option<&ServiceSpec>, new: &ServiceSpec) -> Vec<Field> {
-    let ServiceSpec { key: _, scheduler, persistence, one_packet } = new;
+    let ServiceSpec { key: _, scheduler, persistence, one_packet, sloppy_tcp } = new;
     let name = |spec: &ServiceSpec| spec.scheduler.name.clone();
     let options = |spec: &ServiceSpec| Some(spec.scheduler.options.clone()).filter(|text| !text.is_empty());
     let mut fields = Vec::new();
@@ -344,6 +344,7 @@ fn service_fields(old: Option<&ServiceSpec>, new: &ServiceSpec) -> Vec<Field> {
     push("netmask", old.map(mask), mask(new));
     let switch = |on: bool| on.then(|| "true".to_owned());
     push("one_packet", old.map(|old| switch(old.one_packet)), switch(*one_packet));
+    push("sloppy_tcp", old.map(|old| switch(old.sloppy_tcp)), switch(*sloppy_tcp));
     fields
 }
 

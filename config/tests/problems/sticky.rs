@@ -139,6 +139,15 @@ error: one_packet on tcp: only datagrams can be scheduled alone
 "#,
         ),
         (
+            "sloppy_tcp on SCTP",
+            service("sloppy_tcp = true").replace("'tcp'", "'sctp'"),
+            r#"
+error: sloppy_tcp on sctp: it says which TCP packets start a connection
+  where: edge.toml:16, service sctp 192.0.2.10:443
+  fix:   remove sloppy_tcp, or use protocol = "tcp"
+"#,
+        ),
+        (
             "one_packet on SCTP",
             service("one_packet = 1").replace("'tcp'", "'sctp'"),
             r#"

@@ -128,8 +128,12 @@ fn sort_connections(connections: &mut [ConnectionView]) {
 }
 
 /// Does one change and words a refusal as libipvs does.
-fn apply(change: Change, director: &Director, now: Instant) -> Output {
+fn apply(mut change: Change, director: &Director, now: Instant) -> Output {
     let verb = Refused::by(&change);
+    if let Change::EditService(spec) = &mut change {
+        // ipvsadm has no word for it, so that an edit leaves it as it is.
+        spec.sloppy_tcp = director.is_sloppy(&spec.key);
+    }
     if let Change::AddDestination(key, spec) | Change::EditDestination(key, spec) = &change {
         // The kernel looks for the service first, then at the numbers, then for the destination.
         if !is_in_range(spec) && director.service_set().contains(key) {

@@ -487,6 +487,7 @@ impl Line {
                 engine: self.engine,
             }),
             one_packet,
+            sloppy_tcp: false,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use uvs_adm::{Output, format, run};
 use uvs_director::scheduler::{Candidate, Flow, Load, NativeOnly, Scheduler, SchedulerFactory};
-use uvs_director::spec::{Change, Limits, Options, SchedulerSpec};
+use uvs_director::spec::{Change, Limits, Options, Protocol, SchedulerSpec, ServiceKey, ServiceSpec};
 use uvs_director::{Director, Instant};
 
 fn director() -> Director {
@@ -35,6 +35,20 @@ fn a_persistence_engine_that_would_do_nothing_is_refused() {
     let options = Options { compat_ipvs: true, ..Options::default() };
     director.apply(Change::SetOptions(options), Instant::ZERO).unwrap();
     assert_eq!(adm(&director, "-E -u 192.0.2.10:5060 --pe sip -p 60").code, 0, "as the kernel");
+}
+
+#[test]
+fn an_edit_keeps_what_ipvsadm_has_no_word_for() {
+    let director = director();
+    let key = ServiceKey::new(Protocol::Tcp, "192.0.2.10:80".parse().unwrap());
+    let spec = ServiceSpec { sloppy_tcp: true, ..ServiceSpec::new(key, SchedulerSpec::named("wlc")) };
+    director.apply(Change::AddService(spec), Instant::ZERO).unwrap();
+    assert_eq!(adm(&director, "-E -t 192.0.2.10:80 -s wlc -p 60").code, 0);
+    let spec = director.service_view(&key).unwrap().spec;
+    assert!(spec.sloppy_tcp && spec.persistence.is_some(), "{spec:?}");
+    assert_eq!(adm(&director, "-D -t 192.0.2.10:80").code, 0);
+    assert_eq!(adm(&director, "-A -t 192.0.2.10:80").code, 0);
+    assert!(!director.is_sloppy(&key), "a new one has it not");
 }
 
 #[test]

@@ -204,12 +204,15 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// Every datagram is scheduled alone (`--ops`; UDP).
     pub one_packet: bool,
+    /// As [`Options::sloppy_tcp`], for this service alone: a packet in the middle of a flow that nobody here knows is
+    /// placed by the scheduler. Either of the two is enough.
+    pub sloppy_tcp: bool,
 }
 
 impl ServiceSpec {
     /// A plain service.
     pub fn new(key: ServiceKey, scheduler: SchedulerSpec) -> Self {
-        Self { key, scheduler, persistence: None, one_packet: false }
+        Self { key, scheduler, persistence: None, one_packet: false, sloppy_tcp: false }
     }
 }
 

@@ -94,6 +94,13 @@ impl Director {
         snapshot.services.get(key).map(|service| service.with_spec(|spec| spec.scheduler.name.clone()))
     }
 
+    /// Whether a service has [`sloppy_tcp`](crate::spec::ServiceSpec::sloppy_tcp) of its own; false where there is no
+    /// such service.
+    pub fn is_sloppy(&self, key: &ServiceKey) -> bool {
+        let snapshot = self.tables.snapshot.load();
+        snapshot.services.get(key).is_some_and(|service| service.with_spec(|spec| spec.sloppy_tcp))
+    }
+
     /// Which services there are now, and nothing of what they count. Costs nothing, however many there are.
     pub fn service_set(&self) -> ServiceSet {
         ServiceSet(Arc::clone(&self.tables.snapshot.load().services))

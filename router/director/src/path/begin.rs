@@ -1,6 +1,7 @@
 //! How a connection begins: a service wants its first packet, a place is found for it, and it is entered.
 
 use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
 use uvs_wire::{Packet, sctp, tcp};
 
@@ -9,6 +10,7 @@ use crate::base::spec::{Forwarding, Protocol};
 use crate::base::verdict::DropReason;
 use crate::choose::ftp;
 use crate::choose::schedule::{self, Placement};
+use crate::choose::service::Service;
 use crate::net::lane::Lane;
 use crate::path::report::{Report, report};
 use crate::scene::Scene;
@@ -30,10 +32,9 @@ pub(crate) fn find_place(
 ) -> Result<Option<(Placement, bool)>, DropReason> {
     let snapshot = scene.snapshot;
     let service = snapshot.services.find(protocol, packet.dst, packet.dst_port, scene.mark);
-    let Some(service) = service.filter(|_| starts_connection(snapshot, packet, frame.bytes(), protocol))
-    else {
-        return Ok(None);
-    };
+    let starts =
+        |service: &&Arc<Service>| starts_connection(snapshot, service, packet, frame.bytes(), protocol);
+    let Some(service) = service.filter(starts) else { return Ok(None) };
     if scene.tables.defence.sheds(&scene.tables.table, &snapshot.options) {
         return Err(DropReason::Shed);
     }
@@ -99,11 +100,19 @@ pub(crate) fn by_quote(scene: &Scene<'_>, key: &RequestKey, inner: &Packet) -> b
 }
 
 /// Whether a packet that belongs to no connection may start one.
-fn starts_connection(snapshot: &Snapshot, packet: &Packet, ip: &[u8], protocol: Protocol) -> bool {
+fn starts_connection(
+    snapshot: &Snapshot,
+    service: &Service,
+    packet: &Packet,
+    ip: &[u8],
+    protocol: Protocol,
+) -> bool {
     match protocol {
         Protocol::Tcp => {
-            (snapshot.options.sloppy_tcp || packet.tcp_flags & tcp::SYN != 0)
-                && packet.tcp_flags & tcp::RST == 0
+            packet.tcp_flags & tcp::RST == 0
+                && (packet.tcp_flags & tcp::SYN != 0
+                    || snapshot.options.sloppy_tcp
+                    || service.with_spec(|spec| spec.sloppy_tcp))
         }
         Protocol::Udp => true,
         Protocol::Sctp => match first_chunk(packet.transport(ip)) {
