@@ -37,7 +37,7 @@ error: this is not TOML: duplicate key
             r#"
 error: unknown key "forwrad"
   where: edge.toml:15, service tcp 192.0.2.10:443
-  fix:   did you mean "forward"? The keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination, checks, health, drain
+  fix:   did you mean "forward"? The keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, sloppy_tcp, forward, tunnel, destination, checks, health, drain
 "#,
         ),
         (
@@ -46,7 +46,7 @@ error: unknown key "forwrad"
             r#"
 error: unknown key "quorum"
   where: edge.toml:16, service tcp 192.0.2.10:443
-  fix:   remove it; the keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, forward, tunnel, destination, checks, health, drain
+  fix:   remove it; the keys here are protocol, address, mark, family, scheduler, options, shadow, canary, persistent, netmask, one_packet, sloppy_tcp, forward, tunnel, destination, checks, health, drain
 "#,
         ),
         (
