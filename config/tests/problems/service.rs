@@ -169,9 +169,9 @@ error: unknown scheduler "wrrr"
         ),
         (
             "unknown scheduler with none near",
-            replaced("forward = 'nat'", "forward = 'nat'\nscheduler = 'maglev'"),
+            replaced("forward = 'nat'", "forward = 'nat'\nscheduler = 'lru2'"),
             r#"
-error: unknown scheduler "maglev"
+error: unknown scheduler "lru2"
   where: edge.toml:16, service tcp 192.0.2.10:443
   fix:   use one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, swrr, p2c, chbl, maglev, lrt, or the path of a .wasm file
 "#,
