@@ -148,12 +148,19 @@ impl Shard {
             self.leave(id);
             self.join(id, class);
         }
-        self.note(Noted::Changed(id.0));
+        self.note(|| Noted::Changed(id.0));
     }
 
     /// Tells those who follow, if anybody does.
     #[inline]
-    fn note(&mut self, noted: Noted) {
+    fn note(&mut self, noted: impl FnOnce() -> Noted) {
+        if !self.logs.is_empty() {
+            self.note_in_all(noted());
+        }
+    }
+
+    #[cold]
+    fn note_in_all(&mut self, noted: Noted) {
         for log in &mut self.logs {
             log.note(noted);
         }
@@ -197,7 +204,7 @@ impl Shard {
         if connection.past.invalidate() {
             let request = connection.request;
             self.requests.remove(Hashes::of(keys, connection).request, id.0);
-            self.note(Noted::Gone(request));
+            self.note(|| Noted::Gone(request));
         }
     }
 
@@ -241,7 +248,7 @@ impl Shard {
         let hashes = Hashes::of(keys, &connection);
         if !connection.past.is_invalid() {
             self.requests.remove(hashes.request, id.0);
-            self.note(Noted::Gone(connection.request));
+            self.note(|| Noted::Gone(connection.request));
         }
         if let Some(reply) = hashes.reply {
             self.replies.remove(reply, id.0);
