@@ -150,7 +150,7 @@ impl Fleet {
     fn of(&self, flow: u32) -> &Director {
         let hash = u64::from(flow).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let place = match self.ecmp {
-            Ecmp::Threshold => self.hops[usize::try_from(hash * self.hops.len() as u64 >> 32).unwrap()],
+            Ecmp::Threshold => self.hops[usize::try_from((hash * self.hops.len() as u64) >> 32).unwrap()],
             Ecmp::Resilient => self.buckets[usize::try_from(hash).unwrap() % BUCKETS],
         };
         &self.directors[place]

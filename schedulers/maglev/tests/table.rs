@@ -34,7 +34,7 @@ struct Director {
 
 impl Director {
     fn new(options: &str, list: &[(u32, u32)]) -> Self {
-        let runner = Runner::new("tcp 10.0.0.100:80", options).unwrap();
+        let runner = Runner::new("tcp 10.0.0.100:80", options).expect("valid options");
         let mut director = Self { runner, list: list.to_vec(), host: TestHost::default() };
         director.set(list);
         director
