@@ -45,10 +45,11 @@ fn a_pick_allocates_nothing() {
         virtual_port: 443,
         mark: 0,
     };
+    let address = |id: u32| format!("10.0.0.{id}").parse().expect("an address");
     for (name, _) in SHIPPED {
         let mut scheduler = schedulers.create(&SchedulerSpec::named(name), "service").expect("it ships");
         let set: Vec<_> = (0..100)
-            .map(|id| Candidate { id, weight: 1, address: flow.client, port: 80, load: Load::default() })
+            .map(|id| Candidate { id, weight: 1, address: address(id), port: 80, load: Load::default() })
             .collect();
         scheduler.update(&set);
         let all: Vec<_> = (0..100).map(|i| (i, Load { active: i % 7, ..Load::default() })).collect();
