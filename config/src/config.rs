@@ -10,8 +10,8 @@ use crate::model::Config;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
 use crate::{
-    check, control, diff, file, http, local, marks, modules, network, notify, scheduler, sense, service,
-    settings, workers,
+    announce, check, control, diff, file, http, local, marks, modules, network, notify, scheduler, sense,
+    service, settings, workers,
 };
 
 impl Config {
@@ -93,6 +93,7 @@ impl Config {
         let services = service::services(&root, &network, &schedulers, &checks, drain);
         check::warn_of_unused(&doc, &checks, &services);
         let notify = notify::notify(&root, &services);
+        let announce = announce::announce(&root, &network, &services);
         local::warn_of_taken(&doc, &network, &services, &checks);
         marks::check(&doc, &marks, &services);
         if metrics.is_some() || http.listen.is_some() || http.socket.is_some() {
@@ -130,6 +131,7 @@ impl Config {
             marks: marks.into_iter().map(|rule| rule.value).collect(),
             checks,
             notify,
+            announce,
             services,
             warnings,
         })

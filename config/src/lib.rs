@@ -48,6 +48,7 @@
 
 mod address;
 mod alike;
+mod announce;
 mod ask;
 mod attach;
 mod check;
@@ -88,9 +89,9 @@ pub use control::{Control, Socket, parse_socket};
 pub use duration::parse_duration;
 pub use http::Http;
 pub use model::{
-    Accelerate, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK, DEFAULT_SCHEDULER, DeviceIo, Direct,
-    Health, Host, Interface, Kept, Local, Module, NATIVE, Neighbor, Notify, OffloadWish, Override, REFUSE,
-    SHIPPED, Scheduler, Service, Trial, Unset, Workers,
+    Accelerate, Announce, AnnounceWhile, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK,
+    DEFAULT_SCHEDULER, DeviceIo, Direct, Health, Host, Interface, Kept, Local, Module, NATIVE, Neighbor,
+    Notify, OffloadWish, Override, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use notify::NOTIFY_EVENTS;
@@ -103,8 +104,8 @@ pub use written::{Words, Written};
 mod tests {
     use crate::read::Keys;
     use crate::{
-        check, control, destination, health, http, local, marks, network, notify, read, scheduler, service,
-        settings, tunnel, workers,
+        announce, check, control, destination, health, http, local, marks, network, notify, read, scheduler,
+        service, settings, tunnel, workers,
     };
 
     #[test]
@@ -131,6 +132,7 @@ mod tests {
             ("[[mark]]", marks::MARK),
             ("[[check]]", check::CHECK),
             ("[[notify]]", notify::NOTIFY),
+            ("[announce]", announce::ANNOUNCE),
             ("[[service]]", service::SERVICE),
             ("`tunnel` says", tunnel::TUNNEL),
             ("[[service.destination]]", destination::DESTINATION),

@@ -95,6 +95,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// Programs that are told what happens.
     pub notify: Vec<Notify>,
+    /// VIPs that are told to routers; `None`: none.
+    pub announce: Option<Announce>,
     /// Virtual services.
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
@@ -369,6 +371,50 @@ pub struct Notify {
     pub destinations: Vec<SocketAddr>,
     /// A run is over after this.
     pub timeout: Duration,
+}
+
+/// VIPs that are told to routers, by routes of the host's kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Those; empty: all of services by address.
+    pub vips: Vec<IpAddr>,
+    /// While what.
+    pub keeps: AnnounceWhile,
+    /// The protocol number of the routes (`rtm_protocol`), by which a routing daemon knows them.
+    pub protocol: u8,
+    /// The table that they are in; 254 is main.
+    pub table: u32,
+    /// Their metric.
+    pub metric: u32,
+    /// A VIP that was withdrawn has to be fit for so long before it is announced again.
+    pub hold: Duration,
+    /// For so long the director goes on after its last VIPs were withdrawn, before it ends.
+    pub linger: Duration,
+}
+
+impl Default for Announce {
+    fn default() -> Self {
+        Self {
+            vips: Vec::new(),
+            keeps: AnnounceWhile::Any,
+            protocol: 199,
+            table: 254,
+            metric: 50,
+            hold: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What has to hold for a VIP to be announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnounceWhile {
+    /// One of its services takes new connections.
+    Any,
+    /// All of them do.
+    All,
+    /// Nothing: the director is there.
+    Always,
 }
 
 /// How the health of a service's destinations is judged.

@@ -34,6 +34,7 @@ pub(crate) const ROOT: &[&str] = &[
     "mark",
     "check",
     "notify",
+    "announce",
     "service",
 ];
 

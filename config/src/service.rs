@@ -65,7 +65,7 @@ pub(crate) fn services(
     });
     // The VIPs first: no destination may be one of them, whichever service it belongs to.
     let addresses: Vec<Option<At<SocketAddr>>> =
-        tables.iter().map(|table| read_vip(table, network)).collect();
+        tables.iter().map(|table| read_vip(table, network, root.has("announce"))).collect();
     let vips: Vec<IpAddr> = addresses.iter().flatten().map(|address| address.value.ip()).collect();
     let mut seen: HashMap<ServiceKey, Location> = HashMap::new();
     let mut services = Vec::new();
@@ -82,8 +82,8 @@ pub(crate) fn services(
     services
 }
 
-/// The service's address, if a VIP can be that.
-fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
+/// The service's address, if a VIP can be that. `announced`: the host's kernel gets routes to VIPs.
+fn read_vip(table: &Table<'_>, network: &Network, announced: bool) -> Option<At<SocketAddr>> {
     if table.has("mark") {
         return None;
     }
@@ -121,7 +121,7 @@ fn read_vip(table: &Table<'_>, network: &Network) -> Option<At<SocketAddr>> {
         let what = format!("VIP {vip} is the {} address of {subnet}", edge_name(subnet, vip));
         doc.error(at, what, "use another address of the subnet");
     }
-    if let Some(interface) = unrouted_by_host(network, vip, port) {
+    if let Some(interface) = unrouted_by_host(network, vip, port).filter(|_| !announced) {
         let name = &interface.spec.name;
         doc.warn(
             at,

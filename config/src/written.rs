@@ -59,6 +59,11 @@ impl Written<'_> {
         keys.into_iter().filter(|(key, _)| key == "check" || key == "checks").collect()
     }
 
+    /// The keys of a table at the top level, such as `announce`; none where there is no such.
+    pub fn section(&self, name: &str) -> Words {
+        self.root.get(name).and_then(Value::as_table).map(words).unwrap_or_default()
+    }
+
     fn entry(&self, list: &str, name: &str) -> Words {
         let entries = self.root.get(list).and_then(Value::as_array).into_iter().flatten();
         let mut tables = entries.filter_map(Value::as_table);

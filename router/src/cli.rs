@@ -64,6 +64,9 @@ pub enum Command {
     Events(client::events::Args),
     /// Probe a realserver now from the running director, straight or the way that clients' packets take
     Probe(client::probe::Args),
+    /// VIPs told to routers by routes (`[announce]`): show them, withdraw them, announce them again
+    #[command(subcommand)]
+    Announce(client::announce::Command),
     /// Let no new connections go to a realserver, and wait until those it has are over
     Drain(client::destination::DrainArgs),
     /// Let a realserver that is drained, or in maintenance, serve again

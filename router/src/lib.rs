@@ -9,6 +9,7 @@
 //!            |         |----> control     the socket of `uvs adm`, `uvs status` and the like (client)
 //!            |         |----> events      what happened lately, for `uvs events`
 //!            |         |----> drains      a thread: destinations that are to lose their connections
+//!            |         |----> announce    a thread: routes that tell of VIPs
 //!            |         |----> hooks       a thread: programs that are told what happens
 //!            |         |----> restart     connections that outlive the director, in a file
 //!            |         `----> reload      SIGHUP, `uvs reload`: file -> diff -> Director::apply; `uvs plan`
@@ -18,6 +19,7 @@
 
 pub mod accelerate;
 pub mod alive;
+pub mod announce;
 mod browser;
 pub mod check;
 pub mod checks;
@@ -101,6 +103,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Plan(arguments) => client::plan::plan(&arguments),
         Command::Reload(arguments) => client::plan::reload(&arguments),
+        Command::Announce(command) => client::announce::run(&command),
         Command::Adm(arguments) => client::adm::run(&arguments.arguments, false),
         Command::Status(arguments) => client::status::run(&arguments),
         Command::Top(arguments) => client::top::run(&arguments),

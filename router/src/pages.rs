@@ -14,6 +14,7 @@ use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
 use crate::accelerate::{Datapath, Missing};
 use crate::alive::{self, Pulse, Standing};
+use crate::announce::Announcements;
 use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::drains::Drains;
@@ -61,6 +62,8 @@ pub struct Live {
     pub checks: Checks,
     /// Drains.
     pub drains: Arc<Drains>,
+    /// VIPs that are told to routers.
+    pub announce: Announcements,
     /// What happened lately.
     pub events: Arc<Events>,
     /// Programs that are told what happens.
@@ -122,6 +125,7 @@ impl Live {
             health: self.health.interfaces(),
             checks: self.checks.view().map(|view| (self.clock.now(), view)),
             notified: self.hooks.stats.report(),
+            announced: self.announce.report(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),

@@ -34,6 +34,7 @@ use uvs_plugin::{By, CodeCache, Schedulers, Watch};
 
 use crate::accelerate::Attached;
 use crate::alive::Pulse;
+use crate::announce::Announcements;
 use crate::browser::Browser;
 use crate::checks::{Checks, Weights};
 use crate::cli::RunArgs;
@@ -48,7 +49,8 @@ use crate::pages::Live;
 use crate::reload::Outcome;
 use crate::trace::Traces;
 use crate::{
-    check, checks, control, drains, events, local, logging, notify, privilege, reload, restart, setup, words,
+    announce, check, checks, control, drains, events, local, logging, notify, privilege, reload, restart,
+    setup, words,
 };
 
 /// So many changes of the latest reload, or reasons against it, are kept for status.
@@ -270,6 +272,7 @@ async fn serve(
         lanes: Arc::clone(&plane.lanes),
         checks,
         drains,
+        announce: Announcements::default(),
         events,
         hooks,
         traces: Arc::clone(&plane.traces),
@@ -301,6 +304,7 @@ async fn serve(
         Arc::clone(&live.events),
     ));
     let keeping = restart::Keeping::start(&live);
+    announce::thread::follow(&live);
     ready(&config);
     live.events.tell(Event { kind: Kind::Ready, ..Event::default() });
     let events = Events { ended, failed, signals, jobs };
@@ -308,6 +312,7 @@ async fn serve(
     notify::notify(notify::STOPPING);
     live.pulse.stopping.store(true, Relaxed);
     live.events.tell(Event { kind: Kind::Stopping, ..Event::default() });
+    announce::thread::end(&live, result.is_ok()).await;
     if let Some(control_server) = control_server {
         // With its task goes the socket's file.
         control_server.abort();
@@ -539,7 +544,7 @@ fn reloaded(
     by: &str,
     reply: Option<control::Reply>,
     config: Arc<Config>,
-    live: &Live,
+    live: &Arc<Live>,
     plane: &DataPlane,
 ) -> Arc<Config> {
     let (outcome, config) = match outcome {
@@ -573,6 +578,7 @@ fn reloaded(
         }
     };
     *live.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+    announce::thread::follow(live);
     *live.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_reload(&outcome, by));
     if let Some(reply) = reply {
         reply.send(outcome.map_err(|(kind, reasons)| Error::new(kind, reasons.join("\n"))));

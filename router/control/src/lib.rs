@@ -11,6 +11,7 @@
 //! message.
 
 pub mod adm;
+pub mod announce;
 pub mod base64;
 mod client;
 pub mod connections;

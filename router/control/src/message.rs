@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    VERSION, adm, connections, destination, event, explain, inspect, plan, probe, sample, sched, status,
-    trace,
+    VERSION, adm, announce, connections, destination, event, explain, inspect, plan, probe, sample, sched,
+    status, trace,
 };
 
 /// What a director can be asked. A family of requests is one variant.
@@ -37,6 +37,8 @@ pub enum Request {
     Explain(explain::Request),
     /// Packets, as they pass.
     Trace(trace::Request),
+    /// VIPs that are told to routers.
+    Announce(announce::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -67,6 +69,8 @@ pub enum Answer {
     Explain(Box<explain::Answer>),
     /// To [`Request::Trace`]; further ones come after it.
     Trace(trace::Answer),
+    /// To [`Request::Announce`].
+    Announce(announce::Answer),
 }
 
 /// Why there is no answer.
@@ -267,7 +271,7 @@ mod tests {
                 r#"{"version":1,"request":{"reboot":{}}}"#,
                 ErrorKind::Malformed,
                 "expected one of `adm`, `status`, `sample`, `inspect`, `connections`, `sched`, `probe`, `events`, \
-                 `destination`, `plan`, `reload`, `explain`, `trace`",
+                 `destination`, `plan`, `reload`, `explain`, `trace`, `announce`",
                 "an unknown request",
             ),
             (

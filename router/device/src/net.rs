@@ -11,6 +11,7 @@
 mod error;
 mod events;
 mod message;
+mod vip;
 
 use std::io;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub use error::{Cause, NetError};
 pub use events::Events;
 pub(crate) use message::{RuleMatch, route_message, rule_message, rule_priority, rule_table};
 use message::{address_state, family, link_sight, link_state, route_state};
+pub use vip::VipRoute;
 
 /// Where one end of a veth pair goes.
 #[derive(Clone, Copy, Debug)]

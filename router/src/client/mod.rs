@@ -1,8 +1,9 @@
-//! Commands that ask a running director: `uvs adm`, `uvs doctor`, `uvs drain`, `uvs undrain`, `uvs wait`,
-//! `uvs explain`, `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status`, `uvs top` and
+//! Commands that ask a running director: `uvs adm`, `uvs announce`, `uvs doctor`, `uvs drain`, `uvs undrain`,
+//! `uvs wait`, `uvs explain`, `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status`, `uvs top` and
 //! `uvs trace`.
 
 pub mod adm;
+pub mod announce;
 pub mod destination;
 pub mod doctor;
 pub mod events;

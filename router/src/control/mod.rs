@@ -9,6 +9,7 @@
 //! reloads the control loop starts one at a time, and goes on to listen to signals meanwhile.
 
 mod adm;
+mod announce;
 mod browser;
 mod connections;
 mod destination;
@@ -142,6 +143,10 @@ impl Handle {
                 let answer = blocking(move || explain::answer(&request, &live)).await??;
                 Ok(Answer::Explain(Box::new(answer)))
             }
+            // The thread of announcements does it, and reloads are not in its way.
+            Request::Announce(request) => {
+                announce::answer(request, &self.live, peer).await.map(Answer::Announce)
+            }
             // It comes another way: it lasts as long as the client likes.
             Request::Trace(_) => Err(Error::new(ErrorKind::Malformed, "a trace is no question of this kind")),
             change @ (Request::Adm(_) | Request::Plan(_) | Request::Reload(_)) => {
@@ -188,6 +193,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
         | Request::Destination(_)
         | Request::Explain(_)
         | Request::Trace(_)
+        | Request::Announce(_)
         | Request::Reload(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }

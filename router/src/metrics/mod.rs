@@ -1,5 +1,6 @@
 //! What the director reports to Prometheus. METRICS.md lists every metric; a test holds the two together.
 
+mod announce;
 mod checks;
 mod health;
 mod interfaces;
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub checks: Option<(Instant, Vec<uvs_check::core::ServiceView>)>,
     /// What programs that are told what happens came to.
     pub notified: crate::hooks::Report,
+    /// VIPs that are told to routers, if any ever are.
+    pub announced: Option<crate::announce::Report>,
     /// The flow cache, if there is one.
     pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
@@ -120,6 +123,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     health::health(&mut page, snapshot);
     checks::checks(&mut page, snapshot.checks.as_ref(), &listed);
     notify::notify(&mut page, &snapshot.notified);
+    announce::announce(&mut page, snapshot.announced.as_ref());
     interfaces::flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()

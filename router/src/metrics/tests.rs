@@ -99,6 +99,10 @@ fn busy() -> Snapshot {
                 crate::hooks::Sample { runs: [4, 5, 6, 7], merged: 8, dropped: 9 },
             )],
         },
+        announced: Some(crate::announce::Report {
+            vips: vec![("192.0.2.10".into(), "uvs0".into(), true)],
+            counts: crate::announce::Counts { announced: 2, withdrawn: 1, failed: 3 },
+        }),
         cache: Some(CacheStatus {
             flows: 2,
             flows_max: 8,

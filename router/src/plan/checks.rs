@@ -35,6 +35,7 @@ pub(crate) fn of_checks(before: &Config, after: &Config, live: &Config) -> Vec<D
         ),
     );
     described.extend(of_notify(before, after, &was, &will));
+    described.extend(of_announce(before, after, &was, &will));
     let places: HashMap<ServiceKey, usize> =
         before.services.iter().enumerate().map(|(place, service)| (service.spec.key, place)).collect();
     for (place, service) in after.services.iter().enumerate() {
@@ -159,6 +160,21 @@ fn of_notify(before: &Config, after: &Config, was: &Said<'_>, will: &Said<'_>) -
         Some(named(name, plain(action, "notify", fields, effect)))
     };
     names.iter().filter_map(of).collect()
+}
+
+fn of_announce(before: &Config, after: &Config, was: &Said<'_>, will: &Said<'_>) -> Option<Described> {
+    let action = match (&before.announce, &after.announce) {
+        (old, new) if old == new => return None,
+        (None, _) => Action::Add,
+        (_, None) => Action::Remove,
+        _ => Action::Change,
+    };
+    let fields = match action {
+        Action::Remove => Vec::new(),
+        _ => reworded(&was.section("announce"), &will.section("announce")),
+    };
+    let effect = "connections stay; routes of the host's kernel come and go as it says";
+    Some(plain(action, "announce", fields, effect))
 }
 
 /// All of a check but where it stands, to compare.

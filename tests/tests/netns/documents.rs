@@ -38,6 +38,7 @@ const PAGES: &[&str] = &[
     "docs/operate.md",
     "docs/page.md",
     "docs/plan.md",
+    "docs/scale-out.md",
     "docs/schedulers.md",
     "docs/see.md",
     "docs/top.md",
@@ -124,6 +125,11 @@ fn operate() {
 #[test]
 fn plan() {
     follow("docs/plan.md");
+}
+
+#[test]
+fn scale_out() {
+    follow("docs/scale-out.md");
 }
 
 #[test]

@@ -19,6 +19,7 @@
 
 mod accelerate;
 mod adm;
+mod announce;
 mod arp;
 mod attach;
 mod broken;

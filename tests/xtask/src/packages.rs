@@ -9,7 +9,7 @@ use crate::test::{succeeds, tell};
 use crate::toolchain::output;
 
 /// Programs that are started (or a file that is read), and the packages they come in.
-const NEEDED: [(&str, &str); 19] = [
+const NEEDED: [(&str, &str); 22] = [
     // Links every test, and compiles the little C there is in wasmtime.
     ("cc", "gcc"),
     // Compile the programs of the direct attach, and the examples of the SDKs for C and JavaScript.
@@ -35,6 +35,10 @@ const NEEDED: [(&str, &str); 19] = [
     ("dnsmasq", "dnsmasq-base"),
     ("dropbear", "dropbear-bin"),
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
+    // Daemons that pass the routes of `[announce]` on.
+    ("bird", "bird2"),
+    ("/usr/lib/frr/bgpd", "frr"),
+    ("exabgp", "exabgp"),
     ("wasm-ld", "lld"),
     ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
 ];

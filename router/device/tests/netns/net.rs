@@ -1,14 +1,16 @@
 //! The helpers for links, addresses and routes.
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use uvs_device::net::{Cause, Namespace, Net, read_sysctl, sysctl};
+use uvs_device::net::{Cause, Namespace, Net, VipRoute, read_sysctl, sysctl};
+use uvs_device::{Device, DeviceSpec};
 use uvs_director::spec::MacAddr;
 
-use crate::harness::isolated;
+use crate::harness::{MAC, isolated, tap, tun};
 
 #[test]
 fn a_link_becomes_what_it_is_told_to_be() {
@@ -141,4 +143,58 @@ fn a_sysctl_is_set_in_this_namespace_and_tells_what_it_was() {
         assert!(text.contains("set net/ipv4/no_such_setting to 1"), "{text}");
     });
     assert_eq!(read_sysctl("net/ipv4/conf/all/send_redirects").unwrap(), outside);
+}
+
+/// The route to a VIP as `ip route show proto 199` has it.
+fn told_routes() -> String {
+    let output = std::process::Command::new("ip").args(["route", "show", "proto", "199"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_route_that_announces_a_vip_goes_with_its_device() {
+    isolated(async |net| {
+        let vip = Ipv4Addr::new(192, 0, 2, 10);
+        let route = |device: &str, via| VipRoute {
+            vip: vip.into(),
+            device: device.to_owned(),
+            via,
+            protocol: 199,
+            table: 254,
+            metric: 50,
+        };
+        let open = async |spec: DeviceSpec| {
+            let device = Device::open(&spec).unwrap();
+            net.set_up(device.name()).await.unwrap();
+            device
+        };
+        let tun_device = open(tun("uvs0")).await;
+        let by_tun = route("uvs0", None);
+        assert!(net.add_vip_route(&by_tun, false).await.unwrap());
+        assert_eq!(told_routes(), "192.0.2.10 dev uvs0 scope link metric 50");
+        for is_known in [true, false] {
+            assert!(!net.add_vip_route(&by_tun, is_known).await.unwrap(), "it is there");
+        }
+
+        // Another one's route of this table and metric is not ours, and stays.
+        let tap_device = open(tap("uvs1")).await;
+        let via = (Ipv4Addr::new(198, 51, 100, 1).into(), MAC);
+        let by_tap = route("uvs1", Some(via));
+        let error = net.add_vip_route(&by_tap, false).await.unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EEXIST), "{error}");
+        net.remove_vip_route(&by_tap).await.unwrap();
+        assert_eq!(told_routes(), "192.0.2.10 dev uvs0 scope link metric 50", "not taken away");
+
+        drop(tun_device);
+        assert_eq!(told_routes(), "", "gone with the device");
+        net.remove_vip_route(&by_tun).await.unwrap();
+
+        assert!(net.add_vip_route(&by_tap, false).await.unwrap());
+        assert_eq!(told_routes(), "192.0.2.10 via 198.51.100.1 dev uvs1 metric 50 onlink");
+        net.remove_vip_route(&by_tap).await.unwrap();
+        assert_eq!(told_routes(), "");
+        assert!(net.add_vip_route(&by_tap, true).await.unwrap(), "somebody took it away");
+        drop(tap_device);
+        assert_eq!(told_routes(), "");
+    });
 }
