@@ -11,7 +11,7 @@ use crate::problem::{Location, Problem, Problems};
 use crate::read::{Doc, ROOT, Table};
 use crate::{
     announce, check, control, diff, file, http, local, marks, modules, network, notify, scheduler, sense,
-    service, settings, workers,
+    service, settings, vrrp, workers,
 };
 
 impl Config {
@@ -90,6 +90,9 @@ impl Config {
         let marks = marks::marks(&root, &network);
         let schedulers = scheduler::schedulers(&root);
         let checks = check::checks(&root);
+        let (routers, scripts) = (vrrp_tables(&root), vrrp_scripts(&root));
+        let drafts = vrrp::read(&routers, &scripts, &network);
+        network.virtual_addresses.clone_from(&drafts.addresses);
         let services = service::services(&root, &network, &schedulers, &checks, drain);
         check::warn_of_unused(&doc, &checks, &services);
         let notify = notify::notify(&root, &services);
@@ -100,7 +103,8 @@ impl Config {
             settings::warn_of_many(&doc, metrics_destinations, &services);
         }
         sense::warn(&doc, &network.interfaces, &network.routes, &services);
-        network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)));
+        let vrrp = drafts.finish(&doc, &network, &services);
+        network.own_vips(services.iter().filter_map(|service| vip(service.spec.key)), &vrrp.addresses);
         let warnings = doc.finish()?;
         let network::Network { interfaces, routes, .. } = network;
         let file = path.to_owned();
@@ -132,6 +136,7 @@ impl Config {
             checks,
             notify,
             announce,
+            vrrp,
             services,
             warnings,
         })
@@ -144,14 +149,14 @@ impl Config {
     }
 
     /// The interfaces as the engine has to have them while exactly these services are there: with the addresses of the
-    /// file and the VIPs that lie in their subnets.
+    /// file, the VIPs that lie in their subnets, and the virtual addresses of VRRP.
     pub fn interfaces_for(&self, services: impl IntoIterator<Item = ServiceKey>) -> Vec<InterfaceSpec> {
         let mut interfaces: Vec<InterfaceSpec> = self
             .interfaces
             .iter()
             .map(|interface| InterfaceSpec { addresses: interface.own.clone(), ..interface.spec.clone() })
             .collect();
-        network::own_vips(&mut interfaces, services.into_iter().filter_map(vip));
+        network::own_vips(&mut interfaces, services.into_iter().filter_map(vip), &self.vrrp.addresses);
         interfaces
     }
 
@@ -159,6 +164,14 @@ impl Config {
     pub fn problem(&self, at: &Location, what: impl Into<String>, fix: impl Into<String>) -> Problem {
         Problem::new(self.files.get(at.source).unwrap_or(&self.file), at, what, fix)
     }
+}
+
+fn vrrp_tables<'a>(root: &Table<'a>) -> Vec<Table<'a>> {
+    root.tables("vrrp", vrrp::VRRP, |entries| Table::peek(entries, "name").map(str::to_owned))
+}
+
+fn vrrp_scripts<'a>(root: &Table<'a>) -> Vec<Table<'a>> {
+    root.tables("vrrp_script", vrrp::SCRIPT, |entries| Table::peek(entries, "name").map(str::to_owned))
 }
 
 fn vip(service: ServiceKey) -> Option<IpAddr> {

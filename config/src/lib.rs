@@ -81,6 +81,7 @@ mod settings;
 mod suggest;
 mod tls;
 mod tunnel;
+mod vrrp;
 mod workers;
 mod written;
 
@@ -91,13 +92,15 @@ pub use http::Http;
 pub use model::{
     Accelerate, Announce, AnnounceWhile, Bridge, Check, CheckVia, Config, DEFAULT_FALLBACK,
     DEFAULT_SCHEDULER, DeviceIo, Direct, Health, Host, Interface, Kept, Local, Module, NATIVE, Neighbor,
-    Notify, OffloadWish, Override, REFUSE, SHIPPED, Scheduler, Service, Trial, Unset, Workers,
+    Notify, OffloadWish, Override, REFUSE, SHIPPED, Scheduler, Service, TrackScript, Tracked, TrackedWhat,
+    Trial, Unset, Vrrp, Workers,
 };
 pub use modules::{Folder, Modules};
 pub use notify::NOTIFY_EVENTS;
 pub use options::{OptionValue, option_values};
 pub use problem::{Location, Problem, Problems, Severity};
 pub use suggest::nearest;
+pub use vrrp::tracked_interface;
 pub use written::{Words, Written};
 
 #[cfg(test)]
@@ -105,12 +108,12 @@ mod tests {
     use crate::read::Keys;
     use crate::{
         announce, check, control, destination, health, http, local, marks, network, notify, read, scheduler,
-        service, settings, tunnel, workers,
+        service, settings, tunnel, vrrp, workers,
     };
 
     #[test]
     fn the_reference_and_the_full_example_have_every_key() {
-        let tables: [(&str, Keys); 26] = [
+        let tables: [(&str, Keys); 30] = [
             ("", read::ROOT),
             ("[metrics]", settings::METRICS),
             ("[http]", http::HTTP),
@@ -133,6 +136,9 @@ mod tests {
             ("[[check]]", check::CHECK),
             ("[[notify]]", notify::NOTIFY),
             ("[announce]", announce::ANNOUNCE),
+            ("[[vrrp]]", vrrp::VRRP),
+            ("`track` of", vrrp::TRACK),
+            ("[[vrrp_script]]", vrrp::SCRIPT),
             ("[[service]]", service::SERVICE),
             ("`tunnel` says", tunnel::TUNNEL),
             ("[[service.destination]]", destination::DESTINATION),

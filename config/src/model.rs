@@ -13,6 +13,7 @@ use uvs_director::spec::{
     ServiceSpec, Timeouts,
 };
 use uvs_director::{Duration, PortId};
+use uvs_ha::plan::Plan;
 
 use crate::control::Control;
 use crate::http::Http;
@@ -97,6 +98,8 @@ pub struct Config {
     pub notify: Vec<Notify>,
     /// VIPs that are told to routers; `None`: none.
     pub announce: Option<Announce>,
+    /// Virtual routers that this director takes part in.
+    pub vrrp: Vrrp,
     /// Virtual services.
     pub services: Vec<Service>,
     /// What the author hardly meant, though it can be applied.
@@ -415,6 +418,60 @@ pub enum AnnounceWhile {
     All,
     /// Nothing: the director is there.
     Always,
+}
+
+/// Virtual routers of VRRP, and what their priorities follow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vrrp {
+    /// Valid as it is.
+    pub plan: Plan,
+    /// All virtual addresses, each with the interface of its virtual router.
+    pub addresses: Vec<(IpAddr, PortId)>,
+    /// What priorities may follow, by the names that the plan has for it.
+    pub tracked: Vec<Tracked>,
+    /// Programs that priorities may follow.
+    pub scripts: Vec<TrackScript>,
+}
+
+/// Something that priorities may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// As in [`TrackPlan::name`](uvs_ha::plan::TrackPlan::name).
+    pub name: Arc<str>,
+    /// What it is.
+    pub what: TrackedWhat,
+}
+
+/// What priorities may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrackedWhat {
+    /// Whether the links of an interface carry something.
+    Interface(PortId),
+    /// Whether a service has its quorum.
+    Service(ServiceKey),
+    /// What a [`TrackScript`] of that name says.
+    Script(Arc<str>),
+}
+
+/// A program that says whether all is well (`vrrp_script` of keepalived).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackScript {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The program by its absolute path, and its arguments.
+    pub command: Vec<String>,
+    /// Whom it is run as; `None`: as the director.
+    pub user: Option<User>,
+    /// From the beginning of one run to that of the next.
+    pub interval: Duration,
+    /// A run is over after this, and has failed.
+    pub timeout: Duration,
+    /// So many successes in a row bring it up.
+    pub rise: u32,
+    /// So many failures in a row bring it down.
+    pub fall: u32,
+    /// It counts as failed until it has succeeded.
+    pub init_fail: bool,
 }
 
 /// How the health of a service's destinations is judged.

@@ -64,6 +64,8 @@ pub(crate) struct Network {
     pub(crate) complete: bool,
     /// Where each address of an interface stands: the director's, then the host kernel's.
     places: [Vec<At<Prefix>>; 2],
+    /// Of VRRP, with the interface of its virtual router.
+    pub(crate) virtual_addresses: Vec<(IpAddr, PortId)>,
 }
 
 /// One interface as it is read.
@@ -77,8 +79,13 @@ impl Network {
     /// `compat_ipvs`: as the kernel routes, unless the file says otherwise.
     pub(crate) fn read(root: &Table<'_>, compat_ipvs: bool) -> Self {
         let doc = root.doc;
-        let mut network =
-            Self { interfaces: Vec::new(), routes: Vec::new(), complete: true, places: Default::default() };
+        let mut network = Self {
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            complete: true,
+            places: Default::default(),
+            virtual_addresses: Vec::new(),
+        };
         if !root.has("interface") {
             doc.error(
                 &root.at,
@@ -292,6 +299,11 @@ impl Network {
         Some(Neighbor { port, addr: addr.value, mac: mac?.value })
     }
 
+    /// The port of the interface of that name.
+    pub(crate) fn named_port(&self, name: &str) -> Option<PortId> {
+        self.interfaces.iter().find(|interface| interface.spec.name == name).map(|it| it.spec.port)
+    }
+
     /// The interface with that index.
     pub(crate) fn interface(&self, port: PortId) -> &Interface {
         &self.interfaces[usize::from(port.0)]
@@ -303,10 +315,15 @@ impl Network {
         self.interfaces.iter().find(owns)
     }
 
-    /// Gives each VIP to the interface whose subnet holds it, unless an interface has it as an address already.
-    pub(crate) fn own_vips(&mut self, vips: impl IntoIterator<Item = IpAddr>) {
+    /// Gives each VIP, and each virtual address of VRRP, to the interface whose subnet holds it, unless an interface
+    /// has it as an address already. A virtual address that is in none belongs to the interface of its virtual router.
+    pub(crate) fn own_vips(
+        &mut self,
+        vips: impl IntoIterator<Item = IpAddr>,
+        virtual_addresses: &[(IpAddr, PortId)],
+    ) {
         let mut specs: Vec<InterfaceSpec> = self.interfaces.iter().map(|it| it.spec.clone()).collect();
-        own_vips(&mut specs, vips);
+        own_vips(&mut specs, vips, virtual_addresses);
         for (interface, spec) in self.interfaces.iter_mut().zip(specs) {
             interface.spec = spec;
         }
@@ -323,6 +340,14 @@ impl Network {
     /// The longest connected subnet around `addr`.
     pub(crate) fn connected(&self, addr: IpAddr) -> Option<(PortId, Prefix)> {
         connected(self.interfaces.iter().map(|interface| &interface.spec), addr)
+    }
+
+    /// The same of a VIP, which may be a virtual address of VRRP that is in no subnet.
+    pub(crate) fn connected_vip(&self, vip: IpAddr) -> Option<(PortId, Prefix)> {
+        let is_it = |(addr, _): &&(IpAddr, PortId)| *addr == vip;
+        let by_vrrp =
+            || self.virtual_addresses.iter().find(is_it).map(|(_, port)| (*port, Prefix::host(vip)));
+        self.connected(vip).or_else(by_vrrp)
     }
 
     /// The way to `addr`: the longest prefix, a connected subnet among equals.
@@ -536,8 +561,12 @@ fn values(prefixes: &[At<Prefix>]) -> Vec<Prefix> {
     prefixes.iter().map(|prefix| prefix.value).collect()
 }
 
-/// Gives each VIP to the interface whose subnet holds it, unless an interface has it as an address already.
-pub(crate) fn own_vips(interfaces: &mut [InterfaceSpec], vips: impl IntoIterator<Item = IpAddr>) {
+/// As [`Network::own_vips`].
+pub(crate) fn own_vips(
+    interfaces: &mut [InterfaceSpec],
+    vips: impl IntoIterator<Item = IpAddr>,
+    virtual_addresses: &[(IpAddr, PortId)],
+) {
     // A VIP that is added is no subnet that another could lie in.
     let subnets = interfaces.to_vec();
     let mut known: HashSet<IpAddr> =
@@ -548,6 +577,14 @@ pub(crate) fn own_vips(interfaces: &mut [InterfaceSpec], vips: impl IntoIterator
         {
             interfaces[usize::from(port.0)].addresses.push(Prefix::host(vip));
         }
+    }
+    for (addr, port) in virtual_addresses {
+        let has_it = |it: &InterfaceSpec| it.addresses.iter().any(|prefix| prefix.addr() == *addr);
+        if interfaces.iter().any(has_it) {
+            continue;
+        }
+        let port = connected(subnets.iter(), *addr).map_or(*port, |(port, _)| port);
+        interfaces[usize::from(port.0)].addresses.push(Prefix::host(*addr));
     }
 }
 

@@ -39,6 +39,14 @@ pub const NOTIFY_EVENTS: &[&str] = &[
     "drain_ended",
     "reloaded",
     "reload_failed",
+    "vrrp_master",
+    "vrrp_backup",
+    "vrrp_fault",
+    "vrrp_stop",
+    "vrrp_deleted",
+    "vrrp_lower_priority",
+    "vrrp_priority",
+    "vrrp_mismatch",
 ];
 
 /// What one is told of that does not say.
@@ -61,6 +69,10 @@ const PLACEHOLDERS: &[&str] = &[
     "of",
     "left",
     "reset",
+    "vrrp",
+    "vrrp_type",
+    "state",
+    "priority",
     "by",
     "reason",
 ];

@@ -35,6 +35,8 @@ pub(crate) const ROOT: &[&str] = &[
     "check",
     "notify",
     "announce",
+    "vrrp_script",
+    "vrrp",
     "service",
 ];
 
@@ -316,6 +318,22 @@ impl<'a> Table<'a> {
         Some(At { value, at: found.at })
     }
 
+    /// An integer within a range that begins below zero.
+    pub(crate) fn signed(&self, key: &str, min: i64, max: i64, note: &str) -> Option<i64> {
+        let found = self.get(key)?;
+        let fix = format!("use {min} to {max}{note}");
+        let DeValue::Integer(number) = found.value else {
+            self.wrong_type(key, "integer", &found, fix);
+            return None;
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = value.filter(|value| (min..=max).contains(value));
+        if value.is_none() {
+            self.doc.error(&found.at, format!("{key} {number} is out of range"), fix);
+        }
+        value
+    }
+
     /// A list of integers, each within its range. `None` when it is absent or anything in it is wrong.
     pub(crate) fn integers(&self, spec: &Integer) -> Option<Vec<At<u64>>> {
         let found = self.get(spec.key)?;
@@ -413,6 +431,7 @@ impl<'a> Table<'a> {
         let path = match self.subject.as_str() {
             "" => key.to_owned(),
             "health" => format!("service.health.{key}"),
+            subject if subject.starts_with("vrrp ") => format!("vrrp.{key}"),
             _ => format!("service.{key}"),
         };
         let fix = || format!("write [[{path}]], with two pairs of brackets, for each");

@@ -104,7 +104,7 @@ fn read_vip(table: &Table<'_>, network: &Network, announced: bool) -> Option<At<
         doc.error(at, what, "use another VIP: the kernel would keep its packets to itself");
         return None;
     }
-    let Some((port, subnet)) = network.connected(vip) else {
+    let Some((port, subnet)) = network.connected_vip(vip) else {
         if network.complete {
             doc.error(
                 at,

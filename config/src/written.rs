@@ -36,6 +36,11 @@ impl Written<'_> {
         self.entry("notify", name)
     }
 
+    /// The keys of a `[[vrrp]]` or a `[[vrrp_script]]`; none where there is no such.
+    pub fn vrrp(&self, list: &str, name: &str) -> Words {
+        self.entry(list, name)
+    }
+
     /// The keys of a service's `[service.health]`, and its `checks`; backups, which are destinations, are not in it.
     /// `place`: of [`Config::services`].
     pub fn health(&self, place: usize) -> Words {

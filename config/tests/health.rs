@@ -70,8 +70,8 @@ fn programs_that_are_told_say_of_what() {
         ),
         (root("[[notify]]\nname = 'told'\ncommand = []"), "command names no program", ""),
         (
-            root("[[notify]]\nname = 'told'\ncommand = ['/bin/true', '{state}']"),
-            "{state} in command is none of {event}, ",
+            root("[[notify]]\nname = 'told'\ncommand = ['/bin/true', '{colour}']"),
+            "{colour} in command is none of {event}, ",
             "",
         ),
         (root("[[notify]]\nname = 'told'\ncommand = ['told']"), "is not an absolute path", "no shell looks"),

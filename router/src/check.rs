@@ -115,7 +115,9 @@ pub fn cannot_change_user(config: &Config) -> Option<String> {
         _ => None,
     });
     let of_notify = config.notify.iter().filter_map(|it| Some(("notify", &it.name, it.user.as_ref()?)));
-    let mut others = of_checks.chain(of_notify).filter(|(.., user)| !user.is_own());
+    let of_scripts =
+        config.vrrp.scripts.iter().filter_map(|it| Some(("vrrp_script", &it.name, it.user.as_ref()?)));
+    let mut others = of_checks.chain(of_notify).chain(of_scripts).filter(|(.., user)| !user.is_own());
     let (what, name, user) = others.next().filter(|_| !may_change_user())?;
     Some(format!(
         "{what} {name:?} is run as user {}, which takes root with CAP_SETUID and CAP_SETGID: run uvs so, or remove \

@@ -67,6 +67,8 @@ pub enum Command {
     /// VIPs told to routers by routes (`[announce]`): show them, withdraw them, announce them again
     #[command(subcommand)]
     Announce(client::announce::Command),
+    /// Show the virtual routers of the running director (VRRP), hand them over, or have them take no part
+    Ha(client::ha::Args),
     /// Let no new connections go to a realserver, and wait until those it has are over
     Drain(client::destination::DrainArgs),
     /// Let a realserver that is drained, or in maintenance, serve again

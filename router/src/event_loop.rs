@@ -10,7 +10,7 @@
 
 use std::any::Any;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -60,23 +60,23 @@ pub struct DataPlane {
     pub workers: uvs_config::Workers,
     /// By port.
     pub devices: Devices,
-    /// The counts; one lane for each worker, one for the timer, one for drains, one for the director's own sockets, one
-    /// for the keeper of the host and one for the control thread, as [`lanes`] makes them.
+    /// The counts; one lane for each worker, one for the timer, one for VRRP, one for drains, one for the director's
+    /// own sockets, one for the keeper of the host and one for the control thread, as [`lanes`] makes them.
     pub lanes: Arc<[Lane]>,
     /// Who wants to see packets.
     pub traces: Arc<Traces>,
 }
 
-/// The lanes for these devices: one for each queue, one for the timer, one for drains, one for the director's own
-/// sockets, one for the keeper, one for the control thread.
+/// The lanes for these devices: one for each queue, one for the timer, one for VRRP, one for drains, one for the
+/// director's own sockets, one for the keeper, one for the control thread.
 pub fn lanes(devices: &[Device]) -> Arc<[Lane]> {
     let workers: usize = devices.iter().map(|device| device.queues().len()).sum();
-    (0..workers + 5).map(|_| Lane::new(devices.len())).collect()
+    (0..workers + 6).map(|_| Lane::new(devices.len())).collect()
 }
 
 /// The lanes of the workers and, behind them, of the timer.
 pub fn threads(lanes: &[Lane]) -> &[Lane] {
-    &lanes[..lanes.len().saturating_sub(4)]
+    &lanes[..lanes.len().saturating_sub(5)]
 }
 
 /// A thread of the data plane ended.
@@ -506,6 +506,51 @@ impl DataPlane {
             flush(&self.devices.current().1, lane, 0, out);
         }
         (next, asked)
+    }
+
+    /// Sends an advertisement of VRRP. For whoever holds the state machine, one at a time, which has a lane of its own,
+    /// as are the following two. `out`: kept from one to the next.
+    ///
+    /// # Errors
+    /// Why it goes no further.
+    pub fn send_advertisement(
+        &self,
+        port: PortId,
+        packet: &mut Frame,
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
+        let verdict = self.director.send_advertisement(port, packet, self.clock.now(), out);
+        let (_, devices) = self.devices.current();
+        if let Some(lane) = self.vrrp_lane() {
+            if let Verdict::Transmit(port) = verdict {
+                transmit(&devices, lane, 0, port, packet);
+            }
+            flush(&devices, lane, 0, out);
+        }
+        match verdict {
+            Verdict::Drop(reason) => Err(reason),
+            Verdict::Transmit(_) | Verdict::Consume => Ok(()),
+        }
+    }
+
+    /// Tells the links where these addresses of ours are.
+    pub fn announce_some(&self, addresses: &[IpAddr], out: &mut Outbox) {
+        self.director.announce_some(addresses, out);
+        if let Some(lane) = self.vrrp_lane() {
+            flush(&self.devices.current().1, lane, 0, out);
+        }
+    }
+
+    /// Tells switches that advertisements are listened to.
+    pub fn join_advertisements(&self, out: &mut Outbox) {
+        self.director.join_advertisements(out);
+        if let Some(lane) = self.vrrp_lane() {
+            flush(&self.devices.current().1, lane, 0, out);
+        }
+    }
+
+    fn vrrp_lane(&self) -> Option<&Lane> {
+        self.lanes.len().checked_sub(5).and_then(|at| self.lanes.get(at))
     }
 
     /// Tells the links who we are. For the control thread: it counts in the last lane.

@@ -11,6 +11,7 @@
 //!            |         |----> drains      a thread: destinations that are to lose their connections
 //!            |         |----> announce    a thread: routes that tell of VIPs
 //!            |         |----> hooks       a thread: programs that are told what happens
+//!            |         |----> ha          threads, with [[vrrp]]: who answers for virtual addresses, and why
 //!            |         |----> restart     connections that outlive the director, in a file
 //!            |         `----> reload      SIGHUP, `uvs reload`: file -> diff -> Director::apply; `uvs plan`
 //!            `-- a configuration, and the modules it names, judged before anything is touched
@@ -33,6 +34,7 @@ pub mod drains;
 pub mod event_loop;
 pub mod events;
 pub(crate) mod folder;
+pub mod ha;
 pub mod hooks;
 pub mod http;
 pub mod import;
@@ -109,6 +111,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(arguments) => client::top::run(&arguments),
         Command::Doctor(arguments) => client::doctor::run(&arguments),
         Command::Events(arguments) => client::events::run(&arguments),
+        Command::Ha(arguments) => client::ha::run(&arguments),
         Command::Probe(arguments) => client::probe::run(&arguments),
         Command::Drain(arguments) => client::destination::drain(&arguments),
         Command::Undrain(arguments) => client::destination::undrain(&arguments),

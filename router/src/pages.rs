@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use uvs_attach::Cache;
 use uvs_config::Config;
 use uvs_control::plan::LastReload;
-use uvs_director::spec::Limits;
+use uvs_director::spec::{Limits, ServiceKey};
 use uvs_director::{Director, PortId};
 use uvs_plugin::{LATENCY_BOUNDS_NS, Schedulers, Snapshot};
 
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::drains::Drains;
 use crate::event_loop::threads;
 use crate::events::Events;
+use crate::ha::{Ha, Sight};
 use crate::hooks::Hooks;
 use crate::http::Pages;
 use crate::keeper::{Health, State};
@@ -68,6 +69,8 @@ pub struct Live {
     pub events: Arc<Events>,
     /// Programs that are told what happens.
     pub hooks: Hooks,
+    /// Virtual routers.
+    pub ha: Ha,
     /// Somebody wants to know who else has our addresses.
     pub ask_links: Notify,
     /// Who wants to see packets.
@@ -100,6 +103,7 @@ impl Live {
             clock: self.clock,
             weights: &self.checks.weights,
             drains: &self.drains,
+            ha: Some(&self.ha),
         })
     }
 
@@ -126,6 +130,7 @@ impl Live {
             checks: self.checks.view().map(|view| (self.clock.now(), view)),
             notified: self.hooks.stats.report(),
             announced: self.announce.report(),
+            vrrp: self.ha.look(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             reloads: Reloads {
                 done: self.reloads_done.load(Relaxed),
@@ -173,6 +178,22 @@ fn sample(service: String, scheduler: String, figures: &Snapshot) -> SchedulerSa
 #[allow(clippy::cast_precision_loss, reason = "a float is what the format has")]
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
+}
+
+impl Sight for Live {
+    fn is_stuck(&self) -> bool {
+        let now = self.clock.now();
+        threads(&self.lanes).iter().any(|lane| lane.beat.stuck(now).is_some())
+    }
+
+    fn has_quorum(&self, key: ServiceKey) -> Option<bool> {
+        let view = self.checks.view_of(key)?;
+        Some(view.is_some_and(|service| service.quorum == Some(true)))
+    }
+
+    fn tell(&self, name: &str, up: bool) {
+        self.ha.track(name, up);
+    }
 }
 
 impl Pages for Live {

@@ -17,7 +17,7 @@ use uvs_director::spec::{
 };
 use uvs_plugin::Exchange;
 
-pub(crate) use checks::of_checks;
+pub(crate) use checks::{of_checks, of_vrrp};
 
 use crate::words::{forwarding, mark_rule, route, seconds};
 

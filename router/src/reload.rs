@@ -25,6 +25,7 @@ use crate::check::{self, Judged};
 use crate::checks::{Held, Weights};
 use crate::clock::Clock;
 use crate::drains::Drains;
+use crate::ha::Ha;
 use crate::memory;
 use crate::plan::{self, Counts, Leaving};
 
@@ -61,6 +62,8 @@ pub struct Parts<'p> {
     pub weights: &'p Weights,
     /// Destinations that lose their connections.
     pub drains: &'p Drains,
+    /// Virtual routers, where there can be any.
+    pub ha: Option<&'p Ha>,
 }
 
 /// Reads the file again, judges it, and applies what is different. Compiles modules: not for a thread that
@@ -131,6 +134,7 @@ fn prepare(
     described.extend(checked);
     described.extend(exchanges.iter().map(plan::of_module));
     described.extend(plan::of_checks(running, wanted, &before));
+    described.extend(plan::of_vrrp(running, wanted));
     let plan = Plan {
         config: wanted.file.display().to_string(),
         changes: described,
@@ -229,7 +233,7 @@ fn kept_schedulers(before: &Config, after: &Config) -> Vec<(String, SchedulerSpe
 }
 
 fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
-    let Parts { director, schedulers, clock, drains, .. } = parts;
+    let Parts { director, schedulers, clock, drains, ha, .. } = parts;
     // Nobody changes a weight meanwhile.
     let mut weights = parts.weights.hold();
     let Prepared { before, settled, leaving, changes, exchanges, mut plan } =
@@ -239,7 +243,14 @@ fn apply(running: &Config, wanted: Judged, parts: Parts<'_>) -> Outcome {
     // Schedulers are made by these names from here on.
     let names_before = schedulers.catalogue();
     schedulers.accept(wanted.catalogue);
+    // Before the addresses come: no other director is to hear this one answer for them.
+    if let Some(ha) = ha {
+        ha.prepare(&wanted.config);
+    }
     if let Err(error) = carry_out(changes, director, clock) {
+        if let Some(ha) = ha {
+            ha.take_back();
+        }
         // The old names first: what is taken back is made by them.
         schedulers.accept(Catalogue::clone(&names_before));
         return take_back(&before, &settled, error.to_string(), director, clock);

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -42,6 +42,7 @@ use crate::clock::{self, Clock};
 use crate::control::ControlSocket;
 use crate::devices::Devices;
 use crate::event_loop::{self, DataPlane, Ended, Workers};
+use crate::ha::{self, Ha, Sight};
 use crate::hooks::Hooks;
 use crate::keeper::{Health, Keeper, Kept};
 use crate::memory::{self, Memory};
@@ -170,10 +171,11 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
             return Err(error);
         }
     };
-    let work = Arc::new(Notify::new());
-    let woken = Arc::clone(&work);
+    let (work, waker) = (Arc::new(Notify::new()), Arc::<ha::Waker>::default());
+    let (woken, heard) = (Arc::clone(&work), Arc::clone(&waker));
     let director = Director::new(config.limits, random_seed(), schedulers.clone());
-    let mut director = director.with_local(config.local.limits.clone(), move || woken.notify_one());
+    let director = director.with_local(config.local.limits.clone(), move || woken.notify_one());
+    let mut director = director.with_advertisements(move || heard.wake());
     if let Some(cache) = &attached.cache {
         director = director.with_flow_cache(Arc::clone(cache) as Arc<dyn FlowCache>);
     }
@@ -190,7 +192,8 @@ async fn control(arguments: &RunArgs, config: Config, schedulers: Arc<Schedulers
     };
     let doors = Doors { browser, socket };
     let served =
-        serve(&arguments.config, config, schedulers, (plane, work), &keeper, attached, doors, signals).await;
+        serve(&arguments.config, config, schedulers, (plane, work, waker), &keeper, attached, doors, signals)
+            .await;
     // The devices are closed by now, and whatever was on them went with them.
     match (served, keeper.undo().await) {
         (served, Ok(())) => served,
@@ -220,13 +223,19 @@ async fn serve(
     file: &Path,
     config: Config,
     schedulers: Arc<Schedulers>,
-    (plane, work): (DataPlane, Arc<Notify>),
+    (plane, work, waker): (DataPlane, Arc<Notify>, Arc<ha::Waker>),
     keeper: &Keeper,
     Attached { datapaths, cache, links, missing }: Attached,
     Doors { browser, socket }: Doors,
     signals: Signals,
 ) -> anyhow::Result<()> {
     let weights = Arc::<Weights>::default();
+    let (sender, ended) = mpsc::unbounded_channel();
+    let events = Arc::<events::Events>::default();
+    let names: Vec<String> = config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect();
+    let plane = Arc::new(plane);
+    let ha = Ha::new(&plane, &names, waker, Arc::clone(&events), sender.clone());
+    ha.prepare(&config);
     let settled = weights.hold().settle(&config, None);
     reload::carry_out(Config::diff(None, &settled), &plane.director, plane.clock)
         .context("the director refuses the configuration")?;
@@ -241,9 +250,7 @@ async fn serve(
             info!(found = orphans.len(), adopted, "flows of an earlier director taken over");
         }
     }
-    let plane = Arc::new(plane);
     let (local, local_thread) = local::start(&plane, work, config.local.buffer_bytes)?;
-    let events = Arc::<events::Events>::default();
     let hooks = Hooks::start(&config, &events)?;
     let drains = Arc::<drains::Drains>::default();
     let checks = Checks::start(
@@ -262,7 +269,7 @@ async fn serve(
         schedulers,
         limits: config.limits,
         lowered: config.unset.lowered.clone(),
-        interfaces: config.interfaces.iter().map(|interface| interface.spec.name.clone()).collect(),
+        interfaces: names,
         attached: links,
         health: Health::default(),
         cache,
@@ -275,6 +282,7 @@ async fn serve(
         announce: Announcements::default(),
         events,
         hooks,
+        ha,
         traces: Arc::clone(&plane.traces),
         config: Mutex::new(Arc::clone(&config)),
         reload: Mutex::default(),
@@ -286,7 +294,6 @@ async fn serve(
     });
     let drains_thread = drains::thread::start(&live, &plane)?;
     plane.announce();
-    let (sender, ended) = mpsc::unbounded_channel();
     let workers = Workers::start(&plane, &sender)?;
     let (fatal, failed) = mpsc::unbounded_channel();
     keeper.keep(Kept { live: Arc::clone(&live), plane: Arc::clone(&plane), fatal }).await;
@@ -297,6 +304,7 @@ async fn serve(
         tokio::spawn(control::serve(socket, handle))
     });
     live.checks.follow(&config);
+    live.ha.follow(&config, sight(&live))?;
     let mending = tokio::spawn(checks::mend(
         Arc::clone(&live.director),
         Arc::clone(&live.checks.weights),
@@ -310,6 +318,7 @@ async fn serve(
     let events = Events { ended, failed, signals, jobs };
     let result = until_the_end(file, config, &live, &plane, events).await;
     notify::notify(notify::STOPPING);
+    live.ha.stop();
     live.pulse.stopping.store(true, Relaxed);
     live.events.tell(Event { kind: Kind::Stopping, ..Event::default() });
     announce::thread::end(&live, result.is_ok()).await;
@@ -339,6 +348,12 @@ async fn serve(
             Err(error)
         }
     }
+}
+
+/// What virtual routers follow of the director.
+fn sight(live: &Arc<Live>) -> Weak<dyn Sight> {
+    let live: Weak<Live> = Arc::downgrade(live);
+    live
 }
 
 /// In the line of the log that says that the director is ready: a line for all of ten thousand is none.
@@ -554,6 +569,9 @@ fn reloaded(
             }
             live.checks.follow(&wanted);
             live.hooks.follow(&wanted);
+            if let Err(why) = live.ha.follow(&wanted, sight(live)) {
+                error!("{why:#}");
+            }
             live.reloads_done.fetch_add(1, Relaxed);
             for warning in &plan.warnings {
                 warn!("{warning}");

@@ -64,7 +64,7 @@ error: unknown key "weigth"
             r#"
 error: unknown key "timeout"
   where: edge.toml:18
-  fix:   did you mean "timeouts"? The keys here are include, compat, transit, metrics, http, control, limits, timeouts, options, workers, flow_cache, host, restart, local, modules, interface, route, neighbor, scheduler, mark, check, notify, announce, service
+  fix:   did you mean "timeouts"? The keys here are include, compat, transit, metrics, http, control, limits, timeouts, options, workers, flow_cache, host, restart, local, modules, interface, route, neighbor, scheduler, mark, check, notify, announce, vrrp_script, vrrp, service
 "#,
         ),
         (

@@ -84,22 +84,32 @@ static __always_inline int read_header(const struct __sk_buff *skb, struct ether
 	return !skb->vlan_present;
 }
 
+/* Virtual routers tell one another who is active (RFC 9568); the kernel has no name for it. */
+#define VRRP 112
+
 /*
- * Whether the director has a use for a frame to a group: ARP, and what IPv6 hosts tell one another on a link
+ * Whether the director has a use for a frame to a group: ARP, VRRP, and what IPv6 hosts tell one another on a link
  * (neighbour discovery, and MLD behind its hop-by-hop header). Of all else that is sent to groups it would only count
  * the drops.
  */
 static __always_inline int concerns_director(struct __sk_buff *skb, __be16 type)
 {
+	__u32 at;
 	__u8 next;
 
 	if (type == bpf_htons(ETH_P_ARP))
 		return 1;
-	if (type != bpf_htons(ETH_P_IPV6))
+	if (type == bpf_htons(ETH_P_IP))
+		at = ETH_HLEN + __builtin_offsetof(struct iphdr, protocol);
+	else if (type == bpf_htons(ETH_P_IPV6))
+		at = ETH_HLEN + __builtin_offsetof(struct ipv6hdr, nexthdr);
+	else
 		return 0;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + __builtin_offsetof(struct ipv6hdr, nexthdr), &next, 1))
+	if (bpf_skb_load_bytes(skb, at, &next, 1))
 		return 0;
-	return next == IPPROTO_ICMPV6 || next == IPPROTO_HOPOPTS;
+	if (next == VRRP)
+		return 1;
+	return type == bpf_htons(ETH_P_IPV6) && (next == IPPROTO_ICMPV6 || next == IPPROTO_HOPOPTS);
 }
 
 /* A frame on its way over the link, from the wire or to it. */

@@ -62,6 +62,18 @@ pub struct Event {
     /// Of a drain that is over: so many connections were ended at its deadline, with a reset for both ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset: Option<u64>,
+    /// Of which virtual router, or sync group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vrrp: Option<String>,
+    /// Which of both it is: `INSTANCE` or `GROUP`, as keepalived says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vrrp_type: Option<String>,
+    /// What that is now, in keepalived's words, such as `MASTER`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Its priority now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     /// Who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -106,6 +118,14 @@ impl Event {
             Kind::Notified => "told".to_owned(),
             Kind::NotifyFailed => "not told".to_owned(),
             Kind::NotifyDropped => "not told".to_owned(),
+            Kind::VrrpMaster => "is active".to_owned(),
+            Kind::VrrpBackup => "is a backup".to_owned(),
+            Kind::VrrpFault => "takes no part".to_owned(),
+            Kind::VrrpStop => "stops".to_owned(),
+            Kind::VrrpDeleted => "is configured no more".to_owned(),
+            Kind::VrrpLowerPriority => "stays active".to_owned(),
+            Kind::VrrpPriority => format!("priority {}", self.priority.unwrap_or_default()),
+            Kind::VrrpMismatch => "is configured otherwise on another router".to_owned(),
             Kind::Other => "something that this uvs does not know".to_owned(),
         };
         let mut text = what;
@@ -124,6 +144,10 @@ impl Event {
         words.extend(self.service.clone());
         words.extend(self.destination.clone());
         words.extend(self.check.as_ref().map(|check| format!("check {check}")));
+        words.extend(self.vrrp.as_ref().map(|name| match self.vrrp_type.as_deref() {
+            Some("GROUP") => format!("vrrp group {name}"),
+            _ => format!("vrrp {name}"),
+        }));
         words.push(self.what());
         words.join(" ")
     }
@@ -188,6 +212,22 @@ pub enum Kind {
     NotifyFailed,
     /// More happened than programs could be told of: what waited longest is left out.
     NotifyDropped,
+    /// A virtual router is active.
+    VrrpMaster,
+    /// One is a backup.
+    VrrpBackup,
+    /// One takes no part.
+    VrrpFault,
+    /// One leaves, for the director stops.
+    VrrpStop,
+    /// One is configured no more.
+    VrrpDeleted,
+    /// Another router of a lower priority was active beside it.
+    VrrpLowerPriority,
+    /// The priority of one has changed.
+    VrrpPriority,
+    /// Another router of the same VRID is configured otherwise.
+    VrrpMismatch,
     /// One that this client does not know.
     #[default]
     #[serde(other)]
@@ -222,6 +262,14 @@ impl Kind {
             Self::Notified => "notified",
             Self::NotifyFailed => "notify_failed",
             Self::NotifyDropped => "notify_dropped",
+            Self::VrrpMaster => "vrrp_master",
+            Self::VrrpBackup => "vrrp_backup",
+            Self::VrrpFault => "vrrp_fault",
+            Self::VrrpStop => "vrrp_stop",
+            Self::VrrpDeleted => "vrrp_deleted",
+            Self::VrrpLowerPriority => "vrrp_lower_priority",
+            Self::VrrpPriority => "vrrp_priority",
+            Self::VrrpMismatch => "vrrp_mismatch",
             Self::Other => "other",
         }
     }
@@ -260,6 +308,14 @@ mod tests {
             "notified",
             "notify_failed",
             "notify_dropped",
+            "vrrp_master",
+            "vrrp_backup",
+            "vrrp_fault",
+            "vrrp_stop",
+            "vrrp_deleted",
+            "vrrp_lower_priority",
+            "vrrp_priority",
+            "vrrp_mismatch",
         ] {
             let kind: Kind = serde_json::from_value(name.into()).unwrap();
             assert_eq!((kind.name(), kind == Kind::Other), (name, false));

@@ -18,6 +18,7 @@ pub mod connections;
 pub mod destination;
 pub mod event;
 pub mod explain;
+pub mod ha;
 pub mod inspect;
 mod line;
 mod message;

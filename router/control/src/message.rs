@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    VERSION, adm, announce, connections, destination, event, explain, inspect, plan, probe, sample, sched,
-    status, trace,
+    VERSION, adm, announce, connections, destination, event, explain, ha, inspect, plan, probe, sample,
+    sched, status, trace,
 };
 
 /// What a director can be asked. A family of requests is one variant.
@@ -39,6 +39,8 @@ pub enum Request {
     Trace(trace::Request),
     /// VIPs that are told to routers.
     Announce(announce::Request),
+    /// Virtual routers.
+    Ha(ha::Request),
 }
 
 /// What it answers; the variant is that of the request.
@@ -71,6 +73,8 @@ pub enum Answer {
     Trace(trace::Answer),
     /// To [`Request::Announce`].
     Announce(announce::Answer),
+    /// To [`Request::Ha`].
+    Ha(Box<ha::Answer>),
 }
 
 /// Why there is no answer.

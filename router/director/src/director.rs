@@ -19,6 +19,7 @@ mod local;
 mod look;
 pub(crate) mod take;
 mod traced;
+mod vrrp;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -112,7 +113,11 @@ impl Director {
     /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227; unsolicited advertisements, RFC 4861) on every
     /// layer 2 interface, so that caches that hold another owner's MAC address are corrected.
     pub fn announce(&self, out: &mut Outbox) {
-        messages::announce(&self.tables.snapshot.load().network, &mut out.lane);
+        let network = &self.tables.snapshot.load().network;
+        messages::announce(network, &mut out.lane);
+        if self.tables.adverts.is_heard() {
+            messages::join_vrrp(network, &mut out.lane);
+        }
     }
 
     /// The next moment [`Self::handle_timeout`] has work to do.

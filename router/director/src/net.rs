@@ -1,5 +1,6 @@
 //! The network around the director: interfaces, routes, neighbours.
 
+pub(crate) mod adverts;
 pub(crate) mod conflicts;
 pub(crate) mod error_limit;
 pub(crate) mod lane;

@@ -8,6 +8,7 @@
 //! stage.
 
 pub(crate) mod advance;
+pub(crate) mod adverts;
 pub(crate) mod ahead;
 pub(crate) mod begin;
 pub(crate) mod classify;

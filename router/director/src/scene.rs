@@ -18,6 +18,7 @@ use crate::choose::defence::Defence;
 use crate::choose::reals::Reals;
 use crate::flow_cache::Passed;
 use crate::flows::Flows;
+use crate::net::adverts::Adverts;
 use crate::net::conflicts::Conflicts;
 use crate::net::error_limit::ErrorLimit;
 use crate::net::local::Local;
@@ -53,6 +54,8 @@ pub(crate) struct Tables {
     pub(crate) talks: Talks,
     /// The director's own sockets.
     pub(crate) local: Local,
+    /// Of VRRP routers.
+    pub(crate) adverts: Adverts,
     /// The IP id of packets the director originates.
     pub(crate) next_ip_id: AtomicU32,
     /// Where packets pass by.
@@ -78,6 +81,7 @@ impl Tables {
             hairpins: AtomicU64::new(0),
             talks: Talks::new(&limits, seed),
             local: Local::default(),
+            adverts: Adverts::default(),
             next_ip_id: AtomicU32::new(seed as u32),
             flows: None,
         }

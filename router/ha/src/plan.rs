@@ -93,6 +93,13 @@ pub struct TrackPlan {
     pub presumed_up: bool,
 }
 
+impl TrackPlan {
+    /// While that is down, this node takes no part; until its state is told, it counts as up.
+    pub fn fault(name: &str) -> Self {
+        Self { name: name.into(), weight: 0, reverse: false, presumed_up: true }
+    }
+}
+
 /// Virtual routers that are Active together or not at all (`vrrp_sync_group`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupPlan {

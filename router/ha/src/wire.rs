@@ -275,6 +275,27 @@ impl Refusal {
         Self::Source,
         Self::Destination,
     ];
+
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotVrrp => "not_vrrp",
+            Self::Length => "length",
+            Self::Ttl => "ttl",
+            Self::Version => "version",
+            Self::OtherVersion => "other_version",
+            Self::Type => "type",
+            Self::AuthType => "auth_type",
+            Self::Password => "password",
+            Self::Checksum => "checksum",
+            Self::Vrid => "vrid",
+            Self::UnknownVrid => "unknown_vrid",
+            Self::Count => "count",
+            Self::Interval => "interval",
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
 }
 
 impl<'a> Datagram<'a> {

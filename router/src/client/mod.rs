@@ -1,6 +1,6 @@
 //! Commands that ask a running director: `uvs adm`, `uvs announce`, `uvs doctor`, `uvs drain`, `uvs undrain`,
-//! `uvs wait`, `uvs explain`, `uvs events`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`, `uvs status`, `uvs top` and
-//! `uvs trace`.
+//! `uvs wait`, `uvs explain`, `uvs events`, `uvs ha`, `uvs plan`, `uvs probe`, `uvs reload`, `uvs sched`,
+//! `uvs status`, `uvs top` and `uvs trace`.
 
 pub mod adm;
 pub mod announce;
@@ -8,6 +8,7 @@ pub mod destination;
 pub mod doctor;
 pub mod events;
 pub mod explain;
+pub mod ha;
 mod health;
 mod packet;
 mod pcapng;

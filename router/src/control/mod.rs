@@ -16,6 +16,7 @@ mod destination;
 mod ends;
 mod events;
 mod explain;
+mod ha;
 mod health;
 mod inspect;
 mod lists;
@@ -147,6 +148,11 @@ impl Handle {
             Request::Announce(request) => {
                 announce::answer(request, &self.live, peer).await.map(Answer::Announce)
             }
+            Request::Ha(request) => {
+                let (live, peer) = (Arc::clone(&self.live), *peer);
+                let answer = blocking(move || ha::answer(&request, &live.ha, &peer)).await??;
+                Ok(Answer::Ha(Box::new(answer)))
+            }
             // It comes another way: it lasts as long as the client likes.
             Request::Trace(_) => Err(Error::new(ErrorKind::Malformed, "a trace is no question of this kind")),
             change @ (Request::Adm(_) | Request::Plan(_) | Request::Reload(_)) => {
@@ -194,6 +200,7 @@ pub async fn work(job: Job, config: Arc<Config>, live: Arc<Live>) -> bool {
         | Request::Explain(_)
         | Request::Trace(_)
         | Request::Announce(_)
+        | Request::Ha(_)
         | Request::Reload(_) => {
             (Err(Error::new(ErrorKind::Malformed, "it is none of the control loop's requests")), false)
         }

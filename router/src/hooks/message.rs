@@ -29,7 +29,7 @@ pub(super) fn of(hook: &Notify, event: &Event) -> (Vec<String>, Vec<(&'static st
 }
 
 /// By the names of placeholders, and of variables.
-fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 16] {
+fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 20] {
     let (protocol, vip) = event.service.as_deref().map_or((None, None), protocol_and_vip);
     let destination: Option<SocketAddr> = event.destination.as_deref().and_then(|text| text.parse().ok());
     [
@@ -47,6 +47,10 @@ fn said(event: &Event) -> [(&'static str, &'static str, Option<String>); 16] {
         ("of", "UVS_OF", event.of.map(|of| of.to_string())),
         ("left", "UVS_LEFT", event.left.map(|left| left.to_string())),
         ("reset", "UVS_RESET", event.reset.map(|reset| reset.to_string())),
+        ("vrrp", "UVS_VRRP", event.vrrp.clone()),
+        ("vrrp_type", "UVS_VRRP_TYPE", event.vrrp_type.clone()),
+        ("state", "UVS_STATE", event.state.clone()),
+        ("priority", "UVS_PRIORITY", event.priority.map(|priority| priority.to_string())),
         ("by", "UVS_BY", event.by.clone()),
         ("reason", "UVS_REASON", event.reason.clone()),
     ]

@@ -35,6 +35,7 @@ struct Subject {
     service: Option<String>,
     destination: Option<String>,
     check: Option<String>,
+    vrrp: Option<String>,
     /// The name of the first of the kinds that tell of the same thing.
     kind: &'static str,
 }
@@ -49,6 +50,9 @@ impl Subject {
             Kind::Weight | Kind::WeightMended => Kind::Weight,
             Kind::DrainStarted | Kind::DrainEnded => Kind::DrainStarted,
             Kind::Reloaded | Kind::ReloadFailed => Kind::Reloaded,
+            Kind::VrrpMaster | Kind::VrrpBackup | Kind::VrrpFault | Kind::VrrpStop | Kind::VrrpDeleted => {
+                Kind::VrrpMaster
+            }
             other => other,
         };
         Self {
@@ -56,9 +60,17 @@ impl Subject {
             service: event.service.clone(),
             destination: event.destination.clone(),
             check: event.check.clone(),
+            vrrp: event.vrrp.clone(),
             kind: kind.name(),
         }
     }
+}
+
+/// Service and virtual router that an event is of: what is told of them is told one after the other.
+type About = (Option<String>, Option<String>);
+
+fn about(event: &Event) -> About {
+    (event.service.clone(), event.vrrp.clone())
 }
 
 /// Those that wait.
@@ -68,8 +80,8 @@ pub(super) struct Queue {
     waiting: BTreeMap<u64, Job>,
     numbers: HashMap<Subject, u64>,
     arrived: u64,
-    /// Services of which a program is being told.
-    busy: HashSet<Option<String>>,
+    /// Services, and virtual routers, of which a program is being told.
+    busy: HashSet<About>,
 }
 
 impl Queue {
@@ -98,14 +110,14 @@ impl Queue {
     /// is over.
     pub(super) fn next(&mut self) -> Option<Job> {
         let mut all = self.waiting.iter();
-        let number = *all.find(|(_, job)| !self.busy.contains(&job.event.service))?.0;
+        let number = *all.find(|(_, job)| !self.busy.contains(&about(&job.event)))?.0;
         let job = self.waiting.remove(&number)?;
         self.numbers.remove(&Subject::of(&job));
-        self.busy.insert(job.event.service.clone());
+        self.busy.insert(about(&job.event));
         Some(job)
     }
 
     pub(super) fn done(&mut self, job: &Job) {
-        self.busy.remove(&job.event.service);
+        self.busy.remove(&about(&job.event));
     }
 }

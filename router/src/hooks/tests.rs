@@ -38,14 +38,16 @@ fn the_configuration_knows_every_type_of_event() {
     use Kind::{
         BackupDown, BackupUp, Certificate, CheckDown, CheckOverdue, CheckUnchecked, CheckUnmade, CheckUp,
         DestinationDown, DestinationHeld, DestinationUp, DrainEnded, DrainStarted, Notified, NotifyDropped,
-        NotifyFailed, Other, QuorumDown, QuorumUp, Ready, ReloadFailed, Reloaded, Stopping, Weight,
+        NotifyFailed, Other, QuorumDown, QuorumUp, Ready, ReloadFailed, Reloaded, Stopping, VrrpBackup,
+        VrrpDeleted, VrrpFault, VrrpLowerPriority, VrrpMaster, VrrpMismatch, VrrpPriority, VrrpStop, Weight,
         WeightMended,
     };
     let told = |kind: Kind| match kind {
         Ready | Stopping | CheckUp | CheckDown | CheckUnmade | CheckUnchecked | CheckOverdue
         | Certificate | DestinationUp | DestinationDown | DestinationHeld | QuorumUp | QuorumDown
         | BackupUp | BackupDown | Weight | WeightMended | DrainStarted | DrainEnded | Reloaded
-        | ReloadFailed => true,
+        | ReloadFailed | VrrpMaster | VrrpBackup | VrrpFault | VrrpStop | VrrpDeleted | VrrpLowerPriority
+        | VrrpPriority | VrrpMismatch => true,
         Notified | NotifyFailed | NotifyDropped | Other => false,
     };
     for name in NOTIFY_EVENTS {

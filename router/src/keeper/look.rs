@@ -120,6 +120,7 @@ impl Look {
             links_left |= looked.links_left;
         }
         self.tell(&findings);
+        self.tell_virtual_routers(&found);
         let notices = self.look_at_namespace(links_left);
         let mut shown = Vec::new();
         for (known, found) in self.interfaces.iter_mut().zip(found) {
@@ -255,6 +256,18 @@ impl Look {
         known.mtu = Some(mtu);
         known.health.mtu = mtu;
         looked
+    }
+
+    /// Priorities of virtual routers may follow whether an interface gets frames through: its device is there, and one
+    /// of the links that lead elsewhere carries something, where there are any.
+    fn tell_virtual_routers(&self, found: &[Found]) {
+        for ((interface, known), found) in self.config.interfaces.iter().zip(&self.interfaces).zip(found) {
+            let leads_elsewhere = |(role, _): &(Role, &str)| matches!(role, Role::Port | Role::Link);
+            let mut links = devices_of(interface).into_iter().filter(leads_elsewhere).peekable();
+            let carries = |(_, name): (Role, &str)| known.carriers.iter().any(|it| it == name);
+            let is_up = !found.is_down && (links.peek().is_none() || links.any(carries));
+            self.kept.live.ha.track(&uvs_config::tracked_interface(&interface.spec.name), is_up);
+        }
     }
 
     /// Tells when the namespace was deleted, and ends the director when nothing is left in it.

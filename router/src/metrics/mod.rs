@@ -8,6 +8,7 @@ mod listed;
 mod notify;
 pub mod page;
 mod schedulers;
+mod vrrp;
 
 use uvs_attach::CacheStatus;
 use uvs_director::spec::Forwarding;
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub notified: crate::hooks::Report,
     /// VIPs that are told to routers, if any ever are.
     pub announced: Option<crate::announce::Report>,
+    /// Virtual routers.
+    pub vrrp: uvs_control::ha::Answer,
     /// The flow cache, if there is one.
     pub cache: Option<CacheStatus>,
     /// Reloads of the configuration.
@@ -124,6 +127,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     checks::checks(&mut page, snapshot.checks.as_ref(), &listed);
     notify::notify(&mut page, &snapshot.notified);
     announce::announce(&mut page, snapshot.announced.as_ref());
+    vrrp::vrrp(&mut page, &snapshot.vrrp);
     interfaces::flow_cache(&mut page, snapshot.cache.as_ref(), snapshot.status.flow_evictions);
     conflicts(&mut page, snapshot);
     page.into_text()

@@ -103,6 +103,7 @@ fn busy() -> Snapshot {
             vips: vec![("192.0.2.10".into(), "uvs0".into(), true)],
             counts: crate::announce::Counts { announced: 2, withdrawn: 1, failed: 3 },
         }),
+        vrrp: virtual_routers(),
         cache: Some(CacheStatus {
             flows: 2,
             flows_max: 8,
@@ -116,6 +117,24 @@ fn busy() -> Snapshot {
         }),
         reloads: Reloads { done: 2, failed: 1 },
     }
+}
+
+/// One that is active, and has heard another.
+fn virtual_routers() -> uvs_control::ha::Answer {
+    use uvs_control::ha::{Answer, Counts, Group, Heard, Refused, Router};
+
+    let refused = || vec![Refused { reason: "checksum".to_owned(), count: 3 }];
+    let router = Router {
+        name: "web".to_owned(),
+        interface: "uvs0".to_owned(),
+        heard: vec![Heard { from: "192.0.2.3".to_owned(), age_s: 0.5, ..Heard::default() }],
+        counts: Counts { sent: 7, ..Counts::default() },
+        refused: refused(),
+        ..Router::default()
+    };
+    let group =
+        Group { state: "active".to_owned(), priority: 100, routers: vec![router], ..Group::default() };
+    Answer { groups: vec![group], strays: refused() }
 }
 
 /// A destination that one check has found to be up.

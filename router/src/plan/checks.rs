@@ -141,6 +141,55 @@ fn health_fields(
     fields
 }
 
+/// Virtual routers and scripts, in the words of the files.
+pub(crate) fn of_vrrp(before: &Config, after: &Config) -> Vec<Described> {
+    let was: Said<'_> = LazyCell::new(Box::new(|| before.written()));
+    let will: Said<'_> = LazyCell::new(Box::new(|| after.written()));
+    let names = |config: &Config| -> Vec<String> {
+        config.vrrp.plan.routers.iter().map(|router| router.name.to_string()).collect()
+    };
+    let scripts = |config: &Config| -> Vec<String> {
+        config.vrrp.scripts.iter().map(|script| script.name.to_string()).collect()
+    };
+    let of = |list: &'static str, names: [Vec<String>; 2], effects: [&'static str; 3]| -> Vec<Described> {
+        let [old, new] = names;
+        let all: BTreeSet<&String> = old.iter().chain(&new).collect();
+        let change = |name: &&String| {
+            let (action, effect) = match (old.contains(name), new.contains(name)) {
+                (false, _) => (Action::Add, effects[0]),
+                (_, false) => (Action::Remove, effects[2]),
+                _ => (Action::Change, effects[1]),
+            };
+            let now = if action == Action::Remove { Words::new() } else { will.vrrp(list, name) };
+            let fields = reworded(&was.vrrp(list, name), &now);
+            let fields: Vec<Field> = fields.into_iter().map(unspoken).collect();
+            let is_same = action == Action::Change && fields.is_empty();
+            let fields = if action == Action::Remove { Vec::new() } else { fields };
+            (!is_same).then(|| named(name, plain(action, list, fields, effect)))
+        };
+        all.iter().filter_map(change).collect()
+    };
+    let effects = [
+        "begins as a backup: its addresses are answered for once it is active",
+        "keeps its state and its timers",
+        "leaves, so that another director takes over: no virtual address of it is answered for here, unless a service \
+         has it",
+    ];
+    let mut described = of("vrrp", [names(before), names(after)], effects);
+    let effects = ["is run", "is run from now on as it says", "is run no more"];
+    described.extend(of("vrrp_script", [scripts(before), scripts(after)], effects));
+    described
+}
+
+/// A password is told by nobody.
+fn unspoken(field: Field) -> Field {
+    if field.name != "password" {
+        return field;
+    }
+    let hidden = |value: Option<String>| value.map(|_| "(not shown)".to_owned());
+    Field { old: hidden(field.old), new: hidden(field.new), ..field }
+}
+
 fn of_notify(before: &Config, after: &Config, was: &Said<'_>, will: &Said<'_>) -> Vec<Described> {
     let effect = "connections stay; programs are told from now on as it says";
     let all = before.notify.iter().chain(&after.notify);

@@ -33,7 +33,7 @@ fn service(port: u16, scheduler: &str, server: u8) -> String {
 
 fn parts<'p>(director: &'p Director, schedulers: &'p Schedulers, clock: Clock) -> Parts<'p> {
     let (weights, drains) = (Box::leak(Box::default()), Box::leak(Box::default()));
-    Parts { director, schedulers, clock, weights, drains }
+    Parts { director, schedulers, clock, weights, drains, ha: None }
 }
 
 fn state(director: &Director) -> String {

@@ -31,6 +31,7 @@ const PAGES: &[&str] = &[
     "docs/doctor.md",
     "docs/dr.md",
     "docs/drain.md",
+    "docs/failover.md",
     "docs/flow-cache.md",
     "docs/from-ipvsadm.md",
     "docs/from-keepalived.md",
@@ -95,6 +96,11 @@ fn dr() {
 #[test]
 fn drain() {
     follow("docs/drain.md");
+}
+
+#[test]
+fn failover() {
+    follow("docs/failover.md");
 }
 
 #[test]

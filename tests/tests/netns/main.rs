@@ -30,6 +30,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod drain;
+mod failover;
 mod feedback;
 mod golden;
 #[allow(dead_code, reason = "the host's own tests use the rest of it")]

@@ -48,8 +48,8 @@ impl VipRoute {
 }
 
 impl Net {
-    /// Adds the route unless it is there. True: it was not. `is_known`: it was, when it was looked for last, and what is
-    /// in its place now is not looked at.
+    /// Adds the route unless it is there. True: it was not. `is_known`: it was, when it was looked for last, and what
+    /// is in its place now is not looked at.
     ///
     /// # Errors
     /// When there is no such device, the kernel refuses, or another route to the VIP has that table and metric

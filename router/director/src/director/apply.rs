@@ -133,7 +133,7 @@ impl Director {
         results
     }
 
-    fn replace(&self, edit: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn replace(&self, edit: impl FnOnce(&mut Snapshot)) {
         // `control` is locked by the caller: nobody else replaces it meanwhile.
         let mut snapshot = Snapshot::clone(&self.tables.snapshot.load());
         edit(&mut snapshot);
@@ -165,8 +165,9 @@ impl Director {
                 )));
             }
         }
-        let link_mtus = self.tables.snapshot.load().network.link_mtus().to_vec();
-        let network = Network::new(interfaces, routes).map_err(ApplyError::Invalid)?.within_links(link_mtus);
+        let before = Arc::clone(&self.tables.snapshot.load().network);
+        let network = Network::without(interfaces, routes, Arc::clone(before.withheld()));
+        let network = network.map_err(ApplyError::Invalid)?.within_links(before.link_mtus().to_vec());
         let lost = self.tables.neighbors.retain_ports(&network);
         self.tables.drops.add(DropReason::Unreachable, lost);
         self.tables.servers.relink(&network);
@@ -188,7 +189,7 @@ impl Director {
         let mut link_mtus = before.link_mtus().to_vec();
         link_mtus.resize(link_mtus.len().max(index + 1), u32::MAX);
         link_mtus[index] = mtu;
-        let same = before.with_addresses(before.interfaces().to_vec()).map_err(ApplyError::Invalid)?;
+        let same = before.with_addresses(before.told().to_vec()).map_err(ApplyError::Invalid)?;
         self.replace(|snapshot| snapshot.network = Arc::new(same.within_links(link_mtus)));
         self.tables.neighbors.outdate_memos();
         self.tables.withdraw_flows(None);
@@ -212,7 +213,7 @@ impl Director {
     }
 
     /// Says of each destination anew whether it is on the director's own host.
-    fn look_for_local(&self, control: &Control) {
+    pub(super) fn look_for_local(&self, control: &Control) {
         let snapshot = self.tables.snapshot.load();
         let look = |destination: &Arc<Destination>| {
             let local = snapshot.network.is_local(destination.addr);

@@ -212,7 +212,7 @@ impl Director {
 
     /// The interfaces with all addresses of the director: its own and VIPs.
     pub fn interfaces(&self) -> Vec<InterfaceSpec> {
-        self.tables.snapshot.load().network.interfaces().to_vec()
+        self.tables.snapshot.load().network.told().to_vec()
     }
 
     /// The mark rules in force.

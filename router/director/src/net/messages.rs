@@ -1,6 +1,6 @@
 //! ARP, neighbour discovery and group membership: the frames that the director sends.
 
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use uvs_wire::arp::{ArpRepr, Operation};
 use uvs_wire::mld;
@@ -13,6 +13,9 @@ use crate::base::spec::{Link, MacAddr};
 use crate::net::lane::Lane;
 use crate::net::network::Network;
 
+/// The group of all VRRP routers (RFC 9568, 5.1.2.2).
+pub(crate) const ALL_VRRP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+
 /// Announces our addresses and VIPs (gratuitous ARP, RFC 5227; unsolicited advertisements, RFC 4861) on every layer 2
 /// interface, so that caches that hold another owner's MAC address are corrected.
 pub(crate) fn announce(network: &Network, out: &mut Lane) {
@@ -20,20 +23,34 @@ pub(crate) fn announce(network: &Network, out: &mut Lane) {
         let Link::Ethernet(own) = interface.link else { continue };
         join_groups(network, interface.port, out);
         for addr in network.addresses_on(interface.port) {
-            let Some(addr) = addr.to_v4() else {
-                announce_v6(interface.port, addr.to_v6(), own, out);
-                continue;
-            };
-            let repr = ArpRepr {
-                operation: Operation::Request,
-                sender_mac: own.0,
-                sender_ip: addr,
-                target_mac: [0; 6],
-                target_ip: addr,
-            };
-            out.push(interface.port, arp_frame(&repr, MacAddr::BROADCAST, own));
+            announce_one(interface.port, addr, own, out);
         }
     }
+}
+
+/// The same of these addresses alone, as far as they are ours.
+pub(crate) fn announce_some(network: &Network, addresses: &[IpAddr], out: &mut Lane) {
+    for interface in network.interfaces() {
+        let Link::Ethernet(own) = interface.link else { continue };
+        let is_wanted = |addr: &Address| addresses.contains(&addr.to_ip());
+        let wanted: Vec<Address> = network.addresses_on(interface.port).filter(is_wanted).collect();
+        if wanted.iter().any(|addr| !addr.is_v4()) {
+            join_groups(network, interface.port, out);
+        }
+        wanted.into_iter().for_each(|addr| announce_one(interface.port, addr, own, out));
+    }
+}
+
+fn announce_one(port: PortId, addr: Address, own: MacAddr, out: &mut Lane) {
+    let Some(addr) = addr.to_v4() else { return announce_v6(port, addr.to_v6(), own, out) };
+    let repr = ArpRepr {
+        operation: Operation::Request,
+        sender_mac: own.0,
+        sender_ip: addr,
+        target_mac: [0; 6],
+        target_ip: addr,
+    };
+    out.push(port, arp_frame(&repr, MacAddr::BROADCAST, own));
 }
 
 /// A whole ARP frame.
@@ -98,6 +115,13 @@ pub(crate) fn report_groups(
 /// Says that we listen for questions about our addresses on that link.
 fn join_groups(network: &Network, port: PortId, out: &mut Lane) {
     report_groups(network, port, &groups_on(network, port), true, out);
+}
+
+/// Says that we listen to other VRRP routers, on each link with IPv6.
+pub(crate) fn join_vrrp(network: &Network, out: &mut Lane) {
+    for interface in network.interfaces() {
+        report_groups(network, interface.port, &[ALL_VRRP], true, out);
+    }
 }
 
 /// Tells everybody on the link that `addr` is at `own` (RFC 4861, 7.2.6).

@@ -5,6 +5,8 @@ mod ranges;
 mod sources;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use uvs_wire::Address;
 
@@ -43,7 +45,11 @@ struct Route {
 /// An immutable picture of the network, replaced whole by each change.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
+    /// Without the addresses that are withheld.
     interfaces: Vec<InterfaceSpec>,
+    /// As they were given, with them.
+    told: Vec<InterfaceSpec>,
+    withheld: Withheld,
     /// Routes beside those of subnets, as they were given.
     given: Vec<RouteSpec>,
     /// The largest packet that a link takes, by port, as far as it was told.
@@ -60,6 +66,9 @@ pub(crate) struct Network {
     /// Own IPv6 link-local addresses, by port. The same one may stand on several links.
     link_local: Vec<Vec<Address>>,
 }
+
+/// Addresses that interfaces are given and that are not the director's for now: another director has them, or nobody.
+pub(crate) type Withheld = Arc<HashSet<Address>>;
 
 /// What an address is to the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,14 +95,31 @@ fn bits(addr: Address) -> u128 {
 }
 
 impl Network {
-    /// Checks and builds the picture.
+    /// Checks and builds the picture, while some of its addresses are withheld: what is wrong does not depend on which.
     ///
     /// # Errors
     /// A sentence: ports with gaps, an address given twice, a route through an interface or a next hop that does
     /// not exist.
-    pub(crate) fn new(mut interfaces: Vec<InterfaceSpec>, routes: &[RouteSpec]) -> Result<Self, String> {
-        interfaces.sort_by_key(|interface| interface.port);
-        let mut network = Self::default();
+    pub(crate) fn without(
+        mut told: Vec<InterfaceSpec>,
+        routes: &[RouteSpec],
+        withheld: Withheld,
+    ) -> Result<Self, String> {
+        told.sort_by_key(|interface| interface.port);
+        let mut seen = HashSet::new();
+        for prefix in told.iter().flat_map(|interface| &interface.addresses) {
+            // Each link may have the same one.
+            if !Address::from(prefix.addr()).is_v6_link_local() && !seen.insert(prefix.addr()) {
+                return Err(format!("address {} is given to two interfaces", prefix.addr()));
+            }
+        }
+        let mut interfaces = told.clone();
+        if !withheld.is_empty() {
+            for interface in &mut interfaces {
+                interface.addresses.retain(|prefix| !withheld.contains(&prefix.addr().into()));
+            }
+        }
+        let mut network = Self { told, withheld, ..Self::default() };
         network.owners.insert(Ipv4Addr::BROADCAST.into(), Known::Broadcast);
         for (index, interface) in interfaces.iter().enumerate() {
             if usize::from(interface.port.0) != index {
@@ -109,10 +135,7 @@ impl Network {
                 if Address::from(prefix.addr()).is_v6_link_local() {
                     continue;
                 }
-                let before = network.owners.insert(prefix.addr().into(), Known::Local(interface.port));
-                if let Some(Known::Local(_)) = before {
-                    return Err(format!("address {} is given to two interfaces", prefix.addr()));
-                }
+                network.owners.insert(prefix.addr().into(), Known::Local(interface.port));
                 if let Some(broadcast) = prefix.broadcast() {
                     network.owners.insert(broadcast.into(), Known::Broadcast);
                 }
@@ -147,16 +170,37 @@ impl Network {
         Ok(network)
     }
 
+    /// With the addresses that they have now.
     pub(crate) fn interfaces(&self) -> &[InterfaceSpec] {
         &self.interfaces
+    }
+
+    /// As they were given: with those that are withheld.
+    pub(crate) fn told(&self) -> &[InterfaceSpec] {
+        &self.told
+    }
+
+    /// Addresses that are not the director's for now, although an interface may be given them.
+    pub(crate) fn withheld(&self) -> &Withheld {
+        &self.withheld
+    }
+
+    /// The same network with other addresses withheld.
+    ///
+    /// # Errors
+    /// None that this network itself has not.
+    pub(crate) fn withholding(&self, withheld: Withheld) -> Result<Self, String> {
+        let network = Self::without(self.told.clone(), &self.given, withheld)?;
+        Ok(network.within_links(self.link_mtus.clone()))
     }
 
     /// The same network with other addresses.
     ///
     /// # Errors
-    /// A sentence: something else of an interface is another, or what [`Self::new`] says.
+    /// A sentence: something else of an interface is another, or what [`Self::without`] says.
     pub(crate) fn with_addresses(&self, interfaces: Vec<InterfaceSpec>) -> Result<Self, String> {
-        let network = Self::new(interfaces, &self.given)?.within_links(self.link_mtus.clone());
+        let network = Self::without(interfaces, &self.given, Arc::clone(&self.withheld))?;
+        let network = network.within_links(self.link_mtus.clone());
         let all_but_addresses = |interface: &InterfaceSpec| {
             let InterfaceSpec { port, name, link, mtu, source_check, .. } = interface;
             (*port, name.clone(), *link, *mtu, *source_check)
@@ -370,21 +414,18 @@ impl Network {
     }
 }
 
-/// The link-local addresses an interface was given; else, on Ethernet and with IPv6 at all, the one that follows
-/// from its MAC address (RFC 4291, appendix A).
+/// The link-local addresses an interface was given. Unless one of them is its own, which has a subnet around it, on
+/// Ethernet and with IPv6 at all the one that follows from its MAC address comes first.
 fn link_local_addresses(interface: &InterfaceSpec) -> Vec<Address> {
-    let addresses = || interface.addresses.iter().map(|prefix| Address::from(prefix.addr()));
-    let given: Vec<Address> = addresses().filter(|addr| addr.is_v6_link_local()).collect();
-    match interface.link {
-        Link::Ethernet(MacAddr([a, b, c, d, e, f]))
-            if given.is_empty() && addresses().any(|addr| !addr.is_v4()) =>
-        {
-            let tail = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-            let bits = 0xfe80 << 112 | u128::from(u64::from_be_bytes(tail));
-            vec![Address::v6(Ipv6Addr::from_bits(bits))]
-        }
-        _ => given,
-    }
+    let is_link_local = |prefix: &&Prefix| Address::from(prefix.addr()).is_v6_link_local();
+    let given = || interface.addresses.iter().filter(is_link_local);
+    let has_own = given().any(|prefix| !is_host(prefix));
+    let has_v6 = interface.addresses.iter().any(|prefix| prefix.addr().is_ipv6());
+    let derived = match interface.link {
+        Link::Ethernet(mac) if has_v6 && !has_own => Some(Address::v6(mac.link_local())),
+        _ => None,
+    };
+    derived.into_iter().chain(given().map(|prefix| prefix.addr().into())).collect()
 }
 
 fn is_host(prefix: &Prefix) -> bool {
@@ -420,164 +461,4 @@ pub(crate) fn is_impossible_source(addr: Address) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::net::IpAddr;
-
-    use super::*;
-    use crate::base::spec::SourceCheck;
-
-    fn interface(port: u16, addresses: &[&str]) -> InterfaceSpec {
-        InterfaceSpec {
-            port: PortId(port),
-            name: format!("eth{port}"),
-            link: Link::Ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
-            mtu: 1500,
-            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-            source_check: SourceCheck::Loose,
-        }
-    }
-
-    fn addr(text: &str) -> Address {
-        text.parse::<IpAddr>().unwrap().into()
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let via = |to: &str, via: Option<&str>, port| RouteSpec {
-            to: to.parse().unwrap(),
-            via: via.map(|v| v.parse().unwrap()),
-            port: PortId(port),
-        };
-        let network = Network::new(
-            vec![interface(0, &["10.0.0.1/24", "fd00::1/64"]), interface(1, &["192.168.10.1/24"])],
-            &[
-                via("0.0.0.0/0", Some("10.0.0.254"), 0),
-                via("172.16.0.0/12", Some("192.168.10.254"), 1),
-                via("172.16.9.0/24", None, 0),
-            ],
-        )
-        .unwrap();
-        let more: Vec<RouteSpec> = (0..20).map(|n| via(&format!("198.51.100.{n}/32"), None, 1)).collect();
-        let many = Network::new(network.interfaces.clone(), &[&network.given[..], &more].concat()).unwrap();
-        assert!(network.ranges.is_none() && many.ranges.is_some(), "both ways to find one");
-        let cases = [
-            ("10.0.0.7", 0, "10.0.0.7", "connected"),
-            ("192.168.10.11", 1, "192.168.10.11", "connected on the other side"),
-            ("8.8.8.8", 0, "10.0.0.254", "default route"),
-            ("172.20.1.1", 1, "192.168.10.254", "through a gateway"),
-            ("172.16.9.9", 0, "172.16.9.9", "a longer prefix on the link"),
-            ("fd00::9", 0, "fd00::9", "IPv6"),
-        ];
-        for (to, port, hop, why) in cases {
-            for network in [&network, &many] {
-                let found = network.route(addr(to)).unwrap();
-                assert_eq!((found.port, found.addr), (PortId(port), addr(hop)), "{why}");
-            }
-        }
-        assert_eq!(many.route(addr("fd01::1")), None, "no IPv6 default route");
-        assert_eq!(network.route(addr("fd01::1")), None, "no IPv6 default route");
-        assert_eq!(network.owner(addr("10.0.0.255"), PortId(1)), Owner::Broadcast);
-        assert_eq!(network.owner(addr("192.168.10.1"), PortId(0)), Owner::Local, "on whatever link");
-        assert_eq!(network.owner(addr("10.0.0.7"), PortId(0)), Owner::Other);
-        assert_eq!(network.source_for(PortId(1), addr("192.168.10.11")), Some(addr("192.168.10.1")));
-    }
-
-    #[test]
-    fn own_addresses_are_told_from_others_however_many_there_are() {
-        let vips: Vec<String> = (0..1000).map(|n| format!("10.9.{}.{}/32", n / 250, n % 250)).collect();
-        let mut own: Vec<&str> = vips.iter().map(String::as_str).collect();
-        own.push("10.0.0.1/8");
-        let everything = |via| RouteSpec { to: "::/0".parse().unwrap(), via, port: PortId(1) };
-        let network =
-            Network::new(vec![interface(0, &own), interface(1, &["fd00::1/64"])], &[everything(None)])
-                .unwrap();
-        for n in 0..1000 {
-            let vip = addr(&format!("10.9.{}.{}", n / 250, n % 250));
-            assert_eq!(network.owner(vip, PortId(1)), Owner::Local);
-            assert_eq!(network.route(vip).map(|hop| (hop.port, hop.addr)), Some((PortId(0), vip)));
-        }
-        let others = (0..1000).map(|n| addr(&format!("10.9.{}.{}", n / 250, 250 + n % 6)));
-        assert_eq!(others.filter(|other| network.is_local(*other)).count(), 0);
-        assert_eq!(network.routes.len(), 3, "the subnets and the route");
-        assert_eq!(network.route(addr("192.0.2.1")), None, "no route of IPv6 leads to IPv4");
-        assert_eq!(network.route(addr("2001:db8::1")).map(|hop| hop.port), Some(PortId(1)));
-    }
-
-    #[test]
-    fn sources_are_believed_as_each_interface_says() {
-        let network = |check| {
-            let mut interfaces = vec![
-                interface(0, &["10.0.0.1/8", "10.77.0.1/24", "10.0.0.100/32", "fd00:1::1/64"]),
-                interface(1, &["192.168.10.1/24", "10.9.0.1/16", "fd00:2::1/64"]),
-            ];
-            interfaces.iter_mut().for_each(|interface| interface.source_check = check);
-            let default = RouteSpec {
-                to: "0.0.0.0/0".parse().unwrap(),
-                via: Some("10.0.0.254".parse().unwrap()),
-                port: PortId(0),
-            };
-            Network::new(interfaces, &[default]).unwrap()
-        };
-        let nets = [SourceCheck::Strict, SourceCheck::Loose, SourceCheck::Off].map(network);
-        let cases = [
-            ("10.0.0.7", 0, [true, true, true], "on its link"),
-            ("10.0.0.7", 1, [false, false, true], "a client on the servers' link"),
-            ("192.168.10.11", 0, [false, false, true], "a server on the clients' link"),
-            ("192.168.10.11", 1, [true, true, true], "on its link"),
-            ("10.9.0.7", 0, [false, false, true], "of the longer subnet, which is elsewhere"),
-            ("10.9.0.7", 1, [true, true, true], "of the longer subnet"),
-            ("10.77.0.7", 0, [true, true, true], "of a longer one here in a wider one here"),
-            ("8.8.8.8", 0, [true, true, true], "from afar"),
-            ("8.8.8.8", 1, [false, true, true], "from afar, but its way back is another"),
-            ("fd00:2::9", 0, [false, false, true], "IPv6"),
-            ("fd01::9", 0, [false, true, true], "there is no way back, and direct routing needs none"),
-            ("fe80::9", 0, [true, true, true], "link-local"),
-        ];
-        for (source, port, want, why) in cases {
-            let got = [0, 1, 2].map(|n: usize| nets[n].admits(addr(source), PortId(port)));
-            assert_eq!(got, want, "{source} on {port}: {why}");
-        }
-    }
-
-    #[test]
-    fn link_local_addresses_belong_to_their_link() {
-        let mut second = interface(1, &["2001:db8:1::1/64", "fe80::1/64"]);
-        second.link = Link::Ethernet(MacAddr([2, 0, 0, 0, 1, 1]));
-        let interfaces = vec![
-            interface(0, &["2001:db8::1/64"]),
-            second,
-            interface(2, &["10.0.0.1/24"]),
-            interface(3, &["2001:db8:3::1/64", "fe80::1/64"]),
-        ];
-        let default = RouteSpec {
-            to: "::/0".parse().unwrap(),
-            via: Some("fe80::fe".parse().unwrap()),
-            port: PortId(0),
-        };
-        let network = Network::new(interfaces, &[default]).unwrap();
-        let derived = addr("fe80::ff:fe00:1");
-        assert_eq!(network.link_local(PortId(0)), [derived], "from the MAC address");
-        assert_eq!(network.link_local(PortId(1)), [addr("fe80::1")], "the given one instead");
-        assert_eq!(network.link_local(PortId(2)), [], "none without IPv6");
-        assert!(network.is_local_seen_from(addr("fe80::1"), PortId(3)), "the same on another link");
-        assert!(!network.is_local_seen_from(addr("fe80::1"), PortId(0)), "not ours on this link");
-        assert!(network.is_local_seen_from(addr("2001:db8:1::1"), PortId(0)), "ours on every link");
-        assert!(!network.is_local_on(addr("2001:db8:1::1"), PortId(0)), "not to be told on this link");
-
-        let neighbor = addr("fe80::9");
-        assert_eq!(network.route(neighbor), None, "not by the default route");
-        let hop = |port| network.route_back(neighbor, PortId(port)).map(|hop| (hop.port, hop.addr));
-        assert_eq!((hop(0), hop(1)), (Some((PortId(0), neighbor)), Some((PortId(1), neighbor))));
-        assert_eq!(hop(2), None, "no IPv6 there");
-        assert_eq!(network.route(addr("2001:db8:9::9")).map(|hop| hop.addr), Some(addr("fe80::fe")));
-
-        assert_eq!(network.source_for(PortId(1), neighbor), Some(addr("fe80::1")));
-        assert_eq!(network.source_for(PortId(1), addr("2001:db8:9::9")), Some(addr("2001:db8:1::1")));
-    }
-
-    #[test]
-    fn an_address_cannot_be_on_two_interfaces() {
-        let error = Network::new(vec![interface(0, &["10.0.0.1/24"]), interface(1, &["10.0.0.1/32"])], &[]);
-        assert!(error.unwrap_err().contains("10.0.0.1"));
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use crate::base::verdict::{DropReason, Verdict};
 use crate::flow_cache::{FlowKey, Passed};
 use crate::net::lane::Lane;
 use crate::net::network::{Owner, is_impossible_source};
+use crate::path::adverts::{group_input, heard};
 use crate::path::discovery::{arp_input, discovery_input, is_discovery};
 use crate::path::gather::gather;
 use crate::path::icmp::is_icmp;
@@ -66,11 +67,11 @@ pub(crate) fn classify(
         return Err(from_own_address(scene, lane, frame, *packet, is_group));
     }
     if !network.admits(packet.src, scene.port) {
-        return Err(Verdict::Drop(DropReason::SpoofedSource));
+        return Err(spoofed(scene, lane, frame, *packet));
     }
     let owner = network.owner(packet.dst, scene.port);
     if is_group || owner == Owner::Broadcast || !packet.dst.is_ordinary() && packet.dst.is_multicast() {
-        return Err(Verdict::Drop(DropReason::Multicast));
+        return Err(group_input(scene, frame, packet));
     }
     if packet.is_fragment() {
         *packet = gather(scene, lane, frame, *packet)?;
@@ -82,6 +83,16 @@ pub(crate) fn classify(
         to_us(scene, lane, frame, packet)
     } else {
         Ok(Class::Transit)
+    }
+}
+
+/// A packet whose source belongs to another link, unless that is a VIP that another director answers for: a real server
+/// answers our checks from it by direct routing or a tunnel.
+#[cold]
+fn spoofed(scene: &Scene<'_>, lane: &mut Lane, frame: &mut Frame, packet: Packet) -> Verdict {
+    match from_own_address(scene, lane, frame, packet, false) {
+        Verdict::Drop(DropReason::Martian) => Verdict::Drop(DropReason::SpoofedSource),
+        verdict => verdict,
     }
 }
 
@@ -198,6 +209,9 @@ fn other_to_us(
     frame: &mut Frame,
     packet: &Packet,
 ) -> Result<Class, Verdict> {
+    if let Some(verdict) = heard(scene, frame, packet) {
+        return Err(verdict);
+    }
     if !is_icmp(packet) {
         return Err(to_host(scene, lane, frame, packet));
     }

@@ -22,7 +22,7 @@ use crate::base::frame::Frame;
 use crate::base::spec::MacAddr;
 use crate::base::verdict::{DropReason, Verdict};
 use crate::net::lane::Lane;
-use crate::net::messages::{advertisement, arp_frame, discovery_frame, groups_on, report_groups};
+use crate::net::messages::{ALL_VRRP, advertisement, arp_frame, discovery_frame, groups_on, report_groups};
 use crate::net::neighbor::Claim;
 use crate::net::network::is_impossible_source;
 use crate::path::placing::place_released;
@@ -156,6 +156,9 @@ pub(crate) fn discovery_input(scene: &Scene<'_>, lane: &mut Lane, ip: &[u8], pac
 fn asked_for_groups(scene: &Scene<'_>, lane: &mut Lane, own: MacAddr, query: MldQuery) -> Verdict {
     let network = &scene.snapshot.network;
     let mut groups = groups_on(network, scene.port);
+    if scene.tables.adverts.is_heard() {
+        groups.push(ALL_VRRP);
+    }
     groups.retain(|group| query.group.is_none_or(|asked| asked == *group));
     if groups.is_empty() {
         return Verdict::Drop(DropReason::Multicast);

@@ -122,7 +122,8 @@ pub(crate) fn from_own_address(
 ) -> Verdict {
     let network = &scene.snapshot.network;
     let is_ours = |addr| network.owner(addr, scene.port) == Owner::Local;
-    if is_group || !scene.tables.local.hears(packet.src) || !is_ours(packet.src) || !is_ours(packet.dst) {
+    let is_vip = |addr| is_ours(addr) || network.withheld().contains(&addr);
+    if is_group || !scene.tables.local.hears(packet.src) || !is_vip(packet.src) || !is_ours(packet.dst) {
         return Verdict::Drop(DropReason::Martian);
     }
     if packet.is_fragment() {

@@ -59,6 +59,9 @@ pub struct Counters {
 /// for worse would go on at the speed of the link.
 const ANSWER_SHARE: u32 = 8;
 
+/// Of so many senders it is kept what they said last.
+const SENDERS_MAX: usize = 8;
+
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) plan: RouterPlan,
@@ -80,6 +83,8 @@ pub(crate) struct Router {
     pub(crate) advertised: Instant,
     pub(crate) announcer: Announcer,
     pub(crate) heard: Option<Heard>,
+    /// The last one of each sender.
+    pub(crate) heard_of: Vec<Heard>,
     pub(crate) counters: Counters,
     /// When the last event of each kind was told: they are not to fill logs.
     told: [Option<Instant>; 3],
@@ -107,6 +112,7 @@ impl Router {
             advertised: Instant::ZERO,
             announcer: Announcer::default(),
             heard: None,
+            heard_of: Vec::new(),
             counters: Counters::default(),
             told: [None; 3],
         };
@@ -219,7 +225,7 @@ impl Router {
             *self.counters.checksums.entry(form).or_default() += 1;
         }
         let Advertisement { priority, interval, .. } = *advertisement;
-        self.heard = Some(Heard { from, priority, interval, at: now });
+        self.heard_from(Heard { from, priority, interval, at: now });
         let mut theirs = advertisement.addresses.clone();
         theirs.sort_unstable();
         if theirs != self.sorted {
@@ -238,6 +244,21 @@ impl Router {
                 out.push(Output::Event(Event::OtherInterval { router, from, theirs: interval, ours }));
             }
         }
+    }
+
+    /// Keeps the last advertisement of each of the senders that were heard last.
+    fn heard_from(&mut self, heard: Heard) {
+        self.heard = Some(heard);
+        if let Some(known) = self.heard_of.iter_mut().find(|known| known.from == heard.from) {
+            *known = heard;
+            return;
+        }
+        if self.heard_of.len() >= SENDERS_MAX
+            && let Some((oldest, _)) = self.heard_of.iter().enumerate().min_by_key(|(_, known)| known.at)
+        {
+            self.heard_of.swap_remove(oldest);
+        }
+        self.heard_of.push(heard);
     }
 
     /// Another router is Active, too. Whether people are to hear of it.

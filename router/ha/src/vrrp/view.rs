@@ -51,6 +51,8 @@ pub struct RouterView {
     pub takes_over_in: Option<Duration>,
     /// The last advertisement that was taken, and how old it is.
     pub heard: Option<(Heard, Duration)>,
+    /// The last one of each sender, of a few that were heard last, and how old it is; the latest first.
+    pub heard_of: Vec<(Heard, Duration)>,
     /// Advertisements of that router that did not come since.
     pub missed: u64,
     /// What was counted.
@@ -94,6 +96,9 @@ impl Vrrp {
             let missed = age.as_nanos() / heard.interval.duration().as_nanos().max(1);
             u64::try_from(missed).unwrap_or(u64::MAX)
         });
+        let mut heard_of: Vec<(Heard, Duration)> =
+            router.heard_of.iter().map(|heard| (*heard, now.since(heard.at))).collect();
+        heard_of.sort_by_key(|(_, age)| *age);
         let takes_over = router.down.filter(|_| group.state == State::Backup);
         RouterView {
             name: Arc::clone(&router.plan.name),
@@ -102,6 +107,7 @@ impl Vrrp {
             down_interval: router.down_interval(group.priority),
             takes_over_in: takes_over.map(|at| at.since(now)),
             heard,
+            heard_of,
             missed,
             counters: router.counters.clone(),
         }

@@ -127,6 +127,13 @@ impl MacAddr {
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// The IPv6 link-local address that follows from it (RFC 4291, appendix A).
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let tail = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+        Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(tail)))
+    }
 }
 
 impl fmt::Display for MacAddr {
